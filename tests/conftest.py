@@ -1,0 +1,72 @@
+"""Settings of every test: eight simulated devices, strict JAX, deterministic hypothesis.
+
+Environment variables:
+  TTC_DATA: folder with real data and weights; tests that use the `data_dir` fixture need it.
+  TTC_REQUIRE_TORCH: "1" forbids skipping the tests marked `torch_parity`.
+"""
+
+import importlib.util
+import os
+from collections.abc import Generator
+from pathlib import Path
+
+import pytest
+
+# Before the first import of jax, and inherited by subprocesses.
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "false"
+if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
+    os.environ["XLA_FLAGS"] = (
+        os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
+    ).strip()
+
+import hypothesis
+import jax
+
+jax.config.update("jax_numpy_dtype_promotion", "strict")
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+hypothesis.settings.register_profile(
+    "deterministic", derandomize=True, deadline=None, database=None, print_blob=True
+)
+hypothesis.settings.load_profile("deterministic")
+
+REQUIRE_TORCH = os.environ.get("TTC_REQUIRE_TORCH") == "1"
+HAS_TORCH = importlib.util.find_spec("torch") is not None
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if REQUIRE_TORCH and not HAS_TORCH:
+        raise pytest.UsageError(
+            "TTC_REQUIRE_TORCH=1, but torch is not installed: bash launch/test.sh --torch"
+        )
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("torch_parity") and not HAS_TORCH:
+        pytest.skip("torch is not installed: bash launch/test.sh --torch")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Turns a skipped parity test into a failure where parity is required."""
+    del call
+    report = yield
+    without_data = "data_dir" in getattr(item, "fixturenames", ()) and "TTC_DATA" not in os.environ
+    parity = item.get_closest_marker("torch_parity") is not None
+    if report.skipped and parity and REQUIRE_TORCH and not without_data:
+        report.outcome = "failed"
+        report.longrepr = f"{item.nodeid} was skipped, but TTC_REQUIRE_TORCH=1: {report.longrepr}"
+    return report
+
+
+@pytest.fixture(scope="session")
+def data_dir() -> Path:
+    """The folder TTC_DATA names; skips the test when it is not set."""
+    if "TTC_DATA" not in os.environ:
+        pytest.skip("TTC_DATA does not name a folder with real data")
+    folder = Path(os.environ["TTC_DATA"])
+    assert folder.is_dir(), f"TTC_DATA={folder} is not a folder"
+    return folder

@@ -1,0 +1,62 @@
+"""Scaling test-time compute for language models in JAX.
+
+A language model answers better when it may spend more compute on a question: sample many answers,
+score their steps with a verifier, search, revise, and choose. ttc_jax does so on token ids inside
+one XLA program, counts every token and FLOP, and learns which strategy pays off at which difficulty
+(Snell et al., 2024, "Scaling LLM Test-Time Compute Optimally").
+
+The names below are imported when first used, so that `import ttc_jax` costs nothing.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ttc_jax.models.tokenizers import load_tokenizer
+    from ttc_jax.models.weights import load_generator
+    from ttc_jax.results.curves import accuracy_curves, question_accuracy
+    from ttc_jax.results.store import ResultsStore
+    from ttc_jax.sampling.draw import Drawing
+    from ttc_jax.sampling.sampler import Sampler
+    from ttc_jax.search.best_of_n import BestOfN
+    from ttc_jax.tasks import load_task
+    from ttc_jax.tasks.prompts import PromptFormat
+    from ttc_jax.verifiers.prm import load_prm
+    from ttc_jax.verifiers.scoring import StepScorer
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "BestOfN": "search.best_of_n",
+    "Drawing": "sampling.draw",
+    "PromptFormat": "tasks.prompts",
+    "ResultsStore": "results.store",
+    "Sampler": "sampling.sampler",
+    "StepScorer": "verifiers.scoring",
+    "accuracy_curves": "results.curves",
+    "load_generator": "models.weights",
+    "load_prm": "verifiers.prm",
+    "load_task": "tasks",
+    "load_tokenizer": "models.tokenizers",
+    "question_accuracy": "results.curves",
+}
+__all__ = [
+    "BestOfN",
+    "Drawing",
+    "PromptFormat",
+    "ResultsStore",
+    "Sampler",
+    "StepScorer",
+    "accuracy_curves",
+    "load_generator",
+    "load_prm",
+    "load_task",
+    "load_tokenizer",
+    "question_accuracy",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'ttc_jax' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"ttc_jax.{_HOMES[name]}"), name)

@@ -1,0 +1,220 @@
+"""The command `ttc <job> --config=configs/X.py[:variant] --workdir=DIR [--config.field=value]`.
+
+Help and mistakes in the command line answer at once: jobs and JAX are imported only to run one. A
+mistake the user can mend ends in one line on stderr and exit code 2, an interrupt in exit code 130;
+anything else is a bug and keeps its traceback.
+"""
+
+import ast
+import difflib
+import errno
+import importlib
+import logging
+import os
+import pkgutil
+import sys
+import textwrap
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import ttc_jax
+from ttc_jax.errors import UserError
+
+_JOBS = Path(__file__).parent / "jobs"
+_USAGE = "ttc {job} --config=configs/X.py[:variant] --workdir=DIR [--config.field=value ...]"
+_FLAGS = ("--config", "--workdir", "--help")
+_AGAIN = "the same command again continues where this one stopped"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs a job and returns the exit code.
+
+    Args:
+        argv: the arguments after the command's name; those of the process by default.
+    """
+    try:
+        return _run(list(sys.argv[1:] if argv is None else argv))
+    except UserError as error:
+        return _fail(str(error), 2)
+    except KeyboardInterrupt:
+        return _fail(f"interrupted; {_AGAIN}", 130)
+    except Exception as error:
+        if not _disk_is_full(error):
+            raise
+        return _fail(f"the disk is full ({error}): make room, then {_AGAIN}", 2)
+
+
+def _run(argv: list[str]) -> int:
+    if not argv or argv[0] in ("--help", "-h", "help"):
+        return _print(_help())
+    if argv[0] == "--version":
+        return _print(f"ttc_jax {ttc_jax.__version__}")
+    job, rest = argv[0], argv[1:]
+    jobs = _jobs()
+    if job.startswith("-"):
+        raise UserError(f"the job comes first: ttc JOB {job} ...; jobs: {', '.join(jobs)}")
+    if job not in jobs:
+        close = difflib.get_close_matches(job, jobs, n=1)
+        hint = f"did you mean {close[0]}?" if close else f"jobs: {', '.join(jobs)}"
+        raise UserError(f"unknown job {job!r}; {hint}")
+    wants_help = any(flag in rest for flag in ("--help", "-h"))
+    spec, workdir, overrides = _flags([flag for flag in rest if flag not in ("--help", "-h")])
+    if wants_help:
+        return _print(_job_help(job, spec, overrides))
+    if not spec:
+        raise UserError(f"--config is missing: {_USAGE.format(job=job)}")
+    if not workdir:
+        raise UserError("--workdir is missing: the folder for results, as in --workdir=runs/NAME")
+
+    from ttc_jax import config
+
+    settings = config.load_config(spec, overrides)
+    _set_up_logging()
+    config.enable_compilation_cache()
+    importlib.import_module(f"ttc_jax.jobs.{job}").main(settings, Path(workdir))
+    return 0
+
+
+def _flags(argv: list[str]) -> tuple[str, str, list[str]]:
+    """The values of --config and --workdir, and the rest: overrides of config fields."""
+    from absl import flags
+
+    values = flags.FlagValues()
+    values.set_gnu_getopt(True)
+    config = flags.DEFINE_string("config", "", "", flag_values=values)
+    workdir = flags.DEFINE_string("workdir", "", "", flag_values=values)
+    try:
+        rest = values(["ttc", *argv], known_only=True)[1:]
+    except flags.Error as error:
+        raise UserError(str(error)) from error
+    for flag in rest:
+        name = flag.partition("=")[0]
+        if name.startswith("-") and not name.lstrip("-").startswith(("config.", "noconfig.")):
+            close = difflib.get_close_matches(name, _FLAGS, n=1)
+            hint = (
+                f"did you mean {close[0]}?" if close else "a field is set by --config.field=value"
+            )
+            raise UserError(f"unknown flag {name}; {hint}")
+    return config.value or "", workdir.value or "", rest
+
+
+def _jobs() -> dict[str, str]:
+    """The jobs and their help, read without importing them."""
+    names = (module.name for module in pkgutil.iter_modules([str(_JOBS)]))
+    return {name: _docstring(_JOBS / f"{name}.py") for name in names if not name.startswith("_")}
+
+
+def _docstring(path: Path) -> str:
+    return ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+
+
+def _variants(path: Path) -> dict[str, str]:
+    """The literal `VARIANTS` of a config file, read without running it."""
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+        names = [target.id for target in targets if isinstance(target, ast.Name)]
+        if names == ["VARIANTS"] and isinstance(node, ast.Assign | ast.AnnAssign) and node.value:
+            return ast.literal_eval(node.value)
+    return {}
+
+
+def _help() -> str:
+    jobs = [f"  {name:<9} {text.partition(chr(10))[0]}" for name, text in _jobs().items()]
+    return "\n".join(
+        [
+            "Spends compute at test time to get better answers from a language model.",
+            "",
+            "Usage",
+            f"  {_USAGE.format(job='JOB')}",
+            "  ttc JOB --help                     what the job does",
+            "  ttc JOB --config=FILE --help       the same, and every field of the config",
+            "  ttc --version",
+            "",
+            "Jobs",
+            *jobs,
+            "",
+            "Configs",
+            *_configs(),
+            "",
+            "Examples",
+            "  ttc run --config=configs/arithmetic.py --workdir=runs/arithmetic",
+            "  ttc run --config=configs/gsm8k.py:smollm2 --workdir=runs/gsm8k --config.seed=1",
+            "",
+            "A command that was stopped continues when it is given again. An argument that comes",
+            "twice counts as given last.",
+        ]
+    )
+
+
+def _configs() -> Iterator[str]:
+    paths = sorted(Path("configs").glob("*.py"))
+    if not paths:
+        yield "  none in ./configs: run ttc beside that folder, or give --config the path of a file"
+    for path in paths:
+        yield f"  {path}  {_docstring(path).partition(chr(10))[0]}"
+        for variant, summary in _variants(path).items():
+            yield f"    :{variant}  {summary}"
+
+
+def _job_help(job: str, spec: str, overrides: list[str]) -> str:
+    lines = [_jobs()[job], "", "Usage", f"  {_USAGE.format(job=job)}", ""]
+    if not spec:
+        lines += ["Configs", *_configs(), ""]
+        lines += [f"ttc {job} --config=FILE --help shows every field of a config."]
+        return "\n".join(lines)
+
+    from ttc_jax import config
+
+    settings = config.load_config(spec, overrides)
+    path = Path(spec.partition(":")[0])
+    lines += [f"{path}", textwrap.indent(_docstring(path), "  "), ""]
+    variants = [f"  :{variant}  {summary}" for variant, summary in _variants(path).items()]
+    lines += ["Variants", *variants, ""] if variants else []
+    lines += ["Fields and their values"]
+    lines += [f"  {config.as_flag(name, value)}" for name, value in config.fields(settings).items()]
+    return "\n".join(lines)
+
+
+def _set_up_logging() -> None:
+    """Sends our own messages to stderr, and of the libraries only warnings and errors."""
+    from absl import logging as absl_logging
+
+    # transformers would say on every start that it found no torch, which ttc_jax does not need.
+    os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
+    package = str(Path(__file__).parent)
+    handler = logging.StreamHandler()
+    handler.addFilter(
+        lambda record: record.levelno >= logging.WARNING or record.pathname.startswith(package)
+    )
+    logging.basicConfig(
+        level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", handlers=[handler]
+    )
+    absl_logging.set_verbosity(absl_logging.INFO)
+
+
+def _disk_is_full(error: BaseException | None) -> bool:
+    """Whether an error, or one that led to it, says so; libraries wrap it, some as text only."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return True
+        if os.strerror(errno.ENOSPC) in str(error):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def _print(text: str) -> int:
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:  # `ttc --help | head`: nor may Python's own flush at exit complain
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0
+
+
+def _fail(message: str, code: int) -> int:
+    print(f"ttc: {' '.join(message.split())}", file=sys.stderr)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,258 @@
+"""Configs: a Python file, a variant, overrides by dotted field, and the workdir they belong to.
+
+A config file defines `get_config() -> ConfigDict` or, with variants, `get_config(variant="")` and
+a literal dictionary `VARIANTS` of their names and one-line descriptions. Its docstring holds the
+command that runs it. A field's default has the type that the field takes: no None, and for several
+values a tuple, not a list.
+"""
+
+import difflib
+import importlib.util
+import inspect
+import json
+import logging
+import os
+import re
+import shlex
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from absl import flags
+from ml_collections import ConfigDict
+from ml_collections.config_flags import DEFINE_config_dict
+
+from ttc_jax.errors import UserError
+
+_OVERRIDE = re.compile(r"--?(?:no)?config\.([^=]*)")
+
+
+def load_config(spec: str, overrides: Sequence[str] = ()) -> ConfigDict:
+    """Loads a config file and sets fields of it.
+
+    Args:
+        spec: path of the file, then perhaps a colon and a variant: "configs/gsm8k.py:smollm2".
+        overrides: flags such as "--config.sampling.temperature=0.8"; the last one wins.
+
+    Returns:
+        The config, locked.
+
+    Raises:
+        UserError: no such file or variant, an unknown field, a value of the wrong type.
+    """
+    path, _, variant = spec.partition(":")
+    return _override(_get_config(Path(path), variant), overrides)
+
+
+def fields(config: Mapping[str, Any] | ConfigDict, prefix: str = "") -> dict[str, Any]:
+    """The leaves of a config (or of nested dictionaries) by dotted name."""
+    leaves: dict[str, Any] = {}
+    for name, value in config.items():
+        if isinstance(value, Mapping | ConfigDict):
+            leaves |= fields(value, f"{prefix}{name}.")
+        else:
+            leaves[f"{prefix}{name}"] = value
+    return leaves
+
+
+def to_json(config: ConfigDict) -> dict[str, Any]:
+    """The config as nested dictionaries, lists, strings, numbers, booleans and None."""
+    return json.loads(json.dumps(config.to_dict()))
+
+
+def as_flag(name: str, value: Any) -> str:
+    """The flag that sets a field, ready to be pasted into a shell."""
+    text = ",".join(map(str, value)) if isinstance(value, tuple | list) else str(value)
+    return f"--config.{name}={shlex.quote(text) if text else ''}"
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """The known dotted name that a mistaken one most likely stands for; "" when none is near."""
+
+    def ratio(one: str, other: str) -> float:
+        return difflib.SequenceMatcher(None, one, other).ratio()
+
+    def likeness(dotted: str) -> float:
+        return ratio(name, dotted) + ratio(name.rpartition(".")[2], dotted.rpartition(".")[2])
+
+    best = max(known, key=likeness, default="")
+    return best if likeness(best) > 1.2 else ""
+
+
+def at_least(config: ConfigDict, minimum: float, *names: str) -> None:
+    """Checks that the fields of these dotted names, or all elements of a tuple, reach a minimum.
+
+    Raises:
+        UserError: one does not; the message names it.
+    """
+    for name in names:
+        value = fields(config)[name]
+        numbers = value if isinstance(value, tuple) else (value,)
+        if not all(number >= minimum for number in numbers):
+            raise UserError(f"{as_flag(name, value)}: must be at least {minimum}")
+
+
+def one_of(config: ConfigDict, name: str, choices: Collection[str]) -> None:
+    """Checks that the field of this dotted name is one of the choices.
+
+    Raises:
+        UserError: it is not; the message lists the choices.
+    """
+    value = fields(config)[name]
+    if value not in choices:
+        raise UserError(f"{as_flag(name, value)}: must be one of {', '.join(choices)}")
+
+
+def claim_workdir(workdir: Path, config: ConfigDict, may_change: Collection[str] = ()) -> None:
+    """Makes a workdir belong to a config, so that a rerun continues the same work.
+
+    The first claim makes the folder and writes the config to `config.json` there; a later one
+    compares with it.
+
+    Args:
+        workdir: folder of a run's results.
+        config: the run's config.
+        may_change: dotted fields or sections that do not alter results, such as a batch size.
+
+    Raises:
+        UserError: the workdir belongs to another config, is no folder or cannot be written.
+    """
+    from ttc_jax.results.summary import write_json  # here: a mistake in a flag need not load it
+
+    path = workdir / "config.json"
+    new = to_json(config)
+    if not path.exists():
+        write_json(path, new)
+    try:
+        old = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"{path} is not JSON: delete it, or use another --workdir") from error
+    changes = _changes(fields(old), fields(new), may_change)
+    if changes:
+        listed = ", ".join(f"{name} (there {was!r}, now {now!r})" for name, was, now in changes)
+        back = " ".join(as_flag(name, was) for name, was, _ in changes if was is not None)
+        raise UserError(
+            f"--workdir={workdir} belongs to another config: {listed}; "
+            f"use another --workdir{f' or {back}' if back else ''}"
+        )
+
+
+def enable_compilation_cache() -> None:
+    """Keeps compiled XLA programs on disk, so that a second run starts at once.
+
+    The folder is $JAX_COMPILATION_CACHE_DIR, else ttc_jax/xla under $XDG_CACHE_HOME or ~/.cache.
+    Call it before the first compilation.
+    """
+    import jax
+
+    if "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS" not in os.environ:
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.05)
+    if "JAX_COMPILATION_CACHE_DIR" in os.environ:
+        return
+    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ttc_jax" / "xla"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        logging.getLogger(__name__).warning("no compilation cache: %s", error)
+        return
+    jax.config.update("jax_compilation_cache_dir", str(folder))
+
+
+def _get_config(path: Path, variant: str) -> ConfigDict:
+    module = _load_module(path)
+    known = getattr(module, "VARIANTS", {})
+    if variant and not inspect.signature(module.get_config).parameters:
+        raise UserError(f"--config={path}:{variant}: this config has no variants")
+    if variant and known and variant not in known:
+        raise UserError(f"--config={path}:{variant}: must be one of {', '.join(known)}")
+    config = module.get_config(variant) if variant else module.get_config()
+    if not isinstance(config, ConfigDict):
+        raise UserError(f"{path}: get_config() must return an ml_collections.ConfigDict")
+    return config
+
+
+def _load_module(path: Path) -> ModuleType:
+    if not path.is_file():
+        present = ", ".join(map(str, sorted(Path("configs").glob("*.py"))))
+        there = f"there are {present}" if present else "no configs are in ./configs"
+        raise UserError(f"--config={path}: no such file; {there}")
+    spec = importlib.util.spec_from_file_location(f"config_{path.stem}", path)
+    if spec is None or spec.loader is None:
+        raise UserError(f"--config={path}: not a Python file")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    if not hasattr(module, "get_config"):
+        raise UserError(f"--config={path}: the file defines no get_config()")
+    return module
+
+
+def _override(config: ConfigDict, overrides: Sequence[str]) -> ConfigDict:
+    defaults = fields(config)
+    named = [match[1] for flag in overrides if (match := _OVERRIDE.match(flag))]
+    for name in named:
+        if name not in defaults:
+            raise UserError(_unknown(config, name, defaults))
+        if isinstance(defaults[name], list | None):
+            raise UserError(f"--config.{name} cannot be set by a flag: edit the config file")
+    values = flags.FlagValues()
+    argv = ["ttc", *overrides]
+    try:
+        DEFINE_config_dict("config", config, flag_values=values, sys_argv=argv)
+        extra = values(argv)[1:]
+    except flags.IllegalFlagValueError as error:
+        name, _, value = str(error).removeprefix("flag --config.").partition("=")
+        raise UserError(_wrong_type(name, value.partition(": ")[0], defaults[name])) from error
+    except (flags.Error, ValueError) as error:
+        raise UserError(str(error)) from error
+    if extra:
+        raise UserError(f"unexpected argument {extra[0]!r}: a field is set by --config.field=value")
+    changed = fields(config)
+    for name in named:
+        if not _same_elements(changed[name], defaults[name]):
+            raise UserError(_wrong_type(name, ",".join(map(str, changed[name])), defaults[name]))
+    return config
+
+
+def _unknown(config: ConfigDict, name: str, known: Iterable[str]) -> str:
+    section: Any = config
+    path = ""
+    for part in name.split("."):
+        if part not in section or not isinstance(section[part], ConfigDict):
+            break
+        section, path = section[part], f"{path}{part}."
+    inside = ", ".join(fields(section, path))
+    if path == f"{name}.":
+        return f"--config.{name} is a section: set one of {inside}"
+    if near := nearest(name, known):
+        return f"--config.{name}: unknown field; did you mean --config.{near}?"
+    return f"--config.{name}: unknown field; there are {inside}"
+
+
+def _same_elements(value: Any, default: Any) -> bool:
+    """Whether a tuple's elements have types of the default's (an int may stand for a float)."""
+    if not isinstance(default, tuple) or not default:
+        return True
+    kinds = {type(element) for element in default}
+    kinds |= {int} if float in kinds else set()
+    return all(type(element) in kinds for element in value)
+
+
+def _wrong_type(name: str, value: str, default: Any) -> str:
+    kind = type(default).__name__
+    if isinstance(default, tuple) and default:
+        kind = f"{type(default[0]).__name__} values"
+    return f"--config.{name}={value}: expected {kind}, as in {as_flag(name, default)}"
+
+
+def _changes(
+    old: Mapping[str, Any], new: Mapping[str, Any], may_change: Collection[str]
+) -> list[tuple[str, Any, Any]]:
+    def may(name: str) -> bool:
+        return any(f"{name}.".startswith(f"{field}.") for field in may_change)
+
+    return [
+        (name, old.get(name), new.get(name))
+        for name in sorted(old.keys() | new.keys())
+        if not may(name) and old.get(name) != new.get(name)
+    ]

@@ -1,0 +1,10 @@
+"""The jobs of the command `ttc`: one module each.
+
+A job is a module with a docstring, which is its help (the first line its summary in `ttc --help`),
+and a function
+
+    def main(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None
+
+It raises `ttc_jax.errors.UserError` for what the user can mend. A module whose name starts with an
+underscore is not a job. A job is imported only when it runs.
+"""
