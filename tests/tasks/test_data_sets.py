@@ -1,0 +1,254 @@
+"""GSM8K and MATH: their rows, from files and from TFDS, and the gold answers of the real data."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ttc_jax.errors import UserError
+from ttc_jax.tasks import load_task
+from ttc_jax.tasks.answers import boxed
+from ttc_jax.tasks.grading import Grader
+from ttc_jax.tasks.gsm8k import GSM8K
+from ttc_jax.tasks.math import Math
+from ttc_jax.tasks.task import Question, Verdict
+
+GSM8K_ROWS = [
+    {
+        "question": "Two boxes hold 600 eggs each. How many eggs are there — all in all?",
+        "answer": "There are 2*600 = <<2*600=1200>>1,200 eggs.\n#### 1,200",
+    },
+    {"question": "It was 3 degrees and fell by 8. What is it now?", "answer": "3-8=-5\n#### -5"},
+]
+MATH_ROWS = [
+    {
+        "problem": "What is half of $\\sqrt{8}$?",
+        "solution": "It is $\\frac{\\sqrt{8}}{2}=\\boxed{\\sqrt{2}.}$",
+        "answer": "\\sqrt{2}",
+        "subject": "Algebra",
+        "level": 2,
+        "unique_id": "test/algebra/1.json",
+    },
+    {
+        "problem": "Solve $x+1=3$.",
+        "solution": "$x=\\boxed{2}$",
+        "answer": "2",
+        "subject": "Algebra",
+        "level": None,
+        "unique_id": "test/algebra/2.json",
+    },
+]
+
+
+def write(path: Path, rows: Sequence[Mapping[str, Any] | str]) -> Path:
+    lines = [row if isinstance(row, str) else json.dumps(row, ensure_ascii=False) for row in rows]
+    path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    return path
+
+
+def test_gsm8k(tmp_path: Path, grader: Grader) -> None:
+    task = GSM8K(write(tmp_path / "test.jsonl", GSM8K_ROWS), grader=grader)
+    first, second = task.questions("test")
+    assert first == Question(
+        id="gsm8k/test/0",
+        text="Two boxes hold 600 eggs each. How many eggs are there — all in all?",
+        answer="1200",
+        solution="There are 2*600 = 1,200 eggs.\n#### 1,200",
+    )
+    assert (second.id, second.answer) == ("gsm8k/test/1", "-5")
+    solutions = ["#### 1200", "\\boxed{\\$1,200.}", "1200", "#### 12", "\\boxed{7}\n#### 1200"]
+    assert task.judge(first, solutions) == [
+        Verdict("1200", True),
+        Verdict("1200", True),
+        Verdict(None, False),  # never the last number of the text
+        Verdict("12", False),
+        Verdict("7", False),
+    ]
+
+
+def test_math(tmp_path: Path, grader: Grader) -> None:
+    task = Math(write(tmp_path / "test.jsonl", MATH_ROWS), grader=grader)
+    first, second = task.questions("test")
+    assert first == Question(
+        id="math/test/algebra/1.json",
+        text="What is half of $\\sqrt{8}$?",
+        answer="\\sqrt{2}",
+        level="2",
+        solution="It is $\\frac{\\sqrt{8}}{2}=\\boxed{\\sqrt{2}.}$",
+    )
+    assert second.level == ""
+    verdicts = task.judge(first, [first.solution, "\\boxed{2^{1/2}}", "\\boxed{2}", "#### 2"])
+    assert [v.correct for v in verdicts] == [True, True, False, False]
+    assert verdicts[0].answer == verdicts[1].answer
+    assert verdicts[3].answer is None
+
+
+def test_math_rows_need_little(tmp_path: Path) -> None:
+    rows = [{"problem": "a", "answer": 27.0}, {"problem": "b", "answer": 0.5, "level": "Level 5"}]
+    task = Math(write(tmp_path / "test.jsonl", rows))
+    assert task.questions("test") == [
+        Question("math/test/0", "a", "27"),
+        Question("math/test/1", "b", "0.5", level="Level 5"),
+    ]
+
+
+def test_each_split_has_its_file(tmp_path: Path) -> None:
+    test = write(tmp_path / "test.jsonl", GSM8K_ROWS[:1])
+    train = write(tmp_path / "train.jsonl", GSM8K_ROWS[1:])
+    task = GSM8K(test, train)
+    assert [q.answer for q in task.questions("train")] == ["-5"]
+    assert [q.id for q in task.questions("train")] == ["gsm8k/train/0"]
+    with pytest.raises(UserError, match="split 'train'"):
+        GSM8K(test).questions("train")
+    with pytest.raises(UserError, match="choose from train, test"):
+        GSM8K(test).questions("dev")
+
+
+ROW = '{"question": "q", "answer": "#### 1"}'
+MISTAKES: list[tuple[list[str], str]] = [
+    ([ROW, "{'question': 1}"], ":2: not JSON"),
+    ([ROW, "", ROW[:-5]], ":3: not JSON"),
+    (["[" * 10**5], ":1: not JSON"),
+    (["[1, 2]"], ":1: expected a JSON object"),
+    (['{"question": "q"}'], ":1: field 'answer' is missing; found question"),
+    (['{"question": " ", "answer": "#### 1"}'], ":1: field 'question' is empty"),
+    (['{"question": ["q"], "answer": "#### 1"}'], "must be text, found list"),
+    (['{"question": true, "answer": "#### 1"}'], "must be text, found bool"),
+    (['{"question": "q", "answer": "it is 1"}'], ":1: field 'answer' must end with '#### n'"),
+    (['{"question": "q", "answer": "####"}'], ":1: field 'answer' must end with '#### n'"),
+    ([], "no questions"),
+    (["", " "], "no questions"),
+]
+
+
+@pytest.mark.parametrize(("lines", "message"), MISTAKES, ids=range(len(MISTAKES)))
+def test_mistakes_name_file_and_line(tmp_path: Path, lines: list[str], message: str) -> None:
+    path = write(tmp_path / "rows.jsonl", lines)
+    with pytest.raises(UserError) as error:
+        GSM8K(path).questions("test")
+    assert str(error.value).startswith(str(path))
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_mistakes_of_files(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"none\.jsonl: no such file"):
+        Math(tmp_path / "none.jsonl").questions("test")
+    with pytest.raises(UserError, match="is a directory"):
+        Math(tmp_path).questions("test")
+    latin = tmp_path / "latin.jsonl"
+    latin.write_bytes('{"problem": "é", "answer": "1"}\n'.encode("latin-1"))
+    with pytest.raises(UserError, match=r"latin\.jsonl:1: not JSON"):
+        Math(latin).questions("test")
+    twice = write(tmp_path / "twice.jsonl", [MATH_ROWS[0], MATH_ROWS[0]])
+    with pytest.raises(UserError, match=r"twice\.jsonl:2: a second question with the id"):
+        Math(twice).questions("test")
+
+
+def test_byte_order_mark_and_blank_lines(tmp_path: Path) -> None:
+    path = tmp_path / "test.jsonl"
+    path.write_bytes(b"\xef\xbb\xbf" + ROW.encode() + b"\r\n\r\n" + ROW.encode())
+    assert [q.id for q in GSM8K(path).questions("test")] == ["gsm8k/test/0", "gsm8k/test/1"]
+
+
+def test_load_task(tmp_path: Path) -> None:
+    path = str(write(tmp_path / "test.jsonl", MATH_ROWS))
+    task = load_task({"name": "math", "path": path})
+    assert [q.answer for q in task.questions("test")] == ["\\sqrt{2}", "2"]
+    with pytest.raises(UserError, match="did you mean 'gsm8k'"):
+        load_task({"name": "gsm8"})
+    with pytest.raises(UserError, match="known: arithmetic, gsm8k, math"):
+        load_task({"name": "poetry"})
+
+
+# In a process of its own, as other tests may import TensorFlow.
+BUILDERS = """
+import sys
+from unittest import mock
+import tensorflow_datasets as tfds
+from ttc_jax.errors import UserError
+from ttc_jax.tasks.gsm8k import GSM8K
+from ttc_jax.tasks.math import Math
+
+folder = sys.argv[1]
+for task in (GSM8K, Math):
+    name = task.__name__.lower()
+    files = {split: f"{folder}/{name}_{split}.jsonl" for split in ("test", "train")}
+    down = mock.patch.object(tfds.download.DownloadManager, "download")
+    with down as download:
+        download.side_effect = OSError("no network")
+        try:
+            task().questions("test")
+        except UserError as error:
+            assert f"{name} could not be downloaded (no network)" in str(error), error
+        else:
+            raise AssertionError("no error")
+        download.side_effect = lambda urls: {s: files[s] for s in urls}
+        for split in files:
+            ours = task(files["test"], files["train"]).questions(split)
+            assert task().questions(split) == ours, (task().questions(split), ours)
+        [urls] = {tuple(call.args[0].values()) for call in download.call_args_list}
+    assert all(url.startswith("https://") and url.endswith(".jsonl") for url in urls)
+    if name == "math":
+        from ttc_jax.tasks.builders.math import Builder
+        assert set(Builder.url_infos) == set(urls)
+assert "tensorflow" not in sys.modules
+assert "jax" not in sys.modules
+"""
+
+
+def test_tfds_gives_the_same_questions_without_tensorflow(tmp_path: Path) -> None:
+    for name, rows in (("gsm8k", GSM8K_ROWS), ("math", MATH_ROWS)):
+        write(tmp_path / f"{name}_test.jsonl", rows)
+        many: list[dict[str, Any]] = [
+            {**rows[0], **({"unique_id": f"{i}"} if name == "math" else {"question": f"q{i}"})}
+            for i in range(30)
+        ]
+        write(tmp_path / f"{name}_train.jsonl", many)
+    environment = {"PATH": "", "TFDS_DATA_DIR": str(tmp_path / "tfds"), "HOME": str(tmp_path)}
+    environment["PYTHONPATH"] = str(Path(__file__).parents[2])
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", BUILDERS, str(tmp_path)],
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_gsm8k_golds(data_dir: Path, grader: Grader) -> None:
+    task = GSM8K(data_dir / "gsm8k_test.jsonl", data_dir / "gsm8k_train.jsonl", grader=grader)
+    for split, rows in (("test", 1000), ("train", 7473)):
+        questions = task.questions(split)
+        assert len(questions) == rows
+        right = [task.judge(q, [q.solution])[0] for q in questions]
+        assert all(v == Verdict(q.answer, True) for v, q in zip(right, questions, strict=True))
+
+
+def _as_is(solution: str) -> str:
+    return solution
+
+
+def _full_stop(solution: str) -> str:
+    answer = boxed(solution) or ""
+    start = solution.rindex(answer)
+    return f"{solution[:start]}{answer}.{solution[start + len(answer) :]}"
+
+
+def _spelt_otherwise(solution: str) -> str:
+    """Nothing is plain text any more: math-verify has to agree."""
+    return f"\\boxed{{\\displaystyle {boxed(solution)}}}"
+
+
+@pytest.mark.parametrize("change", [_as_is, _full_stop, _spelt_otherwise])
+def test_math_golds(data_dir: Path, grader: Grader, change: Callable[[str], str]) -> None:
+    task = Math(data_dir / "math500_test.jsonl", grader=grader)
+    questions = task.questions("test")
+    verdicts = [task.judge(q, [change(q.solution)])[0] for q in questions]
+    assert sum(v.correct for v in verdicts) == 500
+    assert len({q.level for q in questions}) == 5
+    assert not any(q.answer in grader.unparsed for q in questions)

@@ -1,0 +1,73 @@
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ttc_jax.errors import UserError
+from ttc_jax.tasks.prompts import PromptFormat
+
+
+class Bytes:
+    """A tokenizer of characters; a chat is its turns between angle brackets."""
+
+    vocab_size: int = 256
+    eos_ids: tuple[int, ...] = (0,)
+    bos_id: int | None = 1
+
+    def encode(self, text: str, add_bos: bool = False) -> list[int]:
+        return [1] * add_bos + list(text.encode())
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        return bytes(t for t in tokens if t > 1).decode()
+
+    def chat(self, messages: Sequence[dict[str, str]]) -> list[int]:
+        turns = "".join(f"<{m['role']}>{m['content']}" for m in messages)
+        return self.encode(f"{turns}<assistant>", add_bos=True)
+
+    def containing(self, text: str) -> np.ndarray:
+        return np.array([text == chr(i) for i in range(self.vocab_size)])
+
+    def save(self, folder: Path) -> None:
+        del folder
+
+
+def shown(prompt: PromptFormat, question: str) -> str:
+    tokens = prompt.encode(question, Bytes())
+    assert tokens.count(1) == 1
+    assert tokens[0] == 1  # begins with the one BOS
+    return Bytes().decode(tokens)
+
+
+def test_plain() -> None:
+    assert shown(PromptFormat(), "2+3?") == "2+3?"
+    assert shown(PromptFormat("Q: {question}\nA:"), "2+3?") == "Q: 2+3?\nA:"
+
+
+def test_plain_shots_are_joined_by_blank_lines() -> None:
+    prompt = PromptFormat("Q: {question}\nA:", shots=(("1+1?", "2"), ("2+2?", "4")))
+    assert shown(prompt, "2+3?") == "Q: 1+1?\nA:\n2\n\nQ: 2+2?\nA:\n4\n\nQ: 2+3?\nA:"
+    prompt = PromptFormat("{question}\nA: ", shots=(("1+1?", "2"),))
+    assert shown(prompt, "2+3?") == "1+1?\nA: 2\n\n2+3?\nA: "
+
+
+def test_chat_shots_are_turns() -> None:
+    prompt = PromptFormat("Solve {question}", chat=True, system="Be brief.", shots=(("1+1?", "2"),))
+    assert shown(prompt, "2+3?") == (
+        "<system>Be brief.<user>Solve 1+1?<assistant>2<user>Solve 2+3?<assistant>"
+    )
+    assert shown(PromptFormat(chat=True), "2+3?") == "<user>2+3?<assistant>"
+
+
+def test_braces_are_data() -> None:
+    prompt = PromptFormat("In \\boxed{} and {x}: {question}", shots=(("{question}", "{0}"),))
+    assert shown(prompt, "{question} {y}") == (
+        "In \\boxed{} and {x}: {question}\n{0}\n\nIn \\boxed{} and {x}: {question} {y}"
+    )
+
+
+def test_mistakes() -> None:
+    with pytest.raises(UserError, match=r"lacks \{question\}"):
+        PromptFormat("Q: {problem}")
+    with pytest.raises(UserError, match="chat=True"):
+        PromptFormat(system="Be brief.")

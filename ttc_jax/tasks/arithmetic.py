@@ -1,0 +1,114 @@
+r"""The embedded task: chains of two-digit arithmetic modulo 100, written out step by step.
+
+A question gives the first variable's value and, for every further letter, an operation on the
+variable before it, all in a shuffled order. The answer is the last variable's value; a worked
+solution has one line a step:
+
+    c-01 b+02 a=81:   ->   b81+02=83
+                           c83-01=82
+                           \boxed{82}
+
+Sums are soon learnt; two-digit products keep a small model honestly uncertain, so the more products
+a chain has, the harder it is. Four levels set their share.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import math
+import random
+from collections.abc import Sequence
+
+from ttc_jax.errors import UserError
+from ttc_jax.tasks.grading import boxed
+from ttc_jax.tasks.task import Question, Verdict
+
+MODULUS = 100
+VARIABLES = "abcdefghijklm"
+PIECES = (*"0123456789", *VARIABLES, *"+-*=: \n", "\\boxed{", "}")  # vocabulary of the task
+STEPS = (2, 12)  # operations in a chain, least and most
+PRODUCT_SHARE = {"1": 0.0, "2": 0.25, "3": 0.5, "4": 0.75}  # of the operations, by level
+# Factors coprime to 10: any other collapses a chain to 00 or 50 sooner or later.
+FACTORS = tuple(n for n in range(11, MODULUS) if math.gcd(n, 10) == 1)
+SPLITS = {"test": (0, 10), "validation": (10, 20), "train": (20, 100)}  # hash of the text, percent
+
+
+@dataclasses.dataclass(frozen=True)
+class Arithmetic:
+    """Questions drawn from a seed.
+
+    A question belongs to the split that a hash of its text names, so that no seed or size can make
+    train, validation and test meet.
+
+    Args:
+      size: questions of a split, all different.
+      seed: of the draw.
+    """
+
+    size: int = 500
+    seed: int = 0
+
+    def questions(self, split: str) -> list[Question]:
+        """The first `size` questions of a split; a larger size keeps them and adds more."""
+        if split not in SPLITS:
+            raise UserError(f"task.split is {split!r}; arithmetic has {', '.join(SPLITS)}")
+        if self.size < 1:
+            raise UserError(f"task.size is {self.size}; it must be at least 1")
+        rng = random.Random(f"{split}/{self.seed}")
+        found: dict[str, Question] = {}
+        while len(found) < self.size:
+            question = _draw(rng)
+            if question.text not in found and _split_of(question.text) == split:
+                number = len(found)
+                found[question.text] = dataclasses.replace(
+                    question, id=f"arithmetic/{split}/{self.seed}/{number}"
+                )
+        return list(found.values())
+
+    def judge(self, question: Question, solutions: Sequence[str]) -> list[Verdict]:
+        """Two digits in the last box, or no answer at all."""
+        return [_verdict(question.answer, boxed(solution)) for solution in solutions]
+
+
+def _verdict(gold: str, answer: str | None) -> Verdict:
+    if answer is None or len(answer) != 2 or not (answer.isascii() and answer.isdigit()):
+        return Verdict(None, False)
+    return Verdict(answer, answer == gold)
+
+
+def _split_of(text: str) -> str:
+    percent = int.from_bytes(hashlib.blake2s(text.encode(), digest_size=4).digest()) % 100
+    return next(name for name, (low, high) in SPLITS.items() if low <= percent < high)
+
+
+def _draw(rng: random.Random) -> Question:
+    level = rng.choice(tuple(PRODUCT_SHARE))
+    steps = rng.randint(*STEPS)
+    value = rng.randrange(MODULUS)
+    entries, solution = [f"{VARIABLES[0]}={value:02}"], ""
+    for name in VARIABLES[1 : steps + 1]:
+        operation, operand = _draw_operation(rng, PRODUCT_SHARE[level])
+        before, value = value, _apply(value, operation, operand)
+        entries.append(f"{name}{operation}{operand:02}")
+        solution += f"{name}{before:02}{operation}{operand:02}={value:02}\n"
+    rng.shuffle(entries)
+    return Question(
+        id="",
+        text=" ".join(entries) + ":",
+        answer=f"{value:02}",
+        level=level,
+        solution=f"{solution}\\boxed{{{value:02}}}",
+    )
+
+
+def _draw_operation(rng: random.Random, product_share: float) -> tuple[str, int]:
+    if rng.random() < product_share:
+        return "*", rng.choice(FACTORS)
+    return rng.choice("+-"), rng.randrange(MODULUS)
+
+
+def _apply(value: int, operation: str, operand: int) -> int:
+    if operation == "*":
+        return value * operand % MODULUS
+    return (value + operand if operation == "+" else value - operand) % MODULUS

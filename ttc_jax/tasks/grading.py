@@ -1,0 +1,205 @@
+r"""Grading: final answers against gold ones, under hard bounds on time and memory.
+
+Answers are untrusted, and math-verify can be led into power towers and deep nests that take
+minutes and gigabytes. So what is plain text is compared here, and everything else in worker
+processes, each of which ends when an answer breaks the bounds.
+
+The workers are programs of their own and not `multiprocessing`'s, which imports the caller's main
+module again: with jax in it no worker fits its bound, and a script without a guard starts itself.
+"""
+
+import json
+import logging
+import os
+import queue
+import re
+import subprocess
+import sys
+import weakref
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from ttc_jax.errors import UserError
+from ttc_jax.tasks.answers import boxed, canonical_text, equal_text, strip
+from ttc_jax.tasks.task import Verdict
+
+__all__ = ["MAX_ANSWER", "Grader", "boxed"]
+
+MAX_ANSWER = 2000
+"""Longest text, in characters, that is taken for an answer (the longest of MATH has 159)."""
+
+_SPACING = re.compile(r"\\left(?![a-z])|\\right(?![a-z])|\\[,;:! ]|\s+")
+_log = logging.getLogger(__name__)
+
+
+class Grader:
+    r"""Compares final answers with gold ones, and gives every answer its canonical form.
+
+    An answer is right when it is the gold answer's text, or a numeral of the same value, or
+    `math_verify.verify(parse("$gold$"), parse("\boxed{answer}"))` says so. The last needs a worker
+    process; workers start when first needed, one is replaced when it dies, and all end with
+    `close`, with the `with` block, or with this object. Every distinct answer is read once.
+
+    Attributes:
+        unparsed: Each answer that could not be read (its first 200 characters) with the reason:
+            "too long", "over the bounds" (time or memory, or it crashed the parser) or "no value".
+            Such an answer is right only if its text equals the gold answer's.
+
+    Args:
+        workers: Worker processes at most; 0: one a CPU, eight at most.
+        seconds: Bound on the time of one answer.
+        megabytes: Bound on the address space of a worker (enforced on Linux); it takes 70 itself.
+        max_answer: Longest answer, in characters; a longer text is no answer.
+
+    Raises:
+        UserError: A bound is not positive; or, when judging, the workers do not start.
+    """
+
+    def __init__(
+        self,
+        workers: int = 0,
+        seconds: float = 5.0,
+        megabytes: int = 1024,
+        max_answer: int = MAX_ANSWER,
+    ) -> None:
+        if workers < 0 or seconds <= 0 or megabytes <= 0 or max_answer <= 0:
+            raise UserError("grading: workers must be >= 0, the bounds on an answer > 0")
+        workers = workers or min(8, os.cpu_count() or 1)
+        self.unparsed: dict[str, str] = {}
+        self._max_answer = max_answer
+        self._verdicts: dict[tuple[str, str], bool] = {}
+        self._keys: dict[str, str] = {}
+        self._threads = ThreadPoolExecutor(workers, thread_name_prefix="grading")
+        self._idle: queue.LifoQueue[_Worker] = queue.LifoQueue()  # keeps to started ones
+        self._workers = [_Worker(seconds, megabytes) for _ in range(workers)]
+        for worker in self._workers:
+            self._idle.put(worker)
+        self._close = weakref.finalize(self, _close, self._threads, self._workers)
+
+    def __enter__(self) -> "Grader":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Ends the workers; the grader cannot judge after it."""
+        self._close()
+
+    def judge(self, gold: str, answers: Sequence[str | None]) -> list[Verdict]:
+        """A verdict on each answer, in their order; None is the answer of a solution without one.
+
+        A wrong, hostile or unreadable answer is a verdict, never an error.
+        """
+        gold = strip(gold)
+        short = [
+            strip(a) if a is not None and len(a) <= self._max_answer else None for a in answers
+        ]
+        for answer, kept in zip(answers, short, strict=True):
+            if answer is not None and kept is None:
+                self._give_up(answer, "too long")
+        pending = {a: None for a in short if a and not self._known(gold, a)}
+        for _ in self._threads.map(lambda answer: self._ask(gold, answer), pending):
+            pass
+        return [Verdict(self._keys[a], self._verdicts[gold, a]) if a else _NONE for a in short]
+
+    def _known(self, gold: str, answer: str) -> bool:
+        """Whether the verdict and the canonical form are there, or need no worker."""
+        if (gold, answer) not in self._verdicts:
+            equal = equal_text(gold, answer)
+            if equal is not None:
+                self._verdicts[gold, answer] = equal
+        if answer not in self._keys:
+            key = canonical_text(answer)
+            if key is not None:
+                self._keys[answer] = key
+        return (gold, answer) in self._verdicts and answer in self._keys
+
+    def _ask(self, gold: str, answer: str) -> None:
+        """Completes what is known of an answer with a worker's help."""
+        compare = (gold, answer) not in self._verdicts and len(gold) <= self._max_answer
+        worker = self._idle.get()
+        try:
+            equal, key = worker.ask(gold if compare else None, answer)
+        finally:
+            self._idle.put(worker)
+        self._verdicts.setdefault((gold, answer), equal is True)
+        if answer not in self._keys:
+            if not isinstance(key, str):
+                self._give_up(answer, "no value" if key is None else "over the bounds")
+            self._keys[answer] = key if isinstance(key, str) else _SPACING.sub("", answer)
+
+    def _give_up(self, answer: str, reason: str) -> None:
+        self.unparsed[answer[:200]] = reason
+        _log.info("answer not parsed, %s: %.200r", reason, answer)
+
+
+_NONE = Verdict(None, False)
+_DIED = object()  # what a worker that ended leaves unsaid
+
+
+class _Worker:
+    """One worker process, started when first asked and again after it died. Not thread-safe."""
+
+    def __init__(self, seconds: float, megabytes: int) -> None:
+        self._bounds = [str(seconds), str(megabytes)]
+        self._process: subprocess.Popen[str] | None = None
+
+    def ask(self, gold: str | None, answer: str) -> tuple[Any, Any]:
+        """The worker's two replies; `_DIED` in place of those it did not live to give."""
+        process = self._process
+        if process is None or process.poll() is not None:
+            process = self._start()
+        try:
+            _write(process, [gold, answer])
+        except BrokenPipeError:
+            return _DIED, _DIED
+        replies = [_read(process), _read(process)]
+        if replies[1] is _DIED:
+            process.wait()
+        return replies[0], replies[1]
+
+    def close(self) -> None:
+        """Ends the process."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.communicate()
+
+    def _start(self) -> "subprocess.Popen[str]":
+        self.close()
+        # By its path and without its folder (-P), which holds a module named math.
+        command = [sys.executable, "-P", str(Path(__file__).with_name("grading_worker.py"))]
+        paths = os.pathsep.join(path or str(Path.cwd()) for path in sys.path)
+        self._process = process = subprocess.Popen(
+            [*command, *self._bounds],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env={**os.environ, "PYTHONPATH": paths},
+            encoding="ascii",
+        )
+        if _read(process) != "ready":
+            raise UserError(
+                f"the grading worker ended at its start with code {process.wait()}: is math-verify "
+                f"installed, and is a bound of {self._bounds[1]} MB enough?"
+            )
+        return process
+
+
+def _write(process: "subprocess.Popen[str]", request: list[str | None]) -> None:
+    assert process.stdin is not None
+    process.stdin.write(json.dumps(request) + "\n")
+    process.stdin.flush()
+
+
+def _read(process: "subprocess.Popen[str]") -> Any:
+    assert process.stdout is not None
+    line = process.stdout.readline()
+    return json.loads(line) if line.endswith("\n") else _DIED
+
+
+def _close(threads: ThreadPoolExecutor, workers: list[_Worker]) -> None:
+    threads.shutdown(wait=True, cancel_futures=True)
+    for worker in workers:
+        worker.close()

@@ -1,0 +1,83 @@
+"""How a question becomes a prompt: plain or chat, with or without worked examples."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ttc_jax.errors import UserError
+
+if TYPE_CHECKING:
+    from ttc_jax.models.tokenizers import Tokenizer
+
+_SLOT = "{question}"
+
+
+@dataclass(frozen=True)
+class PromptFormat:
+    r"""How a question becomes the tokens of a prompt (Snell et al., 2024, prompt with four shots).
+
+    A plain prompt is the shots and the question, separated by blank lines; a shot is the template
+    followed by its solution, on a new line unless the template ends in white space:
+
+        PromptFormat("Q: {question}\nA:", shots=(("1+1?", "1+1=2"),))
+
+        Q: 1+1?
+        A:
+        1+1=2
+
+        Q: 2+3?
+        A:
+
+    A chat prompt gives the same as turns: the system turn, then a user turn (the template) and an
+    assistant turn (the solution) for each shot, then the question's user turn.
+
+    Attributes:
+        template: The user's text. `{question}` is replaced literally, so that braces in questions
+            and in the rest of the template stay what they are.
+        chat: Whether to wrap the text in the tokenizer's chat template.
+        system: The system turn of a chat; "" for none.
+        shots: Worked (question, solution) pairs put before the question.
+
+    Raises:
+        UserError: The template lacks `{question}`, or a system turn is given without `chat`.
+    """
+
+    template: str = _SLOT
+    chat: bool = False
+    system: str = ""
+    shots: tuple[tuple[str, str], ...] = ()
+
+    def __post_init__(self) -> None:
+        if _SLOT not in self.template:
+            raise UserError(f"prompt template {self.template!r} lacks {_SLOT}: put it in")
+        if self.system and not self.chat:
+            raise UserError("prompt system turn without chat: set chat=True or leave system empty")
+
+    def encode(self, question: str, tokenizer: "Tokenizer") -> list[int]:
+        """The prompt of a question as P token ids.
+
+        Raises:
+            UserError: `chat` is set and the tokenizer has no chat template.
+        """
+        if self.chat:
+            return tokenizer.chat(self.messages(question))
+        return tokenizer.encode(self.text(question), add_bos=True)
+
+    def text(self, question: str) -> str:
+        """The plain prompt, as text."""
+        shots = [_join(self._fill(asked), solution) for asked, solution in self.shots]
+        return "\n\n".join([*shots, self._fill(question)])
+
+    def messages(self, question: str) -> list[dict[str, str]]:
+        """The turns of the chat prompt, each with `role` and `content`."""
+        turns = [("system", self.system)] if self.system else []
+        for asked, solution in self.shots:
+            turns += [("user", self._fill(asked)), ("assistant", solution)]
+        turns.append(("user", self._fill(question)))
+        return [{"role": role, "content": content} for role, content in turns]
+
+    def _fill(self, question: str) -> str:
+        return self.template.replace(_SLOT, question)
+
+
+def _join(prompt: str, solution: str) -> str:
+    return prompt + ("" if prompt[-1:].isspace() else "\n") + solution

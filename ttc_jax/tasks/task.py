@@ -1,0 +1,56 @@
+"""What a task is: questions, and a verdict on every solution."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+
+@dataclass(frozen=True)
+class Question:
+    """One question of a task.
+
+    Attributes:
+        id: Unique within the task and split, and the same in every run, e.g. "gsm8k/test/12".
+        text: The problem as it is put to the model.
+        answer: The gold final answer.
+        level: The data set's own difficulty label; "" when it has none.
+        solution: A worked solution, steps and final answer, for training; "" when it has none.
+    """
+
+    id: str
+    text: str
+    answer: str
+    level: str = ""
+    solution: str = ""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a task says of one solution.
+
+    Attributes:
+        answer: The canonical final answer, a function of the solution alone (never of the gold
+            answer): candidates with equal `answer` vote together. None when the solution holds no
+            final answer.
+        correct: Whether the final answer is the gold one.
+    """
+
+    answer: str | None
+    correct: bool
+
+
+class Task(Protocol):
+    """Questions with a judge."""
+
+    def questions(self, split: str) -> list[Question]:
+        """The questions of a split, in the data set's order.
+
+        Raises:
+            UserError: The split is unknown, a file is missing or malformed (named with its line),
+                or there are no questions.
+        """
+        ...
+
+    def judge(self, question: Question, solutions: Sequence[str]) -> list[Verdict]:
+        """One verdict a solution, in their order. Solutions are untrusted text."""
+        ...
