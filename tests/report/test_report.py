@@ -1,0 +1,152 @@
+import csv
+import errno
+import io
+import itertools
+import os
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from ttc_jax.errors import UserError
+from ttc_jax.report.figures import accuracy_csv, accuracy_figure, write_accuracy
+from ttc_jax.report.tables import cost_lines, label, print_summary
+
+
+def point(mean, half=0.05):
+    return {"mean": mean, "low": max(0.0, mean - half), "high": min(1.0, mean + half)}
+
+
+def summary(accuracy=None):
+    ledger = {
+        "generations": 19200,
+        "prefill_tokens": 12000,
+        "decode_tokens": 1152000,
+        "verifier_tokens": 1000,
+        "generator_flops": 2304000000000,
+        "verifier_flops": 300,
+    }
+    means = {"majority": 0.4, "best_of_n_weighted": 0.5, "best_of_n": 0.5, "pass": 0.6}
+    return {
+        "accuracy": accuracy
+        or {
+            rule: {str(2**power): point(mean + power / 30) for power in range(9)}
+            for rule, mean in means.items()
+        },
+        "questions": 300,
+        "candidates": {"count": 19200, "cut_off": 12, "without_answer": 3400},
+        "ledger": ledger,
+    }
+
+
+def printed(*arguments):
+    text = io.StringIO()
+    print_summary(*arguments, file=text)
+    return text.getvalue()
+
+
+def test_figures_and_numbers_are_written(tmp_path):
+    paths = write_accuracy(summary(), tmp_path)
+    assert [path.name for path in paths] == ["accuracy.csv", "accuracy.png", "accuracy.svg"]
+    with Image.open(tmp_path / "accuracy.png") as image:
+        assert image.width > 1200
+        assert len(image.getcolors(1 << 20) or range(9999)) > 100
+    svg = (tmp_path / "accuracy.svg").read_text()
+    for name in ("best-of-N weighted", "majority", "pass@N", "300 questions"):
+        assert name in svg
+    rows = list(csv.DictReader(io.StringIO((tmp_path / "accuracy.csv").read_text())))
+    assert len(rows) == 4 * 9
+    assert (rows[0]["strategy"], rows[0]["N"], float(rows[0]["low"])) == (
+        "majority",
+        "1",
+        summary()["accuracy"]["majority"]["1"]["low"],
+    )
+    assert accuracy_csv(summary()).startswith("strategy,N,mean,low,high\n")
+
+
+def test_equal_summaries_give_equal_files(tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    for one, other in zip(
+        write_accuracy(summary(), tmp_path / "a"),
+        write_accuracy(summary(), tmp_path / "b"),
+        strict=True,
+    ):
+        assert one.read_bytes() == other.read_bytes()
+
+
+def test_names_of_lines_that_end_together_do_not_overlap():
+    rules = ["majority", "best_of_n", "best_of_n_weighted", "beam", "lookahead", "pass"]
+    for level in (0.0, 0.5, 1.0):
+        figure = accuracy_figure(summary({rule: {"1": point(level)} for rule in rules}))
+        figure.draw_without_rendering()
+        axes = figure.axes[0]
+        boxes = sorted(
+            (
+                text.get_window_extent()
+                for text in axes.texts
+                if text.get_text() in map(label, rules)
+            ),
+            key=lambda box: box.y0,
+        )
+        assert len(boxes) == len(rules)
+        assert all(below.y1 <= above.y0 + 1 for below, above in itertools.pairwise(boxes))
+        assert boxes[0].y0 >= 0
+        assert boxes[-1].y1 <= figure.bbox.height
+
+
+def test_names_are_text_not_mathematics(tmp_path):
+    strange = summary({"beam_$M=4": {"1": point(0.5), "2": point(0.6)}})
+    paths = write_accuracy(strange, tmp_path, title="costs $3 or \\frac{1}$")
+    assert "beam $M=4" in paths[-1].read_text()
+
+
+def test_a_full_disk_is_the_users_to_mend(tmp_path, monkeypatch):
+    def write_bytes(self, data):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Path, "write_bytes", write_bytes)
+    with pytest.raises(UserError, match=r"accuracy\.csv: No space left on device"):
+        write_accuracy(summary(), tmp_path)
+
+
+def test_the_table_is_plain_and_whole_in_a_pipe():
+    text = printed(summary())
+    assert "\x1b" not in text
+    assert "…" not in text
+    lines = text.splitlines()
+    assert max(map(len, lines[:12])) < 100
+    (header,) = [line.split() for line in lines if line.split()[:1] == ["N"]]
+    assert header == ["N", *(str(2**power) for power in range(9))]
+    (row,) = [i for i, line in enumerate(lines) if line.split()[:1] == ["majority"]]
+    assert lines[row].split()[1:4] == ["40.0", "43.3", "46.7"]
+    assert lines[row + 1].split()[:2] == ["35-45", "38-48"]
+    assert "19,200 generations; 1,152,000 tokens generated" in text
+    assert "2.30e+12 FLOPs" in text
+    assert "12 of 19,200 candidates were cut off by the length limit" in text
+
+
+def test_the_table_is_whole_in_ascii():
+    class Ascii(io.StringIO):
+        encoding = "ascii"
+
+    file = Ascii()
+    print_summary(summary(), file=file)
+    assert file.getvalue().isascii()
+    assert "best-of-N weighted" in file.getvalue()
+
+
+def test_rules_with_other_budgets_leave_blanks():
+    text = printed(
+        summary({"majority": {"1": point(0.5), "4": point(0.6)}, "beam": {"4": point(1)}})
+    )
+    (row,) = [line.split() for line in text.splitlines() if line.split()[:1] == ["beam"]]
+    assert row == ["beam", "100.0"]
+
+
+def test_costs_that_are_zero_are_not_mentioned():
+    plain = summary()
+    plain["ledger"]["verifier_tokens"] = 0
+    plain["candidates"] |= {"cut_off": 0, "without_answer": 0}
+    assert len(cost_lines(plain)) == 1
+    assert "verifier" not in printed(plain)[-200:]

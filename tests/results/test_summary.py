@@ -1,0 +1,71 @@
+import errno
+import json
+import os
+
+import pytest
+
+from ttc_jax.compute.ledger import Ledger
+from ttc_jax.errors import UserError
+from ttc_jax.results import summary as summary_module
+from ttc_jax.results.store import Candidate, Record
+from ttc_jax.results.summary import summarise, write_summary
+
+
+def records(scored=True):
+    scores = (0.9,) if scored else ()
+    right = Candidate((1, 2), "7", True, -1.0, scores, "7", True)
+    wrong = Candidate((1, 2), "8", True, -1.0, (0.1,) if scored else (), "8", False)
+    cut = Candidate((1, 2), "", False, -1.0, (), None, False)
+    return [
+        Record("q/0", "best_of_n", 0, (right, wrong, cut, cut), Ledger(4, 5, 8, 6, 100, 70)),
+        Record("q/1", "best_of_n", 0, (wrong, right, right, wrong), Ledger(4, 6, 8, 8, 100, 70)),
+        Record("q/2", "best_of_n", 0, (wrong,) * 4, Ledger(4, 7, 8, 8, 100, 70), seconds=3.0),
+    ]
+
+
+def test_contents():
+    summary = summarise(records(), {"n": 4})
+    assert list(summary["accuracy"]) == ["majority", "best_of_n", "best_of_n_weighted", "pass"]
+    for curve in summary["accuracy"].values():
+        assert list(curve) == ["1", "2", "4"]
+        for point in curve.values():
+            assert 0 <= point["low"] <= point["mean"] <= point["high"] <= 1
+    means = {rule: curve["4"]["mean"] for rule, curve in summary["accuracy"].items()}
+    assert means == pytest.approx(
+        {"majority": 1 / 3, "best_of_n": 2 / 3, "best_of_n_weighted": 2 / 3, "pass": 2 / 3},
+        abs=1e-6,
+    )
+    assert summary["pass_at_1"]["mean"] == pytest.approx(0.25)
+    assert summary["questions"] == 3
+    assert summary["seeds"] == [0]
+    assert summary["candidates"] == {"count": 12, "cut_off": 2, "without_answer": 2}
+    assert summary["ledger"] == Ledger(12, 18, 24, 22, 300, 210).to_dict()
+    assert summary["ledger_per_question"]["prefill_tokens"] == 6
+    assert summary["config"] == {"n": 4}
+    assert {"python", "jax", "flax", "numpy"} <= summary["versions"].keys()
+
+
+def test_rules_with_scores_need_a_verifier():
+    assert list(summarise(records(scored=False), {})["accuracy"]) == ["majority", "pass"]
+
+
+def test_equal_runs_write_equal_bytes(tmp_path):
+    one = write_summary(tmp_path / "a", summarise(records(), {"n": 4}))
+    other = write_summary(tmp_path / "b", summarise(records()[::-1], {"n": 4}))
+    assert one.read_bytes() == other.read_bytes()
+    assert json.loads(one.read_text()) == summarise(records(), {"n": 4})
+    assert os.listdir(tmp_path / "a") == ["summary.json"]
+
+
+def test_a_full_disk_keeps_the_old_summary(tmp_path, monkeypatch):
+    path = write_summary(tmp_path, summarise(records(), {"n": 4}))
+    before = path.read_bytes()
+
+    def fsync(descriptor):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(summary_module.os, "fsync", fsync)
+    with pytest.raises(UserError, match=r"summary\.json: No space left on device"):
+        write_summary(tmp_path, summarise(records(), {"n": 5}))
+    assert path.read_bytes() == before
+    assert os.listdir(tmp_path) == ["summary.json"]

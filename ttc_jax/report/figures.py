@@ -1,0 +1,150 @@
+"""Figures of a summary: accuracy against the generation budget (after the paper's figure 3)."""
+
+import csv
+import io
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, NullLocator, PercentFormatter
+from scipy.optimize import isotonic_regression
+
+from ttc_jax.errors import UserError
+from ttc_jax.report.tables import label
+
+TITLE: Final = "Accuracy against the generation budget"
+
+# Tell apart under every colour blindness, and dark enough to set text in (Okabe and Ito, 2008).
+_STYLES: Final = (
+    ("#0072b2", "o"),
+    ("#d55e00", "s"),
+    ("#009e73", "D"),
+    ("#cc79a7", "^"),
+    ("#7f5f00", "v"),
+    ("#3a9ad1", "P"),
+)
+_CEILING: Final = ("#6b6b6b", "")  # pass@N is a bound, not a rule: no markers
+_INK: Final = "#222222"
+_FAINT: Final = "#6b6b6b"
+_SETTINGS: Final[dict[Any, Any]] = {
+    "font.size": 11,
+    "font.family": "DejaVu Sans",
+    "text.parse_math": False,  # a "$" in a name is a "$"
+    "svg.hashsalt": "ttc_jax",
+    "svg.fonttype": "none",
+    "axes.edgecolor": "#b0b0b0",
+    "text.color": _INK,
+    "axes.labelcolor": _INK,
+    "xtick.color": _INK,
+    "ytick.color": _INK,
+}
+
+
+def accuracy_figure(summary: Mapping[str, Any], title: str = TITLE) -> Figure:
+    """Accuracy against N, one line and band a selection rule, log2 axis.
+
+    Args:
+        summary: see `results.summary.summarise`; reads "accuracy" and "questions".
+        title: written above.
+    """
+    accuracy = summary["accuracy"]
+    with matplotlib.rc_context(_SETTINGS):
+        figure = Figure(figsize=(8.4, 4.9), dpi=160, layout="constrained")
+        axes = figure.subplots()
+        ends = []
+        styles = iter(_STYLES * len(accuracy))
+        for rule, curve in accuracy.items():
+            color, marker = _CEILING if rule == "pass" else next(styles)
+            n = np.array([int(budget) for budget in curve])
+            mean, low, high = (
+                np.array([point[name] for point in curve.values()])
+                for name in ("mean", "low", "high")
+            )
+            dashes = (0, (5, 2.5)) if rule == "pass" else "-"
+            width = 1.6 if rule == "pass" else 2.2
+            axes.fill_between(n, low, high, color=color, alpha=0.13, linewidth=0)
+            axes.plot(
+                n, mean, color=color, marker=marker, markersize=5, lw=width, ls=dashes, label=rule
+            )
+            ends.append((float(n[-1]), float(mean[-1]), color, label(rule)))
+        _dress(axes, sorted({int(n) for curve in accuracy.values() for n in curve}))
+        _name_lines(axes, ends)
+        heading = {"xy": (0, 1), "xycoords": "axes fraction", "textcoords": "offset points"}
+        axes.annotate(title, xytext=(0, 34), fontsize=14, fontweight="bold", **heading)
+        about = f"{summary['questions']:,} questions; bands: 95 % bootstrap intervals"
+        axes.annotate(about, xytext=(0, 17), fontsize=10, color=_FAINT, **heading)
+        return figure
+
+
+def write_accuracy(summary: Mapping[str, Any], workdir: Path, title: str = TITLE) -> list[Path]:
+    """Writes accuracy.png, accuracy.svg and accuracy.csv (the numbers behind them) to the workdir.
+
+    Raises:
+        UserError: the disk is full or not writable.
+    """
+    contents = {"accuracy.csv": accuracy_csv(summary).encode("ascii")}
+    figure = accuracy_figure(summary, title)
+    for kind, about in (("png", {"Software": None}), ("svg", {"Date": None})):
+        buffer = io.BytesIO()
+        with matplotlib.rc_context(_SETTINGS):
+            figure.savefig(buffer, format=kind, metadata=about)
+        contents[f"accuracy.{kind}"] = buffer.getvalue()
+    paths = []
+    for name, content in contents.items():
+        path = Path(workdir) / name
+        try:
+            path.write_bytes(content)
+        except OSError as error:
+            raise UserError(
+                f"{path}: {error.strerror}; make room or choose another --workdir"
+            ) from error
+        paths.append(path)
+    return paths
+
+
+def accuracy_csv(summary: Mapping[str, Any]) -> str:
+    """The numbers behind the figure: strategy,N,mean,low,high."""
+    table = io.StringIO()
+    writer = csv.writer(table, lineterminator="\n")
+    writer.writerow(["strategy", "N", "mean", "low", "high"])
+    for rule, curve in summary["accuracy"].items():
+        for n, point in curve.items():
+            writer.writerow([rule, n, point["mean"], point["low"], point["high"]])
+    return table.getvalue()
+
+
+def _dress(axes: Axes, budgets: list[int]) -> None:
+    axes.set_xscale("log", base=2)
+    axes.xaxis.set_major_locator(FixedLocator(budgets))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(lambda n, _: f"{n:g}")
+    axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
+    axes.set_xlabel("generations per question, N", labelpad=6)
+    axes.set_xlim(budgets[0] / 1.1, budgets[-1] * 1.1)
+    low, high = axes.dataLim.intervaly
+    margin = 0.05 * max(high - low, 0.1)
+    axes.set_ylim(max(0.0, low - margin), min(1.0, high + margin) + 0.002)
+    axes.grid(axis="y", color="#e6e6e6", linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.tick_params(length=0, pad=6)
+
+
+def _name_lines(axes: Axes, ends: list[tuple[float, float, str, str]]) -> None:
+    """Writes each line's name at its end, moved apart as little as needed to be readable."""
+    ends = sorted(ends, key=lambda end: end[1])
+    low, high = axes.get_ylim()
+    gap = 0.062 * (high - low)
+    order = gap * np.arange(len(ends))
+    # Least squares under "at least one gap apart" is an isotonic regression of y minus the gaps.
+    apart = isotonic_regression(np.array([y for _, y, _, _ in ends]) - order).x
+    heights = np.clip(apart, low, max(low, high - order[-1])) + order
+    for (x, y, color, name), height in zip(ends, heights, strict=True):
+        axes.annotate(
+            name, (x, y), xytext=(1.01, height), textcoords=axes.get_yaxis_transform(),
+            color=color, fontsize=10.5, fontweight="bold", va="center",
+        )  # fmt: skip

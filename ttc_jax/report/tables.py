@@ -1,0 +1,88 @@
+"""A summary for people: accuracy by selection rule and N as a table, then the cost in words."""
+
+from collections.abc import Mapping
+from typing import Any, Final, TextIO
+
+from rich import box
+from rich.console import Console
+from rich.measure import Measurement
+from rich.table import Table
+from rich.text import Text
+
+_LABELS: Final = {
+    "majority": "majority",
+    "best_of_n": "best-of-N",
+    "best_of_n_weighted": "best-of-N weighted",
+    "pass": "pass@N",
+}
+
+
+def label(rule: str) -> str:
+    """The name of a selection rule or strategy in figures and tables."""
+    return _LABELS.get(rule, rule.replace("_", " "))
+
+
+def print_summary(summary: Mapping[str, Any], file: TextIO | None = None) -> None:
+    """Prints accuracy and cost: styled on a terminal, plain text in a pipe or a dumb terminal.
+
+    Args:
+        summary: see `results.summary.summarise`.
+        file: where to; default: stdout.
+    """
+    console = Console(file=file, highlight=False)
+    table = accuracy_table(summary)
+    natural = Measurement.get(console, console.options.update(width=10_000), table).maximum
+    # Numbers wrapped by a narrow terminal can be read; cut off they cannot.
+    console.width = max(console.width, natural)
+    console.print(table)
+    for line in cost_lines(summary):
+        console.print(line, soft_wrap=True, markup=False)
+
+
+def accuracy_table(summary: Mapping[str, Any]) -> Table:
+    """Rows: selection rules; columns: N; cells: the mean above its 95 % interval, in %."""
+    accuracy = summary["accuracy"]
+    table = Table(
+        title=f"accuracy in % and its 95 % interval, {summary['questions']:,} questions",
+        title_justify="left",
+        title_style="bold",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        collapse_padding=True,
+    )
+    table.add_column("N", no_wrap=True)
+    budgets = sorted({int(n) for curve in accuracy.values() for n in curve})
+    for n in budgets:
+        table.add_column(str(n), justify="right", no_wrap=True)
+    for rule, curve in accuracy.items():
+        table.add_row(label(rule), *(_cell(curve.get(str(n))) for n in budgets))
+    return table
+
+
+def cost_lines(summary: Mapping[str, Any]) -> list[str]:
+    """What the run cost and what went wrong with candidates, in sentences."""
+    ledger, candidates = summary["ledger"], summary["candidates"]
+    lines = [
+        f"cost: {ledger['generations']:,} generations; {ledger['decode_tokens']:,} tokens "
+        f"generated from {ledger['prefill_tokens']:,} prompt tokens, "
+        f"{ledger['generator_flops']:.2e} FLOPs"
+    ]
+    if ledger["verifier_tokens"]:
+        lines.append(
+            f"verifier: {ledger['verifier_tokens']:,} tokens read, "
+            f"{ledger['verifier_flops']:.2e} FLOPs"
+        )
+    for field, meaning in (
+        ("cut_off", "were cut off by the length limit"),
+        ("without_answer", "hold no answer"),
+    ):
+        if candidates[field]:
+            lines.append(f"{candidates[field]:,} of {candidates['count']:,} candidates {meaning}")
+    return lines
+
+
+def _cell(point: Mapping[str, float] | None) -> Text:
+    if point is None:
+        return Text("")
+    interval = f"{100 * point['low']:.0f}-{100 * point['high']:.0f}"
+    return Text.assemble((f"{100 * point['mean']:.1f}", "bold"), "\n", (interval, "dim"))

@@ -1,0 +1,1 @@
+"""Records on disk, and what follows from them without a model."""

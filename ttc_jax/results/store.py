@@ -1,0 +1,225 @@
+"""The results store: one JSON line a record, append-only, whole after a kill or a full disk.
+
+A record is written once and never changed. The files are ASCII, so that line separators and lone
+surrogates in model output cannot break a line, and floats come back bit for bit.
+"""
+
+import contextlib
+import fcntl
+import json
+import math
+import numbers
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ttc_jax.compute.ledger import Ledger
+from ttc_jax.errors import UserError
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One sampled answer of a question and what became of it."""
+
+    tokens: tuple[int, ...]  # [T] generated tokens, the end token included
+    text: str
+    finished: bool  # False: cut off by the length limit
+    log_prob: float  # nats: sum of the drawn tokens' log-probabilities under the base model
+    step_scores: tuple[float, ...]  # [R] the verifier's score of each step; () without a verifier
+    answer: str | None  # canonical final answer: equal answers vote together
+    correct: bool
+
+
+@dataclass(frozen=True)
+class Record:
+    """What one strategy made of one question with one seed."""
+
+    question: str  # Question.id
+    strategy: str
+    seed: int
+    candidates: tuple[Candidate, ...]  # [N]
+    ledger: Ledger
+    level: str = ""  # the data set's own difficulty label
+    seconds: float = 0.0  # share of the wall time; never in summary.json, which must repeat
+
+    @property
+    def key(self) -> tuple[str, str, int]:
+        """(question, strategy, seed): equal keys are the same work."""
+        return self.question, self.strategy, self.seed
+
+
+class ResultsStore:
+    """Records under `<workdir>/results/`, one append-only file a shard (one shard a host).
+
+    A shard may end in a torn line after a kill: reading leaves it out, and the next `append` to
+    that shard cuts it off. Should two runs store the same key, the first one read counts.
+    """
+
+    def __init__(self, workdir: Path, shard: int = 0):
+        self._folder = Path(workdir) / "results"
+        self._path = self._folder / f"{shard:05d}.jsonl"
+
+    def append(self, records: Sequence[Record]) -> None:
+        """Stores records; on return they are on the disk, on an error none of them is.
+
+        Raises:
+            UserError: a value that must not be stored, such as a NaN score (names the question), or
+                a full or unwritable disk. Records stored earlier stay as they are.
+        """
+        data = "".join(_encode(record) + "\n" for record in records).encode("ascii")
+        if not data:
+            return
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            self._write(data)
+        except OSError as error:
+            raise UserError(
+                f"{self._path}: {error.strerror}; earlier records are safe: make room or choose "
+                "another --workdir, then run the same command again"
+            ) from error
+
+    def read(self) -> list[Record]:
+        """All records of all shards, shard by shard in the order they were stored.
+
+        Raises:
+            UserError: a whole line that is not a record (file:line), or an unreadable file.
+        """
+        records: dict[tuple[str, str, int], Record] = {}
+        for record in self._records():
+            records.setdefault(record.key, record)
+        return list(records.values())
+
+    def done(self) -> set[tuple[str, str, int]]:
+        """The (question, strategy, seed) of every stored record. Raises as `read`."""
+        return {record.key for record in self._records()}
+
+    def _write(self, data: bytes) -> None:
+        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+        try:
+            # Without the lock a second run on this shard could take our unfinished line for a torn
+            # one. Some network disks have no locks; there one run at a time is up to the user.
+            with contextlib.suppress(OSError):
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+            start = _whole_lines(descriptor)
+            try:
+                os.ftruncate(descriptor, start)
+                rest = memoryview(data)
+                while rest:
+                    rest = rest[os.write(descriptor, rest) :]
+                os.fsync(descriptor)
+            except OSError:
+                with contextlib.suppress(OSError):
+                    os.ftruncate(descriptor, start)
+                raise
+        finally:
+            os.close(descriptor)
+
+    def _records(self) -> Iterator[Record]:
+        for path in sorted(self._folder.glob("*.jsonl")):
+            try:
+                with path.open("rb") as file:
+                    for number, line in enumerate(file, 1):
+                        if line.endswith(b"\n"):
+                            yield _decode(line, f"{path}:{number}")
+            except OSError as error:
+                raise UserError(f"{path}: {error.strerror}; it must be readable") from error
+
+
+def _whole_lines(descriptor: int) -> int:
+    """Bytes up to and with the last line end."""
+    end = os.fstat(descriptor).st_size
+    while end > 0:
+        start = max(0, end - 65536)
+        newline = os.pread(descriptor, end - start, start).rfind(b"\n")
+        if newline >= 0:
+            return start + newline + 1
+        end = start
+    return 0
+
+
+def _encode(record: Record) -> str:
+    if problem := _problem(record):
+        raise UserError(
+            f"question {record.question!r}: {problem}, so its record was not stored; check the "
+            "weights of the generator and the verifier"
+        )
+    row = {
+        "question": record.question,
+        "strategy": record.strategy,
+        "seed": int(record.seed),
+        "level": record.level,
+        "seconds": float(record.seconds),
+        "ledger": record.ledger.to_dict(),
+        "candidates": [
+            {
+                "tokens": [int(token) for token in candidate.tokens],
+                "text": candidate.text,
+                "finished": bool(candidate.finished),
+                "log_prob": float(candidate.log_prob),
+                "step_scores": [float(score) for score in candidate.step_scores],
+                "answer": candidate.answer,
+                "correct": bool(candidate.correct),
+            }
+            for candidate in record.candidates
+        ],
+    }
+    return json.dumps(row, separators=(",", ":"), allow_nan=False)
+
+
+def _decode(line: bytes, where: str) -> Record:
+    try:
+        record = _record(json.loads(line))
+        if not (problem := _problem(record)):
+            return record
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        problem = f"{type(error).__name__}: {error}"
+    raise UserError(f"{where}: not a record ({problem}); delete this line and run again")
+
+
+def _record(row: dict[str, Any]) -> Record:
+    candidates = tuple(
+        Candidate(
+            **candidate
+            | {
+                "tokens": tuple(candidate["tokens"]),
+                "step_scores": tuple(candidate["step_scores"]),
+            }
+        )
+        for candidate in row["candidates"]
+    )
+    return Record(**row | {"candidates": candidates, "ledger": Ledger.from_dict(row["ledger"])})
+
+
+def _problem(record: Record) -> str:
+    """What must not be stored, nor come back, in words; "" for a sound record."""
+    ids = (record.question, record.strategy, record.level)
+    if not (_all(ids, str) and _all((record.seed,), numbers.Integral)):
+        return "question, strategy and level must be text and seed an integer"
+    if not _finite((record.seconds,)):
+        return f"seconds is {record.seconds}"
+    for index, candidate in enumerate(record.candidates):
+        where = f"candidate {index}: "
+        if not _all(candidate.tokens, numbers.Integral):
+            return where + "tokens must be integers"
+        if not (_all((candidate.text,), str) and _all((candidate.answer,), (str, type(None)))):
+            return where + "text and answer must be text"
+        if not _all((candidate.finished, candidate.correct), (bool, np.bool_)):
+            return where + "finished and correct must be true or false"
+        if not _finite((candidate.log_prob,)):
+            return where + f"log_prob is {candidate.log_prob}"
+        if not _finite(candidate.step_scores):
+            return where + f"step_scores is {candidate.step_scores}"
+    return ""
+
+
+def _all(values: Sequence[Any], kinds: type | tuple[type, ...]) -> bool:
+    # By type first: tokens are many, their types few.
+    return all(issubclass(kind, kinds) for kind in set(map(type, values)))
+
+
+def _finite(values: Sequence[Any]) -> bool:
+    return _all(values, numbers.Real) and all(map(math.isfinite, values))

@@ -1,0 +1,114 @@
+"""From step scores to the final answer (paper section 5.1 and appendices).
+
+A selection rule maps the answers and answer scores of N candidates to the *share* of the choice
+that each candidate holds: 1 for a single winner, equal parts where winners tie. Accuracy is then
+`sum(share * correct)`: a tie earns the fraction that a fair coin would earn on average, without the
+coin. Candidates without an answer do not vote and are never chosen; where no candidate has one, all
+shares are 0 and the question counts as wrong.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ttc_jax.errors import UserError
+
+NO_ANSWER: Final = -1
+LOWEST_SCORE: Final = -math.inf
+
+# Sums of the same scores in another order differ by rounding alone; they still tie.
+_TIE_TOLERANCE: Final = 1e-9
+
+SelectionRule = Callable[[NDArray[np.int64], NDArray[np.float64]], NDArray[np.float64]]
+
+AGGREGATIONS: Final[Mapping[str, Callable[[Sequence[float]], float]]] = MappingProxyType(
+    {"last": lambda scores: scores[-1], "min": min, "product": math.prod}
+)
+
+
+def answer_score(step_scores: Sequence[float], how: str = "last") -> float:
+    """The score of a whole answer from the verifier's scores of its steps.
+
+    Args:
+        step_scores: [R] one score a step; the paper found the `last` better than `min` and
+            `product` (appendix on PRM aggregation).
+        how: "last", "min" or "product".
+
+    Returns:
+        The answer score; `LOWEST_SCORE` (minus infinity) for an answer without any step, whatever
+        `how` is (the empty product would otherwise be the best score of all).
+
+    Raises:
+        UserError: `how` is none of the three.
+    """
+    if how not in AGGREGATIONS:
+        raise UserError(f"aggregation: {how!r} is unknown; choose {', '.join(AGGREGATIONS)}")
+    return float(AGGREGATIONS[how](step_scores)) if step_scores else LOWEST_SCORE
+
+
+def answer_ids(answers: Sequence[str | None]) -> NDArray[np.int64]:
+    """[N] Numbers for answers: equal answers share one, `NO_ANSWER` stands for None."""
+    ids: dict[str, int] = {}
+    return np.array(
+        [NO_ANSWER if answer is None else ids.setdefault(answer, len(ids)) for answer in answers],
+        dtype=np.int64,
+    )
+
+
+def majority(answers: NDArray[np.int64], scores: NDArray[np.float64]) -> NDArray[np.float64]:
+    """[..., N] Shares of the answer most candidates agree on; scores are not read."""
+    del scores
+    return _vote(answers, np.ones(answers.shape))
+
+
+def best_of_n(answers: NDArray[np.int64], scores: NDArray[np.float64]) -> NDArray[np.float64]:
+    """[..., N] Shares of the single candidate with the highest answer score."""
+    voters = answers != NO_ANSWER
+    best = np.max(scores, axis=-1, keepdims=True, where=voters, initial=-np.inf)
+    winners = voters & (scores == best)
+    return winners / np.maximum(winners.sum(-1, keepdims=True), 1)
+
+
+def best_of_n_weighted(
+    answers: NDArray[np.int64], scores: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """[..., N] Shares of the answer with the highest sum of answer scores (paper section 5.1).
+
+    An answer score of `LOWEST_SCORE` adds nothing to its answer.
+
+    Raises:
+        UserError: a score is negative: every further vote would then count against its answer.
+    """
+    weights = np.where(scores == LOWEST_SCORE, 0.0, scores)
+    if not (weights >= 0).all():
+        raise UserError(
+            "best_of_n_weighted: scores are summed, so none may be negative; bring the verifier's "
+            "scores to [0, 1], or choose best_of_n"
+        )
+    return _vote(answers, weights)
+
+
+def _vote(answers: NDArray[np.int64], weights: NDArray[np.float64]) -> NDArray[np.float64]:
+    """[..., N] Shares of the answer with the largest total weight, split among its candidates."""
+    n = answers.shape[-1]
+    rows = answers.reshape(-1, n)
+    groups = int(rows.max(initial=NO_ANSWER)) + 2  # group 0: no answer
+    slots = rows + 1 + groups * np.arange(len(rows))[:, None]
+    shape = (len(rows), groups)
+    size = len(rows) * groups
+    counts = np.bincount(slots.ravel(), minlength=size).reshape(shape)
+    totals = np.bincount(slots.ravel(), weights.ravel(), minlength=size).reshape(shape)
+    counts[:, 0] = 0
+    totals[counts == 0] = -np.inf
+    winners = (counts > 0) & (totals >= totals.max(1, keepdims=True) * (1 - _TIE_TOLERANCE))
+    shares = winners / np.maximum(winners.sum(1, keepdims=True) * counts, 1)
+    return shares.ravel()[slots].reshape(answers.shape)
+
+
+RULES: Final[Mapping[str, SelectionRule]] = MappingProxyType(
+    {"majority": majority, "best_of_n": best_of_n, "best_of_n_weighted": best_of_n_weighted}
+)
