@@ -1,7 +1,8 @@
 """Settings of every test: eight simulated devices, strict JAX, deterministic hypothesis.
 
 Environment variables:
-  TTC_DATA: folder with real data and weights; tests that use the `data_dir` fixture need it.
+  TTC_DATA: folder with real data; tests that use the `data_dir` fixture need it.
+  TTC_SMOLLM2_GGUF: SmolLM2-135M-Instruct as a GGUF file; for the `smollm2` fixture.
   TTC_REQUIRE_TORCH: "1" forbids skipping the tests marked `torch_parity`.
 """
 
@@ -31,6 +32,8 @@ hypothesis.settings.register_profile(
 )
 hypothesis.settings.load_profile("deterministic")
 
+# Fixtures of real data, and the environment variables that say where it is.
+REAL_DATA = {"data_dir": "TTC_DATA", "smollm2": "TTC_SMOLLM2_GGUF"}
 REQUIRE_TORCH = os.environ.get("TTC_REQUIRE_TORCH") == "1"
 HAS_TORCH = importlib.util.find_spec("torch") is not None
 
@@ -54,7 +57,10 @@ def pytest_runtest_makereport(
     """Turns a skipped parity test into a failure where parity is required."""
     del call
     report = yield
-    without_data = "data_dir" in getattr(item, "fixturenames", ()) and "TTC_DATA" not in os.environ
+    without_data = any(
+        fixture in getattr(item, "fixturenames", ()) and variable not in os.environ
+        for fixture, variable in REAL_DATA.items()
+    )
     parity = item.get_closest_marker("torch_parity") is not None
     if report.skipped and parity and REQUIRE_TORCH and not without_data:
         report.outcome = "failed"

@@ -1,0 +1,262 @@
+"""What sets the public model families apart, as data: how a config reads, where each tensor goes.
+
+Tensor names and layouts are those of Hugging Face checkpoints. A linear layer there is
+[outputs, inputs]; the axes in a layout are the letters of the glossary.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import re
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import numpy as np
+
+from ttc_jax.errors import UserError
+from ttc_jax.models.config import ModelConfig, Rope
+from ttc_jax.models.hub import transformers
+
+
+@dataclasses.dataclass(frozen=True)
+class Rule:
+    """Where one tensor of a checkpoint goes; `{i}` in the names stands for the layer.
+
+    `layout` says how the tensor's axes become those of its place: "(K G h) D -> D K G h" splits the
+    first axis by key/value head, query of that head and feature, and moves D to the front.
+    """
+
+    tensor: str
+    parameter: str
+    layout: str
+    place: tuple[slice | int, ...] = ()  # index into the parameter; () is all of it
+    shift: float = 0.0  # added to the tensor
+
+    def shape(self, sizes: Mapping[str, int]) -> tuple[int, ...]:
+        """Shape that the tensor must have, by the lengths of the axes."""
+        source, _ = self.layout.split("->")
+        return tuple(math.prod(sizes[axis] for axis in group) for group in _groups(source))
+
+    def arrange(self, tensor: np.ndarray, sizes: Mapping[str, int]) -> np.ndarray:
+        """The tensor as it stands in the parameter."""
+        source, target = map(_groups, self.layout.split("->"))
+        before, after = ([axis for group in side for axis in group] for side in (source, target))
+        tensor = tensor.reshape([sizes[axis] for axis in before])
+        tensor = tensor.transpose([before.index(axis) for axis in after])
+        tensor = tensor.reshape([math.prod(sizes[axis] for axis in group) for group in target])
+        return tensor.astype(np.float32) + self.shift if self.shift else tensor
+
+
+def _groups(side: str) -> list[list[str]]:
+    """The axes that make up each dimension: "D (K h)" is [[D], [K, h]]."""
+    return [re.findall(r"\w", group) for group in re.findall(r"\([^)]*\)|\w", side)]
+
+
+_ALL = slice(None)
+_Q, _K, _V = slice(None, -2), -2, -1  # slots of the fused qkv: G queries, the key, the value
+
+
+def _layer(tensor: str, parameter: str, *rest: Any, shift: float = 0.0) -> Rule:
+    return Rule(
+        f"model.layers.{{i}}.{tensor}", f"layers.blocks.{{i}}.{parameter}", *rest, shift=shift
+    )
+
+
+_MATRICES = (
+    Rule("model.embed_tokens.weight", "embedding", "V D -> V D"),
+    Rule("lm_head.weight", "head", "V D -> D V"),
+    _layer("self_attn.q_proj.weight", "attention.qkv", "(K G h) D -> D K G h", (_ALL, _ALL, _Q)),
+    _layer("self_attn.k_proj.weight", "attention.qkv", "(K h) D -> D K h", (_ALL, _ALL, _K)),
+    _layer("self_attn.v_proj.weight", "attention.qkv", "(K h) D -> D K h", (_ALL, _ALL, _V)),
+    _layer("self_attn.q_proj.bias", "attention.qkv_bias", "(K G h) -> K G h", (_ALL, _Q)),
+    _layer("self_attn.k_proj.bias", "attention.qkv_bias", "(K h) -> K h", (_ALL, _K)),
+    _layer("self_attn.v_proj.bias", "attention.qkv_bias", "(K h) -> K h", (_ALL, _V)),
+    _layer("self_attn.o_proj.weight", "attention.out", "D (K G h) -> K G h D"),
+    _layer("self_attn.o_proj.bias", "attention.out_bias", "D -> D"),
+    _layer("mlp.gate_proj.weight", "ffn.gate_up", "F D -> D F", (_ALL, 0)),
+    _layer("mlp.up_proj.weight", "ffn.gate_up", "F D -> D F", (_ALL, 1)),
+    _layer("mlp.gate_proj.bias", "ffn.gate_up_bias", "F -> F", (0,)),
+    _layer("mlp.up_proj.bias", "ffn.gate_up_bias", "F -> F", (1,)),
+    _layer("mlp.down_proj.weight", "ffn.down", "D F -> F D"),
+    _layer("mlp.down_proj.bias", "ffn.down_bias", "D -> D"),
+)
+
+
+def _norms(shift: float, **ours_to_theirs: str) -> tuple[Rule, ...]:
+    """The final norm, the norms of queries and keys, and those of a layer."""
+    return (
+        Rule("model.norm.weight", "final_norm.scale", "D -> D", shift=shift),
+        _layer("self_attn.q_norm.weight", "attention.q_norm.scale", "h -> h", shift=shift),
+        _layer("self_attn.k_norm.weight", "attention.k_norm.scale", "h -> h", shift=shift),
+        *(
+            _layer(f"{theirs}.weight", f"{ours}.scale", "D -> D", shift=shift)
+            for ours, theirs in ours_to_theirs.items()
+        ),
+    )
+
+
+_NORMS = _norms(0.0, attention_norm="input_layernorm", ffn_norm="post_attention_layernorm")
+_GEMMA_NORMS = _norms(
+    1.0,  # stored as scale - 1
+    attention_norm="input_layernorm",
+    attention_post_norm="post_attention_layernorm",
+    ffn_norm="pre_feedforward_layernorm",
+    ffn_post_norm="post_feedforward_layernorm",
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Family:
+    """One family of checkpoints.
+
+    Rules for parameters that a model does not have (biases, an untied head) rest.
+    """
+
+    qkv_bias: bool | None = None  # None: config.attention_bias tells, for the output too
+    qk_norm: bool = False
+    windows: Literal["none", "all", "by layer"] = "none"  # layers with a sliding window
+    gemma: bool = False  # scaled embedding, own attention scale, norms on both sides
+    softcaps_attention: bool = False
+    rules: tuple[Rule, ...] = _MATRICES + _NORMS
+    renamed: tuple[tuple[str, str], ...] = ()  # prefix of a tensor's name -> what it is here
+    # Regexes of tensors that a checkpoint may hold beyond the rules: a stored copy of a tied head,
+    # buffers of older releases.
+    leftovers: tuple[str, ...] = (r"lm_head\.weight", r"model\..*rotary_emb\.inv_freq")
+
+
+_GEMMA = Family(windows="by layer", gemma=True, rules=_MATRICES + _GEMMA_NORMS)
+FAMILIES: dict[str, Family] = {
+    "llama": Family(),
+    "mistral": Family(windows="all"),
+    "qwen2": Family(windows="by layer", qkv_bias=True),
+    "qwen3": Family(windows="by layer", qk_norm=True),
+    "gemma2": dataclasses.replace(_GEMMA, softcaps_attention=True),
+    "gemma3_text": dataclasses.replace(
+        _GEMMA,
+        qk_norm=True,
+        renamed=(
+            ("language_model.model.", "model."),
+            ("model.language_model.", "model."),
+            ("language_model.lm_head.", "lm_head."),
+        ),
+        # Gemma 3 with eyes: the text model is used alone.
+        leftovers=(*_GEMMA.leftovers, r"(model\.)?(vision_tower|multi_modal_projector)\..*"),
+    ),
+}
+NESTED = {"gemma3": "gemma3_text"}  # model types that hold one of the above as `text_config`
+ACTIVATIONS: dict[str, Literal["silu", "gelu_tanh"]] = {
+    "silu": "silu",
+    "gelu_pytorch_tanh": "gelu_tanh",
+}
+
+
+def read_config(fields: Mapping[str, Any], where: str) -> tuple[Family, ModelConfig]:
+    """Family and shape of the model that the fields of a `config.json` describe.
+
+    Args:
+      fields: of today's or older transformers releases (`rope_scaling`, `rope_theta`).
+      where: file that errors name.
+
+    Raises:
+      UserError: a model type, activation, rope type or other feature that is not supported.
+    """
+    kind = fields.get("model_type")
+    if kind not in (*FAMILIES, *NESTED):
+        known = ", ".join(sorted((*FAMILIES, *NESTED)))
+        raise UserError(f"{where}: model_type {kind!r} is not supported; supported are {known}")
+    if fields.get("quantization_config"):
+        raise UserError(
+            f"{where}: quantized weights are not supported; give the original checkpoint"
+        )
+    try:
+        hf = transformers().CONFIG_MAPPING[kind].from_dict(dict(fields))
+    except Exception as error:  # whatever it raises, the file is at fault
+        raise UserError(f"{where}: {' '.join(str(error).split())}") from error
+    if kind in NESTED:
+        kind, hf = NESTED[kind], hf.text_config
+    family = FAMILIES[kind]
+
+    activation = hf.hidden_activation if family.gemma else hf.hidden_act
+    if activation not in ACTIVATIONS:
+        known = ", ".join(ACTIVATIONS)
+        raise UserError(
+            f"{where}: activation {activation!r} is not supported; supported are {known}"
+        )
+    if getattr(hf, "use_bidirectional_attention", None):
+        raise UserError(f"{where}: use_bidirectional_attention is not supported")
+
+    depth, width = hf.num_hidden_layers, hf.hidden_size
+    kinds = (
+        hf.layer_types
+        if family.windows == "by layer"
+        else ["sliding_attention" if family.windows == "all" else "full_attention"] * depth
+    )
+    if unknown := set(kinds) - {"sliding_attention", "full_attention"}:
+        raise UserError(f"{where}: layer type {unknown.pop()!r} is not supported")
+    attention_bias = bool(getattr(hf, "attention_bias", False))
+    return family, ModelConfig(
+        vocab_size=hf.vocab_size,
+        width=width,
+        depth=depth,
+        heads=hf.num_attention_heads,
+        kv_heads=hf.num_key_value_heads,
+        head_size=getattr(hf, "head_dim", None) or width // hf.num_attention_heads,
+        ffn_width=hf.intermediate_size,
+        context=hf.max_position_embeddings,
+        windows=tuple(hf.sliding_window if k == "sliding_attention" else None for k in kinds),
+        ropes=tuple(_rope(hf.rope_parameters.get(k, hf.rope_parameters), where) for k in kinds),
+        norm_eps=hf.rms_norm_eps,
+        activation=ACTIVATIONS[activation],
+        qkv_bias=attention_bias if family.qkv_bias is None else family.qkv_bias,
+        out_bias=attention_bias if family.qkv_bias is None else False,
+        ffn_bias=bool(getattr(hf, "mlp_bias", False)),
+        qk_norm=family.qk_norm,
+        post_norms=family.gemma,
+        tied_head=hf.tie_word_embeddings,
+        embedding_scale=width**0.5 if family.gemma else 1.0,
+        attention_scale=hf.query_pre_attn_scalar**-0.5 if family.gemma else None,
+        attention_softcap=hf.attn_logit_softcapping if family.softcaps_attention else None,
+        logit_softcap=hf.final_logit_softcapping if family.gemma else None,
+    )
+
+
+def _rope(parameters: Mapping[str, Any], where: str) -> Rope:
+    kind = parameters.get("rope_type", "default")
+    if (
+        kind not in ("default", "linear", "llama3")
+        or parameters.get("partial_rotary_factor", 1) != 1
+    ):
+        raise UserError(
+            f"{where}: rope type {kind!r} is not supported; supported are default, linear and "
+            "llama3, each over whole heads"
+        )
+    try:
+        theta = float(parameters["rope_theta"])
+        if kind == "linear":
+            return Rope(theta, linear_factor=float(parameters["factor"]))
+        if kind == "llama3":
+            return Rope(
+                theta,
+                llama3_factor=float(parameters["factor"]),
+                llama3_low_freq_factor=float(parameters["low_freq_factor"]),
+                llama3_high_freq_factor=float(parameters["high_freq_factor"]),
+                llama3_original_context=int(parameters["original_max_position_embeddings"]),
+            )
+    except KeyError as error:
+        raise UserError(f"{where}: rope type {kind!r} without {error}") from error
+    return Rope(theta)
+
+
+def sizes(config: ModelConfig) -> dict[str, int]:
+    """Length of each axis that a layout can name."""
+    return {
+        "V": config.vocab_size,
+        "D": config.width,
+        "F": config.ffn_width,
+        "K": config.kv_heads,
+        "G": config.group,
+        "h": config.head_size,
+        "p": 2,  # the two halves of a head that rotate together,
+        "c": config.head_size // 2,  # and the pairs (GGUF stores them interleaved)
+    }

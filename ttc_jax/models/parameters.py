@@ -1,0 +1,51 @@
+"""The parameters of an NNX module by name, "layers.blocks.0.attention.qkv".
+
+This is the form in which they are loaded, saved and laid out over a mesh.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeVar
+
+import jax
+from flax import nnx
+
+from ttc_jax.errors import UserError
+
+M = TypeVar("M", bound=nnx.Module)
+NAMED_AT_MOST = 10  # problems spelt out in one line
+
+
+def outline(build: Callable[[], M]) -> M:
+    """The module that `build` makes, its arrays shapes and dtypes only: nothing is allocated."""
+    return nnx.eval_shape(build)
+
+
+def named(module: nnx.Module | nnx.State) -> dict[str, jax.Array]:
+    """Every parameter by its name, in a fixed order; of an outline, `jax.ShapeDtypeStruct`s."""
+    state = module if isinstance(module, nnx.State) else nnx.state(module, nnx.Param)
+    return {
+        ".".join(map(str, path)): variable.get_value()
+        for path, variable in nnx.to_flat_state(state)
+    }
+
+
+def filled(module: M, arrays: Mapping[str, jax.Array]) -> M:
+    """`module`, whose every variable is a parameter, with `arrays` as their values."""
+    graph, state = nnx.split(module)
+    flat = [
+        (path, variable.replace(arrays[".".join(map(str, path))]))
+        for path, variable in nnx.to_flat_state(state)
+    ]
+    return nnx.merge(graph, nnx.from_flat_state(flat))
+
+
+def refuse(where: str, problems: Sequence[str], advice: str) -> None:
+    """Raises one UserError that names the problems, if any: the first ten, and how many more."""
+    if not problems:
+        return
+    shown = list(problems[:NAMED_AT_MOST])
+    if len(problems) > NAMED_AT_MOST:
+        shown.append(f"and {len(problems) - NAMED_AT_MOST} more")
+    raise UserError(f"{where}: {'; '.join(shown)} ({advice})")

@@ -1,0 +1,208 @@
+"""Weights of a generator, wherever they are: Hugging Face folder or name, GGUF, our own folder."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jax.sharding import Mesh
+from safetensors import SafetensorError, safe_open
+
+from ttc_jax.errors import UserError
+from ttc_jax.models import checkpoints, gguf, hub, parameters
+from ttc_jax.models.config import ModelConfig
+from ttc_jax.models.families import Rule, read_config, sizes
+from ttc_jax.models.transformer import Transformer
+from ttc_jax.parallel.mesh import sharding
+
+
+class Source(Protocol):
+    """A checkpoint whose tensors can be read one by one."""
+
+    @property
+    def where(self) -> str:
+        """What errors call it."""
+        ...
+
+    @property
+    def config(self) -> ModelConfig:
+        """Shape of the model."""
+        ...
+
+    @property
+    def rules(self) -> tuple[Rule, ...]:
+        """Where each tensor goes."""
+        ...
+
+    @property
+    def leftovers(self) -> tuple[str, ...]:
+        """Regexes of tensors that may be there and are not read."""
+        ...
+
+    @property
+    def shapes(self) -> Mapping[str, tuple[int, ...]]:
+        """Shape of every tensor, by name."""
+        ...
+
+    @property
+    def repeated(self) -> Sequence[str]:
+        """Tensors stored more than once."""
+        ...
+
+    def read(self, name: str) -> np.ndarray:
+        """One tensor."""
+        ...
+
+
+def load_generator(
+    path: str | Path, *, dtype: jax.typing.DTypeLike = jnp.float32, mesh: Mesh | None = None
+) -> Transformer:
+    """The generator at `path`.
+
+    The checkpoint is read tensor by tensor, and each parameter goes straight to where it lies on
+    the mesh: the host holds about one parameter at a time.
+
+    Args:
+      path: a folder with `config.json` and safetensors (one file, or shards with their index), a
+        `.gguf` file, a folder that `ttc train` wrote, or a Hugging Face hub name.
+      dtype: of the parameters, whatever the checkpoint's is.
+      mesh: from `parallel.mesh.make_mesh`; None: the default device.
+
+    Raises:
+      UserError: no such path; no weights in it; an unsupported model; tensors missing, extra,
+        mis-shaped or stored twice (all of them in one message); a mesh that does not divide the
+        model.
+    """
+    found = hub.resolve(path)
+    if checkpoints.is_model(found):
+        return checkpoints.load_model(found, dtype=dtype, mesh=mesh)
+    if found.is_file() and found.suffix != ".gguf":
+        raise UserError(f"{found}: neither a .gguf file nor a model folder; give its folder")
+    source = gguf.GGUFFile(found) if found.is_file() else SafetensorsFolder(found)
+    return load(source, dtype=jnp.dtype(dtype), mesh=mesh)
+
+
+def load(source: Source, *, dtype: np.dtype, mesh: Mesh | None) -> Transformer:
+    """The transformer that `source` describes, filled with its tensors."""
+    config = source.config
+    model = parameters.outline(lambda: Transformer(config, rngs=nnx.Rngs(0), dtype=dtype))
+    wanted = parameters.named(model)
+    pieces = match(source, set(wanted))
+    axes = sizes(config)
+    arrays: dict[str, jax.Array] = {}
+    for name, like in wanted.items():
+        host = np.empty(like.shape, like.dtype)
+        for tensor, rule in pieces[name]:
+            host[rule.place] = rule.arrange(source.read(tensor), axes)
+        arrays[name] = put(name, host, mesh)
+    return parameters.filled(model, arrays)
+
+
+def match(source: Source, wanted: set[str]) -> dict[str, list[tuple[str, Rule]]]:
+    """The tensors that make up each of the `wanted` parameters, every tensor used exactly once.
+
+    Raises:
+      UserError: names all tensors that are missing, extra, mis-shaped or stored twice.
+    """
+    axes, depth = sizes(source.config), source.config.depth
+    expected: dict[str, tuple[str, Rule]] = {}
+    for rule in source.rules:
+        for i in range(depth if "{i}" in rule.tensor else 1):
+            if (parameter := rule.parameter.format(i=i)) in wanted:
+                expected[rule.tensor.format(i=i)] = (parameter, rule)
+    leftover = re.compile("|".join(source.leftovers))
+    problems = [f"missing {name}" for name in expected if name not in source.shapes]
+    problems += [
+        f"extra {name}"
+        for name in source.shapes
+        if name not in expected and not leftover.fullmatch(name)
+    ]
+    problems += [f"{name} is stored more than once" for name in source.repeated]
+    for name, (_, rule) in expected.items():
+        shape, needed = source.shapes.get(name), rule.shape(axes)
+        if shape is not None and shape != needed:
+            problems.append(f"{name} is {list(shape)}, not {list(needed)}")
+    parameters.refuse(
+        source.where,
+        problems,
+        "the config and the weights do not belong together, or a copy is cut off",
+    )
+    pieces: dict[str, list[tuple[str, Rule]]] = {name: [] for name in wanted}
+    for name, (parameter, rule) in expected.items():
+        pieces[parameter].append((name, rule))
+    assert all(pieces.values()), "the table of tensors leaves a parameter empty"
+    return pieces
+
+
+def put(name: str, host: np.ndarray, mesh: Mesh | None) -> jax.Array:
+    """A parameter on its devices."""
+    if mesh is None:
+        return jax.device_put(host)
+    target = sharding(name, host.shape, mesh)
+    return jax.make_array_from_callback(host.shape, target, lambda index: host[index])
+
+
+class SafetensorsFolder:
+    """A folder as Hugging Face's `save_pretrained` writes it."""
+
+    def __init__(self, folder: Path):
+        self.where = str(folder)
+        family, self.config = read_config(
+            hub.read_json(folder / "config.json"), str(folder / "config.json")
+        )
+        self.rules, self.leftovers = family.rules, family.leftovers
+        self.shapes: dict[str, tuple[int, ...]] = {}
+        self._files: dict[str, tuple[str, Path]] = {}  # our name -> the file's own name, the file
+        repeated: list[str] = []
+        for path in _weight_files(folder):
+            with _opened(path) as file:
+                for stored in file.keys():  # noqa: SIM118, not a dict
+                    name = stored
+                    for prefix, ours in family.renamed:
+                        if stored.startswith(prefix):
+                            name = ours + stored.removeprefix(prefix)
+                    if name in self.shapes:
+                        repeated.append(name)
+                    self.shapes[name] = tuple(file.get_slice(stored).get_shape())
+                    self._files[name] = (stored, path)
+        self.repeated = tuple(repeated)
+
+    def read(self, name: str) -> np.ndarray:
+        """One tensor, in the dtype it is stored in."""
+        stored, path = self._files[name]
+        with _opened(path) as file:
+            return file.get_tensor(stored)
+
+
+def _weight_files(folder: Path) -> list[Path]:
+    index = folder / "model.safetensors.index.json"
+    if index.is_file():
+        files = sorted(
+            {folder / name for name in hub.read_json(index).get("weight_map", {}).values()}
+        )
+        missing = [path.name for path in files if not path.is_file()]
+        parameters.refuse(
+            str(folder),
+            [f"missing {name}" for name in missing],
+            "the index names it; copy the rest",
+        )
+        return files
+    if (folder / "model.safetensors").is_file():
+        return [folder / "model.safetensors"]
+    raise UserError(
+        f"{folder}: no weights; expected model.safetensors, or shards with "
+        "model.safetensors.index.json (other formats can be saved anew with save_pretrained)"
+    )
+
+
+def _opened(path: Path):
+    try:
+        return safe_open(path, framework="numpy")
+    except SafetensorError as error:
+        raise UserError(f"{path}: not a whole safetensors file ({error})") from error
