@@ -1,7 +1,7 @@
 """Floating-point operations of a forward pass: exact counts of its matrix products.
 
-A product of an [a, b] with a [b, c] matrix counts 2·a·b·c. Norms, rotations, softmax and drawing are
-left out, as is usual.
+A product of an [a, b] with a [b, c] matrix counts 2·a·b·c. Norms, rotations, softmax and drawing
+are left out, as is usual.
 """
 
 from __future__ import annotations

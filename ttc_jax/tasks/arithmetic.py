@@ -8,15 +8,15 @@ solution has one line a step:
                            c83-01=82
                            \boxed{82}
 
-Sums are soon learnt; two-digit products keep a small model honestly uncertain, so the more products
-a chain has, the harder it is. Four levels set their share.
+Four levels set the size of the operands and the share of products. Factors have one digit: a small
+model half knows those products, and can be told to be unsure of them. Products of two-digit factors
+it knows or guesses blindly, and no verifier of its size can tell the guesses apart.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
-import math
 import random
 from collections.abc import Sequence
 
@@ -25,12 +25,12 @@ from ttc_jax.tasks.grading import boxed
 from ttc_jax.tasks.task import Question, Verdict
 
 MODULUS = 100
-VARIABLES = "abcdefghijklm"
+VARIABLES = "abcdefghij"
 PIECES = (*"0123456789", *VARIABLES, *"+-*=: \n", "\\boxed{", "}")  # vocabulary of the task
-STEPS = (2, 12)  # operations in a chain, least and most
-PRODUCT_SHARE = {"1": 0.0, "2": 0.25, "3": 0.5, "4": 0.75}  # of the operations, by level
-# Factors coprime to 10: any other collapses a chain to 00 or 50 sooner or later.
-FACTORS = tuple(n for n in range(11, MODULUS) if math.gcd(n, 10) == 1)
+STEPS = (2, 9)  # operations in a chain, least and most
+# By level: the largest term of a sum, and the share of products among the operations.
+LEVELS = {"1": (9, 0.0), "2": (99, 0.0), "3": (99, 0.25), "4": (99, 0.5)}
+FACTORS = (3, 7, 9)  # coprime to 10: any other collapses a chain to 00 or 50 sooner or later
 SPLITS = {"test": (0, 10), "validation": (10, 20), "train": (20, 100)}  # hash of the text, percent
 
 
@@ -52,7 +52,7 @@ class Arithmetic:
     def questions(self, split: str) -> list[Question]:
         """The first `size` questions of a split; a larger size keeps them and adds more."""
         if split not in SPLITS:
-            raise UserError(f"task.split is {split!r}; arithmetic has {', '.join(SPLITS)}")
+            raise UserError(f"arithmetic has no split {split!r}: choose from {', '.join(SPLITS)}")
         if self.size < 1:
             raise UserError(f"task.size is {self.size}; it must be at least 1")
         rng = random.Random(f"{split}/{self.seed}")
@@ -83,12 +83,12 @@ def _split_of(text: str) -> str:
 
 
 def _draw(rng: random.Random) -> Question:
-    level = rng.choice(tuple(PRODUCT_SHARE))
+    level = rng.choice(tuple(LEVELS))
     steps = rng.randint(*STEPS)
     value = rng.randrange(MODULUS)
     entries, solution = [f"{VARIABLES[0]}={value:02}"], ""
     for name in VARIABLES[1 : steps + 1]:
-        operation, operand = _draw_operation(rng, PRODUCT_SHARE[level])
+        operation, operand = _draw_operation(rng, *LEVELS[level])
         before, value = value, _apply(value, operation, operand)
         entries.append(f"{name}{operation}{operand:02}")
         solution += f"{name}{before:02}{operation}{operand:02}={value:02}\n"
@@ -102,10 +102,10 @@ def _draw(rng: random.Random) -> Question:
     )
 
 
-def _draw_operation(rng: random.Random, product_share: float) -> tuple[str, int]:
+def _draw_operation(rng: random.Random, largest_term: int, product_share: float) -> tuple[str, int]:
     if rng.random() < product_share:
         return "*", rng.choice(FACTORS)
-    return rng.choice("+-"), rng.randrange(MODULUS)
+    return rng.choice("+-"), rng.randint(1, largest_term)
 
 
 def _apply(value: int, operation: str, operand: int) -> int:

@@ -1,0 +1,93 @@
+r"""The embedded arithmetic task: everything on a laptop, from training to the report.
+
+    ttc run --config=configs/arithmetic.py --workdir=runs/quickstart
+
+samples 64 answers to each of 300 test questions with the shipped generator, scores their steps
+with the shipped PRM, and reports accuracy against N for each way of choosing. The checkpoints were
+made by
+
+    ttc train --config=configs/arithmetic.py:generator --workdir=runs/generator
+    ttc train --config=configs/arithmetic.py:prm --workdir=runs/prm
+"""
+
+from ml_collections import ConfigDict
+
+VARIANTS = {
+    "quickstart": "best-of-N on 300 test questions with the shipped models (the default; job: run)",
+    "generator": "the shipped generator's training (job: train)",
+    "prm": "the shipped PRM's Monte-Carlo rollouts and training (job: train)",
+}
+
+
+def get_config(variant: str = "quickstart") -> ConfigDict:
+    config = ConfigDict()
+    config.seed = 0
+    config.task = {"name": "arithmetic", "size": 300, "seed": 0}
+    config.prompt = {"template": "{question}"}
+    return {"quickstart": _quickstart, "generator": _generator, "prm": _prm}[variant](config)
+
+
+def _quickstart(config: ConfigDict) -> ConfigDict:
+    config.split, config.limit = "test", 0  # limit 0: all questions
+    config.generator = {"path": "embedded:generator", "dtype": "float32"}
+    config.verifier = {"path": "embedded:prm"}
+    config.sampling = {
+        "n": 64,
+        "temperature": 1.0,
+        "top_k": 0,
+        "top_p": 1.0,
+        "max_new_tokens": 100,
+        "questions_per_batch": 20,
+    }
+    config.step_delimiter = "\n"
+    config.selection = {"aggregation": "last", "subsets": 512}
+    return config
+
+
+def _generator(config: ConfigDict) -> ConfigDict:
+    """About 170,000 parameters, stopped while still unsure: 4 million tokens."""
+    config.kind = "generator"
+    config.train_questions, config.validation_questions = 100_000, 500
+    config.model = {
+        "width": 64,
+        "depth": 4,
+        "heads": 4,
+        "kv_heads": 1,
+        "head_size": 16,
+        "ffn_width": 160,
+        "context": 256,
+    }
+    config.train = {
+        "steps": 2000,
+        "learning_rate": 3e-3,
+        "batch_tokens": 2048,
+        "evaluate_every": 250,
+        "save_every": 250,
+        "lengths": (64, 96, 128, 160),
+    }
+    return config
+
+
+def _prm(config: ConfigDict) -> ConfigDict:
+    """Two layers on the frozen generator; small scale: 4 samples of 2,000 questions, 4 rollouts."""
+    config.kind = "prm"
+    config.task.seed = 1  # questions that the generator was not trained on
+    config.generator = {"path": "embedded:generator"}
+    config.train_questions, config.validation_questions = 2000, 200
+    config.rollouts = {
+        "samples": 4,
+        "ends": 4,
+        "temperature": 1.0,
+        "max_new_tokens": 100,
+        "rows": 1024,
+    }
+    config.model = {"depth": 2, "ffn_width": 160}
+    config.train = {
+        "steps": 1500,
+        "learning_rate": 1e-3,
+        "batch_tokens": 4096,
+        "evaluate_every": 100,
+        "save_every": 100,
+        "lengths": (64, 96, 128, 160),
+    }
+    return config

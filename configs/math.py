@@ -1,0 +1,47 @@
+"""MATH-500 with public generators.
+
+    ttc run --config=configs/math.py:qwen2_5 --workdir=runs/math-qwen
+
+downloads Qwen2.5-0.5B-Instruct and the data set. For files at hand add
+
+    --config.generator.path=/path/to/folder-or-file.gguf --config.task.path=/path/to/test.jsonl
+
+"""
+
+from ml_collections import ConfigDict
+
+VARIANTS = {
+    "smollm2": "SmolLM2-135M-Instruct, 16 answers to the first 100 problems of MATH-500 (job: run)",
+    "qwen2_5": "Qwen2.5-0.5B-Instruct, the same problems (job: run)",
+}
+
+_GENERATORS = {
+    "smollm2": "HuggingFaceTB/SmolLM2-135M-Instruct",
+    "qwen2_5": "Qwen/Qwen2.5-0.5B-Instruct",
+}
+
+
+def get_config(variant: str = "qwen2_5") -> ConfigDict:
+    config = ConfigDict()
+    config.seed = 0
+    config.task = {"name": "math", "path": ""}
+    config.split, config.limit = "test", 100
+    config.prompt = {
+        "template": "{question}\n\nSolve the problem step by step, one step a line, and put the "
+        "final answer in \\boxed{}.",
+        "chat": True,
+        "system": "",
+    }
+    config.generator = {"path": _GENERATORS[variant], "dtype": "float32"}
+    config.verifier = {"path": ""}  # majority and pass@N need none
+    config.sampling = {
+        "n": 16,
+        "temperature": 0.7,
+        "top_k": 0,
+        "top_p": 1.0,
+        "max_new_tokens": 512,
+        "questions_per_batch": 4,
+    }
+    config.step_delimiter = "\n"
+    config.selection = {"aggregation": "last", "subsets": 512}
+    return config

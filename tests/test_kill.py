@@ -1,0 +1,56 @@
+"""A killed run goes on where it was, and ends as if it had never been killed."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+FEW = ("--config.task.size=24", "--config.sampling.n=4", "--config.sampling.questions_per_batch=2")
+
+
+def start(workdir: Path) -> subprocess.Popen[bytes]:
+    command = (
+        "import sys; from ttc_jax.cli import main; sys.exit(main(sys.argv[1:]))",
+        "run",
+        "--config=configs/arithmetic.py",
+        f"--workdir={workdir}",
+        *FEW,
+    )
+    return subprocess.Popen(
+        [sys.executable, "-c", *command],
+        cwd=Path(__file__).parent.parent,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, "XLA_FLAGS": ""},
+    )
+
+
+def records(workdir: Path) -> list[dict]:
+    lines = [
+        line
+        for path in sorted((workdir / "results").glob("*.jsonl"))
+        for line in path.read_text().split("\n")[:-1]
+    ]
+    return [json.loads(line) for line in lines]
+
+
+def test_run_killed_in_the_middle_ends_with_the_same_summary(tmp_path: Path) -> None:
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    run = start(killed)
+    while not records(killed):
+        assert run.poll() is None, "the run ended before it could be killed"
+        time.sleep(0.01)
+    os.kill(run.pid, signal.SIGKILL)
+    run.wait()
+    before = records(killed)
+    assert 0 < len(before) < 24
+
+    assert start(killed).wait() == 0
+    assert start(whole).wait() == 0
+    after = records(killed)
+    assert after[: len(before)] == before
+    assert len({record["question"] for record in after}) == len(after) == 24
+    assert (killed / "summary.json").read_bytes() == (whole / "summary.json").read_bytes()

@@ -1,0 +1,1 @@
+"""Drawing answers: one token a row, and the decode loop."""

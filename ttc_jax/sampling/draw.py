@@ -1,0 +1,155 @@
+"""Drawing one token a row: temperature, top-k, top-p, from one uniform number.
+
+A Gumbel number per vocabulary entry costs a good part of the model on a CPU. One uniform number a
+row and a two-level inverse of the cumulative distribution draw from the same distribution.
+Truncation finds its threshold by bisection over the ordered bits of a float: nothing is sorted.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float, Int
+
+from ttc_jax.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class Drawing:
+    """How a token is drawn. Hashable: a static argument of `jax.jit`.
+
+    `temperature` 0 takes the likeliest token. `top_k` 0 and `top_p` 1 leave the distribution whole;
+    tokens that tie with the last one kept are kept too.
+    """
+
+    temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not self.temperature >= 0:
+            raise UserError(f"sampling.temperature is {self.temperature}; it must be 0 or more")
+        if self.top_k < 0:
+            raise UserError(f"sampling.top_k is {self.top_k}; it must be 0 (off) or more")
+        if not 0 < self.top_p <= 1:
+            raise UserError(f"sampling.top_p is {self.top_p}; it must lie in (0, 1], 1 being off")
+
+
+def draw(
+    logits: Float[Array, "*B V"], uniform: Float[Array, "*B"], drawing: Drawing
+) -> tuple[Int[Array, "*B"], Float[Array, "*B"]]:
+    """A token of every row, and its log-probability.
+
+    Args:
+      logits: the model's scores, float32.
+      uniform: one number in [0, 1) a row; the same number gives the same token.
+      drawing: temperature and truncation.
+
+    Returns:
+      Tokens, and their log-probability in nats under the model itself (temperature 1, untruncated),
+      which is what scores answers without a verifier.
+    """
+    top = logits.max(-1, keepdims=True)
+    if drawing.temperature == 0:
+        tokens = logits.argmax(-1)
+    else:
+        scaled = (logits - top) / drawing.temperature
+        tokens = _invert(_truncate(scaled, drawing), uniform)
+    chosen = jnp.take_along_axis(logits, tokens[..., None], -1)
+    log_prob = (chosen - top)[..., 0] - jnp.log(jnp.exp(logits - top).sum(-1))
+    return tokens, log_prob
+
+
+def _invert(scores: Float[Array, "*B V"], uniform: Float[Array, "*B"]) -> Int[Array, "*B"]:
+    """The token at which the cumulative distribution of exp(scores) passes `uniform`.
+
+    `scores` are at most 0, so that their exponentials cannot overflow.
+    """
+    *rows, V = scores.shape
+    count = 1 << ((V - 1).bit_length() + 1) // 2  # parts, about as many as each has tokens
+    width = -(-V // count)
+    pad = [(0, 0)] * len(rows) + [(0, width * count - V)]
+    parts = jnp.pad(scores, pad, constant_values=-jnp.inf).reshape(*rows, count, width)
+    mass = jnp.exp(parts).sum(-1)
+    target = uniform * mass.sum(-1)
+    part, before = _first_above(mass, target)
+    inside = jnp.exp(jnp.take_along_axis(parts, part[..., None, None], -2)[..., 0, :])
+    token, _ = _first_above(inside, target - before)
+    return part * width + token
+
+
+def _first_above(
+    mass: Float[Array, "*B M"], target: Float[Array, "*B"]
+) -> tuple[Int[Array, "*B"], Float[Array, "*B"]]:
+    """First index whose cumulative mass exceeds `target`, and the mass before it.
+
+    Rounding can leave `target` at or above the total: then the last index with any mass is meant,
+    never one with none.
+    """
+    total = jnp.cumsum(mass, -1)
+    last = mass.shape[-1] - 1 - jnp.argmax(jnp.flip(mass > 0, -1), -1)
+    index = jnp.minimum((total <= target[..., None]).sum(-1), last)
+    before = jnp.take_along_axis(total - mass, index[..., None], -1)[..., 0]
+    return index, before
+
+
+def _truncate(scores: Float[Array, "*B V"], drawing: Drawing) -> Float[Array, "*B V"]:
+    """Scores, -inf where top-k or top-p leaves a token out; top-p applies to what top-k left."""
+    if 0 < drawing.top_k < scores.shape[-1]:
+        kept = jnp.ones_like(scores)
+        scores = jnp.where(_reaches(scores, kept, float(drawing.top_k)), scores, -jnp.inf)
+    if drawing.top_p < 1:
+        mass = jnp.exp(scores)
+        goal = drawing.top_p * mass.sum(-1)
+        scores = jnp.where(_reaches(scores, mass, goal), scores, -jnp.inf)
+    return scores
+
+
+def _reaches(
+    scores: Float[Array, "*B V"], weight: Float[Array, "*B V"], goal: Array | float
+) -> Array:
+    """Whether each score is among the highest ones whose weights together reach `goal`.
+
+    The threshold is the highest number t with sum(weight where score >= t) >= goal, found bit by
+    bit in an integer order that is the order of floats.
+    """
+    bits = lax.bitcast_convert_type(scores, jnp.int32)
+    order = jnp.where(bits < 0, bits ^ jnp.int32(0x7FFFFFFF), bits)
+
+    def halve(_: Array, bounds: tuple[Array, Array]) -> tuple[Array, Array]:
+        low, high = bounds  # low reaches the goal, high does not
+        middle = (low & high) + ((low ^ high) >> 1)
+        enough = jnp.where(order >= middle[..., None], weight, 0.0).sum(-1) >= goal
+        return jnp.where(enough, middle, low), jnp.where(enough, high, middle)
+
+    low = jnp.full(scores.shape[:-1], jnp.iinfo(jnp.int32).min, jnp.int32)
+    high = order.max(-1) + 1
+    low, _ = lax.fori_loop(0, 32, halve, (low, high))
+    return order >= low[..., None]
+
+
+def uniforms(
+    keys: jax.Array,
+    position: Int[Array, "*B"],
+) -> Float[Array, "*B"]:
+    """One number in [0, 1) for each row's `position`, from its candidate's key.
+
+    It depends on nothing but (seed, question, candidate, position): neither on what else is in the
+    batch, nor on refill or resume.
+    """
+    flat = jax.vmap(lambda key, at: jax.random.uniform(jax.random.fold_in(key, at)))
+    return flat(keys.reshape(-1), position.reshape(-1)).reshape(position.shape)
+
+
+def candidate_keys(seed: int, questions: Int[Array, " B"], candidates: int) -> jax.Array:
+    """A key for every candidate, [B, N], from the seed, the question's number and its own index."""
+    root = jax.random.key(seed)
+
+    def of_question(number: Array) -> jax.Array:
+        fold = jax.vmap(jax.random.fold_in, (None, 0))
+        return fold(jax.random.fold_in(root, number), jnp.arange(candidates))
+
+    return jax.vmap(of_question)(questions)

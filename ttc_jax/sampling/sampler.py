@@ -1,0 +1,243 @@
+"""Prefill once a question, then one compiled loop that decodes all candidates until each stops."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jax import lax
+from jaxtyping import Array, Bool, Float, Int
+
+from ttc_jax.errors import UserError
+from ttc_jax.models.cache import KVCache
+from ttc_jax.models.transformer import Transformer
+from ttc_jax.sampling.draw import Drawing, candidate_keys, draw, uniforms
+
+SHORTEST_BUCKET = 32  # tokens; prompts are padded to this or the next power of two
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class DecodeState:
+    """N candidates of each of B questions in the middle of being written.
+
+    The row's `cache.length` counts its generated tokens: the cache holds the last prompt token and
+    all generated ones but the pending one.
+    """
+
+    cache: KVCache
+    tokens: Int[Array, "B N T"]  # generated so far; 0 behind the end
+    pending: Int[Array, "B N"]  # drawn (or last of the prompt), not yet fed
+    log_prob: Float[Array, "B N"]  # sum over the generated tokens, nats
+    ended: Bool[Array, "B N"]  # drew an end token
+    keys: jax.Array  # [B, N], one a candidate
+
+
+class Samples(NamedTuple):
+    """What N candidates of B questions became, on the host."""
+
+    tokens: np.ndarray  # [B, N, T] int32, 0 behind the end
+    lengths: np.ndarray  # [B, N] tokens drawn, the end token included
+    log_prob: np.ndarray  # [B, N] nats
+    finished: np.ndarray  # [B, N] bool; False: cut off by the length limit
+
+
+def start(
+    model: Transformer,
+    prompts: Int[Array, "B P"],
+    lengths: Int[Array, " B"],
+    keys: jax.Array,
+    max_new_tokens: int,
+) -> DecodeState:
+    """Prefills prompts, padded on the right, and forks each into N candidates.
+
+    Every candidate is fed the prompt's last token first, so the prompt part holds one token less.
+    """
+    B, N = keys.shape
+    _, prompt = model.prefill(prompts[:, :-1])
+    last = jnp.take_along_axis(prompts, lengths[:, None] - 1, 1)
+    return DecodeState(
+        cache=KVCache.fork(prompt, lengths - 1, N, max_new_tokens),
+        tokens=jnp.zeros((B, N, max_new_tokens), jnp.int32),
+        pending=jnp.broadcast_to(last, (B, N)),
+        log_prob=jnp.zeros((B, N), jnp.float32),
+        ended=jnp.zeros((B, N), bool),
+        keys=keys,
+    )
+
+
+def decode(
+    model: Transformer,
+    state: DecodeState,
+    live: Bool[Array, "B N"],
+    ends: Bool[Array, " V"],
+    pauses: Bool[Array, " V"],
+    limit: Int[Array, " B"],
+    drawing: Drawing,
+) -> DecodeState:
+    """Decodes live rows until each draws an end or a pause token, or holds `limit` tokens.
+
+    One loop serves "to the end of the answer" (no pauses) and "to the end of the step" (pauses at
+    step delimiters). It ends with the last row; rows that stopped neither advance nor draw.
+    """
+
+    def body(state: DecodeState) -> DecodeState:
+        hidden, cache = model.extend(state.pending[..., None], state.cache)
+        live = cache.live
+        drawn, log_prob = draw(
+            model.logits(hidden[..., 0, :]), uniforms(state.keys, cache.length), drawing
+        )
+        drawn = drawn.astype(jnp.int32)
+        here = (jnp.arange(state.tokens.shape[2])[None, None] == cache.length[..., None]) & live[
+            ..., None
+        ]
+        ended = live & ends[drawn]
+        cache = cache.advance(live.astype(jnp.int32))
+        going = live & ~ended & ~pauses[drawn] & (cache.length < limit[:, None])
+        return DecodeState(
+            cache=dataclasses.replace(cache, live=going),
+            tokens=jnp.where(here, drawn[..., None], state.tokens),
+            pending=jnp.where(live, drawn, state.pending),
+            log_prob=state.log_prob + jnp.where(live, log_prob, 0.0),
+            ended=state.ended | ended,
+            keys=state.keys,
+        )
+
+    live = live & ~state.ended & (state.cache.length < limit[:, None])
+    state = dataclasses.replace(state, cache=dataclasses.replace(state.cache, live=live))
+    return lax.while_loop(lambda state: state.cache.live.any(), body, state)
+
+
+def bucket(length: int) -> int:
+    """Tokens that a prompt of `length` is padded to: few shapes, so few compilations.
+
+    Powers of two, and one more for the last token, which is not prefilled.
+    """
+    return max(SHORTEST_BUCKET, 1 << (length - 2).bit_length()) + 1
+
+
+def pad_prompts(
+    prompts: Sequence[Sequence[int]], batch: int
+) -> tuple[Int[np.ndarray, "B P"], Int[np.ndarray, " B"]]:
+    """Prompts as one array, padded on the right to their bucket, and their lengths.
+
+    Rows beyond the given prompts hold one padding token each.
+    """
+    padded = np.zeros((batch, bucket(max(len(prompt) for prompt in prompts))), np.int32)
+    lengths = np.ones((batch,), np.int32)
+    for row, prompt in enumerate(prompts):
+        padded[row, : len(prompt)], lengths[row] = prompt, len(prompt)
+    return padded, lengths
+
+
+class Sampler:
+    """Samples N candidates for batches of questions.
+
+    Args:
+      model: the generator.
+      end_tokens: ids that end an answer.
+      candidates: N.
+      max_new_tokens: longest answer, in tokens, its end token included.
+      batch: B, questions decoded together; smaller batches are padded to it, so that a question's
+        tokens depend neither on what else is in the batch nor on where a run was resumed.
+      drawing: temperature and truncation.
+      seed: of all draws.
+
+    Raises:
+      UserError: N, B or max_new_tokens below 1.
+    """
+
+    def __init__(
+        self,
+        model: Transformer,
+        *,
+        end_tokens: Sequence[int],
+        candidates: int,
+        max_new_tokens: int,
+        batch: int = 1,
+        drawing: Drawing | None = None,
+        seed: int = 0,
+    ):
+        for name, value in (
+            ("n", candidates),
+            ("max_new_tokens", max_new_tokens),
+            ("questions_per_batch", batch),
+        ):
+            if value < 1:
+                raise UserError(f"sampling.{name} is {value}; it must be at least 1")
+        self.candidates, self.batch, self.max_new_tokens = candidates, batch, max_new_tokens
+        self.context, self.seed = model.config.context, seed
+        self._graph, self._parameters = nnx.split(model)
+        ends = np.zeros((model.config.vocab_size,), bool)
+        ends[list(end_tokens)] = True
+        self._ends, self._pauses = jnp.asarray(ends), jnp.zeros(ends.shape, bool)
+        self._compilations = 0
+        self._start = jax.jit(partial(self._run_start, self._graph))
+        self._decode = jax.jit(
+            partial(self._run_decode, self._graph, drawing or Drawing()), donate_argnums=1
+        )
+
+    def _run_start(self, graph: Any, parameters: Any, prompts: Array, lengths: Array, ids: Array):
+        keys = candidate_keys(self.seed, ids, self.candidates)
+        return start(nnx.merge(graph, parameters), prompts, lengths, keys, self.max_new_tokens)
+
+    def _run_decode(self, graph: Any, drawing: Drawing, parameters: Any, state: DecodeState, *rest):
+        self._compilations += 1  # runs when traced, not when called
+        return decode(nnx.merge(graph, parameters), state, *rest, drawing=drawing)
+
+    @property
+    def compilations(self) -> int:
+        """How often the decode loop was compiled: once for each bucket of prompt lengths."""
+        return self._compilations
+
+    def check(self, prompt: Sequence[int], limit: int | None = None) -> None:
+        """Refuses an empty prompt, and one that leaves no room for an answer in the context."""
+        limit = self.max_new_tokens if limit is None else limit
+        if not prompt:
+            raise UserError("a prompt is empty: prompt.template must give at least one token")
+        if len(prompt) + limit > self.context:
+            raise UserError(
+                f"a prompt of {len(prompt)} tokens and an answer of up to {limit} "
+                f"(sampling.max_new_tokens) do not fit the model's context of {self.context} tokens"
+            )
+
+    def sample(
+        self,
+        prompts: Sequence[Sequence[int]],
+        numbers: Sequence[int],
+        limits: Sequence[int] | None = None,
+    ) -> Samples:
+        """N answers to each of up to `batch` prompts.
+
+        Args:
+          prompts: token ids, of different lengths.
+          numbers: each question's own number (uint32), which its draws are keyed by.
+          limits: longest answer to each prompt, tokens; `max_new_tokens` when not given.
+
+        Raises:
+          UserError: as `check`.
+        """
+        given = len(prompts)
+        limit = np.full((self.batch,), self.max_new_tokens, np.int32)
+        limit[:given] = self.max_new_tokens if limits is None else limits
+        for prompt, longest in zip(prompts, limit.tolist(), strict=False):
+            self.check(prompt, longest)
+        padded, lengths = pad_prompts(prompts, self.batch)
+        ids = np.zeros((self.batch,), np.uint32)
+        ids[:given] = numbers
+        live = np.broadcast_to(
+            (np.arange(self.batch) < given)[:, None], (self.batch, self.candidates)
+        )
+        inputs, live, limit = jax.device_put(((padded, lengths, ids), live, limit))
+        state = self._start(self._parameters, *inputs)
+        state = self._decode(self._parameters, state, live, self._ends, self._pauses, limit)
+        tokens, length, log_prob, ended = jax.device_get(
+            (state.tokens, state.cache.length, state.log_prob, state.ended)
+        )
+        return Samples(tokens[:given], length[:given], log_prob[:given], ended[:given])

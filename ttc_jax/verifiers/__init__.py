@@ -1,0 +1,1 @@
+"""Verifiers: what says how good an answer, or a step of it, is."""
