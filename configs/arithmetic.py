@@ -83,8 +83,8 @@ def _prm(config: ConfigDict) -> ConfigDict:
     }
     config.model = {"depth": 2, "ffn_width": 160}
     config.train = {
-        "steps": 1500,
-        "learning_rate": 1e-3,
+        "steps": 600,
+        "learning_rate": 3e-3,
         "batch_tokens": 4096,
         "evaluate_every": 100,
         "save_every": 100,

@@ -102,7 +102,7 @@ def report(config: ConfigDict, workdir: Path, store: ResultsStore) -> None:
     seconds = sum(record.seconds for record in records)
     rate = summary["ledger"]["decode_tokens"] / seconds
     write_json(workdir / "timing.json", {"seconds": seconds, "tokens_per_second": rate})
-    figures = write_accuracy(summary, workdir)
+    write_accuracy(summary, workdir)
     print_summary(summary)
     print(f"time: {seconds:,.0f} s, {rate:,.0f} tokens/s, compiling and scoring included")
-    print(f"summary: {path}\nreport: {figures[0]}")
+    print(f"summary: {path}\nreport: {workdir / 'accuracy.png'}")

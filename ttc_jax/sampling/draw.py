@@ -8,6 +8,7 @@ Truncation finds its threshold by bisection over the ordered bits of a float: no
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import jax
 import jax.numpy as jnp
@@ -30,8 +31,11 @@ class Drawing:
     top_p: float = 1.0
 
     def __post_init__(self) -> None:
-        if not self.temperature >= 0:
-            raise UserError(f"sampling.temperature is {self.temperature}; it must be 0 or more")
+        if self.temperature != 0 and not 1e-3 <= self.temperature < math.inf:
+            raise UserError(
+                f"sampling.temperature is {self.temperature}; it must be 0 (no chance) or "
+                "a number from 0.001 up"
+            )
         if self.top_k < 0:
             raise UserError(f"sampling.top_k is {self.top_k}; it must be 0 (off) or more")
         if not 0 < self.top_p <= 1:
@@ -90,8 +94,9 @@ def _first_above(
     never one with none.
     """
     total = jnp.cumsum(mass, -1)
-    last = mass.shape[-1] - 1 - jnp.argmax(jnp.flip(mass > 0, -1), -1)
-    index = jnp.minimum((total <= target[..., None]).sum(-1), last)
+    at = jnp.broadcast_to(jnp.arange(mass.shape[-1]), mass.shape)
+    last = jnp.where(mass > 0, at, 0).max(-1, keepdims=True)
+    index = jnp.where((total > target[..., None]) & (mass > 0), at, last).min(-1)
     before = jnp.take_along_axis(total - mass, index[..., None], -1)[..., 0]
     return index, before
 

@@ -20,11 +20,13 @@ class Example:
       tokens: [T] ids.
       targets: [T] what the loss compares with at each position, by the kind of training.
       weights: [T] how much each position counts; 0 where nothing is asked.
+      prompt_length: how many of the tokens are the prompt's.
     """
 
     tokens: np.ndarray
     targets: np.ndarray
     weights: np.ndarray
+    prompt_length: int
 
 
 class Batches:
@@ -99,4 +101,5 @@ def _stack(examples: Sequence[Example], length: int) -> Batch:
         for name, array in batch.items():
             values = getattr(example, name)
             array[row, : len(values)] = values
-    return batch
+    prompt_lengths = np.array([*(example.prompt_length for example in examples), 0], np.int32)
+    return batch | {"prompt_lengths": prompt_lengths}

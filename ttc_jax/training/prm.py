@@ -54,7 +54,7 @@ def examples(answers: Sequence[Labelled]) -> list[Example]:
         at = np.array(answer.ends, np.int64) + len(answer.prompt)
         targets, weights = np.zeros((2, len(tokens)), np.float32)
         targets[at], weights[at] = answer.values, 1.0
-        found.append(Example(tokens, targets, weights))
+        found.append(Example(tokens, targets, weights, len(answer.prompt)))
     return found
 
 
@@ -62,7 +62,8 @@ def loss(
     model: ProcessRewardModel, batch: Mapping[str, Array]
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
     """Binary cross-entropy in nats, summed over step ends, and their number."""
-    losses = optax.sigmoid_binary_cross_entropy(model(batch["tokens"]), batch["targets"])
+    scores = model(batch["tokens"], batch["prompt_lengths"])
+    losses = optax.sigmoid_binary_cross_entropy(scores, batch["targets"])
     return (losses * batch["weights"]).sum(), batch["weights"].sum()
 
 

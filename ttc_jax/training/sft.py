@@ -30,7 +30,8 @@ def examples(
         tokens = np.array(start + answer, np.int32)
         weights = np.zeros(len(tokens), np.float32)
         weights[len(start) - 1 : -1] = 1.0
-        found.append(Example(tokens, np.append(tokens[1:], 0).astype(np.float32), weights))
+        targets = np.append(tokens[1:], 0).astype(np.float32)
+        found.append(Example(tokens, targets, weights, len(start)))
     return found
 
 

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from ttc_jax.compute.flops import generator_flops, layers_flops
 from ttc_jax.models import checkpoints
@@ -27,7 +27,7 @@ from ttc_jax.models.transformer import FLOAT32, Layers, RMSNorm, Transformer, ma
 
 A = TypeVar("A", jax.Array, np.ndarray)
 KIND = "prm"
-SURPRISE = 3  # numbers a token about the trunk's prediction: see `_surprise`
+CLUES = 3  # numbers a token about how likely the trunk finds the answer: see `_clues`
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,7 +43,7 @@ class PRMConfig:
 
     def flops(self, first: int, tokens: int) -> int:
         """FLOPs of reading `tokens` tokens at positions first, first + 1, … with KV caches."""
-        enter = 2 * (self.trunk.width + SURPRISE) * self.layers.width
+        enter = 2 * (self.trunk.width + CLUES) * self.layers.width
         trunk = generator_flops(self.trunk, first, tokens, logits=tokens)
         return trunk + layers_flops(self.layers, first, tokens) + enter * tokens
 
@@ -61,16 +61,7 @@ class PRMState:
     trunk: KVCache
     layers: KVCache
     last: Float[Array, "B N D"]  # the trunk's hidden state at each row's last real token
-
-    def advance(self, hidden: Float[Array, "B N T D"], tokens: Int[Array, "B N"]) -> PRMState:
-        """Makes the first `tokens` (0 or more) of the T tokens read last count."""
-        at = jnp.maximum(tokens - 1, 0)[..., None, None]
-        last = jnp.take_along_axis(hidden, at, 2)[:, :, 0]
-        return PRMState(
-            self.trunk.advance(tokens),
-            self.layers.advance(tokens),
-            jnp.where((tokens > 0)[..., None], last, self.last),
-        )
+    log_prob: Float[Array, "B N"]  # of each answer so far under the trunk, nats
 
 
 class ProcessRewardModel(nnx.Module):
@@ -83,16 +74,22 @@ class ProcessRewardModel(nnx.Module):
         self.config = config
         width = config.layers.width
         self.trunk = Transformer(config.trunk, rngs=rngs, dtype=dtype)
-        self.enter = matrix(rngs, (config.trunk.width + SURPRISE, width), config.trunk.width, dtype)
+        self.enter = matrix(rngs, (config.trunk.width, width), config.trunk.width, dtype)
+        self.enter_clues = matrix(rngs, (CLUES, width), CLUES, dtype)
         self.layers = Layers(config.layers, rngs=rngs, dtype=dtype)
         self.norm = RMSNorm(width, config.layers.norm_eps, dtype)
         self.score = nnx.Param(jnp.zeros((width,), dtype))
 
-    def __call__(self, tokens: Int[Array, "B T"]) -> Float[Array, "B T"]:
-        """Scores of whole sequences, padded on the right (teacher forcing)."""
+    def __call__(
+        self, tokens: Int[Array, "B T"], prompt_lengths: Int[Array, " B"]
+    ) -> Float[Array, "B T"]:
+        """Scores of whole sequences, prompt and answer, padded on the right (teacher forcing)."""
         hidden = jax.lax.stop_gradient(self.trunk(tokens))
-        x, _ = self.layers(self._enter(hidden, _before(hidden), tokens), PromptCache())
-        return self._score(x)
+        before = jnp.pad(hidden[:, :-1], ((0, 0), (1, 0), (0, 0)))
+        answer = jnp.arange(tokens.shape[1])[None] >= prompt_lengths[:, None]
+        so_far = jnp.zeros(prompt_lengths.shape, jnp.float32)
+        clues, _ = self._clues(before, tokens, answer, so_far)
+        return self._score(self.layers(self._enter(hidden, clues), PromptCache())[0])
 
     def start(
         self,
@@ -102,32 +99,63 @@ class ProcessRewardModel(nnx.Module):
         capacity: int,
     ) -> PRMState:
         """Reads prompts but for the last token, with which every first chunk begins."""
-        tokens, lengths = prompts[:, :-1], lengths - 1
-        hidden, trunk = self.trunk.prefill(tokens)
-        _, layers = self.layers(self._enter(hidden, _before(hidden), tokens), PromptCache())
-        last = jnp.take_along_axis(hidden, jnp.maximum(lengths - 1, 0)[:, None, None], 1)
-        last = jnp.where((lengths > 0)[:, None, None], last, 0.0)
-        B, _, D = last.shape
+        rows = (prompts.shape[0], candidates)
+        hidden, trunk = self.trunk.prefill(prompts[:, :-1])
+        clues = jnp.zeros((*hidden.shape[:-1], CLUES), hidden.dtype)
+        _, layers = self.layers(self._enter(hidden, clues), PromptCache())
         return PRMState(
-            KVCache.fork(trunk, lengths, candidates, capacity),
-            KVCache.fork(layers, lengths, candidates, capacity),
-            jnp.broadcast_to(last, (B, candidates, D)),
+            trunk=KVCache.fork(trunk, lengths - 1, candidates, capacity),
+            layers=KVCache.fork(layers, lengths - 1, candidates, capacity),
+            last=jnp.zeros((*rows, hidden.shape[-1]), hidden.dtype),
+            log_prob=jnp.zeros(rows, jnp.float32),
         )
 
     def extend(
         self, tokens: Int[Array, "B N T"], state: PRMState, real: Int[Array, "B N"]
     ) -> tuple[Float[Array, "B N T"], PRMState]:
         """Scores of T further tokens of every candidate, of which the first `real` are kept."""
+        at = jnp.arange(tokens.shape[2])[None, None]
         hidden, trunk = self.trunk.extend(tokens, state.trunk)
         before = jnp.concatenate([state.last[:, :, None], hidden[:, :, :-1]], 2)
-        x, layers = self.layers(self._enter(hidden, before, tokens), state.layers)
-        state = dataclasses.replace(state, trunk=trunk, layers=layers)
-        return self._score(x), state.advance(hidden, real)
+        answer = state.trunk.length[..., None] + at > 0  # slot 0 holds the prompt's last token
+        clues, log_prob = self._clues(before, tokens, answer, state.log_prob)
+        x, layers = self.layers(self._enter(hidden, clues), state.layers)
+        final = at == real[..., None] - 1
+        state = PRMState(
+            trunk=trunk.advance(real),
+            layers=layers.advance(real),
+            last=jnp.where((real > 0)[..., None], _at(final, hidden), state.last),
+            log_prob=jnp.where(real > 0, _at(final, log_prob), state.log_prob),
+        )
+        return self._score(x), state
 
-    def _enter(self, hidden: Array, before: Array, tokens: Array) -> Array:
-        """What the layers read of each token: the trunk's hidden state, and its surprise."""
-        surprise = _surprise(self.trunk.logits(before), tokens).astype(hidden.dtype)
-        return jnp.concatenate([hidden, surprise], -1) @ self.enter[...]
+    def _clues(
+        self,
+        before: Float[Array, "*B T D"],
+        tokens: Int[Array, "*B T"],
+        answer: Bool[Array, "*B T"],
+        log_prob: Float[Array, "*B"],
+    ) -> tuple[Float[Array, "*B T 3"], Float[Array, "*B T"]]:
+        """What the trunk's predictions tell of an answer, and its log-probability up to each token.
+
+        Clues are the token's log-probability, that of the answer so far, and the entropy of the
+        prediction, in nats. All are 0 in the prompt, which the trunk is not taught to predict.
+
+        Args:
+          before: the trunk's hidden state one token earlier, which predicted the token.
+          answer: tokens that belong to the answer.
+          log_prob: of the answer before these tokens.
+        """
+        log_probs = jax.nn.log_softmax(self.trunk.logits(before), -1)
+        token = jnp.take_along_axis(log_probs, tokens[..., None], -1)[..., 0]
+        entropy = -(jnp.exp(log_probs) * log_probs).sum(-1)
+        token, entropy = jnp.where(answer, token, 0.0), jnp.where(answer, entropy, 0.0)
+        so_far = log_prob[..., None] + jnp.cumsum(token, -1)
+        return jnp.stack([token, so_far, entropy], -1), so_far
+
+    def _enter(self, hidden: Array, clues: Array) -> Array:
+        """What the layers read of each token."""
+        return hidden @ self.enter[...] + clues.astype(hidden.dtype) @ self.enter_clues[...]
 
     def _score(self, x: Float[Array, "*B W"]) -> Float[Array, "*B"]:
         return (self.norm(x) * jnp.expand_dims(self.score[...], tuple(range(x.ndim - 1)))).sum(-1)
@@ -171,14 +199,7 @@ def step_ends(tokens: A, lengths: A, delimiters: A) -> A:
     return (at < lengths[..., None]) & (is_delimiter | (last & ~follows))
 
 
-def _before(hidden: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
-    """The state that predicted each token; zeros, a uniform prediction, for the first one."""
-    return jnp.pad(hidden[:, :-1], ((0, 0), (1, 0), (0, 0)))
-
-
-def _surprise(logits: Float[Array, "*B V"], tokens: Int[Array, "*B"]) -> Float[Array, "*B 3"]:
-    """Log-probability of the token, of the likeliest token, and entropy of the prediction, nats."""
-    log_probs = jax.nn.log_softmax(logits, -1)
-    chosen = jnp.take_along_axis(log_probs, tokens[..., None], -1)
-    entropy = -(jnp.exp(log_probs) * log_probs).sum(-1, keepdims=True)
-    return jnp.concatenate([chosen, log_probs.max(-1, keepdims=True), entropy], -1)
+def _at(final: Bool[Array, "B N T"], values: Array) -> Array:
+    """The entry of `values`, [B, N, T, ...], where `final` holds; 0 where it never does."""
+    final = jnp.expand_dims(final, tuple(range(3, values.ndim)))
+    return jnp.where(final, values, 0.0).sum(2)

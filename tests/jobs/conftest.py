@@ -1,0 +1,91 @@
+"""A tiny generator and a tiny PRM, trained by the job `train`."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import jax
+import pytest
+from ml_collections import ConfigDict
+
+from tests.sampling.conftest import quick_compilation
+from ttc_jax.config import load_config
+from ttc_jax.jobs import train
+from ttc_jax.tasks import arithmetic
+
+__all__ = ["quick_compilation"]
+
+CONFIG = Path(__file__).parents[2] / "configs" / "arithmetic.py"
+
+
+def configure(variant: str, **changes) -> ConfigDict:
+    """The shipped config of that variant, with fields changed as by flags (dots are `__`)."""
+    overrides = [f"--config.{name.replace('__', '.')}={value}" for name, value in changes.items()]
+    return load_config(f"{CONFIG}:{variant}", overrides)
+
+
+def generator_config() -> ConfigDict:
+    return configure(
+        "generator",
+        train_questions=200,
+        validation_questions=5,
+        model__width=16,
+        model__depth=1,
+        model__heads=2,
+        model__kv_heads=1,
+        model__head_size=8,
+        model__ffn_width=32,
+        train__steps=300,
+        train__evaluate_every=1000,
+        train__save_every=1000,
+        train__learning_rate=0.03,
+        train__batch_tokens=960,
+        train__lengths="32,64",
+    )
+
+
+def prm_config(generator: Path) -> ConfigDict:
+    return configure(
+        "prm",
+        generator__path=generator,
+        train_questions=8,
+        validation_questions=4,
+        rollouts__samples=4,
+        rollouts__ends=2,
+        rollouts__rows=16,
+        rollouts__max_new_tokens=48,
+        model__depth=1,
+        model__ffn_width=16,
+        train__steps=6,
+        train__save_every=3,
+        train__batch_tokens=1600,
+        train__lengths="80",
+    )
+
+
+def run_train(config: ConfigDict, workdir: Path) -> None:
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):  # for optax
+        train.main(config, workdir)
+
+
+@pytest.fixture(scope="package", autouse=True)
+def short_chains() -> Iterator[None]:
+    """Questions of one bucket: fewer compilations."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(arithmetic, "STEPS", (2, 3))
+        yield
+
+
+@pytest.fixture(scope="package")
+def trained_generator(tmp_path_factory) -> Path:
+    """The workdir of a generator's training."""
+    workdir = tmp_path_factory.mktemp("generator")
+    run_train(generator_config(), workdir)
+    return workdir
+
+
+@pytest.fixture(scope="package")
+def trained_prm(trained_generator, tmp_path_factory) -> Path:
+    """The workdir of a PRM's training."""
+    workdir = tmp_path_factory.mktemp("prm")
+    run_train(prm_config(trained_generator / "model"), workdir)
+    return workdir

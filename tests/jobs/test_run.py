@@ -1,0 +1,161 @@
+"""The job `run`: sampling, scoring, grading and the report, also after an interruption."""
+
+import json
+from pathlib import Path
+
+import pytest
+from ml_collections import ConfigDict
+
+from tests.jobs.conftest import configure
+from ttc_jax.errors import UserError
+from ttc_jax.jobs import run
+from ttc_jax.models.tokenizers import load_tokenizer
+from ttc_jax.results.store import ResultsStore
+from ttc_jax.results.summary import summarise
+from ttc_jax.tasks.arithmetic import Arithmetic
+
+N, QUESTIONS = 4, 12
+FILES = {"summary.json", "timing.json", "config.json", "results"} | {
+    f"accuracy.{kind}" for kind in ("png", "svg", "csv")
+}
+
+
+@pytest.fixture(scope="module")
+def config(trained_generator: Path, trained_prm: Path) -> ConfigDict:
+    return configure(
+        "quickstart",
+        task__size=QUESTIONS,
+        generator__path=trained_generator / "model",
+        verifier__path=trained_prm / "model",
+        sampling__n=N,
+        sampling__max_new_tokens=40,
+        sampling__questions_per_batch=5,
+    )
+
+
+@pytest.fixture(scope="module")
+def finished(config, tmp_path_factory) -> Path:
+    """The workdir of an uninterrupted run."""
+    workdir = tmp_path_factory.mktemp("run")
+    run.main(config, workdir)
+    return workdir
+
+
+def changed(config: ConfigDict, **fields) -> ConfigDict:
+    copy = config.copy_and_resolve_references()
+    for name, value in fields.items():
+        section, _, field = name.rpartition("__")
+        (copy[section] if section else copy)[field] = value
+    return copy
+
+
+def test_records_hold_every_answer_graded_and_scored(finished: Path, config):
+    tokenizer = load_tokenizer(config.generator.path)
+    questions = {q.id: q for q in Arithmetic(size=QUESTIONS).questions("test")}
+    records = ResultsStore(finished).read()
+    assert {record.question for record in records} == set(questions)
+    for record in records:
+        assert len(record.candidates) == record.ledger.generations == N
+        question = questions[record.question]
+        verdicts = Arithmetic().judge(question, [c.text for c in record.candidates])
+        for candidate, verdict in zip(record.candidates, verdicts, strict=True):
+            assert (candidate.answer, candidate.correct) == (verdict.answer, verdict.correct)
+            assert candidate.text == tokenizer.decode(candidate.tokens)
+            assert candidate.finished == (candidate.tokens[-1] == tokenizer.eos_ids[0])
+            assert candidate.finished or len(candidate.tokens) == 40
+            steps = candidate.text.removesuffix("\n").count("\n") + 1
+            assert len(candidate.step_scores) == steps
+            assert all(0 < score < 1 for score in candidate.step_scores)
+    texts = [candidate.text for record in records for candidate in record.candidates]
+    assert len(set(texts)) > len(texts) / 2
+    assert sum(c.answer is not None for r in records for c in r.candidates) > 10
+
+
+def test_summary_and_figures(finished: Path, config):
+    assert {path.name for path in finished.iterdir()} == FILES
+    summary = json.loads((finished / "summary.json").read_text())
+    assert summary["questions"] == QUESTIONS
+    assert set(summary["accuracy"]) == {"majority", "best_of_n", "best_of_n_weighted", "pass"}
+    for curve in summary["accuracy"].values():
+        assert list(curve) == ["1", "2", "4"]
+    assert summary["ledger"]["generations"] == N * QUESTIONS
+    assert summary["config"]["sampling"]["n"] == N
+    assert summary == summarise(ResultsStore(finished).read(), summary["config"])
+    assert all((finished / name).stat().st_size > 0 for name in FILES)
+
+
+def test_a_second_run_samples_nothing_and_writes_the_same(finished, config, monkeypatch):
+    before = (finished / "summary.json").read_bytes()
+    monkeypatch.setattr(run, "build", lambda *_: pytest.fail("nothing is left to sample"))
+    run.main(config, finished)
+    assert (finished / "summary.json").read_bytes() == before
+
+
+def test_an_interrupted_run_ends_as_if_it_had_not_been(finished, config, tmp_path, monkeypatch):
+    """With a batch stored, and a second one torn by the interruption."""
+    stored = []
+    append = ResultsStore.append
+
+    def interrupted(store: ResultsStore, records) -> None:
+        append(store, records)
+        stored.append(records)
+        if len(stored) == 2:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ResultsStore, "append", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            run.main(config, tmp_path)
+    assert not (tmp_path / "summary.json").exists()
+    shard = tmp_path / "results" / "00000.jsonl"
+    lines = shard.read_bytes().splitlines(keepends=True)
+    assert len(lines) == 10
+    shard.write_bytes(b"".join(lines[:7]) + lines[7][:100])
+    run.main(config, tmp_path)
+    after = shard.read_bytes().splitlines(keepends=True)
+    assert after[:7] == lines[:7]
+    assert len(after) == QUESTIONS  # none was sampled twice
+    assert (tmp_path / "summary.json").read_bytes() == (finished / "summary.json").read_bytes()
+
+
+def test_without_a_verifier_no_rule_reads_scores(finished, config, tmp_path):
+    run.main(changed(config, verifier__path="", limit=3), tmp_path)
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert set(summary["accuracy"]) == {"majority", "pass"}
+    assert summary["questions"] == 3
+    assert summary["ledger"]["verifier_flops"] == 0
+    others = {record.question: record for record in ResultsStore(finished).read()}
+    for record in ResultsStore(tmp_path).read():
+        for mine, theirs in zip(record.candidates, others[record.question].candidates, strict=True):
+            assert mine.tokens == theirs.tokens
+            assert mine.step_scores == ()
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"sampling__n": 0}, "config.sampling.n=0: must be at least 1"),
+        ({"sampling__top_p": 0.0}, "sampling.top_p is 0.0; it must lie in"),
+        ({"limit": -1}, "config.limit=-1: must be at least 0"),
+        ({"split": "dev"}, "no split 'dev'"),
+        ({"selection__aggregation": "mean"}, "must be one of last, min, product"),
+        ({"generator__dtype": "float16"}, "must be one of float32, bfloat16"),
+        ({"generator__path": "embedded:nobody"}, "embedded:nobody: no such checkpoint"),
+        ({"sampling__max_new_tokens": 250}, "do not fit the model's context of 256"),
+        ({"prompt__template": "?"}, "lacks {question}"),
+    ],
+)
+def test_bad_fields_are_named_and_leave_the_workdir_free(config, tmp_path, fields, message):
+    with pytest.raises(UserError, match=message):
+        run.main(changed(config, **fields), tmp_path)
+    assert not any(tmp_path.iterdir())
+
+
+def test_a_generator_is_no_verifier(config, tmp_path):
+    with pytest.raises(UserError, match="holds a generator, not a prm"):
+        run.main(changed(config, verifier__path=config.generator.path), tmp_path)
+
+
+def test_a_workdir_belongs_to_one_config(finished, config):
+    with pytest.raises(UserError, match=r"belongs to another config: seed \(there 0, now 1\)"):
+        run.main(changed(config, seed=1), finished)

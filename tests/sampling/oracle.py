@@ -1,0 +1,123 @@
+"""A tiny generator, and sampling said in plain NumPy."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from ttc_jax.models.config import ModelConfig
+from ttc_jax.models.transformer import Transformer
+from ttc_jax.sampling.draw import Drawing, candidate_keys, uniforms
+
+TINY = ModelConfig(
+    vocab_size=37,
+    width=16,
+    depth=2,
+    heads=4,
+    kv_heads=2,
+    head_size=6,
+    ffn_width=24,
+    context=256,
+    windows=(None, 6),
+)
+
+
+def tiny_generator(config: ModelConfig = TINY, seed: int = 0) -> Transformer:
+    """A randomly initialised generator, unsure of every token."""
+    return nnx.jit(lambda: Transformer(config, rngs=nnx.Rngs(seed)))()
+
+
+def keep(scores: np.ndarray, drawing: Drawing) -> tuple[np.ndarray, bool]:
+    """What top-k and then top-p leave of scaled scores, ties with the last one kept.
+
+    Returns:
+      [V] bool, and whether it is clear: no sum meets `top_p` but for rounding.
+    """
+    kept, clear = np.isfinite(scores), True
+    if 0 < drawing.top_k < len(scores):
+        kept &= scores >= np.sort(scores)[-drawing.top_k]
+    if drawing.top_p < 1:
+        weights = np.exp(scores.astype(np.float64) - scores.max()) * kept
+        share = np.cumsum(np.sort(weights / weights.sum())[::-1])
+        clear = bool(np.abs(share - drawing.top_p).min() > 1e-5)
+        kept &= scores >= np.sort(scores)[::-1][np.argmax(share >= drawing.top_p)]
+    return kept, clear
+
+
+class Answer(NamedTuple):
+    tokens: list[int]
+    log_prob: float
+    finished: bool
+
+
+class Oracle:
+    """Samples by feeding the whole sequence anew for every token.
+
+    Args:
+      rows, length: one shape for all forward passes, so that they compile once.
+    """
+
+    def __init__(self, model: Transformer, rows: int, length: int):
+        graph, parameters = nnx.split(model)
+
+        def at(parameters, tokens, where):
+            model = nnx.merge(graph, parameters)
+            hidden = model(tokens)
+            return model.logits(jnp.take_along_axis(hidden, where[:, None, None], 1)[:, 0])
+
+        self._logits = jax.jit(at)
+        self._parameters, self._shape = parameters, (rows, length)
+
+    def sample(
+        self,
+        prompts: Sequence[Sequence[int]],
+        numbers: Sequence[int],
+        *,
+        candidates: int,
+        max_new_tokens: int,
+        end_tokens: Sequence[int],
+        drawing: Drawing,
+        seed: int,
+    ) -> list[list[Answer]]:
+        """What `Sampler.sample` gives, one `Answer` a candidate."""
+        keys = candidate_keys(seed, jnp.array(numbers, jnp.uint32), candidates)
+        found = []
+        for row in range(len(prompts) * candidates):
+            i, n = divmod(row, candidates)
+            at = jnp.arange(max_new_tokens)
+            uniform = uniforms(jnp.broadcast_to(keys[i, n], at.shape), at)
+            found.append(
+                (list(prompts[i]), np.asarray(uniform, np.float64), Answer([], 0.0, False))
+            )
+        for _ in range(max_new_tokens):
+            logits = self._next([prompt + answer.tokens for prompt, _, answer in found])
+            for row, (prompt, uniform, answer) in enumerate(found):
+                if not answer.finished:
+                    token = _draw(logits[row], uniform[len(answer.tokens)], drawing)
+                    log_prob = answer.log_prob + np.log(_softmax(logits[row])[token])
+                    ended = token in end_tokens
+                    found[row] = (prompt, uniform, Answer([*answer.tokens, token], log_prob, ended))
+        answers = [answer for _, _, answer in found]
+        return [answers[i : i + candidates] for i in range(0, len(answers), candidates)]
+
+    def _next(self, sequences: list[list[int]]) -> np.ndarray:
+        tokens, where = np.zeros(self._shape, np.int32), np.zeros(self._shape[0], np.int32)
+        for row, sequence in enumerate(sequences):
+            tokens[row, : len(sequence)], where[row] = sequence, len(sequence) - 1
+        return np.asarray(self._logits(self._parameters, tokens, where), np.float64)
+
+
+def _softmax(scores: np.ndarray) -> np.ndarray:
+    weights = np.exp(scores - scores.max())
+    return weights / weights.sum()
+
+
+def _draw(logits: np.ndarray, uniform: float, drawing: Drawing) -> int:
+    if drawing.temperature == 0:
+        return int(logits.argmax())
+    scaled = logits / drawing.temperature
+    cumulative = np.cumsum(_softmax(np.where(keep(scaled, drawing)[0], scaled, -np.inf)))
+    return int(np.searchsorted(cumulative, uniform * cumulative[-1], side="right"))

@@ -1,0 +1,15 @@
+from collections.abc import Iterator
+
+import jax
+import pytest
+
+from tests.sampling.conftest import quick_compilation
+
+__all__ = ["as_optax_needs_it", "quick_compilation"]
+
+
+@pytest.fixture(autouse=True, scope="package")
+def as_optax_needs_it() -> Iterator[None]:
+    """optax multiplies floats by integers."""
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        yield

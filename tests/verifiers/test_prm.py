@@ -1,0 +1,161 @@
+"""The PRM in pieces against the PRM in one pass, its folder, and where steps end."""
+
+from pathlib import Path
+
+import hypothesis
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from tests.sampling.oracle import TINY, tiny_generator
+from tests.verifiers.toy import tiny_prm
+from ttc_jax.errors import UserError
+from ttc_jax.models import parameters
+from ttc_jax.models.checkpoints import save_model
+from ttc_jax.verifiers.prm import ProcessRewardModel, load_prm, save_prm, step_ends
+
+B, N, P, CHUNK, TOTAL = 2, 2, 6, 7, 24
+LENGTHS = (1, 5)  # of the prompts; one token alone is not prefilled
+
+
+@pytest.fixture(scope="module")
+def prm() -> ProcessRewardModel:
+    return tiny_prm()
+
+
+@pytest.fixture(scope="module")
+def compiled(prm):
+    """`start`, `extend` and the whole pass."""
+    graph, weights = nnx.split(prm)
+
+    @jax.jit
+    def start(prompts, lengths):
+        return nnx.merge(graph, weights).start(prompts, lengths, N, TOTAL + CHUNK)
+
+    @jax.jit
+    def extend(tokens, state, real):
+        return nnx.merge(graph, weights).extend(tokens, state, real)
+
+    @jax.jit
+    def whole(weights, tokens, lengths):
+        return nnx.merge(graph, weights)(tokens, lengths)
+
+    prompts = np.repeat(np.array(LENGTHS, np.int32), N)
+    return start, extend, lambda tokens, of=prm: whole(nnx.state(of), tokens, prompts)
+
+
+@hypothesis.settings(max_examples=15)
+@hypothesis.given(st.data())
+def test_reading_in_ragged_chunks_gives_the_scores_of_one_pass(compiled, data):
+    start, extend, whole = compiled
+    rng = np.random.default_rng(0)
+    tokens = rng.integers(0, TINY.vocab_size, (B, N, P + TOTAL), dtype=np.int32)
+    tokens[:, 1, :P] = tokens[:, 0, :P]  # candidates share their prompt
+    expected = np.asarray(whole(tokens.reshape(B * N, -1))).reshape(B, N, -1)
+
+    state = start(tokens[:, 0, :P], np.array(LENGTHS, np.int32))
+    done = np.broadcast_to(np.array(LENGTHS)[:, None] - 1, (B, N)).copy()
+    ends = data.draw(arrays(np.int32, (B, N), elements=st.integers(5, TOTAL)), "ends")
+    while (done < ends).any():
+        real = np.minimum(data.draw(arrays(np.int32, (B, N), elements=st.integers(0, CHUNK))), ends)
+        real = np.minimum(real, ends - done)
+        if not real.any():
+            real[np.unravel_index((ends - done).argmax(), real.shape)] = 1
+        chunk = rng.integers(0, TINY.vocab_size, (B, N, CHUNK), dtype=np.int32)  # garbage behind
+        for row in np.ndindex(B, N):
+            chunk[row][: real[row]] = tokens[row][done[row] :][: real[row]]
+        scores, state = extend(chunk, state, real)
+        for row in np.ndindex(B, N):
+            found = np.asarray(scores)[row][: real[row]]
+            np.testing.assert_allclose(
+                found, expected[row][done[row] :][: real[row]], atol=1e-5, rtol=1e-5
+            )
+        done += real
+
+
+def test_a_score_depends_on_nothing_behind_it(compiled):
+    tokens = np.random.default_rng(1).integers(0, TINY.vocab_size, (B * N, P + TOTAL))
+    changed = tokens.copy()
+    changed[:, 11] = (changed[:, 11] + 1) % TINY.vocab_size
+    before, after = (np.asarray(compiled[2](x)) for x in (tokens, changed))
+    np.testing.assert_array_equal(before[:, :11], after[:, :11])
+    assert (np.abs(before[:, 11:] - after[:, 11:]) > 1e-6).all()
+
+
+def test_the_trunks_predictions_count(prm, compiled):
+    """Its prediction of each token reaches the layers, not its hidden states alone."""
+    tokens = np.random.default_rng(2).integers(0, TINY.vocab_size, (B * N, P + TOTAL))
+    blind = nnx.clone(prm)
+    blind.enter_clues[...] = jnp.zeros_like(blind.enter_clues[...])
+    seeing, without = (np.asarray(compiled[2](tokens, of)) for of in (prm, blind))
+    assert np.abs(seeing - without).max() > 0.01
+
+
+def test_saved_and_loaded_it_is_the_same(prm, compiled, tmp_path: Path):
+    save_prm(tmp_path / "prm", prm, {"command": "ttc train"})
+    loaded = load_prm(tmp_path / "prm")
+    assert loaded.config == prm.config
+    saved, found = parameters.named(prm), parameters.named(loaded)
+    assert saved.keys() == found.keys()
+    for name, value in saved.items():
+        np.testing.assert_array_equal(value, found[name], name)
+
+
+def test_a_generator_is_no_prm(tmp_path: Path):
+    save_model(tmp_path / "generator", tiny_generator(), tokenizer=None, metadata={})
+    with pytest.raises(UserError, match="holds a generator, not a prm"):
+        load_prm(tmp_path / "generator")
+
+
+V = 5
+DELIMITERS = np.array([False, False, True, False, True])
+NEWLINE, END = 2, 1
+
+
+def ends_of(tokens: list[int]) -> list[int]:
+    """Last token of each step, told as a reader would."""
+    ends = [at for at, token in enumerate(tokens) if DELIMITERS[token]]
+    rest = tokens[ends[-1] + 1 :] if ends else tokens
+    if rest and not (len(rest) == 1 and ends):  # else an end token right behind a delimiter
+        ends.append(len(tokens) - 1)
+    return ends
+
+
+@pytest.mark.parametrize(
+    ("answer", "ends"),
+    [
+        ([3, NEWLINE, 3, 3, END], [1, 4]),
+        ([3, NEWLINE, 3, NEWLINE, END], [1, 3]),  # no empty last step
+        ([3, NEWLINE, 3, NEWLINE], [1, 3]),  # cut off right behind a delimiter
+        ([3, NEWLINE, 3, 3], [1, 3]),  # cut off within a step
+        ([3, 3, END], [2]),
+        ([END], [0]),
+        ([NEWLINE], [0]),
+        ([], []),
+    ],
+)
+def test_where_steps_end(answer: list[int], ends: list[int]):
+    assert ends_of(answer) == ends
+    tokens = np.array([answer + [NEWLINE] * (6 - len(answer))], np.int32)  # padding is not read
+    found = step_ends(tokens, np.array([len(answer)]), DELIMITERS)
+    assert np.flatnonzero(found[0]).tolist() == ends
+
+
+@hypothesis.given(
+    arrays(np.int32, (2, 3, 8), elements=st.integers(0, V - 1)),
+    arrays(np.int32, (2, 3), elements=st.integers(0, 8)),
+)
+def test_step_ends_are_the_readers_in_numpy_and_jax(tokens: np.ndarray, lengths: np.ndarray):
+    found = step_ends(tokens, lengths, DELIMITERS)
+    assert isinstance(found, np.ndarray)
+    for row in np.ndindex(2, 3):
+        assert np.flatnonzero(found[row]).tolist() == ends_of(tokens[row][: lengths[row]].tolist())
+    on_device = JITTED(tokens, lengths, DELIMITERS)
+    np.testing.assert_array_equal(found, on_device)
+
+
+JITTED = jax.jit(step_ends)

@@ -1,0 +1,18 @@
+"""A tiny PRM on the tiny generator's vocabulary."""
+
+import dataclasses
+
+import jax
+from flax import nnx
+
+from tests.sampling.oracle import TINY
+from ttc_jax.models.config import ModelConfig
+from ttc_jax.verifiers.prm import PRMConfig, ProcessRewardModel
+
+
+def tiny_prm(trunk: ModelConfig = TINY) -> ProcessRewardModel:
+    """Random in all its parts: a new PRM's head is zero, which would hide everything else."""
+    layers = dataclasses.replace(trunk, width=12, depth=1, kv_heads=1, windows=(), ropes=())
+    prm = nnx.jit(lambda: ProcessRewardModel(PRMConfig(trunk, layers), rngs=nnx.Rngs(1)))()
+    prm.score[...] = jax.random.normal(jax.random.key(2), prm.score[...].shape)
+    return prm
