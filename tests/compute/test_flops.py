@@ -74,5 +74,6 @@ def test_as_the_programs_do():
     found = matrix_products(model, lambda model, x: model.logits(model(x)), tokens)
     assert found == generator_flops(MODEL, 0, T, logits=T) + unseen(MODEL, T)
     prm = outline(lambda: ProcessRewardModel(PRM, rngs=nnx.Rngs(0)))
-    found = matrix_products(prm, lambda prm, x: prm(x), tokens)
+    one = jnp.ones(1, jnp.int32)
+    found = matrix_products(prm, lambda prm, x: prm(x, one), tokens)
     assert found == PRM.flops(0, T) + unseen(MODEL, T) + unseen(PRM.layers, T)

@@ -77,7 +77,11 @@ def test_the_prm_stands_on_the_generator_and_its_rollouts(trained_generator, tra
         ("generator", {"model__head_size": 7}, "model.head_size 7 must be even"),
         ("prm", {"rollouts__ends": 0}, "config.rollouts.ends=0: must be at least 1"),
         ("prm", {"rollouts__rows": 3}, "config.rollouts.rows=3: must be at least 4"),
-        ("prm", {"rollouts__temperature": -1.0}, "temperature is -1.0; it must be 0 or more"),
+        (
+            "prm",
+            {"rollouts__temperature": -1.0},
+            "temperature is -1.0; it must be 0 .greedy. or at least",
+        ),
         ("prm", {"generator__path": "embedded:nobody"}, "embedded:nobody: no such checkpoint"),
     ],
 )

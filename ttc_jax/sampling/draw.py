@@ -33,8 +33,8 @@ class Drawing:
     def __post_init__(self) -> None:
         if self.temperature != 0 and not 1e-3 <= self.temperature < math.inf:
             raise UserError(
-                f"sampling.temperature is {self.temperature}; it must be 0 (no chance) or "
-                "a number from 0.001 up"
+                f"sampling.temperature is {self.temperature}; it must be 0 (greedy) or "
+                "at least 0.001"
             )
         if self.top_k < 0:
             raise UserError(f"sampling.top_k is {self.top_k}; it must be 0 (off) or more")
