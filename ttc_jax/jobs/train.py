@@ -30,6 +30,7 @@ from ttc_jax.sampling.sampler import Sampler, Samples
 from ttc_jax.tasks import load_task
 from ttc_jax.tasks.arithmetic import PIECES
 from ttc_jax.tasks.prompts import PromptFormat
+from ttc_jax.tasks.task import Question
 from ttc_jax.training import prm as prm_training
 from ttc_jax.training import sft
 from ttc_jax.training.batches import Batches, Example
@@ -57,16 +58,8 @@ def _train_generator(config: ConfigDict, workdir: Path) -> None:
     prompt = PromptFormat(**config.prompt)
     tokenizer = CharTokenizer(PIECES)
     train, validation = (
-        _batches(
-            sft.examples(
-                load_task({**config.task, "size": size}).questions(split), prompt, tokenizer
-            ),
-            config,
-        )
-        for split, size in (
-            ("train", config.train_questions),
-            ("validation", config.validation_questions),
-        )
+        _batches(sft.examples(questions, prompt, tokenizer), config)
+        for questions in _questions(config).values()
     )
     shape = ModelConfig(vocab_size=tokenizer.vocab_size, **config.model)
     model = Transformer(shape, rngs=nnx.Rngs(config.seed))
@@ -82,14 +75,8 @@ def _train_prm(config: ConfigDict, workdir: Path) -> None:
     tokenizer = load_tokenizer(path, generator.config.vocab_size)
     collect = _collector(config, generator, tokenizer)
     answers = {
-        split: collect.collect(
-            load_task({**config.task, "size": size}).questions(split),
-            workdir / f"rollouts-{split}.jsonl",
-        )
-        for split, size in (
-            ("train", config.train_questions),
-            ("validation", config.validation_questions),
-        )
+        split: collect.collect(questions, workdir / f"rollouts-{split}.jsonl")
+        for split, questions in _questions(config).items()
     }
     model = prm_training.on_trunk(generator, seed=config.seed, **config.model)
     figures = fit(
@@ -104,6 +91,15 @@ def _train_prm(config: ConfigDict, workdir: Path) -> None:
     figures |= _prm_quality(model, answers["validation"], tokenizer, config)
     _log.info("PRM on validation answers: %s", figures)
     save_prm(workdir / "model", model, _origin(config, model, figures))
+
+
+def _questions(config: ConfigDict) -> dict[str, list[Question]]:
+    """What is trained on and what is validated with, in this order."""
+    sizes = {"train": config.train_questions, "validation": config.validation_questions}
+    return {
+        split: load_task({**config.task, "size": size}).questions(split)
+        for split, size in sizes.items()
+    }
 
 
 def _collector(config: ConfigDict, generator: Transformer, tokenizer: Tokenizer) -> Collector:

@@ -1,7 +1,7 @@
 """The process reward model: how likely an answer that goes on from this step is to be correct.
 
 A trunk, which is a language model, and a scalar head on a few layers of its own. Those layers also
-see how likely the trunk itself found every token, since a small model knows better than a probe on
+see how likely the trunk itself found the answer, since a small model knows better than a probe on
 its hidden states can tell where it was guessing. The trunk stays frozen (paper §2; the layers on a
 frozen trunk rank steps of the embedded task where a finetuned copy with a bare head did not).
 """
