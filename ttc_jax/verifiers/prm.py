@@ -2,8 +2,7 @@
 
 A trunk, which is a language model, and a scalar head on a few layers of its own. Those layers also
 see how likely the trunk itself found the answer, since a small model knows better than a probe on
-its hidden states can tell where it was guessing. The trunk stays frozen (paper §2; the layers on a
-frozen trunk rank steps of the embedded task where a finetuned copy with a bare head did not).
+its hidden states can tell where it was guessing. The trunk stays frozen.
 """
 
 from __future__ import annotations
