@@ -62,7 +62,16 @@ def prm_config(generator: Path) -> ConfigDict:
     )
 
 
+COMMAND = ["ttc", "train", f"--config={CONFIG.name}"]
+
+
 def run_train(config: ConfigDict, workdir: Path) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sys.argv", COMMAND)  # what model.json will say made the model
+        _train(config, workdir)
+
+
+def _train(config: ConfigDict, workdir: Path) -> None:
     with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):  # for optax
         train.main(config, workdir)
 

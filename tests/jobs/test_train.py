@@ -1,12 +1,13 @@
 """The job `train`, from questions to a model folder."""
 
 import json
+import shlex
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from tests.jobs.conftest import configure, generator_config, prm_config, run_train
+from tests.jobs.conftest import COMMAND, configure, generator_config, prm_config, run_train
 from ttc_jax.errors import UserError
 from ttc_jax.models import parameters
 from ttc_jax.models.checkpoints import describe
@@ -29,7 +30,7 @@ def test_the_generators_folder_says_what_it_is(trained_generator: Path):
     model, tokenizer = load_generator(folder), load_tokenizer(folder)
     [figures] = read_lines(trained_generator / "metrics.jsonl")
     found = describe(folder, "generator").metadata
-    assert found["command"].startswith("ttc ")
+    assert found["command"] == shlex.join(COMMAND)
     assert found["config"]["train"]["steps"] == found["steps"] == figures["step"] == 300
     assert found["tokens"] == figures["tokens"] == 300 * 960
     assert found["validation_loss"] == pytest.approx(figures["validation_loss"], abs=1e-6)
