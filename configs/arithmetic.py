@@ -3,17 +3,25 @@ r"""The embedded arithmetic task: everything on a laptop, from training to the r
     ttc run --config=configs/arithmetic.py --workdir=runs/quickstart
 
 samples 64 answers to each of 300 test questions with the shipped generator, scores their steps
-with the shipped PRM, and reports accuracy against N for each way of choosing. The checkpoints were
-made by
+with the shipped PRM, and reports accuracy against N for each way of choosing.
+
+    ttc sweep --config=configs/arithmetic.py:search --workdir=runs/search
+
+compares all search strategies at equal budgets, and goes on where it was stopped. The checkpoints
+were made by
 
     ttc train --config=configs/arithmetic.py:generator --workdir=runs/generator
     ttc train --config=configs/arithmetic.py:prm --workdir=runs/prm
 """
 
+from typing import Any
+
 from ml_collections import ConfigDict
 
 VARIANTS = {
     "quickstart": "best-of-N on 300 test questions with the shipped models (the default; job: run)",
+    "beam": "beam search with M=4 and N=16, on the same questions (job: run)",
+    "search": "every strategy at 4, 16, 64 and 256 generations, two seeds (job: sweep)",
     "generator": "the shipped generator's training (job: train)",
     "prm": "the shipped PRM's Monte-Carlo rollouts and training (job: train)",
 }
@@ -24,7 +32,14 @@ def get_config(variant: str = "quickstart") -> ConfigDict:
     config.seed = 0
     config.task = {"name": "arithmetic", "size": 300, "seed": 0}
     config.prompt = {"template": "{question}"}
-    return {"quickstart": _quickstart, "generator": _generator, "prm": _prm}[variant](config)
+    variants = {
+        "quickstart": _quickstart,
+        "beam": _beam,
+        "search": _search,
+        "generator": _generator,
+        "prm": _prm,
+    }
+    return variants[variant](config)
 
 
 def _quickstart(config: ConfigDict) -> ConfigDict:
@@ -40,8 +55,51 @@ def _quickstart(config: ConfigDict) -> ConfigDict:
         "questions_per_batch": 20,
     }
     config.step_delimiter = "\n"
+    config.search = {
+        "strategy": "best_of_n",
+        "options": {},
+        "lookahead": 0,
+        "max_step_tokens": 24,
+        "rounds": 40,
+        "refill": True,
+        "segment": 1,
+    }
     config.selection = {"aggregation": "last", "subsets": 512}
     return config
+
+
+def _beam(config: ConfigDict) -> ConfigDict:
+    """Any strategy is switched on like this; its options are the fields of its class."""
+    config = _quickstart(config)
+    config.sampling.n = 16
+    config.search.strategy, config.search.options = "beam", {"width": 4}
+    return config
+
+
+def _search(config: ConfigDict) -> ConfigDict:
+    """The strategies of paper section 5 and of its successors, at equal budgets."""
+    config = _quickstart(config)
+    config.selection.rule = "best_of_n_weighted"
+    config.sweep = {
+        "budgets": (4, 16, 64, 256),
+        "seeds": (0, 1),
+        "rows": 1024,  # candidates decoded together, over all questions of a batch
+        "strategies": {
+            "best_of_n": _entry("best_of_n"),
+            "beam_4": _entry("beam", width=4),
+            "beam_sqrt_n": _entry("beam", width=0),
+            "lookahead_1": _entry("beam", lookahead=1, width=4),
+            "lookahead_3": _entry("beam", lookahead=3, width=4),
+            "dvts": _entry("dvts", width=4),
+            "rebase": _entry("rebase", temperature=0.2),
+            "particles": _entry("particles", temperature=1.0),
+        },
+    }
+    return config
+
+
+def _entry(strategy: str, lookahead: int = 0, **options: float) -> dict[str, Any]:
+    return {"strategy": strategy, "lookahead": lookahead, "options": options}
 
 
 def _generator(config: ConfigDict) -> ConfigDict:

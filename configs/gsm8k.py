@@ -43,5 +43,14 @@ def get_config(variant: str = "smollm2") -> ConfigDict:
         "questions_per_batch": 4,
     }
     config.step_delimiter = "\n"
+    config.search = {
+        "strategy": "best_of_n",
+        "options": {},
+        "lookahead": 0,
+        "max_step_tokens": 64,
+        "rounds": 40,
+        "refill": True,
+        "segment": 1,
+    }
     config.selection = {"aggregation": "last", "subsets": 512}
     return config

@@ -18,40 +18,46 @@ if TYPE_CHECKING:
     from ttc_jax.results.store import ResultsStore
     from ttc_jax.sampling.draw import Drawing
     from ttc_jax.sampling.sampler import Sampler
-    from ttc_jax.search.best_of_n import BestOfN
+    from ttc_jax.search.kernel import Plan
+    from ttc_jax.search.records import Recorder
+    from ttc_jax.search.search import Search
+    from ttc_jax.search.strategies import make_strategy
     from ttc_jax.tasks import load_task
     from ttc_jax.tasks.prompts import PromptFormat
-    from ttc_jax.verifiers.prm import load_prm
-    from ttc_jax.verifiers.scoring import StepScorer
+    from ttc_jax.verifiers.load import load_verifier
 
 __version__ = "0.1.0"
 
 _HOMES = {
-    "BestOfN": "search.best_of_n",
     "Drawing": "sampling.draw",
+    "Plan": "search.kernel",
     "PromptFormat": "tasks.prompts",
+    "Recorder": "search.records",
     "ResultsStore": "results.store",
     "Sampler": "sampling.sampler",
-    "StepScorer": "verifiers.scoring",
+    "Search": "search.search",
     "accuracy_curves": "results.curves",
     "load_generator": "models.weights",
-    "load_prm": "verifiers.prm",
     "load_task": "tasks",
     "load_tokenizer": "models.tokenizers",
+    "load_verifier": "verifiers.load",
+    "make_strategy": "search.strategies",
     "question_accuracy": "results.curves",
 }
 __all__ = [
-    "BestOfN",
     "Drawing",
+    "Plan",
     "PromptFormat",
+    "Recorder",
     "ResultsStore",
     "Sampler",
-    "StepScorer",
+    "Search",
     "accuracy_curves",
     "load_generator",
-    "load_prm",
     "load_task",
     "load_tokenizer",
+    "load_verifier",
+    "make_strategy",
     "question_accuracy",
 ]
 

@@ -92,14 +92,14 @@ def test_a_second_run_samples_nothing_and_writes_the_same(finished, config, monk
 
 
 def test_an_interrupted_run_ends_as_if_it_had_not_been(finished, config, tmp_path, monkeypatch):
-    """With a batch stored, and a second one torn by the interruption."""
+    """With some records stored, and the last one torn by the interruption."""
     stored = []
     append = ResultsStore.append
 
     def interrupted(store: ResultsStore, records) -> None:
         append(store, records)
         stored.append(records)
-        if len(stored) == 2:
+        if len(stored) == 8:
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
@@ -109,13 +109,26 @@ def test_an_interrupted_run_ends_as_if_it_had_not_been(finished, config, tmp_pat
     assert not (tmp_path / "summary.json").exists()
     shard = tmp_path / "results" / "00000.jsonl"
     lines = shard.read_bytes().splitlines(keepends=True)
-    assert len(lines) == 10
+    assert len(lines) == 8
     shard.write_bytes(b"".join(lines[:7]) + lines[7][:100])
     run.main(config, tmp_path)
     after = shard.read_bytes().splitlines(keepends=True)
     assert after[:7] == lines[:7]
     assert len(after) == QUESTIONS  # none was sampled twice
     assert (tmp_path / "summary.json").read_bytes() == (finished / "summary.json").read_bytes()
+
+
+def test_a_search_is_reported_at_its_own_budget_alone(config, tmp_path):
+    beam = changed(config, search__strategy="beam", search__options={"width": 2}, limit=4)
+    run.main(beam, tmp_path)
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert all(list(curve) == [str(N)] for curve in summary["accuracy"].values())
+    records = ResultsStore(tmp_path).read()
+    assert {record.key[1:] for record in records} == {("beam", N, 0)}
+    assert all(len(c.step_scores) > 0 for record in records for c in record.candidates)
+    before = (tmp_path / "summary.json").read_bytes()
+    run.main(changed(beam, search__refill=False, search__segment=5), tmp_path)  # the same workdir
+    assert (tmp_path / "summary.json").read_bytes().count(b"false") > before.count(b"false")
 
 
 def test_without_a_verifier_no_rule_reads_scores(finished, config, tmp_path):
@@ -141,8 +154,20 @@ def test_without_a_verifier_no_rule_reads_scores(finished, config, tmp_path):
         ({"selection__aggregation": "mean"}, "must be one of last, min, product"),
         ({"generator__dtype": "float16"}, "must be one of float32, bfloat16"),
         ({"generator__path": "embedded:nobody"}, "embedded:nobody: no such checkpoint"),
-        ({"sampling__max_new_tokens": 250}, "do not fit the model's context of 256"),
+        ({"sampling__max_new_tokens": 250}, "do not fit the generator's context of 256"),
         ({"prompt__template": "?"}, "lacks {question}"),
+        (
+            {"search__strategy": "bean"},
+            "'bean' is unknown; choose best_of_n, beam",
+        ),
+        ({"search__lookahead": -1}, "search.lookahead is -1"),
+        (
+            {"search__strategy": "beam", "search__options": {"width": 3}},
+            "does not divide search.n=4",
+        ),
+        ({"search__strategy": "beam", "search__options": {"wide": 3}}, "beam has no such option"),
+        ({"search__strategy": "beam", "verifier__path": ""}, "needs a verifier"),
+        ({"verifier__path": "confidence:hope"}, "the sign 'hope' is unknown"),
     ],
 )
 def test_bad_fields_are_named_and_leave_the_workdir_free(config, tmp_path, fields, message):

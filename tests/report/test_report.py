@@ -22,6 +22,7 @@ def summary(accuracy=None):
         "generations": 19200,
         "prefill_tokens": 12000,
         "decode_tokens": 1152000,
+        "lookahead_tokens": 0,
         "verifier_tokens": 1000,
         "generator_flops": 2304000000000,
         "verifier_flops": 300,

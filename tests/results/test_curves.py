@@ -29,7 +29,7 @@ def record(rows, question="q/0", seed=0, strategy="best_of_n"):
         Candidate((1,), "", True, -1.0, () if score is None else (score,), answer, correct)
         for answer, score, correct in rows
     )
-    return Record(question, strategy, seed, candidates, Ledger())
+    return Record(question, strategy, len(candidates), seed, candidates, Ledger())
 
 
 def oracle(rule, rows):

@@ -28,7 +28,9 @@ def candidate(**changes):
 
 def record(index=0, *candidates, **changes):
     candidates = candidates or (candidate(), candidate(answer=None, correct=False))
-    fixed = Record(f"q/{index}", "best_of_n", 0, candidates, Ledger(1, 2, 3, 4, 5, 6), "2", 0.5)
+    fixed = Record(
+        f"q/{index}", "best_of_n", 1, 0, candidates, Ledger(1, 2, 3, 0, 4, 5, 6), "2", 0.5
+    )
     return dataclasses.replace(fixed, **changes)
 
 
@@ -46,9 +48,9 @@ def test_what_goes_in_comes_out(tmp_path):
     store.append(records[2:])
     assert ResultsStore(tmp_path).read() == records
     assert ResultsStore(tmp_path).done() == {
-        ("q/0", "best_of_n", 0),
-        ("q/1", "best_of_n", 0),
-        ("q/2", "best_of_n", 7),
+        ("q/0", "best_of_n", 1, 0),
+        ("q/1", "best_of_n", 1, 0),
+        ("q/2", "best_of_n", 1, 7),
     }
     assert shard(tmp_path).read_bytes().isascii()
 
@@ -271,10 +273,10 @@ from ttc_jax.results.store import Candidate, Record, ResultsStore
 store = ResultsStore(Path(sys.argv[1]))
 done = store.done()
 for index in range(100_000):
-    if (f"q/{index}", "best_of_n", 0) not in done:
+    if (f"q/{index}", "best_of_n", 1, 0) not in done:
         text = f"{index}" * 5000
         candidate = Candidate(tuple(range(500)), text, True, -1.0, (0.5,), "2", True)
-        store.append([Record(f"q/{index}", "best_of_n", 0, (candidate,), Ledger())])
+        store.append([Record(f"q/{index}", "best_of_n", 1, 0, (candidate,), Ledger())])
         print(index, flush=True)
 """
 

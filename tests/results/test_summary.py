@@ -8,7 +8,7 @@ from ttc_jax.compute.ledger import Ledger
 from ttc_jax.errors import UserError
 from ttc_jax.results import summary as summary_module
 from ttc_jax.results.store import Candidate, Record
-from ttc_jax.results.summary import summarise, write_summary
+from ttc_jax.results.summary import summarise, summarise_sweep, write_summary
 
 
 def records(scored=True):
@@ -17,9 +17,11 @@ def records(scored=True):
     wrong = Candidate((1, 2), "8", True, -1.0, (0.1,) if scored else (), "8", False)
     cut = Candidate((1, 2), "", False, -1.0, (), None, False)
     return [
-        Record("q/0", "best_of_n", 0, (right, wrong, cut, cut), Ledger(4, 5, 8, 6, 100, 70)),
-        Record("q/1", "best_of_n", 0, (wrong, right, right, wrong), Ledger(4, 6, 8, 8, 100, 70)),
-        Record("q/2", "best_of_n", 0, (wrong,) * 4, Ledger(4, 7, 8, 8, 100, 70), seconds=3.0),
+        Record("q/0", "best_of_n", 4, 0, (right, wrong, cut, cut), Ledger(4, 5, 8, 0, 6, 100, 70)),
+        Record(
+            "q/1", "best_of_n", 4, 0, (wrong, right, right, wrong), Ledger(4, 6, 8, 0, 8, 100, 70)
+        ),
+        Record("q/2", "best_of_n", 4, 0, (wrong,) * 4, Ledger(4, 7, 8, 0, 8, 100, 70), seconds=3.0),
     ]
 
 
@@ -39,7 +41,7 @@ def test_contents():
     assert summary["questions"] == 3
     assert summary["seeds"] == [0]
     assert summary["candidates"] == {"count": 12, "cut_off": 2, "without_answer": 2}
-    assert summary["ledger"] == Ledger(12, 18, 24, 22, 300, 210).to_dict()
+    assert summary["ledger"] == Ledger(12, 18, 24, 0, 22, 300, 210).to_dict()
     assert summary["ledger_per_question"]["prefill_tokens"] == 6
     assert summary["config"] == {"n": 4}
     assert {"python", "jax", "flax", "numpy"} <= summary["versions"].keys()
@@ -69,3 +71,34 @@ def test_a_full_disk_keeps_the_old_summary(tmp_path, monkeypatch):
         write_summary(tmp_path, summarise(records(), {"n": 5}))
     assert path.read_bytes() == before
     assert os.listdir(tmp_path) == ["summary.json"]
+
+
+def sweep_records():
+    """Ten questions, told apart by how many of four answers are right; search gets one more."""
+    right = Candidate((1, 2), "7", True, -1.0, (0.9,), "7", True)
+    wrong = Candidate((1, 2), "8", True, -1.0, (0.1,), "8", False)
+    found = []
+    for i in range(10):
+        good = i // 2
+        pool = (right,) * good + (wrong,) * (4 - good)
+        found.append(Record(f"q/{i}", "best_of_n", 4, 0, pool, Ledger(4, 5)))
+        for budget in (2, 4):
+            beam = (right if good else wrong,) * budget
+            found.append(Record(f"q/{i}", "beam_4", budget, 0, beam, Ledger(budget, 5)))
+    return found
+
+
+def test_a_sweep_compares_strategies_over_all_questions_and_by_difficulty():
+    summary = summarise_sweep(sweep_records(), {}, budgets=(2, 4))
+    assert summary["questions"] == 10
+    assert set(summary["accuracy"]) == {"best_of_n", "beam_4"}
+    assert summary["accuracy"]["beam_4"]["2"]["mean"] == pytest.approx(0.8)
+    assert summary["accuracy"]["best_of_n"]["4"]["mean"] == pytest.approx(0.8)
+    # Two of four: a pair has a right one in 1 - C(4 - g, 2) / C(4, 2) of the cases.
+    chances = [0.0, 0.5, 5 / 6, 1.0, 1.0]
+    assert summary["accuracy"]["best_of_n"]["2"]["mean"] == pytest.approx(sum(chances) / 5)
+    assert [part["pass_at_1"] for part in summary["bins"]] == [1.0, 0.75, 0.5, 0.25, 0.0]
+    by_bin = [part["accuracy"]["best_of_n"]["2"]["mean"] for part in summary["bins"]]
+    assert by_bin == pytest.approx(chances[::-1], abs=1e-6)
+    assert summary["ledger"]["beam_4"]["2"]["generations"] == 2
+    assert summary == summarise_sweep(sweep_records()[::-1], {}, budgets=(2, 4))

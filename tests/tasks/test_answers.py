@@ -7,7 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ttc_jax.tasks.answers import after_hashes, boxed, canonical_text, equal_text, number
+from ttc_jax.tasks.answers import (
+    after_hashes,
+    boxed,
+    canonical_text,
+    equal_text,
+    last_number,
+    number,
+)
 
 
 @pytest.mark.parametrize(
@@ -90,6 +97,23 @@ def test_after_hashes() -> None:
     assert after_hashes("#### 18.\n\nQuestion: another\n#### 7") == "18"
     assert after_hashes("####\nno answer") is None
     assert after_hashes("of #### within a line") is None
+
+
+@pytest.mark.parametrize(
+    ("solution", "answer"),
+    [
+        ("So 250 + 250 = 500, which is 50% of it.", "50"),
+        ("She earns $1,234.50.", "1,234.50"),
+        ("The answer is 48.", "48"),
+        ("it is -3", "-3"),
+        ("10 - 3", "3"),
+        ("3 x 4 = 12 eggs, that is x2", "12"),
+        ("none", None),
+        ("", None),
+    ],
+)
+def test_last_number(solution: str, answer: str | None) -> None:
+    assert last_number(solution) == answer
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from tests.verifiers.toy import tiny_prm
 from ttc_jax.errors import UserError
 from ttc_jax.models import parameters
 from ttc_jax.models.checkpoints import save_model
-from ttc_jax.verifiers.prm import ProcessRewardModel, load_prm, save_prm, step_ends
+from ttc_jax.verifiers.prm import ProcessRewardModel, load_prm, save_prm
 
 B, N, P, CHUNK, TOTAL = 2, 2, 6, 7, 24
 LENGTHS = (1, 5)  # of the prompts; one token alone is not prefilled
@@ -109,53 +109,3 @@ def test_a_generator_is_no_prm(tmp_path: Path):
     save_model(tmp_path / "generator", tiny_generator(), tokenizer=None, metadata={})
     with pytest.raises(UserError, match="holds a generator, not a prm"):
         load_prm(tmp_path / "generator")
-
-
-V = 5
-DELIMITERS = np.array([False, False, True, False, True])
-NEWLINE, END = 2, 1
-
-
-def ends_of(tokens: list[int]) -> list[int]:
-    """Last token of each step, told as a reader would."""
-    ends = [at for at, token in enumerate(tokens) if DELIMITERS[token]]
-    rest = tokens[ends[-1] + 1 :] if ends else tokens
-    if rest and not (len(rest) == 1 and ends):  # else an end token right behind a delimiter
-        ends.append(len(tokens) - 1)
-    return ends
-
-
-@pytest.mark.parametrize(
-    ("answer", "ends"),
-    [
-        ([3, NEWLINE, 3, 3, END], [1, 4]),
-        ([3, NEWLINE, 3, NEWLINE, END], [1, 3]),  # no empty last step
-        ([3, NEWLINE, 3, NEWLINE], [1, 3]),  # cut off right behind a delimiter
-        ([3, NEWLINE, 3, 3], [1, 3]),  # cut off within a step
-        ([3, 3, END], [2]),
-        ([END], [0]),
-        ([NEWLINE], [0]),
-        ([], []),
-    ],
-)
-def test_where_steps_end(answer: list[int], ends: list[int]):
-    assert ends_of(answer) == ends
-    tokens = np.array([answer + [NEWLINE] * (6 - len(answer))], np.int32)  # padding is not read
-    found = step_ends(tokens, np.array([len(answer)]), DELIMITERS)
-    assert np.flatnonzero(found[0]).tolist() == ends
-
-
-@hypothesis.given(
-    arrays(np.int32, (2, 3, 8), elements=st.integers(0, V - 1)),
-    arrays(np.int32, (2, 3), elements=st.integers(0, 8)),
-)
-def test_step_ends_are_the_readers_in_numpy_and_jax(tokens: np.ndarray, lengths: np.ndarray):
-    found = step_ends(tokens, lengths, DELIMITERS)
-    assert isinstance(found, np.ndarray)
-    for row in np.ndindex(2, 3):
-        assert np.flatnonzero(found[row]).tolist() == ends_of(tokens[row][: lengths[row]].tolist())
-    on_device = JITTED(tokens, lengths, DELIMITERS)
-    np.testing.assert_array_equal(found, on_device)
-
-
-JITTED = jax.jit(step_ends)

@@ -8,8 +8,9 @@ from tests.sampling.oracle import TINY
 from tests.verifiers.toy import tiny_prm
 from ttc_jax.errors import UserError
 from ttc_jax.sampling.sampler import Samples
-from ttc_jax.verifiers.prm import ProcessRewardModel, step_ends
+from ttc_jax.verifiers.prm import ProcessRewardModel
 from ttc_jax.verifiers.scoring import StepScorer
+from ttc_jax.verifiers.steps import step_ends
 
 N, LONGEST = 2, 70  # more than a block of the cache
 DELIMITERS = np.zeros(TINY.vocab_size, bool)
@@ -43,7 +44,7 @@ def scorer(prm) -> StepScorer:
 def test_scores_are_those_of_one_pass_at_step_ends(prm, scorer):
     with jax.transfer_guard("disallow"):
         scores = scorer.score(PROMPTS, SAMPLES)
-    ends = step_ends(SAMPLES.tokens, SAMPLES.lengths, DELIMITERS)
+    ends = step_ends(SAMPLES.tokens, SAMPLES.lengths, SAMPLES.finished, DELIMITERS)
     tokens = np.zeros((3 * N, 33 + LONGEST), np.int32)
     for row, (i, n) in enumerate(np.ndindex(3, N)):
         sequence = [*PROMPTS[i], *SAMPLES.tokens[i, n]]

@@ -19,10 +19,14 @@ class Ledger:
 
     generations: int = 0  # full sampled answers: the paper's unit of budget
     prefill_tokens: int = 0  # prompt tokens the generator read
-    decode_tokens: int = 0  # tokens the generator drew, end tokens included
+    decode_tokens: int = 0  # tokens the generator drew for steps, end tokens included
+    lookahead_tokens: int = 0  # tokens it rolled out to score a step, and threw away
     verifier_tokens: int = 0  # tokens the verifier read
     generator_flops: int = 0
     verifier_flops: int = 0
+    # The same, had every round started from the text alone, without the caches of the round before.
+    uncached_generator_flops: int = 0
+    uncached_verifier_flops: int = 0
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):

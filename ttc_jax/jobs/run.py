@@ -1,4 +1,4 @@
-"""Samples N answers to every question, scores and grades them, and reports accuracy against N.
+"""Searches for answers to every question, grades them, and reports accuracy against N.
 
 Records are appended to WORKDIR/results/ as they come, so that a killed run goes on where it was. At
 the end the workdir holds summary.json, accuracy.png/.svg/.csv and timing.json.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
@@ -20,80 +21,94 @@ from ttc_jax.report.tables import print_summary
 from ttc_jax.results.store import ResultsStore
 from ttc_jax.results.summary import summarise, write_json, write_summary
 from ttc_jax.sampling.draw import Drawing
-from ttc_jax.sampling.sampler import Sampler
 from ttc_jax.search.aggregate import AGGREGATIONS
-from ttc_jax.search.best_of_n import BestOfN
+from ttc_jax.search.kernel import Plan
+from ttc_jax.search.records import Recorder
+from ttc_jax.search.search import Search
+from ttc_jax.search.strategies import Strategy, make_strategy
 from ttc_jax.tasks import load_task
 from ttc_jax.tasks.prompts import PromptFormat
 from ttc_jax.tasks.task import Task
-from ttc_jax.verifiers.prm import load_prm
-from ttc_jax.verifiers.scoring import StepScorer
+from ttc_jax.verifiers.load import load_verifier
+
+# How questions are put together changes the time they take, and nothing else.
+SCHEDULE = ("search.refill", "search.segment")
 
 
 def main(config: ConfigDict, workdir: Path) -> None:
-    """Runs best-of-N over the questions that the store does not hold yet, then reports."""
+    """Searches for the questions that the store does not hold yet, then reports."""
+    check(config)
+    strategy = make_strategy(config.search.strategy, config.search.options)
+    task = load_task(config.task)
+    questions = task.questions(config.split)[: config.limit or None]
+    store = ResultsStore(workdir)
+    done = {question for question, *_ in store.done()}
+    todo = [question for question in questions if question.id not in done]
+    recorder = build(config, task, strategy) if todo else None
+    prompted = recorder.encode(todo) if recorder else []
+    # Not before: a mistake found so far leaves the workdir free for the mended config.
+    claim_workdir(workdir, config, may_change=SCHEDULE)
+    if recorder:
+        bar = tqdm(total=len(questions), initial=len(done), desc="search", unit="question")
+        with bar:
+            for record in recorder.run(prompted):
+                store.append([record])
+                bar.update()
+    report(config, workdir, store, strategy)
+
+
+def check(config: ConfigDict) -> None:
+    """Refuses values that no run can use."""
     at_least(config, 1, "sampling.n", "sampling.max_new_tokens", "sampling.questions_per_batch")
     at_least(config, 1, "selection.subsets")
     at_least(config, 0, "limit")
     one_of(config, "selection.aggregation", tuple(AGGREGATIONS))
     one_of(config, "generator.dtype", ("float32", "bfloat16"))
-    task = load_task(config.task)
-    questions = task.questions(config.split)[: config.limit or None]
-    store = ResultsStore(workdir)
-    done = {question for question, _, _ in store.done()}
-    todo = [question for question in questions if question.id not in done]
-    search = build(config, task) if todo else None
-    batches = list(search.batches(todo)) if search else []
-    # Not before: a mistake found so far leaves the workdir free for the mended config.
-    claim_workdir(workdir, config)
-    if search:
-        with tqdm(
-            total=len(questions), initial=len(done), desc="best-of-N", unit="question"
-        ) as bar:
-            for batch in batches:
-                store.append(search.run(batch))
-                bar.update(len(batch))
-    report(config, workdir, store)
 
 
-def build(config: ConfigDict, task: Task) -> BestOfN:
-    """Best-of-N with the models that a config names."""
+def build(config: ConfigDict, task: Task, strategy: Strategy) -> Recorder:
+    """The search with the models that a config names."""
+    sampling, search = config.sampling, config.search
     path = assets.locate(config.generator.path)
     generator = load_generator(path, dtype=config.generator.dtype)
     tokenizer = load_tokenizer(path, generator.config.vocab_size)
-    sampling = config.sampling.to_dict()
-    shapes = {
-        "candidates": sampling["n"],
-        "max_new_tokens": sampling["max_new_tokens"],
-        "batch": sampling["questions_per_batch"],
-    }
-    drawing = Drawing(**{name: sampling[name] for name in ("temperature", "top_k", "top_p")})
-    sampler = Sampler(
-        generator, end_tokens=tokenizer.eos_ids, drawing=drawing, seed=config.seed, **shapes
+    plan = Plan(
+        strategy,
+        candidates=sampling.n,
+        max_new_tokens=sampling.max_new_tokens,
+        max_step_tokens=search.max_step_tokens,
+        rounds=search.rounds,
+        lookahead=search.lookahead,
+        drawing=Drawing(sampling.temperature, sampling.top_k, sampling.top_p),
     )
-    verifier = load_prm(assets.locate(config.verifier.path)) if config.verifier.path else None
-    scorer = None
-    if verifier is not None:
-        delimiters = tokenizer.containing(config.step_delimiter)
-        scorer = StepScorer(verifier, delimiters=delimiters, **shapes)
-    return BestOfN(
+    return Recorder(
         task=task,
         tokenizer=tokenizer,
         prompt=PromptFormat(**config.prompt),
-        generator=generator.config,
-        sampler=sampler,
-        verifier=verifier.config if verifier is not None else None,
-        scorer=scorer,
+        search=Search(
+            generator,
+            load_verifier(config.verifier.path),
+            plan,
+            end_tokens=tokenizer.eos_ids,
+            delimiters=np.asarray(tokenizer.containing(config.step_delimiter)),
+            batch=sampling.questions_per_batch,
+            refill=search.refill,
+            segment=search.segment,
+            seed=config.seed,
+        ),
+        strategy=search.strategy,
         seed=config.seed,
     )
 
 
-def report(config: ConfigDict, workdir: Path, store: ResultsStore) -> None:
+def report(config: ConfigDict, workdir: Path, store: ResultsStore, strategy: Strategy) -> None:
     """Writes summary, timing and figures of what the store holds, and prints the table."""
     records = store.read()
     summary = summarise(
         records,
         to_json(config),
+        # Subsets of a pool are pools; subsets of a search's candidates are no smaller searches.
+        budgets=(config.sampling.n,) if strategy.stops_at_steps else None,
         aggregation=config.selection.aggregation,
         subsets=config.selection.subsets,
         seed=config.seed,

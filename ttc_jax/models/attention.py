@@ -6,6 +6,9 @@ Scores and softmax are float32 whatever the dtype of the weights and caches.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -59,6 +62,28 @@ def causal_attention(
     return jnp.einsum("bkgts,bskh->btkgh", weights, v)
 
 
+class Part(NamedTuple):
+    """Attention over some of the keys: values summed with the weights exp(score - top)."""
+
+    top: Float[Array, "*B 1"]  # highest score
+    mass: Float[Array, "*B 1"]  # sum of the weights
+    mixed: Float[Array, "*B h"]
+
+    @classmethod
+    def of(cls, scores: Float[Array, "*B s"], mix: Callable[[Array], Array]) -> Part:
+        """Softmax of `scores`, not yet divided by its sum; `mix` sums the values."""
+        top = scores.max(axis=-1, keepdims=True)
+        weights = jnp.exp(scores - top)
+        return cls(top, weights.sum(axis=-1, keepdims=True), mix(weights))
+
+    def merge(self, other: Part) -> Part:
+        """Attention over the keys of both."""
+        top = jnp.maximum(self.top, other.top)
+        mine, theirs = jnp.exp(self.top - top), jnp.exp(other.top - top)
+        mass = self.mass * mine + other.mass * theirs
+        return Part(top, mass, self.mixed * mine + other.mixed * theirs)
+
+
 def forked_attention(
     q: Float[Array, "B N T K G h"],
     prompt_k: Float[Array, "B K h P"],
@@ -75,8 +100,8 @@ def forked_attention(
 
     The N candidates of a question read one copy of the prompt's keys and values, as one matrix
     product; keys lie feature-major there, as that product reads them. The suffix is read in blocks
-    with an online softmax, and just as many blocks as the longest live row needs: cost follows what
-    is stored, not what is allocated.
+    with an online softmax: the first one always, and of the others just as many as the longest live
+    row needs. Cost follows what is stored, not what is allocated.
 
     Args:
       prompt_length: prompt tokens stored; the rest of P is padding.
@@ -84,44 +109,32 @@ def forked_attention(
       reach: suffix slots that any live row needs, max(length) + T.
       block: slots read at a time; divides S.
     """
-    T, P = q.shape[2], prompt_k.shape[3]
-    slot_BNT = length[:, :, None] + jnp.arange(T)[None, None, :]
-    at_BNT = prompt_length[:, None, None] + slot_BNT
+    T, P, S = q.shape[2], prompt_k.shape[3], suffix_k.shape[4]
+    product = partial(jnp.einsum, preferred_element_type=jnp.float32)
+    slot = jnp.expand_dims(length[..., None] + jnp.arange(T)[None, None], (2, 4, 5))
+    stored = jnp.expand_dims(prompt_length, (1, 2, 3, 4, 5))  # as slot, axes B N K T G and keys
 
-    dots = jnp.einsum("bntkgh,bkhp->bkntgp", q, prompt_k, preferred_element_type=jnp.float32)
-    key_P = jnp.arange(P)[None, None, None, :]
-    distance = (at_BNT[..., None] - key_P)[:, None, :, :, None, :]
-    exists = (key_P < prompt_length[:, None, None, None])[:, None, :, :, None, :]
-    scores = scoring(dots, distance, exists)
-    # [B, K, N, T, G, ·] -> [B, N, K, T, G, ·], the order of the suffix's products
-    top = scores.max(axis=-1, keepdims=True)
-    weights = jnp.exp(scores - top)
-    mass = weights.sum(axis=-1, keepdims=True)
-    mixed = jnp.einsum(
-        "bkntgp,bkph->bkntgh",
-        weights.astype(prompt_v.dtype),
-        prompt_v,
-        preferred_element_type=jnp.float32,
-    )
-    top, mass, mixed = (x.swapaxes(1, 2) for x in (top, mass, mixed))
-    q_BNKTGh = q.transpose(0, 1, 3, 2, 4, 5)
+    def keys(start: Array | int, count: int) -> Int[Array, "1 1 1 1 1 count"]:
+        return jnp.expand_dims(start + jnp.arange(count), (0, 1, 2, 3, 4))
 
-    def read_block(i: Array, carry: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
-        top, mass, mixed = carry
-        start = i * block
-        k = lax.dynamic_slice_in_dim(suffix_k, start, block, axis=4)
-        v = lax.dynamic_slice_in_dim(suffix_v, start, block, axis=3)
-        dots = jnp.einsum("bnktgh,bnkhs->bnktgs", q_BNKTGh, k, preferred_element_type=jnp.float32)
-        key = start + jnp.arange(block)[None, None, None, :]
-        scores = scoring(dots, (slot_BNT[..., None] - key)[:, :, None, :, None, :])
-        higher = jnp.maximum(top, scores.max(axis=-1, keepdims=True))
-        weights, keep = jnp.exp(scores - higher), jnp.exp(top - higher)
-        mass = mass * keep + weights.sum(axis=-1, keepdims=True)
-        mixed = mixed * keep + jnp.einsum(
-            "bnktgs,bnksh->bnktgh", weights.astype(v.dtype), v, preferred_element_type=jnp.float32
+    def read_prompt() -> Part:
+        dots = product("bntkgh,bkhp->bkntgp", q, prompt_k)
+        distance = (stored + slot).swapaxes(1, 2) - keys(0, P)
+        scores = scoring(dots, distance, keys(0, P) < stored)
+        part = Part.of(
+            scores, lambda w: product("bkntgp,bkph->bkntgh", w.astype(prompt_v.dtype), prompt_v)
         )
-        return higher, mass, mixed
+        return Part(*(x.swapaxes(1, 2) for x in part))  # to [B, N, K, T, G, ·], as the suffix
 
-    blocks = (reach + block - 1) // block
-    top, mass, mixed = lax.fori_loop(0, blocks, read_block, (top, mass, mixed))
-    return (mixed / mass).astype(q.dtype).transpose(0, 1, 3, 2, 4, 5)
+    def read_block(i: Array | int) -> Part:
+        k = lax.dynamic_slice_in_dim(suffix_k, i * block, block, axis=4)
+        v = lax.dynamic_slice_in_dim(suffix_v, i * block, block, axis=3)
+        dots = product("bntkgh,bnkhs->bnktgs", q, k)
+        scores = scoring(dots, slot - keys(i * block, block))
+        return Part.of(scores, lambda w: product("bnktgs,bnksh->bnktgh", w.astype(v.dtype), v))
+
+    total = read_prompt().merge(read_block(0))
+    if block < S:
+        blocks = (reach + block - 1) // block
+        total = lax.fori_loop(1, blocks, lambda i, part: part.merge(read_block(i)), total)
+    return (total.mixed / total.mass).astype(q.dtype).transpose(0, 1, 3, 2, 4, 5)

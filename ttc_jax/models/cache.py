@@ -34,6 +34,10 @@ class Cache(Protocol):
         """Positions of the next `tokens` tokens of every row."""
         ...
 
+    def span(self, tokens: int) -> int:
+        """Positions lie below this, whatever the rows hold: known when traced."""
+        ...
+
     def write(self, layer: int, k: Float[Array, "*B T K h"], v: Float[Array, "*B T K h"]) -> Self:
         """Takes in a layer's keys and values of the next tokens."""
         ...
@@ -56,6 +60,10 @@ class PromptCache:
     def positions(self, tokens: int) -> Int[Array, "1 P"]:
         """0, 1, …, the same for every row."""
         return jnp.arange(tokens)[None]
+
+    def span(self, tokens: int) -> int:
+        """As many as there are tokens."""
+        return tokens
 
     def write(self, layer: int, k: Array, v: Array) -> Self:
         """Adds the next layer."""
@@ -110,6 +118,10 @@ class KVCache:
         """Behind the prompt and what is stored of each suffix."""
         start = self.prompt_length[:, None] + self.length
         return start[..., None] + jnp.arange(tokens)[None, None]
+
+    def span(self, tokens: int) -> int:
+        """What is allocated."""
+        return self.prompt_k[0].shape[3] + self.suffix_k[0].shape[4]
 
     def write(self, layer: int, k: Array, v: Array) -> Self:
         """Puts T tokens' keys and values, [B, N, T, K, h], behind each row's length.

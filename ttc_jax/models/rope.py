@@ -6,7 +6,7 @@ import math
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
 from ttc_jax.models.config import Rope
 
@@ -29,13 +29,12 @@ def frequencies(rope: Rope, head_size: int) -> np.ndarray:
     return ((1 - smooth) * freqs / rope.llama3_factor + smooth * freqs).astype(np.float32)
 
 
-def rotation(
-    rope: Rope, head_size: int, positions: Int[Array, "*B T"]
-) -> tuple[Float[Array, "*B T h2"], Float[Array, "*B T h2"]]:
-    """Cosine and sine of each position's angles, float32."""
-    angles = positions[..., None].astype(jnp.float32) * jnp.expand_dims(
-        jnp.asarray(frequencies(rope, head_size)), tuple(range(positions.ndim))
-    )
+def rotations(
+    rope: Rope, head_size: int, span: int
+) -> tuple[Float[Array, "span h2"], Float[Array, "span h2"]]:
+    """Cosine and sine of the angles at positions 0, 1, …, span - 1, float32."""
+    at = jnp.arange(span, dtype=jnp.float32)
+    angles = at[:, None] * jnp.asarray(frequencies(rope, head_size))[None]
     return jnp.cos(angles), jnp.sin(angles)
 
 
@@ -44,7 +43,7 @@ def rotate(x: Array, cos: Array, sin: Array) -> Array:
 
     Args:
       x: [*B, T, *heads, h], any number of head axes.
-      cos, sin: [*B, T, h/2] from `rotation`.
+      cos, sin: [*B, T, h/2], the tokens' entries of `rotations`.
     """
     axes = tuple(range(cos.ndim - 1, x.ndim - 1))
     cos, sin = jnp.expand_dims(cos, axes), jnp.expand_dims(sin, axes)

@@ -17,7 +17,7 @@ from jaxtyping import Array, Float, Int
 from ttc_jax.models.attention import Scoring
 from ttc_jax.models.cache import Cache, KVCache, PromptCache
 from ttc_jax.models.config import ModelConfig, Rope
-from ttc_jax.models.rope import rotate, rotation
+from ttc_jax.models.rope import rotate, rotations
 
 FLOAT32 = jnp.dtype(jnp.float32)
 C = TypeVar("C", bound=Cache)
@@ -155,14 +155,22 @@ class Layers(nnx.Module):
 
     def __call__(self, x: Float[Array, "*B T D"], cache: C) -> tuple[Float[Array, "*B T D"], C]:
         """Runs the next T tokens of every row, and puts their keys and values into the cache."""
-        turns = self._rotations(cache.positions(x.shape[-2]))
+        turns = self._rotations(cache.positions(x.shape[-2]), cache.span(x.shape[-2]))
         for block, rope in zip(self.blocks, self.config.ropes, strict=True):
             x, cache = block(x, *turns[rope], cache)
         return x, cache
 
-    def _rotations(self, positions: Int[Array, "*B T"]) -> dict[Rope, tuple[Array, Array]]:
+    def _rotations(
+        self, positions: Int[Array, "*B T"], span: int
+    ) -> dict[Rope, tuple[Float[Array, "*B T h2"], Float[Array, "*B T h2"]]]:
+        """Cosine and sine for each token, looked up in a table of all positions.
+
+        The table does not change from step to step, so that XLA computes it before a decode loop.
+        Sines and cosines of the tokens' own positions it would compute anew for every head.
+        """
         head_size = self.config.head_size
-        return {rope: rotation(rope, head_size, positions) for rope in set(self.config.ropes)}
+        tables = {rope: rotations(rope, head_size, span) for rope in set(self.config.ropes)}
+        return {rope: (cos[positions], sin[positions]) for rope, (cos, sin) in tables.items()}
 
 
 class Transformer(nnx.Module):

@@ -87,12 +87,20 @@ def write_accuracy(summary: Mapping[str, Any], workdir: Path, title: str = TITLE
         UserError: the disk is full or not writable.
     """
     contents = {"accuracy.csv": accuracy_csv(summary).encode("ascii")}
-    figure = accuracy_figure(summary, title)
+    return _write(contents | _images("accuracy", accuracy_figure(summary, title)), workdir)
+
+
+def _images(name: str, figure: Figure) -> dict[str, bytes]:
+    contents = {}
     for kind, about in (("png", {"Software": None}), ("svg", {"Date": None})):
         buffer = io.BytesIO()
         with matplotlib.rc_context(_SETTINGS):
             figure.savefig(buffer, format=kind, metadata=about)
-        contents[f"accuracy.{kind}"] = buffer.getvalue()
+        contents[f"{name}.{kind}"] = buffer.getvalue()
+    return contents
+
+
+def _write(contents: Mapping[str, bytes], workdir: Path) -> list[Path]:
     paths = []
     for name, content in contents.items():
         path = Path(workdir) / name
@@ -104,6 +112,37 @@ def write_accuracy(summary: Mapping[str, Any], workdir: Path, title: str = TITLE
             ) from error
         paths.append(path)
     return paths
+
+
+def bins_figure(summary: Mapping[str, Any]) -> Figure:
+    """Accuracy against N in every difficulty bin (after the paper's figure 3, right).
+
+    Args:
+        summary: see `results.summary.summarise_sweep`.
+    """
+    bins, names = summary["bins"], list(summary["accuracy"])
+    with matplotlib.rc_context(_SETTINGS):
+        figure = Figure(figsize=(3.1 * len(bins), 4.6), dpi=160, layout="constrained")
+        panels = figure.subplots(1, len(bins), sharey=True, squeeze=False)[0]
+        for place, (axes, part) in enumerate(zip(panels, bins, strict=True)):
+            for name, (color, marker) in zip(names, _STYLES * len(names), strict=False):
+                curve = part["accuracy"].get(name, {})
+                n = [int(budget) for budget in curve]
+                mean = [point["mean"] for point in curve.values()]
+                axes.plot(n, mean, color=color, marker=marker, markersize=4, label=label(name))
+            budgets = {int(n) for curve in part["accuracy"].values() for n in curve}
+            _dress(axes, sorted(budgets))
+            axes.set_title(f"bin {place + 1}: pass@1 {100 * part['pass_at_1']:.0f} %", fontsize=11)
+            axes.set_xlabel("generations" if place == len(bins) // 2 else "")
+        panels[0].set_ylim(0, 1.02)
+        handles, labels = panels[0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False)
+        return figure
+
+
+def write_bins(summary: Mapping[str, Any], workdir: Path) -> None:
+    """Writes bins.png and bins.svg to the workdir. Raises as `write_accuracy`."""
+    _write(_images("bins", bins_figure(summary)), workdir)
 
 
 def accuracy_csv(summary: Mapping[str, Any]) -> str:

@@ -59,6 +59,26 @@ def accuracy_table(summary: Mapping[str, Any]) -> Table:
     return table
 
 
+def print_sweep(summary: Mapping[str, Any], file: TextIO | None = None) -> None:
+    """Prints a sweep: strategies against generations, over all questions and by difficulty bin.
+
+    Args:
+        summary: see `results.summary.summarise_sweep`.
+        file: where to; default: stdout.
+    """
+    parts = [("all questions", summary)] + [
+        (f"difficulty bin {i + 1}, pass@1 {100 * part['pass_at_1']:.0f} %", part)
+        for i, part in enumerate(summary["bins"])
+    ]
+    console = Console(file=file, highlight=False)
+    for name, part in parts:
+        table = accuracy_table(part)
+        table.title = f"{name}: {table.title}"
+        natural = Measurement.get(console, console.options.update(width=10_000), table).maximum
+        console.width = max(console.width, natural)
+        console.print(table)
+
+
 def cost_lines(summary: Mapping[str, Any]) -> list[str]:
     """What the run cost and what went wrong with candidates, in sentences."""
     ledger, candidates = summary["ledger"], summary["candidates"]
@@ -67,6 +87,8 @@ def cost_lines(summary: Mapping[str, Any]) -> list[str]:
         f"generated from {ledger['prefill_tokens']:,} prompt tokens, "
         f"{ledger['generator_flops']:.2e} FLOPs"
     ]
+    if ledger["lookahead_tokens"]:
+        lines.append(f"lookahead: {ledger['lookahead_tokens']:,} tokens rolled out")
     if ledger["verifier_tokens"]:
         lines.append(
             f"verifier: {ledger['verifier_tokens']:,} tokens read, "

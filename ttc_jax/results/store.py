@@ -20,6 +20,8 @@ import numpy as np
 from ttc_jax.compute.ledger import Ledger
 from ttc_jax.errors import UserError
 
+Key = tuple[str, str, int, int]
+
 
 @dataclass(frozen=True)
 class Candidate:
@@ -36,10 +38,11 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Record:
-    """What one strategy made of one question with one seed."""
+    """What one strategy made of one question with one budget and seed."""
 
     question: str  # Question.id
     strategy: str
+    budget: int  # generations that were paid for: N, or N (k + 1) with lookahead
     seed: int
     candidates: tuple[Candidate, ...]  # [N]
     ledger: Ledger
@@ -47,9 +50,9 @@ class Record:
     seconds: float = 0.0  # share of the wall time; never in summary.json, which must repeat
 
     @property
-    def key(self) -> tuple[str, str, int]:
-        """(question, strategy, seed): equal keys are the same work."""
-        return self.question, self.strategy, self.seed
+    def key(self) -> Key:
+        """(question, strategy, budget, seed): equal keys are the same work."""
+        return self.question, self.strategy, self.budget, self.seed
 
 
 class ResultsStore:
@@ -88,13 +91,13 @@ class ResultsStore:
         Raises:
             UserError: a whole line that is not a record (file:line), or an unreadable file.
         """
-        records: dict[tuple[str, str, int], Record] = {}
+        records: dict[Key, Record] = {}
         for record in self._records():
             records.setdefault(record.key, record)
         return list(records.values())
 
-    def done(self) -> set[tuple[str, str, int]]:
-        """The (question, strategy, seed) of every stored record. Raises as `read`."""
+    def done(self) -> set[Key]:
+        """The (question, strategy, budget, seed) of every stored record. Raises as `read`."""
         return {record.key for record in self._records()}
 
     def _write(self, data: bytes) -> None:
@@ -150,6 +153,7 @@ def _encode(record: Record) -> str:
     row = {
         "question": record.question,
         "strategy": record.strategy,
+        "budget": int(record.budget),
         "seed": int(record.seed),
         "level": record.level,
         "seconds": float(record.seconds),
@@ -197,8 +201,8 @@ def _record(row: dict[str, Any]) -> Record:
 def _problem(record: Record) -> str:
     """What must not be stored, nor come back, in words; "" for a sound record."""
     ids = (record.question, record.strategy, record.level)
-    if not (_all(ids, str) and _all((record.seed,), numbers.Integral)):
-        return "question, strategy and level must be text and seed an integer"
+    if not (_all(ids, str) and _all((record.budget, record.seed), numbers.Integral)):
+        return "question, strategy and level must be text, budget and seed integers"
     if not _finite((record.seconds,)):
         return f"seconds is {record.seconds}"
     for index, candidate in enumerate(record.candidates):

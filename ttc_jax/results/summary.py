@@ -13,12 +13,15 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
+
+from ttc_jax.compute.difficulty import BINS, quantile_bins
 from ttc_jax.compute.ledger import Ledger
 from ttc_jax.errors import UserError
 from ttc_jax.results.curves import (
-    PASS,
     Estimate,
     accuracy_curves,
+    bootstrap,
     default_rules,
     question_accuracy,
 )
@@ -37,20 +40,23 @@ _PACKAGES: Final = (
     "numpy",
 )
 _DIGITS: Final = 6
+POOL: Final = "best_of_n"  # the strategy whose records are pools of independent candidates
 
 
 def summarise(
     records: Sequence[Record],
     config: Mapping[str, Any],
+    budgets: Sequence[int] | None = None,
     aggregation: str = "last",
     subsets: int = 512,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """What summary.json holds.
+    """What summary.json of one strategy holds.
 
     Args:
-        records: pools of candidates of one strategy, in any order.
+        records: candidates of one strategy, in any order.
         config: the run's configuration, ready for JSON.
+        budgets: values of N, see `question_accuracy`.
         aggregation: step scores to answer score, see `answer_score`.
         subsets: see `question_accuracy`.
         seed: of the random subsets and the bootstrap.
@@ -65,7 +71,7 @@ def summarise(
     """
     rules = default_rules(records)
     accuracy = question_accuracy(
-        records, rules, aggregation=aggregation, subsets=subsets, seed=seed
+        records, rules, budgets, aggregation=aggregation, subsets=subsets, seed=seed
     )
     curves = accuracy_curves(accuracy, seed)
     candidates = [candidate for record in records for candidate in record.candidates]
@@ -76,7 +82,7 @@ def summarise(
             rule: {str(n): _estimate(estimate) for n, estimate in curve.items()}
             for rule, curve in curves.items()
         },
-        "pass_at_1": _estimate(curves[PASS][1]),
+        "pass_at_1": _estimate(_mean_correctness(records, seed)),
         "questions": questions,
         "seeds": sorted({record.seed for record in records}),
         "candidates": {
@@ -89,6 +95,99 @@ def summarise(
         "config": dict(config),
         "versions": versions(),
     }
+
+
+def summarise_sweep(
+    records: Sequence[Record],
+    config: Mapping[str, Any],
+    budgets: Sequence[int],
+    rule: str = "best_of_n_weighted",
+    aggregation: str = "last",
+    subsets: int = 512,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """What summary.json of a sweep holds.
+
+    Difficulty bins are quintiles of pass@1 in the pools of `POOL`: oracle bins, as the paper calls
+    them, since they know the answers.
+
+    Args:
+        records: of several strategies and budgets over the same questions, in any order.
+        budgets: those at which strategies are compared.
+        rule: how the final answer is chosen from a search's candidates.
+        aggregation, subsets, seed: see `question_accuracy`.
+
+    Returns:
+        "accuracy": strategy -> "<generations>" -> {"mean", "low", "high"}; "bins": a list, easiest
+        first, of {"questions", "pass_at_1", "accuracy"}; "ledger": strategy -> "<generations>" ->
+        mean costs of a question; "seconds" is nowhere, so that equal sweeps give equal files.
+
+    Raises:
+        UserError: as `question_accuracy`.
+    """
+    cells: dict[tuple[str, int], list[Record]] = {}
+    for record in records:
+        cells.setdefault((record.strategy, record.budget), []).append(record)
+    values: dict[tuple[str, int], dict[str, float]] = {}
+    ledger: dict[str, dict[str, dict[str, float]]] = {}
+    for (strategy, budget), group in sorted(cells.items(), key=lambda cell: cell[0][1]):
+        pool = strategy == POOL
+        sizes = [n for n in budgets if n <= budget] if pool else [len(group[0].candidates)]
+        options = {"aggregation": aggregation, "subsets": subsets, "seed": seed}
+        accuracy = question_accuracy(group, [rule], sizes, **options)
+        for i, size in enumerate(sizes):
+            found = accuracy.values[rule][:, i].tolist()
+            values[strategy, size if pool else budget] = dict(
+                zip(accuracy.questions, found, strict=True)
+            )
+        total = sum((record.ledger for record in group), Ledger()).to_dict()
+        costs = {name: round(cost / len(group), 1) for name, cost in total.items()}
+        ledger.setdefault(strategy, {})[str(budget)] = costs
+    pools = [record for record in records if record.strategy == POOL]
+    ease = _pass_at_1(pools)
+    bins = quantile_bins(ease)
+    return {
+        "accuracy": _table(values, set(ease), seed),
+        "bins": [
+            {
+                "questions": len(inside),
+                "pass_at_1": round(float(np.mean([ease[q] for q in inside])), _DIGITS),
+                "accuracy": _table(values, set(inside), seed),
+            }
+            for inside in ([q for q, b in bins.items() if b == which] for which in range(BINS))
+            if inside
+        ],
+        "rule": rule,
+        "questions": len(ease),
+        "seeds": sorted({record.seed for record in records}),
+        "ledger": ledger,
+        "config": dict(config),
+        "versions": versions(),
+    }
+
+
+def _table(
+    values: Mapping[tuple[str, int], Mapping[str, float]], questions: set[str], seed: int
+) -> dict[str, dict[str, dict[str, float]]]:
+    table: dict[str, dict[str, dict[str, float]]] = {}
+    for (strategy, budget), by_question in sorted(values.items()):
+        column = np.array([[by_question[q]] for q in sorted(questions & by_question.keys())])
+        [estimate] = bootstrap(column, seed)
+        table.setdefault(strategy, {})[str(budget)] = _estimate(estimate)
+    return table
+
+
+def _pass_at_1(records: Sequence[Record]) -> dict[str, float]:
+    """Each question's share of correct candidates, over all its records."""
+    found: dict[str, list[float]] = {}
+    for record in sorted(records, key=lambda record: record.key):
+        found.setdefault(record.question, []).extend(c.correct for c in record.candidates)
+    return {question: float(np.mean(correct)) for question, correct in found.items()}
+
+
+def _mean_correctness(records: Sequence[Record], seed: int) -> Estimate:
+    [estimate] = bootstrap(np.array([[x] for x in _pass_at_1(records).values()]), seed)
+    return estimate
 
 
 def versions() -> dict[str, str]:

@@ -13,7 +13,7 @@ import math
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from ttc_jax.errors import UserError
 
@@ -43,7 +43,10 @@ class Drawing:
 
 
 def draw(
-    logits: Float[Array, "*B V"], uniform: Float[Array, "*B"], drawing: Drawing
+    logits: Float[Array, "*B V"],
+    uniform: Float[Array, "*B"],
+    drawing: Drawing,
+    greedy: Bool[Array, "*B"] | None = None,
 ) -> tuple[Int[Array, "*B"], Float[Array, "*B"]]:
     """A token of every row, and its log-probability.
 
@@ -51,24 +54,43 @@ def draw(
       logits: the model's scores, float32.
       uniform: one number in [0, 1) a row; the same number gives the same token.
       drawing: temperature and truncation.
+      greedy: rows that take the likeliest token instead.
 
     Returns:
       Tokens, and their log-probability in nats under the model itself (temperature 1, untruncated),
       which is what scores answers without a verifier.
     """
     top = logits.max(-1, keepdims=True)
+    mass = None
     if drawing.temperature == 0:
         tokens = logits.argmax(-1)
     else:
         scaled = (logits - top) / drawing.temperature
-        tokens = _invert(_truncate(scaled, drawing), uniform)
+        tokens, mass = _invert(_truncate(scaled, drawing), uniform)
+        if greedy is not None:
+            tokens = jnp.where(greedy, logits.argmax(-1), tokens)
     chosen = jnp.take_along_axis(logits, tokens[..., None], -1)
-    log_prob = (chosen - top)[..., 0] - jnp.log(jnp.exp(logits - top).sum(-1))
-    return tokens, log_prob
+    if mass is None or drawing != Drawing():  # else the draw has summed the model's own
+        mass = jnp.exp(logits - top).sum(-1)
+    return tokens, (chosen - top)[..., 0] - jnp.log(mass)
 
 
-def _invert(scores: Float[Array, "*B V"], uniform: Float[Array, "*B"]) -> Int[Array, "*B"]:
-    """The token at which the cumulative distribution of exp(scores) passes `uniform`.
+def doubts(logits: Float[Array, "*B V"]) -> tuple[Float[Array, "*B"], Float[Array, "*B"]]:
+    """How unsure and how sure the model is of a token: verifier-free signs of quality.
+
+    Returns:
+      The entropy of the distribution, and its self-certainty, KL(uniform || distribution) (Kang et
+      al., 2025), both in nats.
+    """
+    log_probs = jax.nn.log_softmax(logits, -1)
+    entropy = -(jnp.exp(log_probs) * log_probs).sum(-1)
+    return entropy, -log_probs.mean(-1) - math.log(logits.shape[-1])
+
+
+def _invert(
+    scores: Float[Array, "*B V"], uniform: Float[Array, "*B"]
+) -> tuple[Int[Array, "*B"], Float[Array, "*B"]]:
+    """The token at which the cumulative distribution of exp(scores) passes `uniform`, and its mass.
 
     `scores` are at most 0, so that their exponentials cannot overflow.
     """
@@ -78,11 +100,12 @@ def _invert(scores: Float[Array, "*B V"], uniform: Float[Array, "*B"]) -> Int[Ar
     pad = [(0, 0)] * len(rows) + [(0, width * count - V)]
     parts = jnp.pad(scores, pad, constant_values=-jnp.inf).reshape(*rows, count, width)
     mass = jnp.exp(parts).sum(-1)
-    target = uniform * mass.sum(-1)
+    total = mass.sum(-1)
+    target = uniform * total
     part, before = _first_above(mass, target)
     inside = jnp.exp(jnp.take_along_axis(parts, part[..., None, None], -2)[..., 0, :])
     token, _ = _first_above(inside, target - before)
-    return part * width + token
+    return part * width + token, total
 
 
 def _first_above(

@@ -17,7 +17,7 @@ from jaxtyping import Array, Bool, Float, Int
 from ttc_jax.errors import UserError
 from ttc_jax.models.cache import KVCache
 from ttc_jax.models.transformer import Transformer
-from ttc_jax.sampling.draw import Drawing, candidate_keys, draw, uniforms
+from ttc_jax.sampling.draw import Drawing, candidate_keys, doubts, draw, uniforms
 
 SHORTEST_BUCKET = 32  # tokens; prompts are padded to this or the next power of two
 
@@ -34,7 +34,10 @@ class DecodeState:
     cache: KVCache
     tokens: Int[Array, "B N T"]  # generated so far; 0 behind the end
     pending: Int[Array, "B N"]  # drawn (or last of the prompt), not yet fed
+    hidden: Float[Array, "B N D"]  # what the pending token was drawn from
     log_prob: Float[Array, "B N"]  # sum over the generated tokens, nats
+    entropy: Float[Array, "B N"]  # the same of `draw.doubts`, where asked for
+    certainty: Float[Array, "B N"]
     ended: Bool[Array, "B N"]  # drew an end token
     keys: jax.Array  # [B, N], one a candidate
 
@@ -60,13 +63,17 @@ def start(
     Every candidate is fed the prompt's last token first, so the prompt part holds one token less.
     """
     B, N = keys.shape
-    _, prompt = model.prefill(prompts[:, :-1])
+    hidden, prompt = model.prefill(prompts[:, :-1])
     last = jnp.take_along_axis(prompts, lengths[:, None] - 1, 1)
+    zero = jnp.zeros((B, N), jnp.float32)
     return DecodeState(
         cache=KVCache.fork(prompt, lengths - 1, N, max_new_tokens),
         tokens=jnp.zeros((B, N, max_new_tokens), jnp.int32),
         pending=jnp.broadcast_to(last, (B, N)),
-        log_prob=jnp.zeros((B, N), jnp.float32),
+        hidden=jnp.zeros((B, N, hidden.shape[-1]), hidden.dtype),
+        log_prob=zero,
+        entropy=zero,
+        certainty=zero,
         ended=jnp.zeros((B, N), bool),
         keys=keys,
     )
@@ -86,32 +93,61 @@ def decode(
     One loop serves "to the end of the answer" (no pauses) and "to the end of the step" (pauses at
     step delimiters). It ends with the last row; rows that stopped neither advance nor draw.
     """
+    limit = jnp.broadcast_to(limit[:, None], live.shape)
+    return lax.while_loop(
+        lambda state: state.cache.live.any(),
+        lambda state: decode_token(model, state, ends, pauses, limit, drawing),
+        wake(state, live, limit),
+    )
 
-    def body(state: DecodeState) -> DecodeState:
-        hidden, cache = model.extend(state.pending[..., None], state.cache)
-        live = cache.live
-        drawn, log_prob = draw(
-            model.logits(hidden[..., 0, :]), uniforms(state.keys, cache.length), drawing
-        )
-        drawn = drawn.astype(jnp.int32)
-        here = (jnp.arange(state.tokens.shape[2])[None, None] == cache.length[..., None]) & live[
-            ..., None
-        ]
-        ended = live & ends[drawn]
-        cache = cache.advance(live.astype(jnp.int32))
-        going = live & ~ended & ~pauses[drawn] & (cache.length < limit[:, None])
-        return DecodeState(
-            cache=dataclasses.replace(cache, live=going),
-            tokens=jnp.where(here, drawn[..., None], state.tokens),
-            pending=jnp.where(live, drawn, state.pending),
-            log_prob=state.log_prob + jnp.where(live, log_prob, 0.0),
-            ended=state.ended | ended,
-            keys=state.keys,
-        )
 
-    live = live & ~state.ended & (state.cache.length < limit[:, None])
-    state = dataclasses.replace(state, cache=dataclasses.replace(state.cache, live=live))
-    return lax.while_loop(lambda state: state.cache.live.any(), body, state)
+def wake(state: DecodeState, live: Bool[Array, "B N"], limit: Int[Array, "B N"]) -> DecodeState:
+    """Makes rows go on, but for those that ended or hold `limit` tokens."""
+    live = live & ~state.ended & (state.cache.length < limit)
+    return dataclasses.replace(state, cache=dataclasses.replace(state.cache, live=live))
+
+
+def decode_token(
+    model: Transformer,
+    state: DecodeState,
+    ends: Bool[Array, " V"],
+    pauses: Bool[Array, " V"],
+    limit: Int[Array, "B N"],
+    drawing: Drawing,
+    *,
+    greedy: Bool[Array, "B N"] | None = None,
+    doubt: bool = False,
+) -> DecodeState:
+    """One more token of every live row, which then stays live unless the token stops it.
+
+    A delimiter right behind another one ends no step: it does not pause.
+
+    Args:
+      greedy: rows that take the likeliest token whatever `drawing` says.
+      doubt: whether to sum entropy and certainty too, for verifiers that read them.
+    """
+    hidden, cache = model.extend(state.pending[..., None], state.cache)
+    hidden, live, length = hidden[..., 0, :], cache.live, cache.length
+    logits = model.logits(hidden)
+    drawn, log_prob = draw(logits, uniforms(state.keys, length), drawing, greedy)
+    drawn = drawn.astype(jnp.int32)
+    here = (jnp.arange(state.tokens.shape[2])[None, None] == length[..., None]) & live[..., None]
+    ended = live & ends[drawn]
+    paused = pauses[drawn] & ~((length > 0) & pauses[state.pending])
+    cache = cache.advance(live.astype(jnp.int32))
+    going = live & ~ended & ~paused & (cache.length < limit)
+    sums = {"log_prob": log_prob}
+    if doubt:
+        sums["entropy"], sums["certainty"] = doubts(logits)
+    return dataclasses.replace(
+        state,
+        cache=dataclasses.replace(cache, live=going),
+        tokens=jnp.where(here, drawn[..., None], state.tokens),
+        pending=jnp.where(live, drawn, state.pending),
+        hidden=jnp.where(live[..., None], hidden, state.hidden),
+        ended=state.ended | ended,
+        **{name: getattr(state, name) + jnp.where(live, x, 0.0) for name, x in sums.items()},
+    )
 
 
 def bucket(length: int) -> int:

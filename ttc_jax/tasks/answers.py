@@ -20,6 +20,7 @@ _DECIMAL = re.compile(
 _RATIO = re.compile(
     r"([+-]?)(?:\s*\\[dt]?frac\s*\{\s*(\d+)\s*\}\s*\{\s*(\d+)\s*\}|\s*(\d+)\s*/\s*(\d+))", re.ASCII
 )
+_NUMERAL = re.compile(r"(?<![\w.,])-?\$?\d{1,30}(?:,\d{3})*(?:\.\d{1,30})?(?![\w])", re.ASCII)
 _MAX_NUMERAL = 100  # characters
 _PERCENT = re.compile(r"\s*\\?%$")
 _TEXT = re.compile(r"\\(?:text|textbf|textit|textrm|mathrm|mbox)\s*\{([^{}\\$]*)\}")
@@ -54,6 +55,12 @@ def after_hashes(solution: str) -> str | None:
     """
     found = _HASHES.search(solution[-_MAX_SOLUTION:])
     return (strip(found[1]) or None) if found else None
+
+
+def last_number(solution: str) -> str | None:
+    """The last number in a solution, the usual reading of one that marks no answer (GSM8K)."""
+    found = _NUMERAL.findall(solution[-_MAX_SOLUTION:])
+    return found[-1].replace("$", "") if found else None
 
 
 def strip(answer: str) -> str:

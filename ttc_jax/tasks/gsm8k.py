@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from os import PathLike
 
 from ttc_jax.errors import UserError
-from ttc_jax.tasks.answers import after_hashes, boxed, strip
+from ttc_jax.tasks.answers import after_hashes, boxed, last_number, strip
 from ttc_jax.tasks.grading import Grader
 from ttc_jax.tasks.jsonl import Row, load_questions, text_field
 from ttc_jax.tasks.task import Question, Verdict
@@ -18,7 +18,8 @@ class GSM8K:
 
     A row has `question` and `answer`, a worked solution that ends with `#### n`. The gold answer
     is n without commas; the calculator's annotations (`<<2*3=6>>`) are left out of the solution.
-    A solution's final answer is its last `\boxed{}`, or else what follows its `####`.
+    A solution's final answer is its last `\boxed{}`, or what follows its `####`, or else its last
+    number: models that were not taught a format rarely keep to one.
 
     Args:
         path: A JSONL file for the split "test".
@@ -57,4 +58,5 @@ class GSM8K:
 
     def judge(self, question: Question, solutions: Sequence[str]) -> list[Verdict]:
         """See `ttc_jax.tasks.task.Task.judge`."""
-        return self.grader.judge(question.answer, [boxed(s) or after_hashes(s) for s in solutions])
+        answers = [boxed(s) or after_hashes(s) or last_number(s) for s in solutions]
+        return self.grader.judge(question.answer, answers)

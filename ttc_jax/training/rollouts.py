@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from ttc_jax.sampling.sampler import Sampler, Samples
 from ttc_jax.tasks.task import Question, Task
-from ttc_jax.verifiers.prm import step_ends
+from ttc_jax.verifiers.steps import step_ends
 
 if TYPE_CHECKING:
     from ttc_jax.models.tokenizers import Tokenizer
@@ -80,7 +80,7 @@ class Collector:
         found: list[tuple[int, Labelled]] = []
         for i, question in enumerate(questions):
             answers = _answers(drawn, i)
-            ends = step_ends(drawn.tokens[i], drawn.lengths[i], delimiters)
+            ends = step_ends(drawn.tokens[i], drawn.lengths[i], drawn.finished[i], delimiters)
             verdicts = self.task.judge(question, [self.tokenizer.decode(x) for x in answers])
             for n, verdict in enumerate(verdicts):
                 if verdict.answer is not None:

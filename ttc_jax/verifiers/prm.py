@@ -10,11 +10,10 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
 
@@ -23,9 +22,10 @@ from ttc_jax.models import checkpoints
 from ttc_jax.models.cache import KVCache, PromptCache
 from ttc_jax.models.config import ModelConfig
 from ttc_jax.models.transformer import FLOAT32, Layers, RMSNorm, Transformer, matrix
+from ttc_jax.verifiers.steps import StepFormat
 
-A = TypeVar("A", jax.Array, np.ndarray)
 KIND = "prm"
+PIECE = 16  # tokens that `read` takes in at a time
 CLUES = 3  # numbers a token about how likely the trunk finds the answer: see `_clues`
 
 
@@ -35,10 +35,16 @@ class PRMConfig:
 
     trunk: ModelConfig
     layers: ModelConfig
+    step_format: StepFormat = dataclasses.field(default_factory=StepFormat)
 
     def to_json(self) -> dict[str, Any]:
         """Plain data, read back by `from_json`."""
-        return {"trunk": self.trunk.to_json(), "layers": self.layers.to_json()}
+        step_format = dataclasses.asdict(self.step_format)
+        return {
+            "trunk": self.trunk.to_json(),
+            "layers": self.layers.to_json(),
+            "step_format": step_format | {"markers": list(self.step_format.markers)},
+        }
 
     def flops(self, first: int, tokens: int) -> int:
         """FLOPs of reading `tokens` tokens at positions first, first + 1, … with KV caches."""
@@ -49,7 +55,14 @@ class PRMConfig:
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> PRMConfig:
         """The config that `to_json` wrote."""
-        return cls(ModelConfig.from_json(data["trunk"]), ModelConfig.from_json(data["layers"]))
+        step_format = data.get("step_format", {})
+        return cls(
+            trunk=ModelConfig.from_json(data["trunk"]),
+            layers=ModelConfig.from_json(data["layers"]),
+            step_format=StepFormat(
+                markers=tuple(step_format.get("markers", ())), offset=step_format.get("offset", 0)
+            ),
+        )
 
 
 @jax.tree_util.register_dataclass
@@ -66,8 +79,11 @@ class PRMState:
 class ProcessRewardModel(nnx.Module):
     """Scores every token as if a step ended there; the caller reads it where steps do end.
 
-    Scores are logits; their sigmoid is the estimated chance of a correct final answer.
+    `extend` gives logits; their sigmoid, which `read` gives, is the estimated chance of a correct
+    final answer.
     """
+
+    every_step = True
 
     def __init__(self, config: PRMConfig, *, rngs: nnx.Rngs, dtype: jnp.dtype = FLOAT32):
         self.config = config
@@ -78,6 +94,25 @@ class ProcessRewardModel(nnx.Module):
         self.layers = Layers(config.layers, rngs=rngs, dtype=dtype)
         self.norm = RMSNorm(width, config.layers.norm_eps, dtype)
         self.score = nnx.Param(jnp.zeros((width,), dtype))
+
+    @property
+    def step_format(self) -> StepFormat:
+        """What it is shown of a step."""
+        return self.config.step_format
+
+    @property
+    def vocab_size(self) -> int:
+        """Of its trunk."""
+        return self.config.trunk.vocab_size
+
+    @property
+    def context(self) -> int:
+        """Of its trunk."""
+        return self.config.trunk.context
+
+    def flops(self, first: int, tokens: int) -> int:
+        """As `PRMConfig.flops`."""
+        return self.config.flops(first, tokens)
 
     def __call__(
         self, tokens: Int[Array, "B T"], prompt_lengths: Int[Array, " B"]
@@ -102,23 +137,52 @@ class ProcessRewardModel(nnx.Module):
         hidden, trunk = self.trunk.prefill(prompts[:, :-1])
         clues = jnp.zeros((*hidden.shape[:-1], CLUES), hidden.dtype)
         _, layers = self.layers(self._enter(hidden, clues), PromptCache())
+        slots = capacity + PIECE  # the last piece may hang over
         return PRMState(
-            trunk=KVCache.fork(trunk, lengths - 1, candidates, capacity),
-            layers=KVCache.fork(layers, lengths - 1, candidates, capacity),
+            trunk=KVCache.fork(trunk, lengths - 1, candidates, slots),
+            layers=KVCache.fork(layers, lengths - 1, candidates, slots),
             last=jnp.zeros((*rows, hidden.shape[-1]), hidden.dtype),
             log_prob=jnp.zeros(rows, jnp.float32),
         )
+
+    def read(
+        self,
+        tokens: Int[Array, "B N T"],
+        real: Int[Array, "B N"],
+        state: PRMState,
+        decoded: Any = None,
+    ) -> tuple[Float[Array, "B N T"], PRMState]:
+        """Scores in [0, 1] of further tokens, of which the first `real` are kept.
+
+        It reads pieces, as many as the longest row needs: cost follows what is there to read.
+        """
+        del decoded
+        B, N, T = tokens.shape
+        width = min(PIECE, T)
+        tokens = jnp.pad(tokens, ((0, 0), (0, 0), (0, -T % width)))
+
+        def read_piece(i: Array, carry: tuple[Array, PRMState]) -> tuple[Array, PRMState]:
+            scores, state = carry
+            piece = jax.lax.dynamic_slice_in_dim(tokens, i * width, width, 2)
+            found, state = self.extend(piece, state, jnp.clip(real - i * width, 0, width))
+            found = jax.nn.sigmoid(found.astype(jnp.float32))
+            return jax.lax.dynamic_update_slice_in_dim(scores, found, i * width, 2), state
+
+        pieces = (real.max() + width - 1) // width
+        nothing = jnp.zeros((B, N, tokens.shape[2]), jnp.float32)
+        scores, state = jax.lax.fori_loop(0, pieces, read_piece, (nothing, state))
+        return scores[..., :T], state
 
     def extend(
         self, tokens: Int[Array, "B N T"], state: PRMState, real: Int[Array, "B N"]
     ) -> tuple[Float[Array, "B N T"], PRMState]:
         """Scores of T further tokens of every candidate, of which the first `real` are kept."""
         at = jnp.arange(tokens.shape[2])[None, None]
-        hidden, trunk = self.trunk.extend(tokens, state.trunk)
+        hidden, trunk = self.trunk.extend(tokens, _awake(state.trunk, real > 0))
         before = jnp.concatenate([state.last[:, :, None], hidden[:, :, :-1]], 2)
         answer = state.trunk.length[..., None] + at > 0  # slot 0 holds the prompt's last token
         clues, log_prob = self._clues(before, tokens, answer, state.log_prob)
-        x, layers = self.layers(self._enter(hidden, clues), state.layers)
+        x, layers = self.layers(self._enter(hidden, clues), _awake(state.layers, real > 0))
         final = at == real[..., None] - 1
         state = PRMState(
             trunk=trunk.advance(real),
@@ -176,26 +240,9 @@ def load_prm(path: str | Path) -> ProcessRewardModel:
     return checkpoints.restore(path, lambda: ProcessRewardModel(config, rngs=nnx.Rngs(0)))
 
 
-def step_ends(tokens: A, lengths: A, delimiters: A) -> A:
-    """Where steps end: at each delimiter, and at the answer's last token.
-
-    An end token right behind a delimiter closes a step without text, which is no step: read there,
-    a score would count the delimiter's step twice.
-
-    Args:
-      tokens: [*B, T] ids; JAX's arrays, or NumPy's where answers are cut on the host.
-      lengths: [*B] tokens that are real.
-      delimiters: [V] bool, the tokens that end a step.
-
-    Returns:
-      [*B, T] bool.
-    """
-    xp = tokens.__array_namespace__()
-    at = xp.arange(tokens.shape[-1])[(None,) * (tokens.ndim - 1)]
-    is_delimiter = delimiters[tokens]
-    follows = xp.concat([xp.zeros_like(is_delimiter[..., :1]), is_delimiter[..., :-1]], axis=-1)
-    last = at == lengths[..., None] - 1
-    return (at < lengths[..., None]) & (is_delimiter | (last & ~follows))
+def _awake(cache: KVCache, live: Bool[Array, "B N"]) -> KVCache:
+    """The cost of attention follows the rows that read something."""
+    return dataclasses.replace(cache, live=live)
 
 
 def _at(final: Bool[Array, "B N T"], values: Array) -> Array:

@@ -13,7 +13,8 @@ from jaxtyping import Array, Bool, Float, Int
 
 from ttc_jax.errors import UserError
 from ttc_jax.sampling.sampler import Samples, pad_prompts
-from ttc_jax.verifiers.prm import ProcessRewardModel, step_ends
+from ttc_jax.verifiers.prm import ProcessRewardModel
+from ttc_jax.verifiers.steps import step_ends
 
 StepScores = list[list[tuple[float, ...]]]
 
@@ -59,15 +60,25 @@ class StepScorer:
         prompt_lengths: Int[Array, " B"],
         tokens: Int[Array, "B N T"],
         lengths: Int[Array, "B N"],
+        ended: Bool[Array, "B N"],
         delimiters: Bool[Array, " V"],
     ) -> tuple[Float[Array, "B N T"], Bool[Array, "B N T"]]:
         verifier = nnx.merge(self._graph, parameters)
         B, N, T = tokens.shape
-        state = verifier.start(prompts, prompt_lengths, N, T + 1)
+        markers = len(verifier.step_format.markers)
+        state = verifier.start(prompts, prompt_lengths, N, T + 1 + markers * T)
         last = jnp.take_along_axis(prompts, prompt_lengths[:, None] - 1, 1)
         first = jnp.broadcast_to(last, (B, N))[..., None]
-        scores, _ = verifier.extend(jnp.concatenate([first, tokens], 2), state, lengths + 1)
-        return jax.nn.sigmoid(scores[..., 1:]), step_ends(tokens, lengths, delimiters)
+        ends = step_ends(tokens, lengths, ended, delimiters)
+        chunk = verifier.step_format.mark(
+            jnp.concatenate([first, tokens], 2),
+            lengths + 1,
+            jnp.pad(ends, ((0, 0), (0, 0), (1, 0))),
+            steps=T,
+        )
+        scores, _ = verifier.read(chunk.tokens, chunk.real, state)
+        read = jnp.minimum(chunk.read[..., 1:], scores.shape[-1] - 1)
+        return jnp.take_along_axis(scores, read, -1), ends
 
     def score(self, prompts: Sequence[Sequence[int]], samples: Samples) -> StepScores:
         """Chance of success after each step of each sample, in [0, 1].
@@ -89,7 +100,9 @@ class StepScorer:
         tokens = np.zeros((self.batch, *samples.tokens.shape[1:]), np.int32)
         lengths = np.zeros((self.batch, self.candidates), np.int32)
         tokens[:given], lengths[:given] = samples.tokens, samples.lengths
-        inputs = jax.device_put((padded, prompt_lengths, tokens, lengths))
+        ended = np.zeros(lengths.shape, bool)
+        ended[:given] = samples.finished
+        inputs = jax.device_put((padded, prompt_lengths, tokens, lengths, ended))
         scores, ends = jax.device_get(self._score(self._parameters, *inputs, self._delimiters))
         return [
             [tuple(scores[b, n][ends[b, n]].tolist()) for n in range(self.candidates)]

@@ -1,0 +1,380 @@
+"""Beam search beside the loop of public code, in one run on the same weights.
+
+    python -m tests.bench.search --json=FILE [--rounds=2] [--questions=8] [--quick]
+
+    ours     `Search`: one XLA program; the PRM reads the new tokens of a step, from its cache
+    theirs   as search-and-learn and OpenR do it, in torch: Python over strings, `generate` for
+             each step (a question's beams are one batch), and the PRM reads every beam anew
+
+Both run M = 4, as many rounds of as long steps, for the same questions, and select alike. Theirs
+is in float32 or bfloat16, whichever is faster in a short trial, and its PRM has a linear head on
+the trunk, where ours has a small layer more. Half of its questions come before ours and half
+after, so that a machine that slows down slows both. Compiling is not counted.
+
+Weights are those of the GGUF file that TTC_SMOLLM2_GGUF names (SmolLM2-135M-Instruct), and
+questions GSM8K's of the folder that TTC_DATA names, or word problems of `tests.bench.models`.
+Without the GGUF file weights are random, of the same shape; every 20th token then ends a step, and
+in the strings of theirs a character stands for a token.
+
+FILE holds, by N: `speedup` (ratio of seconds a question), `speedup_per_token` (of seconds a
+generated token), `ours_seconds`, `theirs_seconds`, and the same of tokens; `seconds`, how ours
+grows with N (one question) and with questions (smallest N); `useful_share` of decoded row-steps
+with refill and without; and `settings`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import functools
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from flax import nnx
+
+from tests.bench.models import SMOLLM2, TINY, Material, load, prm_on, torch_model
+from ttc_jax.models.hub import transformers
+from ttc_jax.models.transformer import Transformer
+from ttc_jax.sampling.sampler import bucket
+from ttc_jax.search.kernel import Plan
+from ttc_jax.search.search import Outcome, Search, Work
+from ttc_jax.search.strategies.beam import Beam
+from ttc_jax.verifiers.prm import ProcessRewardModel
+
+M = 4
+PRM_BATCH = 16  # beams that theirs scores together
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What is measured."""
+
+    candidates: tuple[int, ...] = (16, 64)
+    batch: tuple[int, ...] = (8, 2)  # questions that ours searches together, for each N
+    questions: int = 8
+    rounds: int = 2
+    step: int = 32  # tokens
+    more_candidates: tuple[int, ...] = (16, 64, 256)
+    more_questions: tuple[int, ...] = (1, 8, 32)
+    share_questions: int = 16
+    share_tokens: int = 128  # of the longest answer, where the useful share is measured
+    prompt: int = 100  # tokens, where prompts are random
+
+
+QUICK = Settings(
+    candidates=(4,),
+    batch=(2,),
+    questions=2,
+    step=4,
+    more_candidates=(4,),
+    more_questions=(1, 2, 4),
+    share_questions=4,
+    share_tokens=12,
+    prompt=20,
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measures, prints a table and writes the JSON file."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--json", type=Path, help="where the figures go")
+    parser.add_argument("--rounds", type=int, default=2, help="of a search: steps of an answer")
+    parser.add_argument("--questions", type=int, help="that ours and theirs both answer")
+    parser.add_argument("--quick", action="store_true", help="a tiny model: mostly compiling")
+    options = parser.parse_args(arguments)
+    settings = dataclasses.replace(QUICK if options.quick else Settings(), rounds=options.rounds)
+    if options.questions:
+        settings = dataclasses.replace(settings, questions=options.questions)
+    count = max(settings.questions, *settings.more_questions, settings.share_questions)
+    shape = TINY if options.quick else SMOLLM2
+    material = load(count, shape, settings.prompt, real=not options.quick)
+    print(material.what, flush=True)
+    ours = Ours(material, settings)
+    figures = compare(ours, Theirs(material, settings), settings)
+    figures["seconds"] = grow(ours, figures["ours_seconds"], settings)
+    figures["useful_share"] = share(material, settings)
+    figures["settings"] = dataclasses.asdict(settings) | {"weights": material.what, "M": M}
+    if options.json:
+        options.json.write_text(json.dumps(figures, indent=2) + "\n")
+
+
+class Ours:
+    """`Search`, compiled once for each N and B."""
+
+    def __init__(self, material: Material, settings: Settings):
+        self.material, self.settings = material, settings
+        self.prompts = [material.text.encode(prompt) for prompt in material.prompts]
+        self.prm = prm_on(material.generator)
+        self.compile_seconds: dict[str, float] = {}
+
+    @functools.cache  # noqa: B019, lives as long as the process
+    def search(self, candidates: int, batch: int) -> Search:
+        plan = Plan(
+            Beam(M),
+            candidates,
+            self.settings.rounds * self.settings.step,
+            self.settings.step,
+            self.settings.rounds,
+        )
+        search = new_search(self.material, self.prm, plan, batch)
+        self.compile_seconds[f"N={candidates} B={batch}"] = compile_search(search, self.prompts[0])
+        return search
+
+    def __call__(self, candidates: int, batch: int, questions: int) -> tuple[float, int]:
+        """Seconds and generated tokens of so many questions."""
+        search = self.search(candidates, batch)
+        seconds, outcomes = timed(search, self.prompts[:questions])
+        return seconds, sum(outcome.ledger.decode_tokens for outcome in outcomes)
+
+
+def new_search(material: Material, prm: ProcessRewardModel, plan: Plan, batch: int) -> Search:
+    return Search(
+        material.generator,
+        prm,
+        plan,
+        end_tokens=material.ends,
+        delimiters=material.delimiters,
+        batch=batch,
+    )
+
+
+def compile_search(search: Search, prompt: list[int]) -> float:
+    """Seconds that it takes to compile; no slot holds a question, so nothing is searched."""
+    began = time.perf_counter()
+    zero, width = jax.device_put(np.int32(0)), bucket(len(prompt))
+    search._insert(search._empty(width), search._begin(prompt, 0), zero)
+    state, _ = search._segment(
+        search._parameters, search._empty(width), search._ends, search._delimiters, zero
+    )
+    jax.block_until_ready(search._harvest(state, zero))
+    return time.perf_counter() - began
+
+
+def timed(search: Search, prompts: list[list[int]]) -> tuple[float, list[Outcome]]:
+    began = time.perf_counter()
+    outcomes = [outcome for _, outcome in search.run(prompts, range(len(prompts)))]
+    seconds = time.perf_counter() - began
+    assert search.compilations == 1
+    return seconds, outcomes
+
+
+@dataclasses.dataclass
+class Candidate:
+    """A beam of theirs."""
+
+    text: str = ""
+    tokens: int = 0
+    done: bool = False
+
+
+class Theirs:
+    """Beam search over strings: each step is generated, and then read by the PRM, from scratch."""
+
+    def __init__(self, material: Material, settings: Settings):
+        import torch
+
+        self.torch, self.material, self.settings = torch, material, settings
+        self.written = 0  # tokens, since it was last set to 0
+        torch.manual_seed(0)
+        models = {x: torch_model(material.generator, x) for x in ("float32", "bfloat16")}
+        trial = dataclasses.replace(settings, rounds=1)
+        self.trials = {}
+        for name, model in models.items():
+            self._use(model, trial)
+            self.answer(material.prompts[0], M)  # warms caches
+            self.trials[name] = self.seconds(material.prompts[:1], settings.candidates[0])
+        self.dtype = min(self.trials, key=self.trials.__getitem__)
+        self._use(models[self.dtype], settings)
+        spans = ", ".join(f"{name} {span:.2f} s" for name, span in self.trials.items())
+        print(f"theirs: {spans} for one round of one question: {self.dtype} it is", flush=True)
+
+    def _use(self, model: Any, settings: Settings) -> None:
+        self.model, self.settings = model, settings
+        self.head = self.torch.nn.Linear(model.config.hidden_size, 1).to(model.dtype)
+
+    def seconds(self, prompts: Sequence[str], candidates: int) -> float:
+        began = time.perf_counter()
+        for prompt in prompts:
+            self.answer(prompt, candidates)
+        return time.perf_counter() - began
+
+    def answer(self, prompt: str, candidates: int) -> list[str]:
+        """N answers to one question."""
+        beams = [Candidate() for _ in range(candidates)]
+        with self.torch.inference_mode():
+            for i in range(self.settings.rounds):
+                active = [beam for beam in beams if not beam.done]
+                if not active:
+                    break
+                self._write(prompt, active)
+                scores = self._score([prompt + beam.text for beam in active])
+                if i + 1 == self.settings.rounds:
+                    break
+                ranked = sorted(
+                    (
+                        (-score, n)
+                        for n, (beam, score) in enumerate(zip(active, scores, strict=True))
+                        if not beam.done
+                    ),
+                )
+                best = [active[n] for _, n in ranked]
+                beams = [beam for beam in beams if beam.done]  # keep their slots
+                beams += [dataclasses.replace(best[n // M]) for n in range(len(best))]
+        return [beam.text for beam in beams]
+
+    def _write(self, prompt: str, beams: list[Candidate]) -> None:
+        """One step of every beam."""
+        torch, most = self.torch, self.settings.rounds * self.settings.step
+        rows = [self.material.text.encode(prompt + beam.text) for beam in beams]
+        longest = max(map(len, rows))
+        given = torch.tensor([[0] * (longest - len(row)) + row for row in rows])
+        mask = torch.tensor([[0] * (longest - len(row)) + [1] * len(row) for row in rows])
+        stop = StepEnd(self.material, longest, torch.tensor([most - beam.tokens for beam in beams]))
+        out = self.model.generate(
+            given,
+            attention_mask=mask,
+            do_sample=True,
+            top_k=0,
+            max_new_tokens=self.settings.step,
+            stopping_criteria=transformers().StoppingCriteriaList([stop]),
+            eos_token_id=list(self.material.ends),
+            pad_token_id=0,
+        )
+        for beam, row, length in zip(beams, out.tolist(), stop.lengths.tolist(), strict=True):
+            new = row[longest : longest + length]
+            beam.text += self.material.text.decode(new)
+            beam.tokens += length
+            beam.done = new[-1] in self.material.ends or beam.tokens >= most
+            self.written += length
+
+    def _score(self, texts: list[str]) -> list[float]:
+        """The PRM on whole answers, at their last tokens.
+
+        Padding lies on the right, where no real token looks, so it needs no mask; that is faster.
+        """
+        torch, scores = self.torch, []
+        for start in range(0, len(texts), PRM_BATCH):
+            rows = [self.material.text.encode(text) for text in texts[start : start + PRM_BATCH]]
+            longest = max(map(len, rows))
+            padded = torch.tensor([row + [0] * (longest - len(row)) for row in rows])
+            hidden = self.model.model(padded, use_cache=False).last_hidden_state
+            last = hidden[torch.arange(len(rows)), torch.tensor([len(row) - 1 for row in rows])]
+            scores += torch.sigmoid(self.head(last).float())[:, 0].tolist()
+        return scores
+
+
+class StepEnd:
+    """Stops a row at a delimiter that is not behind another one, at an end, or at its limit."""
+
+    def __init__(self, material: Material, given: int, limits: Any):
+        import torch
+
+        self.delimiters = torch.from_numpy(material.delimiters.copy())
+        self.ends = torch.zeros_like(self.delimiters)
+        self.ends[list(material.ends)] = True
+        self.given, self.limits = given, limits
+        self.lengths = torch.zeros_like(limits)  # tokens up to the stop
+        self.stopped = torch.zeros_like(limits, dtype=torch.bool)
+
+    def __call__(self, ids: Any, scores: Any, **kwargs: Any) -> Any:
+        del scores, kwargs
+        new, last = ids.shape[1] - self.given, ids[:, -1]
+        self.lengths[~self.stopped] = new
+        delimiter = self.delimiters[last] & ~self.delimiters[ids[:, -2]]
+        self.stopped |= delimiter | self.ends[last] | (new >= self.limits)
+        return self.stopped
+
+
+def compare(ours: Ours, theirs: Theirs, settings: Settings) -> dict[str, Any]:
+    """Seconds and tokens a question of both, at every N."""
+    names = ("speedup", "speedup_per_token", "ours_seconds", "theirs_seconds")
+    figures: dict[str, Any] = {x: {} for x in (*names, "ours_tokens", "theirs_tokens")}
+    prompts = ours.material.prompts[: settings.questions]
+    half, count = (len(prompts) + 1) // 2, len(prompts)
+    for n, batch in zip(settings.candidates, settings.batch, strict=True):
+        ours.search(n, batch)  # compiles
+        theirs.written = 0
+        before = theirs.seconds(prompts[:half], n)
+        mine, tokens = ours(n, batch, count)
+        other = before + theirs.seconds(prompts[half:], n)
+        row = {
+            "speedup": other / mine,
+            "speedup_per_token": (other / theirs.written) / (mine / tokens),
+            "ours_seconds": mine / count,
+            "theirs_seconds": other / count,
+            "ours_tokens": tokens / count,
+            "theirs_tokens": theirs.written / count,
+        }
+        for name, value in row.items():
+            figures[name][str(n)] = value
+        print(
+            f"N={n:<3} {count} questions, {settings.rounds} rounds, batch of {batch}: "
+            f"ours {row['ours_seconds']:.2f} s and {row['ours_tokens']:.0f} tokens a question, "
+            f"theirs {row['theirs_seconds']:.2f} s and {row['theirs_tokens']:.0f}: "
+            f"speed-up {row['speedup']:.2f}, per token {row['speedup_per_token']:.2f}",
+            flush=True,
+        )
+    return figures | {
+        "theirs_dtype": theirs.dtype,
+        "theirs_trial_seconds": theirs.trials,
+        "compile_seconds": ours.compile_seconds,
+    }
+
+
+def grow(ours: Ours, measured: dict[str, float], settings: Settings) -> dict[str, Any]:
+    """Our seconds a question by N, for one question, and by questions, at the smallest N."""
+    smallest, batch = settings.candidates[0], settings.batch[0]
+    by_n: dict[str, float] = {}
+    for n in settings.more_candidates:
+        ours.search(n, 1)
+        by_n[str(n)], tokens = ours(n, 1, 1)
+        print(f"N={n:<3} 1 question: {by_n[str(n)]:.2f} s, {tokens} tokens", flush=True)
+    by_questions: dict[str, float] = {}
+    for questions in settings.more_questions:
+        if questions == 1:
+            found = by_n[str(smallest)]
+        elif questions == settings.questions:
+            found = measured[str(smallest)]
+        else:
+            found = ours(smallest, min(batch, questions), questions)[0] / questions
+        by_questions[str(questions)] = found
+        print(f"N={smallest} {questions:2} questions: {found:.2f} s a question", flush=True)
+    return {"by_n": by_n, "by_questions": by_questions}
+
+
+def share(material: Material, settings: Settings) -> dict[str, float]:
+    """Of the decoded row-steps, those of rows that went on, with refill and without.
+
+    It is the generator's row-steps that count, so the PRM is a tiny one, of random scores.
+    """
+    small = dataclasses.replace(TINY, vocab_size=material.generator.config.vocab_size)
+    context = material.generator.config.context
+    trunk = Transformer(dataclasses.replace(small, context=context), rngs=nnx.Rngs(3))
+    tokens = settings.share_tokens
+    plan = Plan(Beam(M), settings.candidates[0], tokens, settings.step)
+    search = new_search(material, prm_on(trunk), plan, settings.batch[0])
+    prompts = [material.text.encode(x) for x in material.prompts[: settings.share_questions]]
+    compile_search(search, prompts[0])
+    shares = {}
+    for name in ("refill", "no_refill"):
+        search.refill, search.work = name == "refill", Work()
+        seconds, outcomes = timed(search, prompts)
+        shares[name] = search.work.useful_share
+        rounds = np.mean([len(outcome.lineage.starts) for outcome in outcomes])
+        print(
+            f"{name}: {len(prompts)} questions, {rounds:.1f} rounds on average, {seconds:.0f} s, "
+            f"useful share of row-steps {shares[name]:.3f}",
+            flush=True,
+        )
+    return shares
+
+
+if __name__ == "__main__":
+    main()

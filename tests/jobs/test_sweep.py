@@ -1,0 +1,81 @@
+"""The job `sweep`: equal budgets, one pool, resumable, compared by difficulty."""
+
+import json
+from pathlib import Path
+
+import pytest
+from ml_collections import ConfigDict
+
+from tests.jobs.conftest import configure
+from ttc_jax.errors import UserError
+from ttc_jax.jobs import run, sweep
+from ttc_jax.results.store import ResultsStore
+
+BUDGETS = (2, 4)
+
+
+@pytest.fixture(scope="module")
+def config(trained_generator: Path, trained_prm: Path) -> ConfigDict:
+    config = configure(
+        "search",
+        task__size=10,
+        generator__path=trained_generator / "model",
+        verifier__path=trained_prm / "model",
+        sampling__max_new_tokens=40,
+        sweep__budgets="2,4",
+        sweep__seeds="0",
+        sweep__rows=16,
+    )
+    with config.unlocked():
+        kept = ("best_of_n", "lookahead_1", "beam_sqrt_n")
+        config.sweep.strategies = {name: config.sweep.strategies[name] for name in kept}
+    config.sweep.strategies.lookahead_1.options.width = 2
+    return config
+
+
+def test_a_sweep_goes_on_where_it_was_stopped(config, tmp_path, monkeypatch):
+    stored = []
+    append = ResultsStore.append
+
+    def interrupted(store: ResultsStore, records) -> None:
+        append(store, records)
+        stored.extend(records)
+        if len(stored) == 13:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ResultsStore, "append", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            sweep.main(config, tmp_path)
+    sweep.main(config, tmp_path)
+    records = ResultsStore(tmp_path).read()
+    lines = (tmp_path / "results" / "00000.jsonl").read_bytes().splitlines()
+    assert len(lines) == len(records) == 10 * 3
+    cells = {record.key[1:] for record in records}
+    # √N needs a square; looking one step ahead costs two generations a candidate, and M is 2.
+    assert cells == {("best_of_n", 4, 0), ("beam_sqrt_n", 4, 0), ("lookahead_1", 4, 0)}
+    for record in records:
+        assert record.ledger.generations == record.budget
+        assert len(record.candidates) == (2 if record.strategy == "lookahead_1" else 4)
+        assert (record.ledger.lookahead_tokens > 0) == (record.strategy == "lookahead_1")
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert {name: list(curve) for name, curve in summary["accuracy"].items()} == {
+        "best_of_n": ["2", "4"],
+        "beam_sqrt_n": ["4"],
+        "lookahead_1": ["4"],
+    }
+    assert [part["questions"] for part in summary["bins"]] == [2] * 5
+    for name in ("accuracy.png", "accuracy.csv", "bins.png", "bins.svg"):
+        assert (tmp_path / name).stat().st_size > 0
+    monkeypatch.setattr(run, "build", lambda *_: pytest.fail("nothing is left to search"))
+    before = (tmp_path / "summary.json").read_bytes()
+    sweep.main(config, tmp_path)
+    assert (tmp_path / "summary.json").read_bytes() == before
+
+
+def test_a_strategy_that_fits_no_budget_is_refused(config, tmp_path):
+    other = config.copy_and_resolve_references()
+    other.sweep.budgets = (3,)
+    with pytest.raises(UserError, match=r"beam_sqrt_n can spend none of sweep\.budgets"):
+        sweep.main(other, tmp_path)
+    assert not any(tmp_path.iterdir())

@@ -1,0 +1,471 @@
+"""The whole search said in plain Python: loops over rounds and rows, and no cache of anything.
+
+Every next token comes from feeding the whole sequence anew, every score of a PRM from reading the
+whole text anew. Costs are counted token by token as they arise.
+"""
+
+import dataclasses
+import functools
+import itertools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from tests.compute.flops_by_hand import generator_token, prm_token
+from tests.sampling.oracle import keep
+from tests.search.toy import Grader, grader_flops
+from ttc_jax.compute.ledger import Ledger
+from ttc_jax.models.transformer import Transformer
+from ttc_jax.sampling.draw import Drawing
+from ttc_jax.search.kernel import Plan
+from ttc_jax.search.strategies.beam import Beam
+from ttc_jax.search.strategies.dvts import DVTS
+from ttc_jax.search.strategies.particles import ParticleFilter
+from ttc_jax.search.strategies.rebase import Rebase
+from ttc_jax.search.strategies.strategy import Strategy
+from ttc_jax.verifiers.confidence import Confidence
+from ttc_jax.verifiers.prm import ProcessRewardModel
+from ttc_jax.verifiers.probe import HiddenStateProbe
+from ttc_jax.verifiers.verifier import Verifier
+
+ROWS = 8  # of all forward passes: one shape, so that they compile once
+LONGEST, LONGEST_MARKED = 40, 64  # of a prompt and its answer, tokens
+CLOSE_DRAW = 2e-6  # a uniform so near to a boundary may fall to either side
+CLOSE_SCORE = 1e-5  # scores so near to each other may be told in either order
+
+
+class UnclearError(Exception):
+    """Rounding decides: the kernel may rightly differ."""
+
+
+@dataclasses.dataclass
+class Row:
+    """One candidate.
+
+    Attributes:
+      key: of its draws.
+      shown: what a verifier was shown: the prompt, and the text with markers.
+      kept: how much of it the verifier holds.
+    """
+
+    key: jax.Array
+    shown: list[int]
+    kept: int
+    text: list[int] = dataclasses.field(default_factory=list)
+    steps: dict[int, float] = dataclasses.field(default_factory=dict)  # token -> score there
+    score: float = 0.0
+    log_prob: float = 0.0
+    entropy: float = 0.0
+    certainty: float = 0.0
+    hidden: np.ndarray | None = None
+    ended: bool = False
+    done: bool = False
+
+    def copy(self) -> "Row":
+        return dataclasses.replace(
+            self, shown=list(self.shown), text=list(self.text), steps=dict(self.steps)
+        )
+
+
+@dataclasses.dataclass
+class Found:
+    """What `Outcome` says; every entry of `rounds` is a list over rows."""
+
+    rows: list[Row]
+    rounds: list[dict[str, list]]
+    ledger: Ledger
+
+
+class Forward:
+    """Logits and hidden state behind whole sequences, each fed anew."""
+
+    def __init__(self, model: Transformer):
+        self.config = model.config
+        graph, self._parameters = nnx.split(model)
+
+        def at(parameters, tokens, where):
+            model = nnx.merge(graph, parameters)
+            hidden = jnp.take_along_axis(model(tokens), where[:, None, None], 1)[:, 0]
+            return model.logits(hidden), hidden
+
+        self._at = _optimised(at, self._parameters, *_padded([], LONGEST))
+
+    def __call__(self, sequences: list[list[int]]) -> tuple[np.ndarray, np.ndarray]:
+        tokens, lengths = _padded(sequences, LONGEST)
+        found = jax.device_get(self._at(self._parameters, tokens, lengths - 1))
+        given = len(sequences)
+        return found[0][:given].astype(np.float64), found[1][:given].astype(np.float64)
+
+
+def _padded(sequences: list[list[int]], longest: int) -> tuple[np.ndarray, np.ndarray]:
+    tokens, lengths = np.zeros((ROWS, longest), np.int32), np.ones(ROWS, np.int32)
+    for row, sequence in enumerate(sequences):
+        tokens[row, : len(sequence)], lengths[row] = sequence, len(sequence)
+    return tokens, lengths
+
+
+def _optimised(function: Callable, *arguments: Any) -> Callable:
+    """Compiled well, whatever the tests' settings: it is called thousands of times."""
+    before = jax.config.read("jax_disable_most_optimizations")
+    jax.config.update("jax_disable_most_optimizations", False)
+    compiled = jax.jit(function).lower(*arguments).compile()
+    jax.config.update("jax_disable_most_optimizations", before)
+    return compiled
+
+
+class SearchOracle:
+    """Answers one question after the other."""
+
+    def __init__(
+        self,
+        generator: Forward,
+        verifier: Verifier,
+        plan: Plan,
+        *,
+        ends: Sequence[int],
+        delimiters: Sequence[int],
+        seed: int,
+    ):
+        self.plan, self.verifier, self.ends, self.delimiters = plan, verifier, ends, delimiters
+        self.config, self.seed = generator.config, seed
+        self._forward = generator
+        self._judge = _judge(verifier)
+        self._token_cost = functools.cache(functools.partial(generator_token, self.config))
+        self._numbers = jax.jit(jax.vmap(jax.vmap(_number, (None, 0)), (0, None)))
+
+    def search(self, prompt: Sequence[int], number: int) -> Found:
+        """Searches, or raises `UnclearError`."""
+        N, T = self.plan.candidates, self.plan.max_new_tokens
+        self.prompt, self.costs = list(prompt), dict.fromkeys(Ledger().to_dict(), 0)
+        question = jax.random.fold_in(jax.random.key(self.seed), np.uint32(number))
+        keys = [jax.random.fold_in(question, n) for n in range(N)]
+        rows = [Row(key, list(prompt), len(prompt) - 1) for key in keys]
+        self._charge_prompt()
+        stops = self.plan.strategy.stops_at_steps
+        rounds = []
+        for r in range(self.plan.rounds if stops else 1):
+            entry: dict[str, list] = {"starts": [len(row.text) for row in rows]}
+            going = [row for row in rows if not row.done]
+            entry |= self._round(rows, going)
+            entry["tokens"] = [
+                _widened(row.text[start:], self._step)
+                for row, start in zip(rows, entry["starts"], strict=True)
+            ]
+            for row in going:
+                row.done = row.ended or len(row.text) == T or r + 1 == self.plan.rounds or not stops
+            entry["scores"] = [row.score for row in rows]
+            parents = list(range(N))
+            if stops and not all(row.done for row in rows):
+                choice = jax.random.fold_in(jax.random.fold_in(question, 2**32 - 1), r)
+                active = [not row.done for row in rows]
+                parents = choose(self.plan.strategy, entry["scores"], active, choice)
+            rounds.append(entry | {"parents": parents})
+            if all(row.done for row in rows):
+                break
+            rows = [self._descend(rows[p], rows[n], p != n, r) for n, p in enumerate(parents)]
+        return Found(rows, rounds, Ledger(**self.costs))
+
+    def _descend(self, parent: Row, slot: Row, moved: bool, r: int) -> Row:
+        row, T = parent.copy(), self.plan.max_new_tokens
+        row.key = jax.random.fold_in(slot.key, T + r + 1) if moved else slot.key
+        return row
+
+    def _round(self, rows: list[Row], going: list[Row]) -> dict[str, list]:
+        """A step of every row that goes on, its lookahead, and its score."""
+        plan, before = self.plan, {id(row): len(row.text) for row in going}
+        self._write(going, greedy=False, cost="decode_tokens")
+        ahead = {id(row): row.copy() for row in going}
+        for _ in range(plan.lookahead):
+            able = [row for row in ahead.values() if not row.ended]
+            able = [row for row in able if len(row.text) < plan.max_new_tokens]
+            self._write(able, greedy=True, cost="lookahead_tokens")
+        for row in going:
+            self._charge_anew(before[id(row)], len(ahead[id(row)].text))
+        reads, peeks = self._score(going, before, ahead)
+        return {
+            "ends": [len(row.text) for row in rows],
+            "looks": [len(ahead.get(id(row), row).text) for row in rows],
+            "reads": [reads.get(id(row), 0) for row in rows],
+            "peeks": [peeks.get(id(row), 0) for row in rows],
+        }
+
+    @property
+    def _step(self) -> int:
+        """Tokens of a step at most."""
+        if not self.plan.strategy.stops_at_steps:
+            return self.plan.max_new_tokens
+        return min(self.plan.max_step_tokens, self.plan.max_new_tokens)
+
+    def _write(self, rows: list[Row], *, greedy: bool, cost: str) -> None:
+        """A token to every row, until each is at the end of its step or answer."""
+        plan, stops = self.plan, self.plan.strategy.stops_at_steps
+        limit = {id(row): min(len(row.text) + self._step, plan.max_new_tokens) for row in rows}
+        numbers = self._uniforms(rows)
+        while rows:
+            logits, hidden = self._forward([self.prompt + row.text for row in rows])
+            on = []
+            for row, scores, state in zip(rows, logits, hidden, strict=True):
+                position = len(self.prompt) - 1 + len(row.text)  # of the token that was fed
+                self.costs["generator_flops"] += self._token_cost(position, True)
+                self.costs[cost] += 1
+                drawing = Drawing(temperature=0) if greedy else plan.drawing
+                token = pick(scores, numbers[id(row)][len(row.text)], drawing)
+                log_probs = scores - np.log(np.exp(scores - scores.max()).sum()) - scores.max()
+                row.log_prob += log_probs[token]
+                row.entropy -= (np.exp(log_probs) * log_probs).sum()
+                row.certainty -= log_probs.mean() + np.log(len(log_probs))
+                row.hidden = state
+                doubled = bool(row.text) and row.text[-1] in self.delimiters
+                row.text.append(token)
+                row.ended = token in self.ends
+                at_step_end = stops and token in self.delimiters and not doubled
+                if not row.ended and not at_step_end and len(row.text) < limit[id(row)]:
+                    on.append(row)
+            rows = on
+
+    def _uniforms(self, rows: list[Row]) -> dict[int, np.ndarray]:
+        if not rows:
+            return {}
+        N = self.plan.candidates
+        keys = jnp.stack([rows[min(n, len(rows) - 1)].key for n in range(N)])
+        numbers = np.asarray(self._numbers(keys, np.arange(self.plan.max_new_tokens)), np.float64)
+        return {id(row): numbers[n] for n, row in enumerate(rows)}
+
+    def _step_ends(self, row: Row, start: int) -> list[int]:
+        """Tokens behind which a step ends; a step without text is none."""
+        found = []
+        for i in range(start, len(row.text)):
+            delimiter = row.text[i] in self.delimiters
+            behind_one = i > 0 and row.text[i - 1] in self.delimiters
+            if delimiter and behind_one:
+                continue
+            if not delimiter and (i < len(row.text) - 1 or (row.ended and behind_one)):
+                continue
+            found.append(i)
+        return found
+
+    def _score(
+        self, rows: list[Row], before: dict[int, int], ahead: dict[int, Row]
+    ) -> tuple[dict[int, int], dict[int, int]]:
+        """Shows the verifier what is new; tells how much it read of each row and its lookahead."""
+        markers, offset = self.verifier.step_format.markers, self.verifier.step_format.offset
+        asked: list[tuple[Row, Row, dict[int, int]]] = []
+        reads, peeks = {}, {}
+        for row in rows:
+            ends, places = self._step_ends(row, before[id(row)]), {}
+            for i in range(before[id(row)], len(row.text)):
+                row.shown.append(row.text[i])
+                if i in ends:
+                    row.shown.extend(markers)
+                    places[i] = len(row.shown) - 1 + offset
+            copy, new = ahead[id(row)], ahead[id(row)].text[len(row.text) :]
+            copy.shown = list(row.shown)
+            if new:
+                copy.shown += [*new, *markers]
+                places = {i: len(copy.shown) - 1 + offset for i in places}
+            if not self.verifier.every_step:
+                places = dict(list(places.items())[-1:])
+            asked.append((row, copy, places))
+            if self.verifier.vocab_size:
+                reads[id(row)] = len(row.shown) - row.kept
+                peeks[id(row)] = len(copy.shown) - len(row.shown)
+                self._charge_verifier(row.kept, len(copy.shown))
+                row.kept = len(row.shown)
+        found = self._judge([copy for _, copy, _ in asked], len(self.prompt))
+        for (row, _, places), scores in zip(asked, found, strict=True):
+            for i, place in places.items():
+                row.steps[i] = row.score = float(scores[place])
+        return reads, peeks
+
+    def _charge_prompt(self) -> None:
+        shared = len(self.prompt) - 1
+        self.costs["generations"] += self.plan.candidates * (1 + self.plan.lookahead)
+        self.costs["prefill_tokens"] += shared
+        for position in range(shared):
+            self.costs["generator_flops"] += self._token_cost(position, False)
+            if self.verifier.vocab_size:
+                self.costs["verifier_tokens"] += 1
+                self.costs["verifier_flops"] += verifier_token(self.verifier, position)
+
+    def _charge_anew(self, start: int, end: int) -> None:
+        """A round without caches: it reads all but the last token again, and goes on from there."""
+        first = len(self.prompt) - 1 + start
+        again = sum(self._token_cost(position, False) for position in range(first))
+        drawn = sum(self._token_cost(first + i, True) for i in range(end - start))
+        self.costs["uncached_generator_flops"] += again + drawn
+
+    def _charge_verifier(self, kept: int, end: int) -> None:
+        costs = [verifier_token(self.verifier, position) for position in range(end)]
+        self.costs["verifier_tokens"] += end - kept
+        self.costs["verifier_flops"] += sum(costs[kept:])
+        self.costs["uncached_verifier_flops"] += sum(costs)
+
+
+def _widened(tokens: list[int], width: int) -> list[int]:
+    return tokens + [0] * (width - len(tokens))
+
+
+def _number(key: jax.Array, position: jax.Array) -> jax.Array:
+    return jax.random.uniform(jax.random.fold_in(key, position))
+
+
+def pick(logits: np.ndarray, uniform: float, drawing: Drawing) -> int:
+    """A token by the inverse of the cumulative distribution, or the likeliest one."""
+    if drawing.temperature == 0:
+        second, first = np.sort(logits)[-2:]
+        if first - second < CLOSE_SCORE:
+            raise UnclearError
+        return int(logits.argmax())
+    scaled = logits / drawing.temperature
+    kept, clear = keep(scaled, drawing)
+    weights = np.exp(scaled - scaled.max()) * kept
+    cumulative = np.cumsum(weights / weights.sum())
+    if not clear or np.abs(cumulative[:-1] - uniform).min() < CLOSE_DRAW:
+        raise UnclearError
+    return int(np.searchsorted(cumulative, uniform, side="right"))
+
+
+Judge = Callable[[list[Row], int], Sequence[Any]]
+
+
+def _judge(verifier: Verifier) -> Judge:
+    """What gives a score for every token that each row shows, as if a step ended there."""
+    if isinstance(verifier, ProcessRewardModel):
+        return _whole_pass(verifier)
+    if isinstance(verifier, Grader):
+        table = np.asarray(verifier.table[...])
+        return lambda rows, _: [table[np.array(row.shown)] for row in rows]
+    if isinstance(verifier, HiddenStateProbe):
+        weights = np.asarray(verifier.weights[...], np.float64)
+        bias = float(verifier.bias[...])
+        return lambda rows, _: [
+            np.full(len(row.shown), 1 / (1 + np.exp(-(row.hidden @ weights + bias))))
+            for row in rows
+            if row.hidden is not None
+        ]
+    assert isinstance(verifier, Confidence)
+    return lambda rows, _: [np.full(len(row.shown), sign(row, verifier.sign)) for row in rows]
+
+
+def sign(row: Row, name: str) -> float:
+    """How sure the generator was, on the mean over its tokens."""
+    written = len(row.text)
+    if name == "self_certainty":
+        return 1 - np.exp(-row.certainty / written)
+    return np.exp((row.log_prob if name == "log_prob" else -row.entropy) / written)
+
+
+def _whole_pass(prm: ProcessRewardModel) -> Judge:
+    graph, parameters = nnx.split(prm)
+
+    @jax.jit
+    def whole(parameters, tokens, prompts):
+        return jax.nn.sigmoid(nnx.merge(graph, parameters)(tokens, prompts))
+
+    def judge(rows: list[Row], prompt: int) -> list[np.ndarray]:
+        tokens, _ = _padded([row.shown for row in rows], LONGEST_MARKED)
+        scores = np.asarray(whole(parameters, tokens, np.full(ROWS, prompt, np.int32)))
+        return list(scores[: len(rows)])
+
+    return judge
+
+
+def verifier_token(verifier: Verifier, position: int) -> int:
+    """FLOPs of one token."""
+    if isinstance(verifier, ProcessRewardModel):
+        return _prm_token(verifier.config, position)
+    return grader_flops(position) if isinstance(verifier, Grader) else 0
+
+
+_prm_token = functools.cache(prm_token)
+
+
+# Strategies, as one would tell them. Each gives every row's parent; inactive rows are their own.
+
+
+def beam(scores: Sequence[float], active: Sequence[bool], width: int) -> list[int]:
+    """Parents from the best down, each for M rows; sorting keeps the order of ties."""
+    rows = [n for n, on in enumerate(active) if on]
+    best = sorted(rows, key=lambda n: -scores[n])
+    M = width or round(len(scores) ** 0.5)
+    parents = list(range(len(scores)))
+    for i, n in enumerate(rows):
+        parents[n] = best[i // M]
+    return parents
+
+
+def dvts(scores: Sequence[float], active: Sequence[bool], width: int) -> list[int]:
+    """In each tree of M rows, everyone follows the best."""
+    M = width or round(len(scores) ** 0.5)
+    parents = list(range(len(scores)))
+    for first in range(0, len(scores), M):
+        tree = [n for n in range(first, first + M) if active[n]]
+        for n in tree:
+            parents[n] = max(tree, key=lambda m: scores[m])
+    return parents
+
+
+def rebase(scores: Sequence[float], active: Sequence[bool], temperature: float) -> list[int]:
+    """Whole shares of the budget in proportion to exp(score / temperature): largest remainder."""
+    rows = [n for n, on in enumerate(active) if on]
+    weights = np.exp([(scores[n] - max(scores)) / temperature for n in rows])
+    fair = [round(x, 9) for x in (len(rows) * weights / weights.sum()).tolist()]
+    counts = [int(x) for x in fair]
+    by_remainder = sorted(range(len(rows)), key=lambda i: counts[i] - fair[i])
+    for i in by_remainder[: len(rows) - sum(counts)]:
+        counts[i] += 1
+    heirs = [n for n, count in zip(rows, counts, strict=True) for _ in range(count)]
+    parents = list(range(len(scores)))
+    for n, parent in zip(rows, heirs, strict=True):
+        parents[n] = parent
+    return parents
+
+
+def particles(
+    scores: Sequence[float], active: Sequence[bool], temperature: float, uniform: np.ndarray
+) -> list[int]:
+    """Every row draws its parent with odds ** (1 / temperature)."""
+    rows = [n for n, on in enumerate(active) if on]
+    chance = np.clip([scores[n] for n in rows], 1e-6, 1 - 1e-6)
+    weights = (chance / (1 - chance)) ** (1 / temperature)
+    cumulative = np.cumsum(weights / weights.sum())
+    parents = list(range(len(scores)))
+    for n in rows:
+        if np.abs(cumulative[:-1] - uniform[n]).min(initial=1) < CLOSE_DRAW:
+            raise UnclearError
+        parents[n] = rows[int(np.searchsorted(cumulative, uniform[n], side="right"))]
+    return parents
+
+
+def parents_of(
+    strategy: Strategy, scores: Sequence[float], active: Sequence[bool], uniform: np.ndarray
+) -> list[int]:
+    """As the strategy of that kind chooses; `uniform` is for those that draw."""
+    if isinstance(strategy, Beam):
+        return beam(scores, active, strategy.width)
+    if isinstance(strategy, DVTS):
+        return dvts(scores, active, strategy.width)
+    if isinstance(strategy, Rebase):
+        return rebase(scores, active, strategy.temperature)
+    assert isinstance(strategy, ParticleFilter)
+    return particles(scores, active, strategy.temperature, uniform)
+
+
+def choose(
+    strategy: Strategy, scores: Sequence[float], active: Sequence[bool], key: jax.Array
+) -> list[int]:
+    """`parents_of`, where they stay the same when a score changes in its last digits.
+
+    Equal scores change together: how real ties are broken is never unclear.
+    """
+    uniform = np.asarray(jax.random.uniform(key, (len(scores),)), np.float64)
+    parents = parents_of(strategy, scores, active, uniform)
+    for grade, shift in itertools.product(set(scores), (-CLOSE_SCORE, CLOSE_SCORE)):
+        moved = [score + shift * (score == grade) for score in scores]
+        if parents_of(strategy, moved, active, uniform) != parents:
+            raise UnclearError
+    return parents

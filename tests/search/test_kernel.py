@@ -1,0 +1,133 @@
+"""The kernel against the plain Python search: every token, parent, score and cost is the same."""
+
+from collections.abc import Callable
+from typing import Any
+
+import hypothesis
+import numpy as np
+import pytest
+from hypothesis import strategies as st
+
+from tests.sampling.oracle import TINY, tiny_generator
+from tests.search.oracle import Forward, Found, SearchOracle, UnclearError
+from tests.search.toy import (
+    DELIMITERS,
+    ENDS,
+    SHALLOW,
+    Grader,
+    make_plan,
+    make_search,
+    marked_prm,
+    random_probe,
+    run,
+)
+from ttc_jax.models.transformer import Transformer
+from ttc_jax.sampling.draw import Drawing
+from ttc_jax.search.search import Outcome
+from ttc_jax.verifiers.confidence import Confidence
+from ttc_jax.verifiers.steps import StepFormat
+from ttc_jax.verifiers.verifier import Verifier
+
+EXAMPLES = 11  # of each case, of two or three questions: more than 200 searches in all
+Case = tuple[Callable[[], Verifier], dict[str, Any]]
+CASES: dict[str, Case] = {
+    "best_of_n, PRM read before its marker": (
+        lambda: marked_prm(SHALLOW, (35, 36), -1),
+        {"strategy": "best_of_n"},
+    ),
+    "best_of_n, self-certainty": (
+        lambda: Confidence("self_certainty"),
+        {"strategy": "best_of_n", "candidates": 3, "drawing": Drawing(temperature=0.8)},
+    ),
+    "beam M=1, ties": (Grader, {"options": {"width": 1}, "drawing": Drawing(top_k=30)}),
+    "beam M=2 of 8, lookahead, ties, markers": (
+        lambda: Grader(step_format=StepFormat((9, 6), -1)),
+        {"options": {"width": 2}, "candidates": 8, "lookahead": 1},
+    ),
+    "beam M=N, lookahead 2, entropy": (
+        lambda: Confidence("entropy"),
+        {"options": {"width": 4}, "lookahead": 2},
+    ),
+    "beam √N, lookahead 2, marked PRM": (
+        lambda: marked_prm(SHALLOW, (36,)),
+        {"options": {"width": 0}, "lookahead": 2, "max_step_tokens": 3},
+    ),
+    "dvts, lookahead, probe": (
+        random_probe,
+        {"strategy": "dvts", "options": {"width": 2}, "lookahead": 1},
+    ),
+    "dvts, ties": (
+        Grader,
+        {"strategy": "dvts", "options": {"width": 3}, "candidates": 6, "max_step_tokens": 20},
+    ),
+    "rebase, PRM": (lambda: marked_prm(SHALLOW), {"strategy": "rebase", "candidates": 5}),
+    "particles, log-probability": (
+        Confidence,
+        {"strategy": "particles", "options": {"temperature": 0.1}},
+    ),
+}
+QUESTIONS = st.lists(
+    st.tuples(
+        st.lists(st.integers(0, TINY.vocab_size - 1), min_size=1, max_size=20),
+        st.integers(0, 2**32 - 1),
+    ),
+    min_size=2,
+    max_size=3,
+)
+
+
+def assert_as_oracle(outcome: Outcome, found: Found) -> None:
+    rows = found.rows
+    assert len(outcome.tokens) == len(rows)
+    for n, row in enumerate(rows):
+        length = outcome.lengths[n]
+        assert outcome.tokens[n, :length].tolist() == row.text
+        assert not outcome.tokens[n, length:].any()
+        assert np.flatnonzero(outcome.scored[n]).tolist() == sorted(row.steps)
+        scores = [row.steps[i] for i in sorted(row.steps)]
+        np.testing.assert_allclose(outcome.scores_of(n), scores, atol=1e-4)
+    assert outcome.finished.tolist() == [row.ended for row in rows]
+    np.testing.assert_allclose(outcome.log_prob, [row.log_prob for row in rows], rtol=1e-4)
+    for name in ("tokens", "parents", "starts", "ends", "looks", "reads", "peeks"):
+        expected = [entry[name] for entry in found.rounds]
+        np.testing.assert_array_equal(getattr(outcome.lineage, name), expected, name)
+    scores = [entry["scores"] for entry in found.rounds]
+    np.testing.assert_allclose(outcome.lineage.scores, scores, atol=1e-4)
+    assert outcome.ledger == found.ledger
+
+
+@pytest.fixture(scope="module")
+def generator() -> Transformer:
+    return tiny_generator(SHALLOW)
+
+
+@pytest.fixture(scope="module")
+def forward(generator) -> Forward:
+    return Forward(generator)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_search_is_the_oracles(generator, forward, case: str):
+    make_verifier, changes = CASES[case]
+    verifier, plan, seed = make_verifier(), make_plan(**changes), len(case)
+    search = make_search(generator, verifier, plan, seed=seed)
+    oracle = SearchOracle(forward, verifier, plan, ends=ENDS, delimiters=DELIMITERS, seed=seed)
+    clear: list[bool] = []
+
+    @hypothesis.settings(max_examples=EXAMPLES)
+    @hypothesis.given(QUESTIONS)
+    def check(questions: list[tuple[list[int], int]]) -> None:
+        outcomes = run(search, questions)
+        for outcome, question in zip(outcomes, questions, strict=True):
+            try:
+                found = oracle.search(*question)
+            except UnclearError:
+                clear.append(False)
+            else:
+                clear.append(True)
+                assert_as_oracle(outcome, found)
+
+    check()
+    assert len(clear) >= 2 * EXAMPLES
+    assert np.mean(clear) > 0.9
+    assert search.compilations == 1

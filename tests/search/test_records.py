@@ -1,0 +1,109 @@
+"""From a search's outcomes to graded records."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ttc_jax.compute.ledger import Ledger
+from ttc_jax.errors import UserError
+from ttc_jax.models.tokenizers import CharTokenizer
+from ttc_jax.search.records import Recorder
+from ttc_jax.search.search import Failed, Outcome
+from ttc_jax.tasks.arithmetic import PIECES, Arithmetic
+from ttc_jax.tasks.prompts import PromptFormat
+from ttc_jax.tasks.task import Question
+
+TOKENIZER = CharTokenizer(PIECES)
+ANSWERS = ("1\n\\boxed{12}", "\\boxed{13}", "77")  # of every question; the last is cut off
+QUESTIONS = [
+    Question(f"q/{i}", "1" * length, "12" if i % 2 else "13", level=str(i))
+    for i, length in enumerate([5, 30, 40, 6])
+]
+
+
+class Recited:
+    """A search that knows its answers, and is done with the last question first."""
+
+    def __init__(self, failing: int = -1):
+        self.numbers: dict[int, int] = {}
+        self.failing = failing
+
+    def check(self, prompt):
+        if len(prompt) > 90:
+            raise UserError("a prompt is too long")
+
+    def run(self, prompts, numbers):
+        answers = [TOKENIZER.encode(answer) for answer in ANSWERS]
+        answers = [[*answer, 1] for answer in answers[:-1]] + answers[-1:]
+        tokens = np.zeros((len(answers), 12), np.int32)
+        scored = np.zeros(tokens.shape, bool)
+        for n, answer in enumerate(answers):
+            tokens[n, : len(answer)] = answer
+            scored[n, len(answer) - 1] = True
+        scored[0, 1] = True
+        for index in reversed(range(len(prompts))):
+            self.numbers[len(prompts[index])] = numbers[index]
+            if index == self.failing:
+                raise Failed(index)
+            yield (
+                index,
+                Outcome(
+                    tokens=tokens,
+                    lengths=np.array([len(answer) for answer in answers]),
+                    log_prob=np.array([-1.0 * len(prompts[index]), -2.5, -0.25], np.float32),
+                    finished=np.array([True, True, False]),
+                    step_scores=np.where(scored, 0.25, np.nan),
+                    scored=scored,
+                    lineage=None,  # type: ignore[arg-type]
+                    ledger=Ledger(generations=6, decode_tokens=len(prompts[index])),
+                ),
+            )
+
+
+def recorder(**options: Any) -> tuple[Recorder, Recited]:
+    recited: Any = Recited(**options)
+    return Recorder(Arithmetic(), TOKENIZER, PromptFormat(), recited, "beam", seed=7), recited
+
+
+def test_what_a_record_says():
+    records = list(recorder()[0].run(recorder()[0].encode(QUESTIONS)))
+    assert [record.question for record in records] == [q.id for q in QUESTIONS[::-1]]
+    for question, record in zip(QUESTIONS[::-1], records, strict=True):
+        assert record.key == (question.id, "beam", 6, 7)
+        assert record.level == question.level
+        assert record.seconds > 0
+        assert record.ledger == Ledger(generations=6, decode_tokens=len(question.text))
+        assert [c.text for c in record.candidates] == list(ANSWERS)
+        assert [c.answer for c in record.candidates] == ["12", "13", None]
+        right = [question.answer == answer for answer in ("12", "13")]
+        assert [c.correct for c in record.candidates] == [*right, False]
+        assert [c.finished for c in record.candidates] == [True, True, False]
+        assert [c.tokens[-1] == 1 for c in record.candidates] == [True, True, False]
+        assert [c.log_prob for c in record.candidates] == [-len(question.text), -2.5, -0.25]
+        assert [c.step_scores for c in record.candidates] == [(0.25, 0.25), (0.25,), (0.25,)]
+
+
+def test_a_question_is_drawn_by_its_id_alone():
+    numbers = {}
+    for questions in (QUESTIONS, QUESTIONS[::-1], QUESTIONS[1:3]):
+        recording, recited = recorder()
+        list(recording.run(recording.encode(questions)))
+        for length, number in recited.numbers.items():
+            assert numbers.setdefault(length, number) == number
+    assert len(set(numbers.values())) == len(QUESTIONS)
+    assert all(0 <= number < 2**32 for number in numbers.values())
+
+
+def test_a_prompt_that_does_not_fit_is_named():
+    with pytest.raises(UserError, match="q/9: a prompt is too long"):
+        recorder()[0].encode([*QUESTIONS, Question("q/9", "1" * 91, "12")])
+
+
+def test_a_score_that_is_nan_names_the_question_and_keeps_what_was_done():
+    recording, _ = recorder(failing=1)
+    done = []
+    with pytest.raises(UserError, match="q/1: a step's score is NaN"):
+        for record in recording.run(recording.encode(QUESTIONS)):
+            done.append(record.question)  # noqa: PERF402
+    assert done == ["q/3", "q/2"]

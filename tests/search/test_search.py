@@ -1,0 +1,437 @@
+"""Many questions: slots, refill, compilations, refusals; and what a lineage says."""
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from tests.sampling.oracle import TINY, tiny_generator
+from tests.search.toy import (
+    DELIMITERS,
+    ENDS,
+    SHALLOW,
+    Grader,
+    make_plan,
+    make_search,
+    marked_prm,
+    run,
+)
+from ttc_jax.errors import UserError
+from ttc_jax.models.transformer import Transformer
+from ttc_jax.sampling.draw import Drawing
+from ttc_jax.sampling.sampler import Sampler
+from ttc_jax.search.kernel import Plan
+from ttc_jax.search.search import Failed, Outcome, Search
+from ttc_jax.verifiers.prm import ProcessRewardModel
+from ttc_jax.verifiers.verifier import Verifier
+
+RNG = np.random.default_rng(4)
+QUESTIONS = [
+    (RNG.integers(0, TINY.vocab_size, length).tolist(), number)
+    for length, number in zip(
+        (1, 2, 9, 33, 5, 20, 3, 7), (11, 2**32 - 1, 0, 3, 8, 1, 77, 5), strict=True
+    )
+]
+MARKERS = (36, 35)
+PLAN = make_plan("beam", {"width": 2}, lookahead=1, max_new_tokens=20, max_step_tokens=5, rounds=6)
+
+
+@pytest.fixture(scope="module")
+def generator() -> Transformer:
+    return tiny_generator(SHALLOW)
+
+
+@pytest.fixture(scope="module")
+def prm() -> ProcessRewardModel:
+    return marked_prm(SHALLOW, MARKERS, -1)
+
+
+@pytest.fixture(scope="module")
+def search(prm) -> Search:
+    return make_search(tiny_generator(), prm, PLAN, batch=3)
+
+
+@pytest.fixture(scope="module")
+def outcomes(search) -> list[Outcome]:
+    return run(search, QUESTIONS)
+
+
+@contextmanager
+def served(search: Search, *, refill: bool, segment: int) -> Iterator[None]:
+    """The same compiled search under other settings, neither of which is compiled in."""
+    before = search.refill, search.segment
+    search.refill, search.segment = refill, segment
+    yield
+    search.refill, search.segment = before
+
+
+def assert_same(found: Outcome, expected: Outcome) -> None:
+    """Bit for bit."""
+    jax.tree.map(np.testing.assert_array_equal, found, expected)
+
+
+def test_outcomes_are_worth_comparing(outcomes):
+    ended = np.stack([outcome.finished for outcome in outcomes])
+    assert 0.2 < ended.mean() < 1
+    assert len({len(outcome.lineage.parents) for outcome in outcomes}) > 1
+    moved = [outcome.lineage.parents != np.arange(4) for outcome in outcomes]
+    assert np.concatenate(moved).mean() > 0.1
+    assert any(outcome.ledger.lookahead_tokens for outcome in outcomes)
+
+
+@pytest.mark.parametrize("refill", [True, False], ids=["refill", "together"])
+@pytest.mark.parametrize("segment", [1, 7, 1000])
+@pytest.mark.parametrize("order", [range(8), [7, 2, 5, 0, 3, 6, 1, 4]], ids=["given", "mixed"])
+def test_neither_refill_nor_segment_nor_order_changes_a_question(
+    search, outcomes, refill: bool, segment: int, order: Sequence[int]
+):
+    with served(search, refill=refill, segment=segment):
+        found = run(search, [QUESTIONS[i] for i in order])
+    for i, outcome in zip(order, found, strict=True):
+        assert_same(outcome, outcomes[i])
+
+
+@pytest.mark.parametrize("company", [[2], [2, 4], [5, 2], [0, 3, 2]], ids=str)
+def test_a_question_does_not_mind_its_company(search, outcomes, company: list[int]):
+    for i, found in zip(company, run(search, [QUESTIONS[i] for i in company]), strict=True):
+        assert_same(found, outcomes[i])
+
+
+def test_questions_are_given_as_they_are_done(search):
+    order = [i for i, _ in search.run([p for p, _ in QUESTIONS], [n for _, n in QUESTIONS])]
+    assert sorted(order) == list(range(len(QUESTIONS)))
+    assert order != sorted(order)
+    assert list(search.run([], [])) == []
+
+
+def test_the_number_makes_the_draws(search, outcomes):
+    (other,) = run(search, [(QUESTIONS[2][0], 999)])
+    assert (other.tokens != outcomes[2].tokens).any()
+
+
+def test_refill_fills_the_loop(search, outcomes):
+    shares = []
+    for refill in (True, False):
+        before = dataclasses.replace(search.work)
+        with served(search, refill=refill, segment=1):
+            run(search, QUESTIONS)
+        useful, total = search.work.useful - before.useful, search.work.total - before.total
+        drawn = [outcome.ledger for outcome in outcomes]
+        assert useful == sum(x.decode_tokens + x.lookahead_tokens for x in drawn)
+        shares.append(useful / total)
+    assert shares[1] < shares[0] <= 1
+
+
+def test_one_compilation_a_bucket(generator):
+    search = make_search(generator, Grader(), make_plan())
+    longer = [([*QUESTIONS[3][0], *range(i)], i) for i in (1, 20, 7)]
+    run(search, QUESTIONS[:1])
+    assert search.compilations == 1
+    compiled: list[str] = []
+
+    def note(event: str, duration_secs: float, **_: str | int) -> None:
+        del duration_secs
+        if "backend_compile" in event:
+            compiled.append(event)
+
+    jax.monitoring.register_event_duration_secs_listener(note)
+    try:
+        for count in (1, 3, 5, 8):
+            run(search, QUESTIONS[:count])
+        assert compiled == []
+        assert search.compilations == 1
+        run(search, [*QUESTIONS, *longer])
+        assert search.compilations == 2
+        assert compiled
+        compiled.clear()
+        run(search, longer[:1])
+        run(search, [*longer, *QUESTIONS])
+        assert compiled == []
+    finally:
+        jax.monitoring.clear_event_listeners()
+    assert search.compilations == 2
+
+
+def test_the_whole_search_hides_no_transfer(search, outcomes, generator):
+    with jax.transfer_guard("disallow"):
+        found = run(search, QUESTIONS)
+    for mine, other in zip(found, outcomes, strict=True):
+        assert_same(mine, other)
+    fresh = make_search(generator, Grader(), make_plan())
+    with jax.transfer_guard("disallow"):
+        run(fresh, QUESTIONS[:2])
+
+
+def test_the_program_stays_on_the_device_and_reuses_its_state(search):
+    state = search._empty(33)
+    arguments = (search._parameters, state, search._ends, search._delimiters, jnp.int32(5))
+    compiled = search._segment.lower(*arguments).compile()
+    text = compiled.as_text().lower()
+    assert "while" in text
+    for word in ("callback", "infeed", "outfeed", "xla_python", "send(", "recv("):
+        assert word not in text
+    caches = [*jax.tree.leaves(state.decode.cache), *jax.tree.leaves(state.verifier)]
+    assert compiled.memory_analysis().alias_size_in_bytes >= sum(x.nbytes for x in caches)
+
+
+def test_best_of_n_draws_the_samplers_answers(generator):
+    drawing = Drawing(temperature=0.9, top_p=0.9)
+    plan = make_plan("best_of_n", drawing=drawing, max_new_tokens=30, candidates=3)
+    options: dict[str, Any] = {"end_tokens": ENDS, "batch": 2, "seed": 3}
+    sampler = Sampler(generator, candidates=3, max_new_tokens=30, drawing=drawing, **options)
+    for verifier in (None, Grader()):
+        search = make_search(generator, verifier, plan)
+        found = run(search, QUESTIONS[:4])
+        for first in (0, 2):
+            prompts, numbers = zip(*QUESTIONS[first : first + 2], strict=True)
+            samples = sampler.sample(prompts, numbers)
+            for i, outcome in enumerate(found[first : first + 2]):
+                np.testing.assert_array_equal(outcome.tokens, samples.tokens[i])
+                np.testing.assert_array_equal(outcome.lengths, samples.lengths[i])
+                np.testing.assert_array_equal(outcome.finished, samples.finished[i])
+                np.testing.assert_allclose(outcome.log_prob, samples.log_prob[i], rtol=1e-5)
+                assert outcome.scored.any() == (verifier is not None)
+                assert outcome.ledger.decode_tokens == samples.lengths[i].sum()
+
+
+# Scores, and what a lineage says.
+
+
+def written(outcome: Outcome, n: int) -> list[int]:
+    return outcome.tokens[n, : outcome.lengths[n]].tolist()
+
+
+@pytest.mark.parametrize(
+    ("strategy", "markers", "offset"),
+    [("rebase", (), 0), ("rebase", MARKERS, -1), ("best_of_n", (36,), 0)],
+    ids=str,
+)
+def test_incremental_scores_are_those_of_reading_the_text_anew(
+    generator, strategy: str, markers: tuple[int, ...], offset: int
+):
+    """Every score that a search gave, over caches that were forked and gathered round by round."""
+    prm = marked_prm(TINY, markers, offset)
+    plan = make_plan(strategy, max_new_tokens=20, rounds=20)
+    graph, parameters = nnx.split(prm)
+
+    @jax.jit
+    def whole(parameters, tokens, lengths):
+        return jax.nn.sigmoid(nnx.merge(graph, parameters)(tokens, lengths))
+
+    compared = 0
+    found = run(make_search(generator, prm, plan), QUESTIONS[:5])
+    for outcome, (prompt, _) in zip(found, QUESTIONS, strict=False):
+        texts = np.zeros((4, 33 + 20 + 2 * 20), np.int32)
+        places = []
+        for n in range(4):
+            text = list(prompt)
+            for i, token in enumerate(written(outcome, n)):
+                text.append(token)
+                if outcome.scored[n, i]:
+                    text.extend(markers)
+                    places.append((n, i, len(text) - 1 + offset))
+            texts[n, : len(text)] = text
+        anew = np.asarray(whole(parameters, texts, np.full(4, len(prompt), np.int32)))
+        for n, i, place in places:
+            assert abs(outcome.step_scores[n, i] - anew[n, place]) <= 1e-4
+            compared += 1
+    assert compared > 40
+
+
+def test_a_lineage_is_a_tree_of_the_answers(outcomes):
+    """Rows go on from rows that were not finished; a finished row stays as it is, for good."""
+    for outcome in outcomes:
+        lineage = outcome.lineage
+        R, N = lineage.parents.shape
+        assert len(outcome.tokens) == N == 4
+        assert PLAN.rounds >= R
+        assert not lineage.starts[0].any()
+        for r in range(R):
+            wrote = lineage.ends[r] > lineage.starts[r]
+            assert wrote.any()
+            assert (lineage.ends[r] - lineage.starts[r] <= PLAN.step).all()
+            assert (lineage.looks[r] >= lineage.ends[r]).all()
+            np.testing.assert_array_equal(lineage.reads[r] > 0, wrote)
+            assert not lineage.peeks[r][~wrote].any()
+            if r + 1 == R:
+                np.testing.assert_array_equal(lineage.ends[r], outcome.lengths)
+                continue
+            goes_on = lineage.ends[r + 1] > lineage.starts[r + 1]
+            parents = lineage.parents[r]
+            assert goes_on[parents[goes_on]].all()
+            assert (parents[~goes_on] == np.flatnonzero(~goes_on)).all()
+            np.testing.assert_array_equal(lineage.starts[r + 1], lineage.ends[r][parents])
+            # Who rests stays: slot, text and score.
+            assert not (goes_on & ~wrote).any()
+            for later in range(r + 1, R):
+                for name in ("starts", "ends", "looks"):
+                    value = getattr(lineage, name)[later][~goes_on]
+                    np.testing.assert_array_equal(value, outcome.lengths[~goes_on])
+                kept = lineage.scores[later][~goes_on]
+                np.testing.assert_array_equal(kept, lineage.scores[r][~goes_on])
+        # An answer is what its ancestors wrote, one after the other.
+        for n in range(N):
+            text: list[int] = []
+            at = n
+            for r in reversed(range(R)):
+                at = at if r + 1 == R else lineage.parents[r][at]
+                size = lineage.ends[r][at] - lineage.starts[r][at]
+                text = lineage.tokens[r][at][:size].tolist() + text
+            assert text == written(outcome, n)
+
+
+def test_rows_that_went_on_from_one_row_differ_afterwards(outcomes):
+    """A copy draws numbers of its own."""
+    same = copies = 0
+    for outcome in outcomes:
+        lineage = outcome.lineage
+        for r in range(len(lineage.parents) - 1):
+            for n, parent in enumerate(lineage.parents[r].tolist()):
+                if parent != n and lineage.parents[r][parent] == parent:
+                    copies += 1
+                    same += (lineage.tokens[r + 1][n] == lineage.tokens[r + 1][parent]).all()
+    assert copies > 5
+    assert same < copies / 3
+
+
+def test_the_rounds_are_limited(generator):
+    plan = make_plan(rounds=2, max_step_tokens=3)
+    for outcome in run(make_search(generator, Grader(), plan), QUESTIONS[:4]):
+        assert len(outcome.lineage.parents) <= 2
+        assert (outcome.lengths <= 6).all()
+
+
+# Refusals.
+
+
+@contextmanager
+def judged_by(search: Search, generator: Transformer, verifier: Verifier) -> Iterator[None]:
+    """The same compiled search with a verifier of other weights."""
+    before = search._parameters
+    search._parameters = nnx.split((generator, verifier))[1]
+    yield
+    search._parameters = before
+
+
+def failure(found: Iterator[tuple[int, Outcome]]) -> int:
+    """The index of the prompt with which the search fails next."""
+    with pytest.raises(Failed, match="score is NaN") as error:
+        next(found)
+    assert str(error.value).startswith(f"prompt {error.value.index}: ")
+    return error.value.index
+
+
+def test_a_prm_whose_weights_are_nan_stops_the_search(search, prm):
+    broken = nnx.clone(prm)
+    broken.score[...] = broken.score[...].at[0].set(jnp.nan)
+    with judged_by(search, tiny_generator(), broken):
+        assert failure(search.run([QUESTIONS[4][0]], [1])) == 0
+
+
+@pytest.mark.parametrize("strategy", ["best_of_n", "beam"])
+def test_the_question_whose_score_is_nan_is_named(generator, strategy: str):
+    """One grade is NaN: of a token that ends a step of the second question, not of the first."""
+    verifier = Grader()
+    search = make_search(generator, verifier, make_plan(strategy), batch=1)
+    questions = QUESTIONS[4:6]
+    healthy, ill = run(search, questions)
+    (bad, *_) = sorted(set(step_tokens(ill)) - set(healthy.lineage.tokens.ravel().tolist()))
+    verifier.table[...] = verifier.table[...].at[bad].set(jnp.nan)
+    with judged_by(search, generator, verifier):
+        found = search.run([prompt for prompt, _ in questions], [n for _, n in questions])
+        assert_same(next(found)[1], healthy)
+        assert failure(found) == 1
+
+
+def step_tokens(outcome: Outcome) -> list[int]:
+    """The last token of each row's last step."""
+    return [written(outcome, n)[np.flatnonzero(outcome.scored[n])[-1]] for n in range(4)]
+
+
+def nothing_compiled(search: Search) -> bool:
+    admit: Any = search._admit
+    return search.compilations == admit._cache_size() == 0
+
+
+def refused(generator, verifier: Verifier | None, plan: Plan, **options) -> str:
+    with pytest.raises(UserError) as error:
+        make_search(generator, verifier, plan, **options)
+    message = str(error.value)
+    assert "\n" not in message
+    return message
+
+
+@pytest.mark.parametrize(
+    ("changes", "options", "message"),
+    [
+        ({"candidates": 0}, {}, "sampling.n is 0; it must be at least 1"),
+        ({"candidates": 10, "options": {"width": 4}}, {}, "(M) does not divide"),
+        ({"candidates": 2, "options": {"width": 4}}, {}, "(M) is more than"),
+        ({"options": {"width": -1}}, {}, "(M) does not divide"),
+        ({"candidates": 8, "options": {"width": 0}}, {}, "is no square"),
+        ({"strategy": "dvts", "candidates": 6}, {}, "(M) does not divide"),
+        ({"strategy": "rebase", "options": {"temperature": 0.0}}, {}, "must be more than 0"),
+        ({"lookahead": -1}, {}, "search.lookahead is -1; it must be 0 (none) or more"),
+        ({"strategy": "best_of_n", "lookahead": 1}, {}, "search.lookahead needs a strategy that"),
+        ({"max_new_tokens": 0}, {}, "sampling.max_new_tokens is 0; it must be at least 1"),
+        ({"max_step_tokens": 0}, {}, "search.max_step_tokens is 0; it must be at least 1"),
+        ({"rounds": 0}, {}, "search.rounds is 0; it must be at least 1"),
+        ({}, {"batch": 0}, "search.questions_per_batch is 0; it must be at least 1"),
+        ({}, {"segment": 0}, "search.segment is 0; it must be at least 1"),
+    ],
+    ids=str,
+)
+def test_budgets_that_cannot_be_are_refused(generator, prm, changes, options, message: str):
+    assert message in refused(generator, prm, make_plan(**changes), **options)
+
+
+@pytest.mark.parametrize("strategy", ["beam", "dvts", "rebase", "particles"])
+def test_a_strategy_that_selects_needs_a_verifier(generator, strategy: str):
+    assert "needs a verifier: set verifier.path" in refused(generator, None, make_plan(strategy))
+
+
+def test_a_verifier_of_another_vocabulary_is_refused(generator):
+    message = refused(generator, Grader(TINY.vocab_size + 1), make_plan())
+    assert "verifier.path: its vocabulary has 38 tokens, the generator's 37" in message
+
+
+def test_prompts_that_do_not_fit_are_refused_before_anything_is_compiled(generator):
+    search = make_search(generator, Grader(), make_plan())
+    longest = TINY.context - 14
+    search.check([1] * longest)
+    for prompt, message in (
+        ([1] * (longest + 1), r"generator's context of 256 tokens; lower sampling.max_new_tokens"),
+        ([], "a prompt is empty"),
+    ):
+        with pytest.raises(UserError, match=message):
+            run(search, [QUESTIONS[0], (prompt, 1)])
+    assert nothing_compiled(search)
+
+
+@pytest.mark.parametrize(
+    ("markers", "room", "advice"),
+    [
+        ((), 14, "verifier's context of 60 tokens; lower sampling.max_new_tokens"),
+        ((36,), 14 + 5, "and 5 step markers .* lower sampling.max_new_tokens or search.rounds"),
+    ],
+)
+def test_a_verifiers_context_that_is_too_small_is_refused(
+    generator, markers: tuple[int, ...], room: int, advice: str
+):
+    prm = marked_prm(dataclasses.replace(SHALLOW, context=60), markers)
+    search = make_search(generator, prm, make_plan())
+    search.check([1] * (60 - room))
+    with pytest.raises(UserError, match=advice):
+        run(search, [QUESTIONS[0], ([1] * (61 - room), 1)])
+    assert nothing_compiled(search)
+
+
+def test_delimiters_and_ends_of_the_toy_overlap():
+    """So that a token which is both is met."""
+    assert set(DELIMITERS) & set(ENDS)

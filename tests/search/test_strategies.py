@@ -1,0 +1,220 @@
+"""Each strategy's choice against the same told in plain Python, with ties and finished rows."""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import hypothesis
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import strategies as st
+
+from tests.sampling.oracle import tiny_generator
+from tests.search.oracle import UnclearError, choose
+from tests.search.own_strategy import KeepFirst
+from tests.search.toy import SHALLOW, Grader, make_plan, make_search, run
+from ttc_jax.errors import UserError
+from ttc_jax.search.strategies import STRATEGIES, make_strategy
+
+CHOICES = [
+    ("beam", {"width": 1}, 1),
+    ("beam", {"width": 1}, 6),
+    ("beam", {"width": 2}, 6),
+    ("beam", {}, 8),
+    ("beam", {"width": 6}, 6),
+    ("beam", {"width": 0}, 9),
+    ("dvts", {"width": 1}, 4),
+    ("dvts", {"width": 2}, 6),
+    ("dvts", {}, 8),
+    ("dvts", {"width": 0}, 9),
+    ("rebase", {}, 1),
+    ("rebase", {}, 6),
+    ("rebase", {"temperature": 1.0}, 9),
+    ("particles", {}, 1),
+    ("particles", {}, 6),
+    ("particles", {"temperature": 3.0}, 9),
+]
+SCORES = st.sampled_from([0.0625, 0.25, 0.5, 0.5625, 0.75, 0.9375])
+
+
+@functools.cache
+def compiled(name: str, options: tuple[tuple[str, Any], ...]) -> Callable[..., jax.Array]:
+    return jax.jit(make_strategy(name, dict(options)).select)
+
+
+def select(name: str, options: dict[str, Any], scores, active, seed: int = 0) -> np.ndarray:
+    chosen = compiled(name, tuple(options.items()))(
+        jnp.asarray(scores, jnp.float32), jnp.asarray(active), jax.random.key(seed)
+    )
+    return np.asarray(chosen)
+
+
+@st.composite
+def rounds(draw: st.DrawFn, N: int) -> tuple[list[float], list[bool]]:
+    """Scores of N rows, and which are active: at least one is."""
+    scores = draw(st.lists(SCORES, min_size=N, max_size=N))
+    active = draw(st.lists(st.booleans(), min_size=N, max_size=N))
+    active[draw(st.integers(0, N - 1))] = True
+    return scores, active
+
+
+@pytest.mark.parametrize(("name", "options", "N"), CHOICES, ids=str)
+def test_the_choice_is_the_plain_one(name: str, options: dict[str, Any], N: int):
+    strategy = make_strategy(name, options)
+    strategy.check(N)
+    clear = []
+
+    @hypothesis.settings(max_examples=60)
+    @hypothesis.given(rounds(N), st.integers(0, 2**32 - 1))
+    def check(scores_and_active, seed):
+        scores, active = scores_and_active
+        found = select(name, options, scores, active, seed)
+        on = np.flatnonzero(active)
+        counts = np.bincount(found[on], minlength=N)
+        assert np.isin(found[on], on).all()
+        assert counts.sum() == len(on)
+        if name == "rebase":
+            weights = np.exp(np.array(scores)[on] / options.get("temperature", 0.2))
+            fair = len(on) * weights / weights.sum()
+            assert np.abs(counts[on] - fair).max() < 1 + 1e-5
+        try:
+            expected = choose(strategy, scores, active, jax.random.key(seed))
+        except UnclearError:
+            clear.append(False)
+        else:
+            clear.append(True)
+            assert found[on].tolist() == np.array(expected)[on].tolist()
+
+    check()
+    assert np.mean(clear) > 0.9
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "expected"),
+    [
+        # Rows 0 and 5 are finished; of the rest, 2 and 4 tie for the best.
+        ("beam", {"width": 2}, [0, 2, 2, 4, 4, 5]),
+        ("beam", {"width": 6}, [0, 2, 2, 2, 2, 5]),
+        ("beam", {"width": 1}, [0, 2, 4, 3, 1, 5]),
+        ("dvts", {"width": 2}, [0, 1, 2, 2, 4, 5]),
+        ("dvts", {"width": 3}, [0, 2, 2, 4, 4, 5]),
+        ("rebase", {"temperature": 10.0}, [0, 1, 2, 3, 4, 5]),
+        ("rebase", {"temperature": 0.01}, [0, 2, 2, 4, 4, 5]),
+    ],
+    ids=str,
+)
+def test_ties_go_to_the_first(name: str, options: dict[str, Any], expected: list[int]):
+    scores = [1.0, 0.25, 0.75, 0.5, 0.75, 0.75]
+    active = [False, True, True, True, True, False]
+    found = select(name, options, scores, active)
+    assert found[1:5].tolist() == expected[1:5]
+
+
+def test_an_odd_place_of_rebase_goes_to_the_first_of_equals():
+    found = select("rebase", {}, [0.5, 0.5, 0.5, 0.0, 0.5], [True, True, True, True, True])
+    # Shares are 1.23 of four rows and 0.10 of the other: the place left over is row 0's.
+    assert found.tolist() == [0, 0, 1, 2, 4]
+
+
+@pytest.mark.parametrize("temperature", [1.0, 2.5])
+def test_particles_are_drawn_in_proportion_to_their_odds(temperature: float):
+    scores = np.array([0.2, 0.9, 0.5, 0.0, 0.7, 0.4], np.float32)
+    active = np.array([True, False, True, True, True, True])
+    strategy = make_strategy("particles", {"temperature": temperature})
+    keys = jax.random.split(jax.random.key(7), 2000)
+    drawn = np.asarray(jax.jit(jax.vmap(strategy.select, (None, None, 0)))(scores, active, keys))
+    chance = np.clip(scores.astype(np.float64), 1e-6, 1)
+    odds = np.where(active, chance / (1 - chance), 0) ** (1 / temperature)
+    expected = drawn.size * odds / odds.sum()
+    counts = np.bincount(drawn.ravel(), minlength=6)
+    assert counts[1] == 0
+    likely = expected > 5
+    misfit = (np.square(counts - expected)[likely] / expected[likely]).sum()
+    assert misfit < 20  # chi-square with at most 4 degrees: 0.0005
+    # Rows draw for themselves: all agree as often as independent draws do.
+    pairs = (drawn[:, 0] == drawn[:, 5]).mean()
+    assert pairs == pytest.approx(np.square(odds / odds.sum()).sum(), abs=0.05)
+
+
+def test_particles_survive_certainty():
+    """Scores of exactly 0 and 1 have no odds."""
+    for seed in range(20):
+        found = select("particles", {}, [0.0, 1.0, 0.0, 1.0, 0.5, 1.0], [True] * 5 + [False], seed)
+        assert np.isin(found, (1, 3)).all()
+        found = select("particles", {}, [0.0, 0.0, 1.0], [True, True, False], seed)
+        assert np.isin(found, (0, 1)).all()
+
+
+def test_best_of_n_goes_on_as_it_is():
+    strategy = make_strategy("best_of_n", {})
+    assert not strategy.stops_at_steps
+    assert select("best_of_n", {}, [0.5, 1.0, 0.0], [True, False, True]).tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("mcts", {}, "search.strategy: 'mcts' is unknown; choose best_of_n, beam, dvts, partic"),
+        ("beam", {"breadth": 4}, "search.options.breadth: beam has no such option; it has width"),
+        ("best_of_n", {"width": 4}, "best_of_n has no such option; it has none"),
+        ("no.such.module:Beam", {}, "'no.such.module:Beam' cannot be imported"),
+        ("tests.search.own_strategy:Keep", {}, "'tests.search.own_strategy:Keep' cannot be impo"),
+        ("tests.search.own_strategy:KeepFirst", {"below": 1}, "no such option; it has above"),
+    ],
+)
+def test_what_cannot_be_made_is_refused(name: str, options: dict[str, Any], message: str):
+    with pytest.raises(UserError) as error:
+        make_strategy(name, options)
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["beam", "dvts"])
+@pytest.mark.parametrize(
+    ("width", "N", "message"),
+    [
+        (3, 8, "width=3 (M) does not divide search.n=8; choose one of 1, 2, 4, 8, or 0 for √N"),
+        (16, 8, "width=16 (M) is more than search.n=8; choose at most 8"),
+        (-2, 8, "width=-2 (M) does not divide"),
+        (0, 8, "width=0 means √N, but search.n=8 is no square; choose search.n=4"),
+    ],
+)
+def test_widths_that_do_not_fit_are_refused(name: str, width: int, N: int, message: str):
+    with pytest.raises(UserError) as error:
+        make_strategy(name, {"width": width}).check(N)
+    # The field of N may be called by either of its names.
+    assert message in str(error.value).replace("sampling.n", "search.n")
+
+
+@pytest.mark.parametrize("name", ["rebase", "particles"])
+@pytest.mark.parametrize("temperature", [0.0, -1.0, float("nan")])
+def test_temperatures_that_are_not_positive_are_refused(name: str, temperature: float):
+    with pytest.raises(UserError, match="search.options.temperature is .*; it must be more than 0"):
+        make_strategy(name, {"temperature": temperature}).check(4)
+
+
+def test_strategies_by_name_are_equal_by_value():
+    """They are static arguments of compiled functions."""
+    for name in STRATEGIES:
+        assert make_strategy(name, {}) == make_strategy(name, {})
+        assert hash(make_strategy(name, {})) == hash(make_strategy(name, {}))
+
+
+def test_a_strategy_of_ones_own_searches():
+    strategy = make_strategy("tests.search.own_strategy:KeepFirst", {"above": 0.6})
+    assert strategy == KeepFirst(0.6)
+    plan = make_plan("tests.search.own_strategy:KeepFirst", {"above": 0.6})
+    (outcome,) = run(make_search(tiny_generator(SHALLOW), Grader(), plan), [([1, 2], 5)])
+    lineage, going = outcome.lineage, np.ones(4, bool)
+    selections = 0
+    for r in range(len(lineage.parents) - 1):
+        going = lineage.starts[r + 1] < lineage.ends[r + 1]
+        if going.any():
+            good = going & (lineage.scores[r] > 0.6)
+            first = good.argmax() if good.any() else going.argmax()
+            assert (lineage.parents[r][going] == first).all()
+            assert (lineage.parents[r][~going] == np.flatnonzero(~going)).all()
+            selections += 1
+    assert selections > 1

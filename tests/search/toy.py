@@ -1,0 +1,107 @@
+"""A small generator, a verifier whose scores often tie, and one Search after another of them."""
+
+import dataclasses
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jaxtyping import Array, Float, Int
+
+from tests.sampling.oracle import TINY
+from tests.verifiers.toy import tiny_prm
+from ttc_jax.models.config import ModelConfig
+from ttc_jax.sampling.sampler import DecodeState
+from ttc_jax.search.kernel import Plan
+from ttc_jax.search.search import Outcome, Search
+from ttc_jax.search.strategies import make_strategy
+from ttc_jax.verifiers.prm import ProcessRewardModel
+from ttc_jax.verifiers.probe import HiddenStateProbe
+from ttc_jax.verifiers.steps import StepFormat
+
+SHALLOW = dataclasses.replace(TINY, depth=1, windows=(6,), ropes=())  # compiles quickly
+DELIMITERS = (10, 11, 12, 13, 14, 15, 16, 17)
+ENDS = (3, 4, 17)  # one of them ends the step too
+GRADES = (0.5, 0.25, 0.75, 0.5)
+
+Questions = Sequence[tuple[Sequence[int], int]]  # prompts and numbers
+
+
+class Grader(nnx.Module):
+    """Scores a step by its last token alone, in a few grades: ties are common.
+
+    Its state, the tokens that it was shown, is there to be forked.
+    """
+
+    every_step = True
+    context = 0
+
+    def __init__(self, vocab_size: int = TINY.vocab_size, step_format: StepFormat | None = None):
+        self.vocab_size, self.step_format = vocab_size, step_format or StepFormat()
+        table = np.resize(np.array(GRADES, np.float32), vocab_size)
+        self.table = nnx.Param(jnp.asarray(table))
+
+    def start(
+        self, prompts: Int[Array, "B P"], lengths: Int[Array, " B"], candidates: int, capacity: int
+    ) -> Int[Array, "B N"]:
+        del prompts, capacity
+        return jnp.zeros((lengths.shape[0], candidates), jnp.int32)
+
+    def read(
+        self, tokens: Int[Array, "B N T"], real: Int[Array, "B N"], state: Any, decoded: DecodeState
+    ) -> tuple[Float[Array, "B N T"], Any]:
+        del decoded
+        return self.table[...][tokens], state + real
+
+    def flops(self, first: int, tokens: int) -> int:
+        return sum(grader_flops(first + i) for i in range(tokens))
+
+
+def grader_flops(position: int) -> int:
+    """Of one token: grows with its position, so that no position can be mistaken."""
+    return 100 + position
+
+
+def marked_prm(
+    trunk: ModelConfig = TINY, markers: tuple[int, ...] = (), offset: int = 0
+) -> ProcessRewardModel:
+    """The toy PRM, with scores that are not all near 0, and markers."""
+    prm = nnx.clone(_plain_prm(trunk))
+    prm.score[...] = 0.5 * jax.random.normal(jax.random.key(11), prm.score[...].shape)
+    prm.config = dataclasses.replace(prm.config, step_format=StepFormat(markers, offset))
+    return prm
+
+
+_plain_prm = functools.cache(tiny_prm)
+
+
+def random_probe(width: int = TINY.width) -> HiddenStateProbe:
+    """A probe that has an opinion."""
+    probe = HiddenStateProbe(width)
+    probe.weights[...] = 0.5 * jax.random.normal(jax.random.key(5), (width,))
+    probe.bias[...] = jnp.asarray(0.1)
+    return probe
+
+
+def is_delimiter(delimiters: Sequence[int] = DELIMITERS) -> np.ndarray:
+    return np.isin(np.arange(TINY.vocab_size), delimiters)
+
+
+def make_plan(strategy: str = "beam", options: dict[str, Any] | None = None, **changes) -> Plan:
+    settings: dict[str, Any] = {"candidates": 4, "max_new_tokens": 14, "max_step_tokens": 4}
+    settings |= {"rounds": 5} | changes
+    return Plan(strategy=make_strategy(strategy, options or {}), **settings)
+
+
+def make_search(generator, verifier, plan: Plan, **changes) -> Search:
+    options = {"end_tokens": ENDS, "delimiters": is_delimiter(), "batch": 2, "seed": 3}
+    return Search(generator, verifier, plan, **options | changes)
+
+
+def run(search: Search, questions: Questions) -> list[Outcome]:
+    """The outcomes in the questions' order."""
+    found = dict(search.run([prompt for prompt, _ in questions], [n for _, n in questions]))
+    return [found[i] for i in range(len(questions))]

@@ -1,0 +1,92 @@
+"""Where steps end, and where markers go."""
+
+import hypothesis
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from ttc_jax.verifiers.steps import StepFormat, step_ends
+
+V = 5
+DELIMITERS = np.array([False, False, True, False, True])
+NEWLINE, END = 2, 1
+
+
+def ends_of(tokens: list[int], ended: bool) -> list[int]:
+    """Last token of each step, told as a reader would."""
+    ends, text = [], True  # an answer may begin with a delimiter: that is a step
+    for at, token in enumerate(tokens):
+        if DELIMITERS[token]:
+            if text:
+                ends.append(at)
+            text = False
+        elif at < len(tokens) - 1 or text or not ended:
+            text = True
+            if at == len(tokens) - 1:
+                ends.append(at)
+    return ends
+
+
+@pytest.mark.parametrize(
+    ("answer", "ends"),
+    [
+        ([3, NEWLINE, 3, 3, END], [1, 4]),
+        ([3, NEWLINE, 3, NEWLINE, END], [1, 3]),  # no empty last step
+        ([3, NEWLINE, 3, NEWLINE], [1, 3]),  # cut off right behind a delimiter
+        ([3, NEWLINE, 3, 3], [1, 3]),  # cut off within a step
+        ([3, NEWLINE, 3], [1, 2]),  # cut off after its first token
+        ([3, NEWLINE, NEWLINE, 4, 3, END], [1, 5]),  # an empty line is no step
+        ([3, 3, END], [2]),
+        ([END], [0]),
+        ([NEWLINE], [0]),
+        ([], []),
+    ],
+)
+def test_where_steps_end(answer: list[int], ends: list[int]):
+    ended = bool(answer) and answer[-1] == END
+    assert ends_of(answer, ended) == ends
+    tokens = np.array([answer + [NEWLINE] * (6 - len(answer))], np.int32)  # padding is not read
+    found = step_ends(tokens, np.array([len(answer)]), np.array([ended]), DELIMITERS)
+    assert np.flatnonzero(found[0]).tolist() == ends
+
+
+@hypothesis.given(
+    arrays(np.int32, (2, 3, 8), elements=st.integers(0, V - 1)),
+    arrays(np.int32, (2, 3), elements=st.integers(0, 8)),
+    arrays(np.bool_, (2, 3)),
+)
+def test_step_ends_are_the_readers_in_numpy_and_jax(tokens, lengths, ended):
+    found = step_ends(tokens, lengths, ended, DELIMITERS)
+    assert isinstance(found, np.ndarray)
+    for row in np.ndindex(2, 3):
+        expected = ends_of(tokens[row][: lengths[row]].tolist(), bool(ended[row]))
+        assert np.flatnonzero(found[row]).tolist() == expected
+    np.testing.assert_array_equal(found, JITTED(tokens, lengths, ended, DELIMITERS))
+
+
+JITTED = jax.jit(step_ends)
+
+
+@hypothesis.settings(max_examples=40)
+@hypothesis.given(
+    arrays(np.int32, (1, 2, 6), elements=st.integers(0, V - 1)),
+    arrays(np.int32, (1, 2), elements=st.integers(0, 6)),
+    arrays(np.bool_, (1, 2, 6)),
+    st.sampled_from([StepFormat((7, 8)), StepFormat((9,), -1), StepFormat()]),
+)
+def test_markers_stand_behind_their_steps(tokens, real, ends, shape: StepFormat):
+    ends &= np.arange(6) < real[..., None]
+    marked = shape.mark(jnp.asarray(tokens), jnp.asarray(real), jnp.asarray(ends), steps=6)
+    for n in range(2):
+        text, read = [], {}
+        for at in range(real[0, n]):
+            text.append(int(tokens[0, n, at]))
+            if ends[0, n, at]:
+                text += shape.markers
+                read[at] = len(text) - 1 + shape.offset
+        assert marked.real[0, n] == len(text)
+        assert np.asarray(marked.tokens)[0, n, : len(text)].tolist() == text
+        assert {at: int(marked.read[0, n, at]) for at in read} == read

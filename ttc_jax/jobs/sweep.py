@@ -1,0 +1,120 @@
+"""Runs a grid of strategies, budgets and seeds over the same questions, and compares them.
+
+Every strategy gets the same generation budgets; one that looks k steps ahead pays for k + 1
+generations a candidate. Best-of-N's smaller budgets come from its largest pool. Records are
+appended to WORKDIR/results/ as they come: a killed sweep goes on where it was. At the end the
+workdir holds summary.json, accuracy.png/.svg/.csv, and the same by difficulty bin.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from ml_collections import ConfigDict
+from tqdm import tqdm
+
+from ttc_jax.config import at_least, claim_workdir, to_json
+from ttc_jax.errors import UserError
+from ttc_jax.jobs import run
+from ttc_jax.report.figures import write_accuracy, write_bins
+from ttc_jax.report.tables import print_sweep
+from ttc_jax.results.store import ResultsStore
+from ttc_jax.results.summary import POOL, summarise_sweep, write_summary
+from ttc_jax.search.strategies import make_strategy
+from ttc_jax.tasks import load_task
+
+
+class Cell(NamedTuple):
+    """One strategy at one budget with one seed."""
+
+    name: str
+    budget: int
+    seed: int
+    config: ConfigDict  # of a run
+
+
+def main(config: ConfigDict, workdir: Path) -> None:
+    """Runs the cells that the store does not hold yet, cheapest budgets first, then reports."""
+    run.check(config)
+    at_least(config, 1, "sweep.budgets", "sweep.rows")
+    cells = sorted(_cells(config), key=lambda cell: (cell.budget, cell.seed))
+    task = load_task(config.task)
+    questions = task.questions(config.split)[: config.limit or None]
+    store = ResultsStore(workdir)
+    done = store.done()
+    claim_workdir(workdir, config, may_change=run.SCHEDULE)
+    # A generation is what every cell pays with, so the bar's estimate holds across budgets.
+    total = sum(cell.budget for cell in cells) * len(questions)
+    with tqdm(total=total, desc="sweep", unit="generation", smoothing=0.05) as bar:
+        for cell in cells:
+            todo = [
+                question
+                for question in questions
+                if (question.id, cell.name, cell.budget, cell.seed) not in done
+            ]
+            bar.update(cell.budget * (len(questions) - len(todo)))
+            if not todo:
+                continue
+            bar.set_postfix_str(f"{cell.name}, N={cell.budget}, seed {cell.seed}")
+            strategy = make_strategy(cell.config.search.strategy, cell.config.search.options)
+            recorder = run.build(cell.config, task, strategy)
+            recorder = dataclasses.replace(recorder, strategy=cell.name)
+            for record in recorder.run(recorder.encode(todo)):
+                store.append([record])
+                bar.update(cell.budget)
+    _report(config, workdir, store, {cell[:3] for cell in cells})
+
+
+def _cells(config: ConfigDict) -> Iterator[Cell]:
+    """The grid; a strategy that cannot spend a budget is left out there.
+
+    Raises:
+        UserError: a strategy that fits no budget, or none for the pool of best-of-N.
+    """
+    for name, entry in config.sweep.strategies.items():
+        fitting = []
+        for budget in config.sweep.budgets:
+            candidates, rest = divmod(budget, entry.lookahead + 1)
+            strategy = make_strategy(entry.strategy, entry.options)
+            try:
+                strategy.check(candidates)
+            except UserError:
+                continue
+            if candidates and not rest:
+                fitting.append((budget, candidates))
+        if not fitting:
+            raise UserError(f"sweep.strategies.{name} can spend none of sweep.budgets exactly")
+        for budget, candidates in fitting[-1:] if name == POOL else fitting:
+            for seed in config.sweep.seeds:
+                cell = config.copy_and_resolve_references()
+                cell.seed = seed
+                cell.sampling.n = candidates
+                cell.sampling.questions_per_batch = max(1, config.sweep.rows // candidates)
+                cell.search.strategy, cell.search.lookahead = entry.strategy, entry.lookahead
+                cell.search.options = entry.options
+                yield Cell(name, budget, seed, cell)
+    if POOL not in config.sweep.strategies:
+        raise UserError(f"sweep.strategies lacks {POOL}, whose pass@1 says how hard questions are")
+
+
+def _report(
+    config: ConfigDict, workdir: Path, store: ResultsStore, cells: set[tuple[str, int, int]]
+) -> None:
+    records = [record for record in store.read() if record.key[1:] in cells]
+    summary = summarise_sweep(
+        records,
+        to_json(config),
+        budgets=config.sweep.budgets,
+        rule=config.selection.rule,
+        aggregation=config.selection.aggregation,
+        subsets=config.selection.subsets,
+    )
+    path = write_summary(workdir, summary)
+    title = "Search strategies at equal generation budgets"
+    write_accuracy(summary, workdir, title)
+    write_bins(summary, workdir)
+    print_sweep(summary)
+    print(f"summary: {path}\nreport: {workdir / 'accuracy.png'}, {workdir / 'bins.png'}")

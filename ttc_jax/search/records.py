@@ -1,0 +1,101 @@
+"""From questions to records: prompts, search, texts, grades (what the results store keeps)."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+import zlib
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from ttc_jax.errors import UserError
+from ttc_jax.models.tokenizers import Tokenizer
+from ttc_jax.results.store import Candidate, Record
+from ttc_jax.search.search import Failed, Outcome, Search
+from ttc_jax.tasks.prompts import PromptFormat
+from ttc_jax.tasks.task import Question, Task
+
+
+class Prompted(NamedTuple):
+    """A question, and its prompt in tokens."""
+
+    question: Question
+    tokens: list[int]
+
+
+@dataclasses.dataclass(frozen=True)
+class Recorder:
+    """Answers questions of a task with a search, and grades the answers.
+
+    Attributes:
+      strategy: what the records call the search.
+      seed: as the search's; part of a record's key.
+    """
+
+    task: Task
+    tokenizer: Tokenizer
+    prompt: PromptFormat
+    search: Search
+    strategy: str = "best_of_n"
+    seed: int = 0
+
+    def encode(self, questions: Sequence[Question]) -> list[Prompted]:
+        """The questions' prompts.
+
+        Raises:
+          UserError: one does not fit the context; names the question.
+        """
+        prompted = []
+        for question in questions:
+            tokens = self.prompt.encode(question.text, self.tokenizer)
+            try:
+                self.search.check(tokens)
+            except UserError as error:
+                raise UserError(f"{question.id}: {error}") from error
+            prompted.append(Prompted(question, tokens))
+        return prompted
+
+    def run(self, prompted: Sequence[Prompted]) -> Iterator[Record]:
+        """One record a question, as they are done.
+
+        Raises:
+          UserError: a verifier's score is NaN; names the question.
+        """
+        numbers = [zlib.crc32(question.id.encode()) for question, _ in prompted]
+        began = time.perf_counter()
+        try:
+            for index, outcome in self.search.run([tokens for _, tokens in prompted], numbers):
+                record = self._record(prompted[index].question, outcome)
+                now = time.perf_counter()
+                yield dataclasses.replace(record, seconds=now - began)
+                began = time.perf_counter()
+        except Failed as error:
+            raise UserError(f"{prompted[error.index].question.id}: {error.reason}") from error
+
+    def _record(self, question: Question, outcome: Outcome) -> Record:
+        tokens = [
+            tuple(row[:length].tolist())
+            for row, length in zip(outcome.tokens, outcome.lengths, strict=True)
+        ]
+        texts = [self.tokenizer.decode(row) for row in tokens]
+        candidates = tuple(
+            Candidate(
+                tokens=tokens[n],
+                text=texts[n],
+                finished=bool(outcome.finished[n]),
+                log_prob=float(outcome.log_prob[n]),
+                step_scores=outcome.scores_of(n),
+                answer=verdict.answer,
+                correct=verdict.correct,
+            )
+            for n, verdict in enumerate(self.task.judge(question, texts))
+        )
+        return Record(
+            question=question.id,
+            strategy=self.strategy,
+            budget=outcome.ledger.generations,
+            seed=self.seed,
+            candidates=candidates,
+            ledger=outcome.ledger,
+            level=question.level,
+        )

@@ -1,0 +1,334 @@
+"""The search over many questions: a queue, B slots, and the kernel between refills."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from ttc_jax.compute.flops import generator_flops
+from ttc_jax.compute.ledger import Ledger
+from ttc_jax.errors import UserError
+from ttc_jax.models.transformer import Transformer
+from ttc_jax.sampling.sampler import bucket, pad_prompts
+from ttc_jax.search import kernel
+from ttc_jax.search.kernel import Lineage, Plan, SearchState
+from ttc_jax.verifiers.confidence import Confidence
+from ttc_jax.verifiers.verifier import Verifier
+
+
+class Outcome(NamedTuple):
+    """What became of a question's N candidates, on the host."""
+
+    tokens: np.ndarray  # [N, T] int32, 0 behind the end
+    lengths: np.ndarray  # [N] tokens drawn, the end token included
+    log_prob: np.ndarray  # [N] nats
+    finished: np.ndarray  # [N] bool; False: cut off by the limit of tokens or rounds
+    step_scores: np.ndarray  # [N, T] at the last token of each step ...
+    scored: np.ndarray  # [N, T] bool ... where this holds
+    lineage: Lineage  # arrays [R, N], of the rounds that came
+    ledger: Ledger
+
+    def scores_of(self, n: int) -> tuple[float, ...]:
+        """The scores of candidate n's steps."""
+        return tuple(self.step_scores[n][self.scored[n]].tolist())
+
+
+@dataclasses.dataclass
+class Work:
+    """How well the decode loop was filled: a row-step is one row in one iteration."""
+
+    useful: int = 0  # of rows that went on
+    total: int = 0
+
+    @property
+    def useful_share(self) -> float:
+        """Of all row-steps decoded."""
+        return self.useful / max(self.total, 1)
+
+
+class Search:
+    """Answers questions with one strategy at one budget.
+
+    Args:
+      generator, verifier: the models; no verifier, no scores, and then no strategy that needs them.
+      plan: strategy, N and limits.
+      end_tokens: ids that end an answer.
+      delimiters: [V] bool, tokens that end a step.
+      batch: B, questions searched together.
+      refill: whether a finished question's slot goes to the next one at once; else all B start and
+        end together. It changes no result.
+      segment: decode iterations at least between two refills.
+      seed: of all draws.
+
+    Raises:
+      UserError: a budget that the strategy cannot work with, a strategy without the verifier it
+        needs, or a verifier of another vocabulary. Nothing has been compiled by then.
+    """
+
+    def __init__(
+        self,
+        generator: Transformer,
+        verifier: Verifier | None,
+        plan: Plan,
+        *,
+        end_tokens: Sequence[int],
+        delimiters: np.ndarray,
+        batch: int = 1,
+        refill: bool = True,
+        segment: int = 1,
+        seed: int = 0,
+    ):
+        check_plan(plan, generator, verifier)
+        for name, value in (("questions_per_batch", batch), ("segment", segment)):
+            if value < 1:
+                raise UserError(f"search.{name} is {value}; it must be at least 1")
+        if isinstance(verifier, Confidence):
+            plan = dataclasses.replace(plan, doubt=verifier.sign != "log_prob")
+        self.plan, self.batch, self.refill, self.segment = plan, batch, refill, segment
+        self.generator, self.verifier, self.work = generator.config, verifier, Work()
+        ends = np.zeros((generator.config.vocab_size,), bool)
+        ends[list(end_tokens)] = True
+        self._ends, self._delimiters = jnp.asarray(ends), jnp.asarray(delimiters)
+        self._graph, self._parameters = nnx.split((generator, verifier))
+        self._seed, self._compilations = seed, 0
+        self._admit = jax.jit(self._run_admit)
+        self._insert = jax.jit(_insert, donate_argnums=0)
+        self._segment = jax.jit(self._run_segment, donate_argnums=1)
+        self._harvest = jax.jit(_harvest)
+
+    @property
+    def compilations(self) -> int:
+        """How often the search was compiled: once for each bucket of prompt lengths."""
+        return self._compilations
+
+    def check(self, prompt: Sequence[int]) -> None:
+        """Refuses an empty prompt, and one that leaves no room for an answer."""
+        if not prompt:
+            raise UserError("a prompt is empty: prompt.template must give at least one token")
+        longest = len(prompt) + self.plan.max_new_tokens
+        if longest > self.generator.context:
+            raise UserError(
+                f"a prompt of {len(prompt)} tokens and an answer of up to "
+                f"{self.plan.max_new_tokens} do not fit the generator's context of "
+                f"{self.generator.context} tokens; lower sampling.max_new_tokens"
+            )
+        if self.verifier is None or not self.verifier.context:
+            return
+        markers = len(self.verifier.step_format.markers) * self.plan.turns * self.plan.steps_a_turn
+        if longest + markers > self.verifier.context:
+            raise UserError(
+                f"a prompt of {len(prompt)} tokens, an answer of up to "
+                f"{self.plan.max_new_tokens} and {markers} step markers do not fit the verifier's "
+                f"context of {self.verifier.context} tokens; lower sampling.max_new_tokens"
+                + (" or search.rounds" if markers else "")
+            )
+
+    def run(
+        self, prompts: Sequence[Sequence[int]], numbers: Sequence[int]
+    ) -> Iterator[tuple[int, Outcome]]:
+        """Searches for answers to all prompts.
+
+        Args:
+          prompts: token ids, of different lengths; those of one bucket are searched together.
+          numbers: each question's own number (uint32), which its draws are keyed by.
+
+        Yields:
+          A prompt's index and its outcome, in the order in which they are done.
+
+        Raises:
+          UserError: as `check`, before the first is begun; or `Failed`.
+        """
+        groups: dict[int, list[int]] = {}
+        for index, prompt in enumerate(prompts):
+            self.check(prompt)
+            groups.setdefault(bucket(len(prompt)), []).append(index)
+        for _, group in sorted(groups.items()):
+            yield from self._run_group(group, prompts, numbers)
+
+    def _run_group(
+        self, group: list[int], prompts: Sequence[Sequence[int]], numbers: Sequence[int]
+    ) -> Iterator[tuple[int, Outcome]]:
+        waiting, slots = list(reversed(group)), [-1] * self.batch
+        state = self._empty(bucket(len(prompts[group[0]])))
+        while True:
+            free = [slot for slot, index in enumerate(slots) if index < 0]
+            if self.refill or len(free) == self.batch:
+                for slot in free[: len(waiting)]:
+                    slots[slot] = waiting.pop()
+                    new = self._begin(prompts[slots[slot]], numbers[slots[slot]])
+                    state = self._insert(state, new, jax.device_put(np.int32(slot)))
+            if all(index < 0 for index in slots):
+                return
+            # Without a question that waits for a slot, there is nothing to come back early for.
+            patience = self.segment if waiting and self.refill else np.iinfo(np.int32).max
+            tokens = jax.device_put(np.int32(patience))
+            state, work = self._segment(
+                self._parameters, state, self._ends, self._delimiters, tokens
+            )
+            active, work = jax.device_get((state.active, work))
+            self.work.useful += int(work[0])
+            self.work.total += int(work[1])
+            for slot in [slot for slot in range(self.batch) if slots[slot] >= 0]:
+                if not active[slot]:
+                    index, slots[slot] = slots[slot], -1
+                    found = jax.device_get(self._harvest(state, jax.device_put(np.int32(slot))))
+                    if found.pop("failed"):
+                        raise Failed(index)
+                    yield index, self._outcome(found, len(prompts[index]))
+
+    def _begin(self, prompt: Sequence[int], number: int) -> SearchState:
+        padded, lengths = pad_prompts([prompt], 1)
+        ids = np.array([number], np.uint32)
+        return self._admit(self._parameters, *jax.device_put((padded, lengths, ids)))
+
+    def _empty(self, width: int) -> SearchState:
+        """B slots without a question."""
+        one = jax.ShapeDtypeStruct((1,), np.int32)
+        prompt = jax.ShapeDtypeStruct((1, width), np.int32)
+        number = jax.ShapeDtypeStruct((1,), np.uint32)
+        shapes = jax.eval_shape(self._run_admit, self._parameters, prompt, one, number)
+        return jax.jit(lambda: jax.tree.map(lambda x: _zeros(self.batch, x), shapes))()
+
+    def _run_admit(self, parameters: Any, prompts: Any, lengths: Any, numbers: Any) -> SearchState:
+        models = nnx.merge(self._graph, parameters)
+        return kernel.admit(self.plan, *models, prompts, lengths, numbers, self._seed)
+
+    def _run_segment(self, parameters: Any, state: SearchState, *rest: Any) -> Any:
+        self._compilations += 1  # runs when traced, not when called
+        ends, delimiters, tokens = rest
+        models = nnx.merge(self._graph, parameters)
+        return kernel.segment(self.plan, *models, ends, delimiters, state, tokens)
+
+    def _outcome(self, found: dict[str, Any], prompt: int) -> Outcome:
+        rounds = int(found.pop("round"))
+        lineage = jax.tree.map(lambda x: x[:rounds], found.pop("lineage"))
+        return Outcome(**found, lineage=lineage, ledger=self._cost(lineage, prompt))
+
+    def _cost(self, lineage: Lineage, prompt: int) -> Ledger:
+        """What a question cost.
+
+        Its prompt is read once, but for the last token, which every candidate is fed (`KVCache`).
+        """
+        shared, verifier = prompt - 1, self.verifier
+
+        def generate(first: int, tokens: int) -> int:
+            return generator_flops(self.generator, first, tokens, logits=tokens)
+
+        def judge(first: int, tokens: int) -> int:
+            return verifier.flops(first, tokens) if verifier is not None else 0
+
+        reads_prompt = verifier is not None and verifier.vocab_size > 0
+        read_prompt = generator_flops(self.generator, 0, shared, logits=0)
+        cost = Ledger(
+            generations=self.plan.candidates * (self.plan.lookahead + 1),
+            prefill_tokens=shared,
+            decode_tokens=int((lineage.ends - lineage.starts).sum()),
+            lookahead_tokens=int((lineage.looks - lineage.ends).sum()),
+            verifier_tokens=shared * reads_prompt + int((lineage.reads + lineage.peeks).sum()),
+            generator_flops=read_prompt,
+            verifier_flops=judge(0, shared),
+        )
+        kept = np.zeros(self.plan.candidates, np.int64)  # tokens in the verifier's cache, a row
+        flops = dict.fromkeys(("cached", "anew", "judged", "judged_anew"), 0)
+        for r in range(len(lineage.starts)):
+            for n, start in enumerate(lineage.starts[r].tolist()):
+                look = int(lineage.looks[r, n])
+                if look > start:
+                    decoded = generate(shared + start, look - start)
+                    flops["cached"] += decoded
+                    again = generator_flops(self.generator, 0, shared + start, logits=0)
+                    flops["anew"] += again + decoded
+                read, peek = int(lineage.reads[r, n]), int(lineage.peeks[r, n])
+                if read:
+                    flops["judged"] += judge(shared + int(kept[n]), read + peek)
+                    flops["judged_anew"] += judge(0, shared + int(kept[n]) + read + peek)
+                kept[n] += read
+            kept = kept[lineage.parents[r]]
+        return cost + Ledger(
+            generator_flops=flops["cached"],
+            verifier_flops=flops["judged"],
+            uncached_generator_flops=flops["anew"],
+            uncached_verifier_flops=flops["judged_anew"],
+        )
+
+
+class Failed(UserError):
+    """A verifier's score was NaN.
+
+    Attributes:
+      index: of the prompt.
+      reason: the message without it.
+    """
+
+    def __init__(self, index: int):
+        self.index = index
+        self.reason = "a step's score is NaN; check the weights of the generator and the verifier"
+        super().__init__(f"prompt {index}: {self.reason}")
+
+
+def check_plan(plan: Plan, generator: Transformer, verifier: Verifier | None) -> None:
+    """Refuses what cannot work. Raises as `Search`."""
+    for name, value in (
+        ("sampling.n", plan.candidates),
+        ("sampling.max_new_tokens", plan.max_new_tokens),
+        ("search.max_step_tokens", plan.max_step_tokens),
+        ("search.rounds", plan.rounds),
+    ):
+        if value < 1:
+            raise UserError(f"{name} is {value}; it must be at least 1")
+    if plan.lookahead < 0:
+        raise UserError(f"search.lookahead is {plan.lookahead}; it must be 0 (none) or more")
+    plan.strategy.check(plan.candidates)
+    if plan.strategy.stops_at_steps and verifier is None:
+        raise UserError(
+            "search.strategy selects by the scores of steps, so it needs a verifier: set "
+            "verifier.path, to confidence:log_prob for the generator's own confidence"
+        )
+    if plan.lookahead and not plan.strategy.stops_at_steps:
+        raise UserError("search.lookahead needs a strategy that stops at steps, such as beam")
+    vocabulary = generator.config.vocab_size
+    if verifier is not None and verifier.vocab_size not in (0, vocabulary):
+        raise UserError(
+            f"verifier.path: its vocabulary has {verifier.vocab_size} tokens, the generator's "
+            f"{vocabulary}; choose a verifier with the generator's tokenizer"
+        )
+
+
+def _insert(state: SearchState, new: SearchState, slot: jax.Array) -> SearchState:
+    """Puts a question into a slot."""
+
+    def put(whole: jax.Array, part: jax.Array) -> jax.Array:
+        return jax.lax.dynamic_update_slice_in_dim(whole, part, slot, 0)
+
+    return jax.tree.map(put, state, new)
+
+
+def _harvest(state: SearchState, slot: jax.Array) -> dict[str, Any]:
+    """What the host wants of a question that is done."""
+    decode = state.decode
+    found = {
+        "tokens": decode.tokens,
+        "lengths": decode.cache.length,
+        "log_prob": decode.log_prob,
+        "finished": decode.ended,
+        "step_scores": state.step_scores,
+        "scored": state.scored,
+        "lineage": state.lineage,
+        "round": state.round,
+        "failed": state.failed,
+    }
+    return jax.tree.map(lambda x: x[slot], found)
+
+
+def _zeros(batch: int, shape: jax.ShapeDtypeStruct) -> jax.Array:
+    """An array of B for a shape of 1; keys are typed, and zeros of them do not exist."""
+    rows = (batch, *shape.shape[1:])
+    if jnp.issubdtype(shape.dtype, jax.dtypes.prng_key):
+        return jnp.broadcast_to(jax.random.key(0), rows)
+    return jnp.zeros(rows, shape.dtype)

@@ -1,0 +1,25 @@
+"""Best-of-N: N answers, each written to its end; what is chosen is decided afterwards."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from ttc_jax.search.strategies.strategy import Strategy
+
+
+@dataclasses.dataclass(frozen=True)
+class BestOfN(Strategy):
+    """No search at all (paper §5.1)."""
+
+    stops_at_steps = False
+
+    def select(
+        self, scores: Float[Array, " N"], active: Bool[Array, " N"], key: jax.Array
+    ) -> Int[Array, " N"]:
+        """Every row goes on by itself."""
+        del active, key
+        return jnp.arange(scores.shape[0])

@@ -1,0 +1,69 @@
+"""Scores without a verifier: how sure the generator was of what it wrote."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Final
+
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float, Int
+
+from ttc_jax.errors import UserError
+from ttc_jax.sampling.sampler import DecodeState
+from ttc_jax.verifiers.steps import StepFormat
+
+# From sums over an answer to the mean over its tokens, brought to [0, 1] in the same order.
+SIGNS: Final[Mapping[str, Callable[[DecodeState, Array], Array]]] = MappingProxyType(
+    {
+        "log_prob": lambda state, tokens: jnp.exp(state.log_prob / tokens),
+        "entropy": lambda state, tokens: jnp.exp(-state.entropy / tokens),
+        "self_certainty": lambda state, tokens: 1 - jnp.exp(-state.certainty / tokens),
+    }
+)
+
+
+class Confidence(nnx.Module):
+    """The mean over the answer so far of a sign that decoding gives anyway.
+
+    Args:
+      sign: "log_prob" of the tokens, "entropy" of the distributions they were drawn from (the lower
+        the better), or their "self_certainty".
+
+    Raises:
+      UserError: another sign.
+    """
+
+    step_format = StepFormat()
+    every_step = False
+    vocab_size = context = 0
+
+    def __init__(self, sign: str = "log_prob"):
+        if sign not in SIGNS:
+            raise UserError(
+                f"verifier.path: the sign {sign!r} is unknown; choose {', '.join(SIGNS)}"
+            )
+        self.sign = sign
+
+    def start(
+        self, prompts: Int[Array, "B P"], lengths: Int[Array, " B"], candidates: int, capacity: int
+    ) -> tuple[()]:
+        """It keeps nothing."""
+        del prompts, lengths, candidates, capacity
+        return ()
+
+    def read(
+        self, tokens: Int[Array, "B N T"], real: Int[Array, "B N"], state: tuple[()],
+        decoded: DecodeState,
+    ) -> tuple[Float[Array, "B N T"], tuple[()]]:  # fmt: skip
+        """The confidence at the end of the tokens, for all of them."""
+        del real
+        written = jnp.maximum(decoded.cache.length, 1).astype(jnp.float32)
+        scores = SIGNS[self.sign](decoded, written)
+        return jnp.broadcast_to(scores[..., None], tokens.shape), state
+
+    def flops(self, first: int, tokens: int) -> int:
+        """None."""
+        del first, tokens
+        return 0

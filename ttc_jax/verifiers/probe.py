@@ -1,0 +1,53 @@
+"""A hidden-state probe: a linear head on what the generator thought, so that verifying is free."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float, Int
+
+from ttc_jax.models.transformer import FLOAT32
+from ttc_jax.sampling.sampler import DecodeState
+from ttc_jax.verifiers.steps import StepFormat
+
+
+class HiddenStateProbe(nnx.Module):
+    """Reads the generator's last hidden state at a step's end: the one its last token came from.
+
+    Args:
+      width: D of the generator.
+    """
+
+    step_format = StepFormat()
+    every_step = False
+    vocab_size = context = 0
+
+    def __init__(self, width: int, *, dtype: jnp.dtype = FLOAT32):
+        self.weights = nnx.Param(jnp.zeros((width,), dtype))
+        self.bias = nnx.Param(jnp.zeros((), dtype))
+
+    def __call__(self, hidden: Float[Array, "*B D"]) -> Float[Array, "*B"]:
+        """Scores as logits."""
+        return hidden @ self.weights[...] + self.bias[...]
+
+    def start(
+        self, prompts: Int[Array, "B P"], lengths: Int[Array, " B"], candidates: int, capacity: int
+    ) -> tuple[()]:
+        """It keeps nothing."""
+        del prompts, lengths, candidates, capacity
+        return ()
+
+    def read(
+        self, tokens: Int[Array, "B N T"], real: Int[Array, "B N"], state: tuple[()],
+        decoded: DecodeState,
+    ) -> tuple[Float[Array, "B N T"], tuple[()]]:  # fmt: skip
+        """The chance of success at the end of the tokens, for all of them."""
+        del real
+        scores = jax.nn.sigmoid(self(decoded.hidden).astype(jnp.float32))
+        return jnp.broadcast_to(scores[..., None], tokens.shape), state
+
+    def flops(self, first: int, tokens: int) -> int:
+        """One product a step, which is nothing beside the generator: counted as none."""
+        del first, tokens
+        return 0
