@@ -163,7 +163,7 @@ def test_without_a_verifier_no_rule_reads_scores(finished, config, tmp_path):
         ({"search__lookahead": -1}, "search.lookahead is -1"),
         (
             {"search__strategy": "beam", "search__options": {"width": 3}},
-            "does not divide search.n=4",
+            "does not divide sampling.n=4",
         ),
         ({"search__strategy": "beam", "search__options": {"wide": 3}}, "beam has no such option"),
         ({"search__strategy": "beam", "verifier__path": ""}, "needs a verifier"),

@@ -60,7 +60,10 @@ CASES: dict[str, Case] = {
         Grader,
         {"strategy": "dvts", "options": {"width": 3}, "candidates": 6, "max_step_tokens": 20},
     ),
-    "rebase, PRM": (lambda: marked_prm(SHALLOW), {"strategy": "rebase", "candidates": 5}),
+    "rebase, PRM": (
+        lambda: marked_prm(SHALLOW),
+        {"strategy": "rebase", "options": {"temperature": 0.02}, "candidates": 5},
+    ),
     "particles, log-probability": (
         Confidence,
         {"strategy": "particles", "options": {"temperature": 0.1}},

@@ -154,7 +154,7 @@ def test_one_compilation_a_bucket(generator):
         run(search, [*longer, *QUESTIONS])
         assert compiled == []
     finally:
-        jax.monitoring.clear_event_listeners()
+        jax.monitoring.unregister_event_duration_listener(note)
     assert search.compilations == 2
 
 
@@ -209,7 +209,7 @@ def written(outcome: Outcome, n: int) -> list[int]:
 
 @pytest.mark.parametrize(
     ("strategy", "markers", "offset"),
-    [("rebase", (), 0), ("rebase", MARKERS, -1), ("best_of_n", (36,), 0)],
+    [("beam", (), 0), ("beam", MARKERS, -1), ("best_of_n", (36,), 0)],
     ids=str,
 )
 def test_incremental_scores_are_those_of_reading_the_text_anew(
@@ -224,9 +224,10 @@ def test_incremental_scores_are_those_of_reading_the_text_anew(
     def whole(parameters, tokens, lengths):
         return jax.nn.sigmoid(nnx.merge(graph, parameters)(tokens, lengths))
 
-    compared = 0
+    compared = moved = 0
     found = run(make_search(generator, prm, plan), QUESTIONS[:5])
     for outcome, (prompt, _) in zip(found, QUESTIONS, strict=False):
+        moved += (outcome.lineage.parents != np.arange(4)).sum()
         texts = np.zeros((4, 33 + 20 + 2 * 20), np.int32)
         places = []
         for n in range(4):
@@ -241,7 +242,8 @@ def test_incremental_scores_are_those_of_reading_the_text_anew(
         for n, i, place in places:
             assert abs(outcome.step_scores[n, i] - anew[n, place]) <= 1e-4
             compared += 1
-    assert compared > 40
+    assert compared > 20
+    assert moved > 20 or strategy == "best_of_n"
 
 
 def test_a_lineage_is_a_tree_of_the_answers(outcomes):

@@ -164,5 +164,57 @@ class KVCache:
         return dataclasses.replace(self, length=self.length + tokens)
 
 
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class LaneCache:
+    """W rows of a `KVCache`, whichever they are: lanes of a decode step.
+
+    Products with weights are computed for lanes alone; keys and values stay where their rows are,
+    and attention is that of all rows. So rows that rest cost no product, and leave their lanes to
+    others.
+    """
+
+    cache: KVCache
+    rows: Int[Array, " W"]  # of each lane, counted through [B, N]; B·N for a lane that is empty
+
+    @classmethod
+    def of_live(cls, cache: KVCache, lanes: int) -> LaneCache:
+        """The first `lanes` live rows."""
+        live = cache.live.reshape(-1)
+        lane = jnp.where(live, jnp.cumsum(live, dtype=jnp.int32) - 1, lanes)
+        rows = jnp.full((lanes,), live.size, jnp.int32)
+        return cls(cache, rows.at[lane].set(jnp.arange(live.size, dtype=jnp.int32), mode="drop"))
+
+    def take(self, x: Array) -> Array:
+        """[B, N, ...] -> [W, ...]; an empty lane shows the last row."""
+        rows = x.reshape(-1, *x.shape[2:])
+        return rows[jnp.minimum(self.rows, rows.shape[0] - 1)]
+
+    def spread(self, x: Array) -> Array:
+        """[W, ...] -> [B, N, ...]; 0 in rows without a lane."""
+        B, N = self.cache.live.shape
+        rows = jnp.zeros((B * N, *x.shape[1:]), x.dtype).at[self.rows].set(x, mode="drop")
+        return rows.reshape(B, N, *x.shape[1:])
+
+    def positions(self, tokens: int) -> Int[Array, "W T"]:
+        """As the rows'."""
+        return self.take(self.cache.positions(tokens))
+
+    def span(self, tokens: int) -> int:
+        """As the rows'."""
+        return self.cache.span(tokens)
+
+    def write(self, layer: int, k: Float[Array, "W T K h"], v: Float[Array, "W T K h"]) -> Self:
+        """Puts them behind their rows; rows without a lane get zeros there, which nothing sees."""
+        cache = self.cache.write(layer, self.spread(k), self.spread(v))
+        return dataclasses.replace(self, cache=cache)
+
+    def attend(
+        self, layer: int, q: Float[Array, "W T K G h"], scoring: Scoring
+    ) -> Float[Array, "W T K G h"]:
+        """Attention of the lanes' tokens."""
+        return self.take(self.cache.attend(layer, self.spread(q), scoring))
+
+
 def _replace(items: tuple[Array, ...], index: int, item: Array) -> tuple[Array, ...]:
     return (*items[:index], item, *items[index + 1 :])

@@ -15,7 +15,7 @@ from flax import nnx
 from jaxtyping import Array, Float, Int
 
 from ttc_jax.models.attention import Scoring
-from ttc_jax.models.cache import Cache, KVCache, PromptCache
+from ttc_jax.models.cache import Cache, PromptCache
 from ttc_jax.models.config import ModelConfig, Rope
 from ttc_jax.models.rope import rotate, rotations
 
@@ -198,10 +198,8 @@ class Transformer(nnx.Module):
         x, cache = self.layers(self._embed(tokens), PromptCache())
         return self.final_norm(x), cache
 
-    def extend(
-        self, tokens: Int[Array, "B N T"], cache: KVCache
-    ) -> tuple[Float[Array, "B N T D"], KVCache]:
-        """Hidden states of T further tokens of every candidate.
+    def extend(self, tokens: Int[Array, "*B T"], cache: C) -> tuple[Float[Array, "*B T D"], C]:
+        """Hidden states of T further tokens of every candidate, [B, N], or lane, [W].
 
         Their keys and values are written behind each row's `cache.length`, which the caller
         advances (`KVCache.advance`) by as many tokens as were real.

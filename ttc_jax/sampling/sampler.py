@@ -15,7 +15,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
 from ttc_jax.errors import UserError
-from ttc_jax.models.cache import KVCache
+from ttc_jax.models.cache import KVCache, LaneCache
 from ttc_jax.models.transformer import Transformer
 from ttc_jax.sampling.draw import Drawing, candidate_keys, doubts, draw, uniforms
 
@@ -117,37 +117,52 @@ def decode_token(
     *,
     greedy: Bool[Array, "B N"] | None = None,
     doubt: bool = False,
+    lanes: int = 0,
 ) -> DecodeState:
-    """One more token of every live row, which then stays live unless the token stops it.
+    """One more token of live rows, which then stay live unless the token stops them.
 
     A delimiter right behind another one ends no step: it does not pause.
 
     Args:
       greedy: rows that take the likeliest token whatever `drawing` says.
       doubt: whether to sum entropy and certainty too, for verifiers that read them.
+      lanes: W, rows that are computed: the first W live ones; 0 computes all rows.
     """
-    hidden, cache = model.extend(state.pending[..., None], state.cache)
-    hidden, live, length = hidden[..., 0, :], cache.live, cache.length
+    if lanes:
+        window = LaneCache.of_live(state.cache, lanes)
+        take, spread = window.take, window.spread
+        hidden, window = model.extend(take(state.pending)[..., None], window)
+        cache, live = window.cache, spread(jnp.ones((lanes,), bool))
+    else:
+        hidden, cache = model.extend(state.pending[..., None], state.cache)
+        take = spread = _same
+        live = cache.live
+    hidden, length = hidden[..., 0, :], cache.length
     logits = model.logits(hidden)
-    drawn, log_prob = draw(logits, uniforms(state.keys, length), drawing, greedy)
-    drawn = drawn.astype(jnp.int32)
+    uniform = uniforms(take(state.keys), take(length))
+    drawn, log_prob = draw(logits, uniform, drawing, None if greedy is None else take(greedy))
+    drawn = spread(drawn.astype(jnp.int32))
     here = (jnp.arange(state.tokens.shape[2])[None, None] == length[..., None]) & live[..., None]
     ended = live & ends[drawn]
     paused = pauses[drawn] & ~((length > 0) & pauses[state.pending])
     cache = cache.advance(live.astype(jnp.int32))
     going = live & ~ended & ~paused & (cache.length < limit)
-    sums = {"log_prob": log_prob}
+    sums = {"log_prob": spread(log_prob)}
     if doubt:
-        sums["entropy"], sums["certainty"] = doubts(logits)
+        sums["entropy"], sums["certainty"] = map(spread, doubts(logits))
     return dataclasses.replace(
         state,
-        cache=dataclasses.replace(cache, live=going),
+        cache=dataclasses.replace(cache, live=jnp.where(live, going, cache.live)),
         tokens=jnp.where(here, drawn[..., None], state.tokens),
         pending=jnp.where(live, drawn, state.pending),
-        hidden=jnp.where(live[..., None], hidden, state.hidden),
+        hidden=jnp.where(live[..., None], spread(hidden), state.hidden),
         ended=state.ended | ended,
         **{name: getattr(state, name) + jnp.where(live, x, 0.0) for name, x in sums.items()},
     )
+
+
+def _same(x: Array) -> Array:
+    return x
 
 
 def bucket(length: int) -> int:

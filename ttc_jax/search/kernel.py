@@ -47,6 +47,7 @@ class Plan:
       rounds: R, selections at most; then what is not finished is cut off.
       lookahead: k, greedy steps rolled out before a step is scored.
       doubt: whether the verifier reads entropy or self-certainty.
+      lanes: W, rows decoded in an iteration, whichever go on; 0: all B·N, those that rest included.
     """
 
     strategy: Strategy
@@ -57,6 +58,7 @@ class Plan:
     lookahead: int = 0
     drawing: Drawing = dataclasses.field(default_factory=Drawing)
     doubt: bool = False
+    lanes: int = 0
 
     @property
     def step(self) -> int:
@@ -69,6 +71,11 @@ class Plan:
     def turns(self) -> int:
         """R, or 1 where answers are written in one go."""
         return self.rounds if self.strategy.stops_at_steps else 1
+
+    @property
+    def most_steps(self) -> int:
+        """Steps that a verifier can be shown in a row at most, the end of a lookahead included."""
+        return min(self.turns * self.steps_a_turn, self.max_new_tokens) + (self.lookahead > 0)
 
     @property
     def steps_a_turn(self) -> int:
@@ -144,8 +151,7 @@ def admit(
     limit = jnp.full((1, N), plan.step, jnp.int32)
     shown: Any = ()
     if verifier is not None:
-        marked = R * plan.steps_a_turn + (plan.lookahead > 0)
-        capacity = T + 1 + len(verifier.step_format.markers) * marked
+        capacity = T + 1 + len(verifier.step_format.markers) * plan.most_steps
         shown = verifier.start(prompts, lengths, N, capacity)
     decode = wake(decode, jnp.ones((1, N), bool), limit)
     return SearchState(
@@ -207,9 +213,11 @@ def segment(
             plan.drawing,
             greedy=_looking(state) if plan.lookahead else None,
             doubt=plan.doubt,
+            lanes=plan.lanes,
         )
         state = _rest(plan, dataclasses.replace(state, decode=decode))
-        return state, iteration + 1, useful + live.sum(dtype=jnp.int32)
+        went = jnp.minimum(live.sum(dtype=jnp.int32), plan.lanes or live.size)
+        return state, iteration + 1, useful + went
 
     def one_turn(state: SearchState) -> SearchState:
         slot = state.ready.argmax()
@@ -222,7 +230,7 @@ def segment(
 
     zero = jnp.zeros((), jnp.int32)
     state, iterations, useful = lax.while_loop(goes_on, body, (state, zero, zero))
-    return state, jnp.stack([useful, iterations * state.done.size])
+    return state, jnp.stack([useful, iterations * (plan.lanes or state.done.size)])
 
 
 def _looking(state: SearchState) -> Bool[Array, "B N"]:
@@ -279,8 +287,9 @@ def _turn(
     if plan.strategy.stops_at_steps:
         key = jax.random.fold_in(jax.random.fold_in(state.keys[0], CHOICE), state.round[0])
         chosen = plan.strategy.select(state.score[0], ~done[0], key)[None].astype(jnp.int32)
-        # A finished row is nobody's parent, whatever a strategy says.
-        fits = ~done & ~jnp.take_along_axis(done, jnp.clip(chosen, 0, N - 1), 1)
+        # A finished row is nobody's parent, nor one that does not exist, whatever a strategy says.
+        fits = ~done & (chosen >= 0) & (chosen < N)
+        fits &= ~jnp.take_along_axis(done, jnp.clip(chosen, 0, N - 1), 1)
         parents = jnp.where(fits, chosen, rows)
     else:
         parents = rows
@@ -333,7 +342,7 @@ def _score(
     index = jnp.clip(at + 1 - state.shown[..., None], 0, plan.step)  # of token i in the chunk
     where = jnp.clip(jnp.take_along_axis(shown.read, index, -1), 0, scores.shape[-1] - 1)
     found = jnp.take_along_axis(scores, where, -1)
-    last = at == length[..., None] - 1
+    last = at == jnp.where(steps, at, -1).max(-1, keepdims=True)  # none, where no step ends now
     reads, peeks = shown.real, jnp.zeros_like(shown.real)
     if plan.lookahead:
         width = plan.lookahead * plan.step

@@ -98,6 +98,7 @@ class Search:
         self._graph, self._parameters = nnx.split((generator, verifier))
         self._seed, self._compilations = seed, 0
         self._admit = jax.jit(self._run_admit)
+        self._empty = jax.jit(self._run_empty, static_argnums=0)
         self._insert = jax.jit(_insert, donate_argnums=0)
         self._segment = jax.jit(self._run_segment, donate_argnums=1)
         self._harvest = jax.jit(_harvest)
@@ -120,7 +121,7 @@ class Search:
             )
         if self.verifier is None or not self.verifier.context:
             return
-        markers = len(self.verifier.step_format.markers) * self.plan.turns * self.plan.steps_a_turn
+        markers = len(self.verifier.step_format.markers) * self.plan.most_steps
         if longest + markers > self.verifier.context:
             raise UserError(
                 f"a prompt of {len(prompt)} tokens, an answer of up to "
@@ -187,13 +188,13 @@ class Search:
         ids = np.array([number], np.uint32)
         return self._admit(self._parameters, *jax.device_put((padded, lengths, ids)))
 
-    def _empty(self, width: int) -> SearchState:
+    def _run_empty(self, width: int) -> SearchState:
         """B slots without a question."""
         one = jax.ShapeDtypeStruct((1,), np.int32)
         prompt = jax.ShapeDtypeStruct((1, width), np.int32)
         number = jax.ShapeDtypeStruct((1,), np.uint32)
         shapes = jax.eval_shape(self._run_admit, self._parameters, prompt, one, number)
-        return jax.jit(lambda: jax.tree.map(lambda x: _zeros(self.batch, x), shapes))()
+        return jax.tree.map(lambda x: _zeros(self.batch, x), shapes)
 
     def _run_admit(self, parameters: Any, prompts: Any, lengths: Any, numbers: Any) -> SearchState:
         models = nnx.merge(self._graph, parameters)

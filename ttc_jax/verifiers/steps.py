@@ -10,6 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Int
 
+from ttc_jax.errors import UserError
+
 A = TypeVar("A", jax.Array, np.ndarray)
 
 
@@ -45,10 +47,20 @@ class StepFormat:
       markers: tokens put behind every step, for which the PRM was taught to give its score.
       offset: where the score is read: 0 is the last marker (the step's last token, where there are
         no markers), -1 the token before it.
+
+    Raises:
+      UserError: an offset that leads out of the step's last token and its markers.
     """
 
     markers: tuple[int, ...] = ()
     offset: int = 0
+
+    def __post_init__(self) -> None:
+        if not -len(self.markers) <= self.offset <= 0:
+            raise UserError(
+                f"step_format.offset is {self.offset}; with {len(self.markers)} markers it must "
+                f"lie in {-len(self.markers)}..0"
+            )
 
     def mark(
         self,

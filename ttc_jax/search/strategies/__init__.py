@@ -62,6 +62,9 @@ def _imported(name: str) -> type[Strategy]:
     if os.getcwd() not in sys.path:  # a console script does not see the folder it is called in
         sys.path.append(os.getcwd())
     try:
-        return getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
+        found = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError, ValueError) as error:
         raise UserError(f"search.strategy: {name!r} cannot be imported: {error}") from error
+    if not (isinstance(found, type) and issubclass(found, Strategy)):
+        raise UserError(f"search.strategy: {name!r} is no subclass of Strategy")
+    return found

@@ -43,17 +43,17 @@ def check_width(width: int, candidates: int) -> None:
     """Refuses an M below 0, above N, or that does not divide N; and √N where N is no square."""
     if width == 0 and math.isqrt(candidates) ** 2 != candidates:
         raise UserError(
-            f"search.options.width=0 means √N, but search.n={candidates} is no square; "
-            f"choose search.n={math.isqrt(candidates) ** 2}, or a width that divides {candidates}"
+            f"search.options.width=0 means √N, but sampling.n={candidates} is no square; "
+            f"choose sampling.n={math.isqrt(candidates) ** 2}, or a width that divides {candidates}"
         )
     if width > candidates:
         raise UserError(
-            f"search.options.width={width} (M) is more than search.n={candidates}; choose at most "
-            f"{candidates}"
+            f"search.options.width={width} (M) is more than sampling.n={candidates}; "
+            f"choose at most {candidates}"
         )
     if width < 0 or (width and candidates % width):
         divisors = [m for m in range(1, candidates + 1) if candidates % m == 0]
         raise UserError(
-            f"search.options.width={width} (M) does not divide search.n={candidates}; choose one "
+            f"search.options.width={width} (M) does not divide sampling.n={candidates}; choose one "
             f"of {', '.join(map(str, divisors))}, or 0 for √N"
         )
