@@ -63,6 +63,7 @@ def _quickstart(config: ConfigDict) -> ConfigDict:
         "rounds": 40,
         "refill": True,
         "segment": 1,
+        "lanes": 0,
     }
     config.selection = {"aggregation": "last", "subsets": 512}
     return config

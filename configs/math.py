@@ -51,6 +51,7 @@ def get_config(variant: str = "qwen2_5") -> ConfigDict:
         "rounds": 40,
         "refill": True,
         "segment": 1,
+        "lanes": 0,
     }
     config.selection = {"aggregation": "last", "subsets": 512}
     return config

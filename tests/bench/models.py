@@ -144,19 +144,8 @@ def word_problems(count: int) -> tuple[str, list[str]]:
 
 
 def prm_on(generator: Transformer) -> ProcessRewardModel:
-    """A PRM with one small layer and a random head on a copy of the generator."""
-    layers = ModelConfig(
-        vocab_size=generator.config.vocab_size,
-        width=64,
-        depth=1,
-        heads=2,
-        kv_heads=2,
-        head_size=32,
-        ffn_width=128,
-        context=generator.config.context,
-    )
-    config = PRMConfig(generator.config, layers)
-    prm = ProcessRewardModel(config, rngs=nnx.Rngs(1))
+    """A PRM with a random head on a copy of the generator."""
+    prm = ProcessRewardModel(PRMConfig(generator.config), rngs=nnx.Rngs(1))
     nnx.update(prm.trunk, jax.tree.map(jnp.copy, nnx.state(generator)))
     prm.score[...] = jax.random.normal(jax.random.key(2), prm.score[...].shape)
     return prm

@@ -1,15 +1,16 @@
 """Beam search beside the loop of public code, in one run on the same weights.
 
-    python -m tests.bench.search --json=FILE [--rounds=2] [--questions=8] [--quick]
+    python -m tests.bench.search --json=FILE [--rounds=8] [--questions=8] [--quick]
 
     ours     `Search`: one XLA program; the PRM reads the new tokens of a step, from its cache
     theirs   as search-and-learn and OpenR do it, in torch: Python over strings, `generate` for
              each step (a question's beams are one batch), and the PRM reads every beam anew
 
-Both run M = 4, as many rounds of as long steps, for the same questions, and select alike. Theirs
-is in float32 or bfloat16, whichever is faster in a short trial, and its PRM has a linear head on
-the trunk, where ours has a small layer more. Half of its questions come before ours and half
-after, so that a machine that slows down slows both. Compiling is not counted.
+Both run M = 4, as many rounds of as long steps, and select alike; the PRM is a linear head on a
+model of the generator's size. Theirs is in float32 or bfloat16, whichever is faster in a short
+trial. It takes one question after another, so its time a question is measured on the first few
+of those that ours answers: half before ours and half after, so that a machine that slows down slows
+both. Compiling is not counted.
 
 Weights are those of the GGUF file that TTC_SMOLLM2_GGUF names (SmolLM2-135M-Instruct), and
 questions GSM8K's of the folder that TTC_DATA names, or word problems of `tests.bench.models`.
@@ -55,9 +56,11 @@ class Settings:
     """What is measured."""
 
     candidates: tuple[int, ...] = (16, 64)
-    batch: tuple[int, ...] = (8, 2)  # questions that ours searches together, for each N
+    batch: tuple[int, ...] = (8, 4)  # questions that ours searches together, for each N
+    lanes: tuple[int, ...] = (64, 128)  # rows that it decodes at a time, for each N
+    theirs: tuple[int, ...] = (4, 2)  # questions that theirs answers, for each N
     questions: int = 8
-    rounds: int = 2
+    rounds: int = 8
     step: int = 32  # tokens
     more_candidates: tuple[int, ...] = (16, 64, 256)
     more_questions: tuple[int, ...] = (1, 8, 32)
@@ -69,7 +72,10 @@ class Settings:
 QUICK = Settings(
     candidates=(4,),
     batch=(2,),
+    lanes=(6,),
+    theirs=(2,),
     questions=2,
+    rounds=2,
     step=4,
     more_candidates=(4,),
     more_questions=(1, 2, 4),
@@ -85,11 +91,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--json", type=Path, help="where the figures go")
-    parser.add_argument("--rounds", type=int, default=2, help="of a search: steps of an answer")
+    parser.add_argument("--rounds", type=int, help="of a search: steps of an answer")
     parser.add_argument("--questions", type=int, help="that ours and theirs both answer")
     parser.add_argument("--quick", action="store_true", help="a tiny model: mostly compiling")
     options = parser.parse_args(arguments)
-    settings = dataclasses.replace(QUICK if options.quick else Settings(), rounds=options.rounds)
+    settings = QUICK if options.quick else Settings()
+    if options.rounds:
+        settings = dataclasses.replace(settings, rounds=options.rounds)
     if options.questions:
         settings = dataclasses.replace(settings, questions=options.questions)
     count = max(settings.questions, *settings.more_questions, settings.share_questions)
@@ -115,21 +123,24 @@ class Ours:
         self.compile_seconds: dict[str, float] = {}
 
     @functools.cache  # noqa: B019, lives as long as the process
-    def search(self, candidates: int, batch: int) -> Search:
+    def search(self, candidates: int, batch: int, lanes: int = 0) -> Search:
         plan = Plan(
             Beam(M),
             candidates,
             self.settings.rounds * self.settings.step,
             self.settings.step,
             self.settings.rounds,
+            lanes=lanes,
         )
         search = new_search(self.material, self.prm, plan, batch)
         self.compile_seconds[f"N={candidates} B={batch}"] = compile_search(search, self.prompts[0])
         return search
 
-    def __call__(self, candidates: int, batch: int, questions: int) -> tuple[float, int]:
+    def __call__(
+        self, candidates: int, batch: int, questions: int, lanes: int = 0
+    ) -> tuple[float, int]:
         """Seconds and generated tokens of so many questions."""
-        search = self.search(candidates, batch)
+        search = self.search(candidates, batch, lanes)
         seconds, outcomes = timed(search, self.prompts[:questions])
         return seconds, sum(outcome.ledger.decode_tokens for outcome in outcomes)
 
@@ -296,21 +307,24 @@ def compare(ours: Ours, theirs: Theirs, settings: Settings) -> dict[str, Any]:
     """Seconds and tokens a question of both, at every N."""
     names = ("speedup", "speedup_per_token", "ours_seconds", "theirs_seconds")
     figures: dict[str, Any] = {x: {} for x in (*names, "ours_tokens", "theirs_tokens")}
-    prompts = ours.material.prompts[: settings.questions]
-    half, count = (len(prompts) + 1) // 2, len(prompts)
-    for n, batch in zip(settings.candidates, settings.batch, strict=True):
-        ours.search(n, batch)  # compiles
+    count = settings.questions
+    for n, batch, lanes, few in zip(
+        settings.candidates, settings.batch, settings.lanes, settings.theirs, strict=True
+    ):
+        prompts = ours.material.prompts[:few]
+        half = (len(prompts) + 1) // 2
+        ours.search(n, batch, lanes)  # compiles
         theirs.written = 0
         before = theirs.seconds(prompts[:half], n)
-        mine, tokens = ours(n, batch, count)
+        mine, tokens = ours(n, batch, count, lanes)
         other = before + theirs.seconds(prompts[half:], n)
         row = {
-            "speedup": other / mine,
+            "speedup": (other / len(prompts)) / (mine / count),
             "speedup_per_token": (other / theirs.written) / (mine / tokens),
             "ours_seconds": mine / count,
-            "theirs_seconds": other / count,
+            "theirs_seconds": other / len(prompts),
             "ours_tokens": tokens / count,
-            "theirs_tokens": theirs.written / count,
+            "theirs_tokens": theirs.written / len(prompts),
         }
         for name, value in row.items():
             figures[name][str(n)] = value
@@ -343,7 +357,7 @@ def grow(ours: Ours, measured: dict[str, float], settings: Settings) -> dict[str
         elif questions == settings.questions:
             found = measured[str(smallest)]
         else:
-            found = ours(smallest, min(batch, questions), questions)[0] / questions
+            found = ours(smallest, batch, questions, settings.lanes[0])[0] / questions
         by_questions[str(questions)] = found
         print(f"N={smallest} {questions:2} questions: {found:.2f} s a question", flush=True)
     return {"by_n": by_n, "by_questions": by_questions}
@@ -358,7 +372,7 @@ def share(material: Material, settings: Settings) -> dict[str, float]:
     context = material.generator.config.context
     trunk = Transformer(dataclasses.replace(small, context=context), rngs=nnx.Rngs(3))
     tokens = settings.share_tokens
-    plan = Plan(Beam(M), settings.candidates[0], tokens, settings.step)
+    plan = Plan(Beam(M), settings.candidates[0], tokens, settings.step, lanes=settings.lanes[0])
     search = new_search(material, prm_on(trunk), plan, settings.batch[0])
     prompts = [material.text.encode(x) for x in material.prompts[: settings.share_questions]]
     compile_search(search, prompts[0])

@@ -32,6 +32,8 @@ def generator_token(config: ModelConfig, position: int, scored: bool) -> int:
 
 def prm_token(config: PRMConfig, position: int) -> int:
     """One token through the trunk, its prediction, the way into the layers, and the layers."""
+    if config.layers is None:
+        return generator_token(config.trunk, position, scored=False)
     enter = product(1, config.trunk.width + 3, config.layers.width)
     trunk = generator_token(config.trunk, position, scored=True)
     return trunk + enter + layers_token(config.layers, position)

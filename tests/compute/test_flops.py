@@ -73,7 +73,9 @@ def test_as_the_programs_do():
     model = outline(lambda: Transformer(MODEL, rngs=nnx.Rngs(0)))
     found = matrix_products(model, lambda model, x: model.logits(model(x)), tokens)
     assert found == generator_flops(MODEL, 0, T, logits=T) + unseen(MODEL, T)
-    prm = outline(lambda: ProcessRewardModel(PRM, rngs=nnx.Rngs(0)))
     one = jnp.ones(1, jnp.int32)
-    found = matrix_products(prm, lambda prm, x: prm(x, one), tokens)
-    assert found == PRM.flops(0, T) + unseen(MODEL, T) + unseen(PRM.layers, T)
+    for config in (PRM, PRMConfig(MODEL)):
+        prm = outline(lambda: ProcessRewardModel(config, rngs=nnx.Rngs(0)))  # noqa: B023
+        found = matrix_products(prm, lambda prm, x: prm(x, one), tokens)
+        above = unseen(config.layers, T) if config.layers else 0
+        assert found == config.flops(0, T) + unseen(MODEL, T) + above

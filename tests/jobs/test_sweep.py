@@ -26,10 +26,11 @@ def config(trained_generator: Path, trained_prm: Path) -> ConfigDict:
         sweep__seeds="0",
         sweep__rows=16,
     )
+    strategies = config.sweep.strategies.to_dict()
+    strategies = {name: strategies[name] for name in ("best_of_n", "lookahead_1", "beam_sqrt_n")}
+    strategies["lookahead_1"]["options"]["width"] = 2
     with config.unlocked():
-        kept = ("best_of_n", "lookahead_1", "beam_sqrt_n")
-        config.sweep.strategies = {name: config.sweep.strategies[name] for name in kept}
-    config.sweep.strategies.lookahead_1.options.width = 2
+        config.sweep.strategies = ConfigDict(strategies)
     return config
 
 

@@ -40,9 +40,9 @@ CASES: dict[str, Case] = {
         {"strategy": "best_of_n", "candidates": 3, "drawing": Drawing(temperature=0.8)},
     ),
     "beam M=1, ties": (Grader, {"options": {"width": 1}, "drawing": Drawing(top_k=30)}),
-    "beam M=2 of 8, lookahead, ties, markers": (
+    "beam M=2 of 8, lookahead, ties, markers, lanes": (
         lambda: Grader(step_format=StepFormat((9, 6), -1)),
-        {"options": {"width": 2}, "candidates": 8, "lookahead": 1},
+        {"options": {"width": 2}, "candidates": 8, "lookahead": 1, "lanes": 5},
     ),
     "beam M=N, lookahead 2, entropy": (
         lambda: Confidence("entropy"),
@@ -60,9 +60,9 @@ CASES: dict[str, Case] = {
         Grader,
         {"strategy": "dvts", "options": {"width": 3}, "candidates": 6, "max_step_tokens": 20},
     ),
-    "rebase, PRM": (
+    "rebase, PRM, lanes": (
         lambda: marked_prm(SHALLOW),
-        {"strategy": "rebase", "options": {"temperature": 0.02}, "candidates": 5},
+        {"strategy": "rebase", "options": {"temperature": 0.02}, "candidates": 5, "lanes": 3},
     ),
     "particles, log-probability": (
         Confidence,

@@ -52,9 +52,10 @@ def prm() -> ProcessRewardModel:
     return marked_prm(SHALLOW, MARKERS, -1)
 
 
-@pytest.fixture(scope="module")
-def search(prm) -> Search:
-    return make_search(tiny_generator(), prm, PLAN, batch=3)
+@pytest.fixture(scope="module", params=[0, 5], ids=["all rows", "lanes"])
+def search(request, prm) -> Search:
+    plan = dataclasses.replace(PLAN, lanes=request.param)
+    return make_search(tiny_generator(), prm, plan, batch=3)
 
 
 @pytest.fixture(scope="module")
@@ -130,7 +131,7 @@ def test_refill_fills_the_loop(search, outcomes):
 
 def test_one_compilation_a_bucket(generator):
     search = make_search(generator, Grader(), make_plan())
-    longer = [([*QUESTIONS[3][0], *range(i)], i) for i in (1, 20, 7)]
+    longer = [([*QUESTIONS[3][0], *QUESTIONS[3][0], *range(i)], i) for i in (1, 20, 7)]
     run(search, QUESTIONS[:1])
     assert search.compilations == 1
     compiled: list[str] = []

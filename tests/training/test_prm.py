@@ -48,6 +48,7 @@ def test_no_answer_is_refused():
 def test_training_lowers_the_loss_and_leaves_the_trunk(tmp_path: Path):
     generator = tiny_generator(TRUNK)
     prm = on_trunk(generator, depth=1, ffn_width=8, seed=3)
+    assert prm.config.layers is not None
     assert (prm.config.layers.depth, prm.config.layers.ffn_width) == (1, 8)
     batches = Batches(examples(ANSWERS), lengths=(14,), tokens=3 * 14, seed=0)
     [batch] = batches.all()

@@ -79,6 +79,7 @@ def build(config: ConfigDict, task: Task, strategy: Strategy) -> Recorder:
         max_step_tokens=search.max_step_tokens,
         rounds=search.rounds,
         lookahead=search.lookahead,
+        lanes=search.lanes,
         drawing=Drawing(sampling.temperature, sampling.top_k, sampling.top_p),
     )
     return Recorder(

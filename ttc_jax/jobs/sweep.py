@@ -11,7 +11,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 from ml_collections import ConfigDict
 from tqdm import tqdm
@@ -27,7 +26,8 @@ from ttc_jax.search.strategies import make_strategy
 from ttc_jax.tasks import load_task
 
 
-class Cell(NamedTuple):
+@dataclasses.dataclass(frozen=True, eq=False)
+class Cell:
     """One strategy at one budget with one seed."""
 
     name: str
@@ -45,17 +45,17 @@ def main(config: ConfigDict, workdir: Path) -> None:
     questions = task.questions(config.split)[: config.limit or None]
     store = ResultsStore(workdir)
     done = store.done()
-    claim_workdir(workdir, config, may_change=run.SCHEDULE)
+    # Records say their budget and seed, so a grid may grow in its workdir.
+    claim_workdir(workdir, config, may_change=(*run.SCHEDULE, "sweep.budgets", "sweep.seeds"))
+    left = {
+        cell: [q for q in questions if (q.id, cell.name, cell.budget, cell.seed) not in done]
+        for cell in cells
+    }
     # A generation is what every cell pays with, so the bar's estimate holds across budgets.
     total = sum(cell.budget for cell in cells) * len(questions)
-    with tqdm(total=total, desc="sweep", unit="generation", smoothing=0.05) as bar:
-        for cell in cells:
-            todo = [
-                question
-                for question in questions
-                if (question.id, cell.name, cell.budget, cell.seed) not in done
-            ]
-            bar.update(cell.budget * (len(questions) - len(todo)))
+    waiting = sum(cell.budget * len(todo) for cell, todo in left.items())
+    with tqdm(total=total, initial=total - waiting, desc="sweep", unit="generation") as bar:
+        for cell, todo in left.items():
             if not todo:
                 continue
             bar.set_postfix_str(f"{cell.name}, N={cell.budget}, seed {cell.seed}")
@@ -65,7 +65,7 @@ def main(config: ConfigDict, workdir: Path) -> None:
             for record in recorder.run(recorder.encode(todo)):
                 store.append([record])
                 bar.update(cell.budget)
-    _report(config, workdir, store, {cell[:3] for cell in cells})
+    _report(config, workdir, store, {(cell.name, cell.budget, cell.seed) for cell in cells})
 
 
 def _cells(config: ConfigDict) -> Iterator[Cell]:

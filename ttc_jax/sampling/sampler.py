@@ -19,7 +19,7 @@ from ttc_jax.models.cache import KVCache, LaneCache
 from ttc_jax.models.transformer import Transformer
 from ttc_jax.sampling.draw import Drawing, candidate_keys, doubts, draw, uniforms
 
-SHORTEST_BUCKET = 32  # tokens; prompts are padded to this or the next power of two
+SHORTEST_BUCKET = 64  # tokens
 
 
 @jax.tree_util.register_dataclass
@@ -168,9 +168,12 @@ def _same(x: Array) -> Array:
 def bucket(length: int) -> int:
     """Tokens that a prompt of `length` is padded to: few shapes, so few compilations.
 
-    Powers of two, and one more for the last token, which is not prefilled.
+    Powers of two and the middle between them, and one more for the last token, which is not
+    prefilled.
     """
-    return max(SHORTEST_BUCKET, 1 << (length - 2).bit_length()) + 1
+    power = 1 << (length - 2).bit_length()
+    middle = 3 * power // 4
+    return max(SHORTEST_BUCKET, middle if length - 1 <= middle else power) + 1
 
 
 def pad_prompts(

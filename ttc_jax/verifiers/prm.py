@@ -1,8 +1,8 @@
 """The process reward model: how likely an answer that goes on from this step is to be correct.
 
-A trunk, which is a language model, and a scalar head on a few layers of its own. Those layers also
-see how likely the trunk itself found the answer, since a small model knows better than a probe on
-its hidden states can tell where it was guessing. The trunk stays frozen.
+A trunk, which is a language model, and a scalar head: on the trunk itself, or on a few layers of
+its own above a frozen trunk. Those layers also see how likely the trunk found the answer, since a
+small model knows better than a probe on its hidden states can tell where it was guessing.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ CLUES = 3  # numbers a token about how likely the trunk finds the answer: see `_
 
 @dataclasses.dataclass(frozen=True)
 class PRMConfig:
-    """Shape of a PRM: its trunk, and the layers on it (their `width` is free)."""
+    """Shape of a PRM: its trunk, and the layers on it (their `width` is free), if it has any."""
 
     trunk: ModelConfig
-    layers: ModelConfig
+    layers: ModelConfig | None = None
     step_format: StepFormat = dataclasses.field(default_factory=StepFormat)
 
     def to_json(self) -> dict[str, Any]:
@@ -42,12 +42,14 @@ class PRMConfig:
         step_format = dataclasses.asdict(self.step_format)
         return {
             "trunk": self.trunk.to_json(),
-            "layers": self.layers.to_json(),
+            "layers": self.layers.to_json() if self.layers else None,
             "step_format": step_format | {"markers": list(self.step_format.markers)},
         }
 
     def flops(self, first: int, tokens: int) -> int:
         """FLOPs of reading `tokens` tokens at positions first, first + 1, … with KV caches."""
+        if self.layers is None:
+            return generator_flops(self.trunk, first, tokens, logits=0)
         enter = 2 * (self.trunk.width + CLUES) * self.layers.width
         trunk = generator_flops(self.trunk, first, tokens, logits=tokens)
         return trunk + layers_flops(self.layers, first, tokens) + enter * tokens
@@ -58,7 +60,7 @@ class PRMConfig:
         step_format = data.get("step_format", {})
         return cls(
             trunk=ModelConfig.from_json(data["trunk"]),
-            layers=ModelConfig.from_json(data["layers"]),
+            layers=ModelConfig.from_json(data["layers"]) if data["layers"] else None,
             step_format=StepFormat(
                 markers=tuple(step_format.get("markers", ())), offset=step_format.get("offset", 0)
             ),
@@ -71,7 +73,7 @@ class PRMState:
     """What the PRM has read so far of N candidates of each of B questions."""
 
     trunk: KVCache
-    layers: KVCache
+    layers: KVCache | None
     last: Float[Array, "B N D"]  # the trunk's hidden state at each row's last real token
     log_prob: Float[Array, "B N"]  # of each answer so far under the trunk, nats
 
@@ -87,12 +89,15 @@ class ProcessRewardModel(nnx.Module):
 
     def __init__(self, config: PRMConfig, *, rngs: nnx.Rngs, dtype: jnp.dtype = FLOAT32):
         self.config = config
-        width = config.layers.width
         self.trunk = Transformer(config.trunk, rngs=rngs, dtype=dtype)
-        self.enter = matrix(rngs, (config.trunk.width, width), config.trunk.width, dtype)
-        self.enter_clues = matrix(rngs, (CLUES, width), CLUES, dtype)
-        self.layers = Layers(config.layers, rngs=rngs, dtype=dtype)
-        self.norm = RMSNorm(width, config.layers.norm_eps, dtype)
+        width = (config.layers or config.trunk).width
+        if config.layers is None:
+            self.layers = None
+        else:
+            self.enter = matrix(rngs, (config.trunk.width, width), config.trunk.width, dtype)
+            self.enter_clues = matrix(rngs, (CLUES, width), CLUES, dtype)
+            self.layers = Layers(config.layers, rngs=rngs, dtype=dtype)
+            self.norm = RMSNorm(width, config.layers.norm_eps, dtype)
         self.score = nnx.Param(jnp.zeros((width,), dtype))
 
     @property
@@ -118,12 +123,15 @@ class ProcessRewardModel(nnx.Module):
         self, tokens: Int[Array, "B T"], prompt_lengths: Int[Array, " B"]
     ) -> Float[Array, "B T"]:
         """Scores of whole sequences, prompt and answer, padded on the right (teacher forcing)."""
-        hidden = jax.lax.stop_gradient(self.trunk(tokens))
+        hidden = self.trunk(tokens)
+        if self.layers is None:
+            return self._head(hidden)
+        hidden = jax.lax.stop_gradient(hidden)
         before = jnp.pad(hidden[:, :-1], ((0, 0), (1, 0), (0, 0)))
         answer = jnp.arange(tokens.shape[1])[None] >= prompt_lengths[:, None]
         so_far = jnp.zeros(prompt_lengths.shape, jnp.float32)
         clues, _ = self._clues(before, tokens, answer, so_far)
-        return self._score(self.layers(self._enter(hidden, clues), PromptCache())[0])
+        return self._head(self.norm(self.layers(self._enter(hidden, clues), PromptCache())[0]))
 
     def start(
         self,
@@ -135,12 +143,15 @@ class ProcessRewardModel(nnx.Module):
         """Reads prompts but for the last token, with which every first chunk begins."""
         rows = (prompts.shape[0], candidates)
         hidden, trunk = self.trunk.prefill(prompts[:, :-1])
-        clues = jnp.zeros((*hidden.shape[:-1], CLUES), hidden.dtype)
-        _, layers = self.layers(self._enter(hidden, clues), PromptCache())
         slots = capacity + PIECE  # the last piece may hang over
+        on_trunk = None
+        if self.layers is not None:
+            clues = jnp.zeros((*hidden.shape[:-1], CLUES), hidden.dtype)
+            _, layers = self.layers(self._enter(hidden, clues), PromptCache())
+            on_trunk = KVCache.fork(layers, lengths - 1, candidates, slots)
         return PRMState(
             trunk=KVCache.fork(trunk, lengths - 1, candidates, slots),
-            layers=KVCache.fork(layers, lengths - 1, candidates, slots),
+            layers=on_trunk,
             last=jnp.zeros((*rows, hidden.shape[-1]), hidden.dtype),
             log_prob=jnp.zeros(rows, jnp.float32),
         )
@@ -179,6 +190,9 @@ class ProcessRewardModel(nnx.Module):
         """Scores of T further tokens of every candidate, of which the first `real` are kept."""
         at = jnp.arange(tokens.shape[2])[None, None]
         hidden, trunk = self.trunk.extend(tokens, _awake(state.trunk, real > 0))
+        if self.layers is None or state.layers is None:
+            state = dataclasses.replace(state, trunk=trunk.advance(real))
+            return self._head(hidden), state
         before = jnp.concatenate([state.last[:, :, None], hidden[:, :, :-1]], 2)
         answer = state.trunk.length[..., None] + at > 0  # slot 0 holds the prompt's last token
         clues, log_prob = self._clues(before, tokens, answer, state.log_prob)
@@ -190,7 +204,7 @@ class ProcessRewardModel(nnx.Module):
             last=jnp.where((real > 0)[..., None], _at(final, hidden), state.last),
             log_prob=jnp.where(real > 0, _at(final, log_prob), state.log_prob),
         )
-        return self._score(x), state
+        return self._head(self.norm(x)), state
 
     def _clues(
         self,
@@ -209,9 +223,10 @@ class ProcessRewardModel(nnx.Module):
           answer: tokens that belong to the answer.
           log_prob: of the answer before these tokens.
         """
-        log_probs = jax.nn.log_softmax(self.trunk.logits(before), -1)
-        token = jnp.take_along_axis(log_probs, tokens[..., None], -1)[..., 0]
-        entropy = -(jnp.exp(log_probs) * log_probs).sum(-1)
+        logits = self.trunk.logits(before)
+        total = jax.nn.logsumexp(logits, -1)
+        token = jnp.take_along_axis(logits, tokens[..., None], -1)[..., 0] - total
+        entropy = total - (jnp.exp(logits - total[..., None]) * logits).sum(-1)
         token, entropy = jnp.where(answer, token, 0.0), jnp.where(answer, entropy, 0.0)
         so_far = log_prob[..., None] + jnp.cumsum(token, -1)
         return jnp.stack([token, so_far, entropy], -1), so_far
@@ -220,8 +235,8 @@ class ProcessRewardModel(nnx.Module):
         """What the layers read of each token."""
         return hidden @ self.enter[...] + clues.astype(hidden.dtype) @ self.enter_clues[...]
 
-    def _score(self, x: Float[Array, "*B W"]) -> Float[Array, "*B"]:
-        return (self.norm(x) * jnp.expand_dims(self.score[...], tuple(range(x.ndim - 1)))).sum(-1)
+    def _head(self, x: Float[Array, "*B W"]) -> Float[Array, "*B"]:
+        return (x * jnp.expand_dims(self.score[...], tuple(range(x.ndim - 1)))).sum(-1)
 
 
 def save_prm(path: str | Path, prm: ProcessRewardModel, metadata: Mapping[str, Any]) -> None:
