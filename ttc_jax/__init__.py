@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ttc_jax.results.store import ResultsStore
     from ttc_jax.sampling.draw import Drawing
     from ttc_jax.sampling.sampler import Sampler
-    from ttc_jax.search.kernel import Plan
+    from ttc_jax.search.plan import Plan
     from ttc_jax.search.records import Recorder
     from ttc_jax.search.search import Search
     from ttc_jax.search.strategies import make_strategy
@@ -30,7 +30,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "Drawing": "sampling.draw",
-    "Plan": "search.kernel",
+    "Plan": "search.plan",
     "PromptFormat": "tasks.prompts",
     "Recorder": "search.records",
     "ResultsStore": "results.store",

@@ -1,6 +1,6 @@
 """Beam search beside the loop of public code, in one run on the same weights.
 
-    python -m tests.bench.search --json=FILE [--rounds=8] [--questions=8] [--quick]
+    python -m tests.bench.search --json=FILE [--parts speed growth share] [--quick]
 
     ours     `Search`: one XLA program; the PRM reads the new tokens of a step, from its cache
     theirs   as search-and-learn and OpenR do it, in torch: Python over strings, `generate` for
@@ -42,12 +42,13 @@ from tests.bench.models import SMOLLM2, TINY, Material, load, prm_on, torch_mode
 from ttc_jax.models.hub import transformers
 from ttc_jax.models.transformer import Transformer
 from ttc_jax.sampling.sampler import bucket
-from ttc_jax.search.kernel import Plan
+from ttc_jax.search.plan import Plan
 from ttc_jax.search.search import Outcome, Search, Work
 from ttc_jax.search.strategies.beam import Beam
 from ttc_jax.verifiers.prm import ProcessRewardModel
 
 M = 4
+PARTS = ("speed", "growth", "share")
 PRM_BATCH = 16  # beams that theirs scores together
 
 
@@ -57,13 +58,13 @@ class Settings:
 
     candidates: tuple[int, ...] = (16, 64)
     batch: tuple[int, ...] = (8, 4)  # questions that ours searches together, for each N
-    lanes: tuple[int, ...] = (64, 128)  # rows that it decodes at a time, for each N
-    theirs: tuple[int, ...] = (4, 2)  # questions that theirs answers, for each N
+    theirs: tuple[int, ...] = (4, 1)  # questions that theirs answers, for each N
+    rounds: tuple[int, ...] = (8, 4)  # of a search, for each N
     questions: int = 8
-    rounds: int = 8
     step: int = 32  # tokens
     more_candidates: tuple[int, ...] = (16, 64, 256)
     more_questions: tuple[int, ...] = (1, 8, 32)
+    more_rounds: int = 4
     share_questions: int = 16
     share_tokens: int = 128  # of the longest answer, where the useful share is measured
     prompt: int = 100  # tokens, where prompts are random
@@ -72,13 +73,13 @@ class Settings:
 QUICK = Settings(
     candidates=(4,),
     batch=(2,),
-    lanes=(6,),
     theirs=(2,),
+    rounds=(2,),
     questions=2,
-    rounds=2,
     step=4,
     more_candidates=(4,),
     more_questions=(1, 2, 4),
+    more_rounds=2,
     share_questions=4,
     share_tokens=12,
     prompt=20,
@@ -91,26 +92,33 @@ def main(arguments: Sequence[str] | None = None) -> None:
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--json", type=Path, help="where the figures go")
-    parser.add_argument("--rounds", type=int, help="of a search: steps of an answer")
-    parser.add_argument("--questions", type=int, help="that ours and theirs both answer")
     parser.add_argument("--quick", action="store_true", help="a tiny model: mostly compiling")
+    parser.add_argument(
+        "--parts",
+        nargs="+",
+        choices=PARTS,
+        default=PARTS,
+        help="what to measure; the rest of FILE stays as it is",
+    )
     options = parser.parse_args(arguments)
     settings = QUICK if options.quick else Settings()
-    if options.rounds:
-        settings = dataclasses.replace(settings, rounds=options.rounds)
-    if options.questions:
-        settings = dataclasses.replace(settings, questions=options.questions)
     count = max(settings.questions, *settings.more_questions, settings.share_questions)
     shape = TINY if options.quick else SMOLLM2
     material = load(count, shape, settings.prompt, real=not options.quick)
     print(material.what, flush=True)
     ours = Ours(material, settings)
-    figures = compare(ours, Theirs(material, settings), settings)
-    figures["seconds"] = grow(ours, figures["ours_seconds"], settings)
-    figures["useful_share"] = share(material, settings)
+    measure = {
+        "speed": lambda: compare(ours, Theirs(material, settings), settings),
+        "growth": lambda: {"seconds": grow(ours, settings)},
+        "share": lambda: {"useful_share": share(material, settings)},
+    }
+    file: Path | None = options.json
+    figures = json.loads(file.read_text()) if file and file.exists() else {}
     figures["settings"] = dataclasses.asdict(settings) | {"weights": material.what, "M": M}
-    if options.json:
-        options.json.write_text(json.dumps(figures, indent=2) + "\n")
+    for part in options.parts:
+        figures |= measure[part]()
+        if file:
+            file.write_text(json.dumps(figures, indent=2) + "\n")
 
 
 class Ours:
@@ -123,25 +131,19 @@ class Ours:
         self.compile_seconds: dict[str, float] = {}
 
     @functools.cache  # noqa: B019, lives as long as the process
-    def search(self, candidates: int, batch: int, lanes: int = 0) -> Search:
-        plan = Plan(
-            Beam(M),
-            candidates,
-            self.settings.rounds * self.settings.step,
-            self.settings.step,
-            self.settings.rounds,
-            lanes=lanes,
-        )
+    def search(self, candidates: int, batch: int, rounds: int) -> Search:
+        step = self.settings.step
+        plan = Plan(Beam(M), candidates, rounds * step, step, rounds)
         search = new_search(self.material, self.prm, plan, batch)
-        self.compile_seconds[f"N={candidates} B={batch}"] = compile_search(search, self.prompts[0])
+        name = f"N={candidates} B={batch} R={rounds}"
+        self.compile_seconds[name] = compile_search(search, self.prompts[0])
         return search
 
     def __call__(
-        self, candidates: int, batch: int, questions: int, lanes: int = 0
+        self, candidates: int, batch: int, rounds: int, questions: int
     ) -> tuple[float, int]:
         """Seconds and generated tokens of so many questions."""
-        search = self.search(candidates, batch, lanes)
-        seconds, outcomes = timed(search, self.prompts[:questions])
+        seconds, outcomes = timed(self.search(candidates, batch, rounds), self.prompts[:questions])
         return seconds, sum(outcome.ledger.decode_tokens for outcome in outcomes)
 
 
@@ -195,38 +197,37 @@ class Theirs:
         self.written = 0  # tokens, since it was last set to 0
         torch.manual_seed(0)
         models = {x: torch_model(material.generator, x) for x in ("float32", "bfloat16")}
-        trial = dataclasses.replace(settings, rounds=1)
         self.trials = {}
         for name, model in models.items():
-            self._use(model, trial)
-            self.answer(material.prompts[0], M)  # warms caches
-            self.trials[name] = self.seconds(material.prompts[:1], settings.candidates[0])
+            self._use(model)
+            self.seconds(material.prompts[:1], M, 1)  # warms caches
+            self.trials[name] = self.seconds(material.prompts[:1], settings.candidates[0], 1)
         self.dtype = min(self.trials, key=self.trials.__getitem__)
-        self._use(models[self.dtype], settings)
+        self._use(models[self.dtype])
         spans = ", ".join(f"{name} {span:.2f} s" for name, span in self.trials.items())
         print(f"theirs: {spans} for one round of one question: {self.dtype} it is", flush=True)
 
-    def _use(self, model: Any, settings: Settings) -> None:
-        self.model, self.settings = model, settings
+    def _use(self, model: Any) -> None:
+        self.model = model
         self.head = self.torch.nn.Linear(model.config.hidden_size, 1).to(model.dtype)
 
-    def seconds(self, prompts: Sequence[str], candidates: int) -> float:
+    def seconds(self, prompts: Sequence[str], candidates: int, rounds: int) -> float:
         began = time.perf_counter()
         for prompt in prompts:
-            self.answer(prompt, candidates)
+            self.answer(prompt, candidates, rounds)
         return time.perf_counter() - began
 
-    def answer(self, prompt: str, candidates: int) -> list[str]:
+    def answer(self, prompt: str, candidates: int, rounds: int) -> list[str]:
         """N answers to one question."""
         beams = [Candidate() for _ in range(candidates)]
         with self.torch.inference_mode():
-            for i in range(self.settings.rounds):
+            for i in range(rounds):
                 active = [beam for beam in beams if not beam.done]
                 if not active:
                     break
-                self._write(prompt, active)
+                self._write(prompt, active, rounds * self.settings.step)
                 scores = self._score([prompt + beam.text for beam in active])
-                if i + 1 == self.settings.rounds:
+                if i + 1 == rounds:
                     break
                 ranked = sorted(
                     (
@@ -240,9 +241,9 @@ class Theirs:
                 beams += [dataclasses.replace(best[n // M]) for n in range(len(best))]
         return [beam.text for beam in beams]
 
-    def _write(self, prompt: str, beams: list[Candidate]) -> None:
-        """One step of every beam."""
-        torch, most = self.torch, self.settings.rounds * self.settings.step
+    def _write(self, prompt: str, beams: list[Candidate], most: int) -> None:
+        """One step of every beam, whose answer may have `most` tokens."""
+        torch = self.torch
         rows = [self.material.text.encode(prompt + beam.text) for beam in beams]
         longest = max(map(len, rows))
         given = torch.tensor([[0] * (longest - len(row)) + row for row in rows])
@@ -308,16 +309,16 @@ def compare(ours: Ours, theirs: Theirs, settings: Settings) -> dict[str, Any]:
     names = ("speedup", "speedup_per_token", "ours_seconds", "theirs_seconds")
     figures: dict[str, Any] = {x: {} for x in (*names, "ours_tokens", "theirs_tokens")}
     count = settings.questions
-    for n, batch, lanes, few in zip(
-        settings.candidates, settings.batch, settings.lanes, settings.theirs, strict=True
+    for n, batch, rounds, few in zip(
+        settings.candidates, settings.batch, settings.rounds, settings.theirs, strict=True
     ):
         prompts = ours.material.prompts[:few]
         half = (len(prompts) + 1) // 2
-        ours.search(n, batch, lanes)  # compiles
+        ours.search(n, batch, rounds)  # compiles
         theirs.written = 0
-        before = theirs.seconds(prompts[:half], n)
-        mine, tokens = ours(n, batch, count, lanes)
-        other = before + theirs.seconds(prompts[half:], n)
+        before = theirs.seconds(prompts[:half], n, rounds)
+        mine, tokens = ours(n, batch, rounds, count)
+        other = before + theirs.seconds(prompts[half:], n, rounds)
         row = {
             "speedup": (other / len(prompts)) / (mine / count),
             "speedup_per_token": (other / theirs.written) / (mine / tokens),
@@ -329,7 +330,7 @@ def compare(ours: Ours, theirs: Theirs, settings: Settings) -> dict[str, Any]:
         for name, value in row.items():
             figures[name][str(n)] = value
         print(
-            f"N={n:<3} {count} questions, {settings.rounds} rounds, batch of {batch}: "
+            f"N={n:<3} {count} questions, {rounds} rounds, batch of {batch}: "
             f"ours {row['ours_seconds']:.2f} s and {row['ours_tokens']:.0f} tokens a question, "
             f"theirs {row['theirs_seconds']:.2f} s and {row['theirs_tokens']:.0f}: "
             f"speed-up {row['speedup']:.2f}, per token {row['speedup_per_token']:.2f}",
@@ -342,22 +343,18 @@ def compare(ours: Ours, theirs: Theirs, settings: Settings) -> dict[str, Any]:
     }
 
 
-def grow(ours: Ours, measured: dict[str, float], settings: Settings) -> dict[str, Any]:
+def grow(ours: Ours, settings: Settings) -> dict[str, Any]:
     """Our seconds a question by N, for one question, and by questions, at the smallest N."""
-    smallest, batch = settings.candidates[0], settings.batch[0]
+    smallest, batch, rounds = settings.candidates[0], settings.batch[0], settings.more_rounds
     by_n: dict[str, float] = {}
     for n in settings.more_candidates:
-        ours.search(n, 1)
-        by_n[str(n)], tokens = ours(n, 1, 1)
+        ours.search(n, 1, rounds)  # compiles
+        by_n[str(n)], tokens = ours(n, 1, rounds, 1)
         print(f"N={n:<3} 1 question: {by_n[str(n)]:.2f} s, {tokens} tokens", flush=True)
-    by_questions: dict[str, float] = {}
-    for questions in settings.more_questions:
-        if questions == 1:
-            found = by_n[str(smallest)]
-        elif questions == settings.questions:
-            found = measured[str(smallest)]
-        else:
-            found = ours(smallest, batch, questions, settings.lanes[0])[0] / questions
+    by_questions = {"1": by_n[str(smallest)]}
+    ours.search(smallest, batch, rounds)  # compiles
+    for questions in settings.more_questions[1:]:
+        found = ours(smallest, batch, rounds, questions)[0] / questions
         by_questions[str(questions)] = found
         print(f"N={smallest} {questions:2} questions: {found:.2f} s a question", flush=True)
     return {"by_n": by_n, "by_questions": by_questions}
@@ -372,7 +369,7 @@ def share(material: Material, settings: Settings) -> dict[str, float]:
     context = material.generator.config.context
     trunk = Transformer(dataclasses.replace(small, context=context), rngs=nnx.Rngs(3))
     tokens = settings.share_tokens
-    plan = Plan(Beam(M), settings.candidates[0], tokens, settings.step, lanes=settings.lanes[0])
+    plan = Plan(Beam(M), settings.candidates[0], tokens, settings.step)
     search = new_search(material, prm_on(trunk), plan, settings.batch[0])
     prompts = [material.text.encode(x) for x in material.prompts[: settings.share_questions]]
     compile_search(search, prompts[0])

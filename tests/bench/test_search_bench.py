@@ -32,7 +32,7 @@ def test_quick(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert all(x > 0 for by in figures["seconds"].values() for x in by.values())
     assert figures["useful_share"].keys() == {"refill", "no_refill"}
     assert all(0 < value <= 1 for value in figures["useful_share"].values())
-    assert figures["settings"]["rounds"] == 2
+    assert figures["settings"]["rounds"] == [2]
     assert "speed-up" in capsys.readouterr().out
 
 

@@ -21,7 +21,7 @@ from tests.search.toy import Grader, grader_flops
 from ttc_jax.compute.ledger import Ledger
 from ttc_jax.models.transformer import Transformer
 from ttc_jax.sampling.draw import Drawing
-from ttc_jax.search.kernel import Plan
+from ttc_jax.search.plan import Plan
 from ttc_jax.search.strategies.beam import Beam
 from ttc_jax.search.strategies.dvts import DVTS
 from ttc_jax.search.strategies.particles import ParticleFilter

@@ -26,7 +26,7 @@ from ttc_jax.errors import UserError
 from ttc_jax.models.transformer import Transformer
 from ttc_jax.sampling.draw import Drawing
 from ttc_jax.sampling.sampler import Sampler
-from ttc_jax.search.kernel import Plan
+from ttc_jax.search.plan import Plan
 from ttc_jax.search.search import Failed, Outcome, Search
 from ttc_jax.verifiers.prm import ProcessRewardModel
 from ttc_jax.verifiers.verifier import Verifier

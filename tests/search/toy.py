@@ -15,7 +15,7 @@ from tests.sampling.oracle import TINY
 from tests.verifiers.toy import tiny_prm
 from ttc_jax.models.config import ModelConfig
 from ttc_jax.sampling.sampler import DecodeState
-from ttc_jax.search.kernel import Plan
+from ttc_jax.search.plan import Plan
 from ttc_jax.search.search import Outcome, Search
 from ttc_jax.search.strategies import make_strategy
 from ttc_jax.verifiers.prm import ProcessRewardModel

@@ -22,7 +22,7 @@ from ttc_jax.results.store import ResultsStore
 from ttc_jax.results.summary import summarise, write_json, write_summary
 from ttc_jax.sampling.draw import Drawing
 from ttc_jax.search.aggregate import AGGREGATIONS
-from ttc_jax.search.kernel import Plan
+from ttc_jax.search.plan import Plan
 from ttc_jax.search.records import Recorder
 from ttc_jax.search.search import Search
 from ttc_jax.search.strategies import Strategy, make_strategy

@@ -159,6 +159,19 @@ class KVCache:
             BLOCK,
         )
 
+    def gather(self, parents: Int[Array, "B N"]) -> Self:
+        """Every row becomes a copy of its parent, a row of the same question."""
+
+        def rows(x: Array) -> Array:
+            return jnp.take_along_axis(x, jnp.expand_dims(parents, tuple(range(2, x.ndim))), 1)
+
+        return dataclasses.replace(
+            self,
+            suffix_k=tuple(map(rows, self.suffix_k)),
+            suffix_v=tuple(map(rows, self.suffix_v)),
+            length=rows(self.length),
+        )
+
     def advance(self, tokens: Int[Array, "B N"]) -> Self:
         """Makes the first `tokens` of what was written last count."""
         return dataclasses.replace(self, length=self.length + tokens)

@@ -26,6 +26,8 @@ _STYLES: Final = (
     ("#cc79a7", "^"),
     ("#7f5f00", "v"),
     ("#3a9ad1", "P"),
+    ("#5e3c99", "X"),
+    ("#8a0f3c", "*"),
 )
 _CEILING: Final = ("#6b6b6b", "")  # pass@N is a bound, not a rule: no markers
 _INK: Final = "#222222"

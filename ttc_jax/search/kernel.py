@@ -21,113 +21,25 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Int
 
-from ttc_jax.models.cache import KVCache
 from ttc_jax.models.transformer import Transformer
-from ttc_jax.sampling.draw import Drawing, candidate_keys
+from ttc_jax.sampling.draw import candidate_keys
 from ttc_jax.sampling.sampler import DecodeState, decode_token, start, wake
-from ttc_jax.search.strategies.strategy import Strategy
+from ttc_jax.search.plan import Plan
+from ttc_jax.search.state import (
+    Lineage,
+    SearchState,
+    cursors,
+    gather,
+    put_slot,
+    rewind,
+    take_slot,
+)
 from ttc_jax.verifiers.steps import step_ends
 from ttc_jax.verifiers.verifier import Verifier
 
 CHOICE = 2**32 - 1  # folded into a question's key for its selections; no candidate has this index
-# What a row is, beside its cache and tokens: lookahead puts it back.
-CURSOR = ("pending", "hidden", "log_prob", "entropy", "certainty", "ended")
-
-
-@dataclasses.dataclass(frozen=True)
-class Plan:
-    """What is static in a search. Hashable.
-
-    Attributes:
-      candidates: N.
-      max_new_tokens: T, longest answer.
-      max_step_tokens: a step that reaches it ends there.
-      rounds: R, selections at most; then what is not finished is cut off.
-      lookahead: k, greedy steps rolled out before a step is scored.
-      doubt: whether the verifier reads entropy or self-certainty.
-      lanes: W, rows decoded in an iteration, whichever go on; 0: all B·N, those that rest included.
-    """
-
-    strategy: Strategy
-    candidates: int
-    max_new_tokens: int
-    max_step_tokens: int
-    rounds: int = 40
-    lookahead: int = 0
-    drawing: Drawing = dataclasses.field(default_factory=Drawing)
-    doubt: bool = False
-    lanes: int = 0
-
-    @property
-    def step(self) -> int:
-        """Tokens that a row may write before it rests."""
-        if not self.strategy.stops_at_steps:
-            return self.max_new_tokens
-        return min(self.max_step_tokens, self.max_new_tokens)
-
-    @property
-    def turns(self) -> int:
-        """R, or 1 where answers are written in one go."""
-        return self.rounds if self.strategy.stops_at_steps else 1
-
-    @property
-    def most_steps(self) -> int:
-        """Steps that a verifier can be shown in a row at most, the end of a lookahead included."""
-        return min(self.turns * self.steps_a_turn, self.max_new_tokens) + (self.lookahead > 0)
-
-    @property
-    def steps_a_turn(self) -> int:
-        """Step ends that a row can have between two turns."""
-        return 1 if self.strategy.stops_at_steps else self.max_new_tokens
-
-
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
-class Lineage:
-    """What happened in each round: all that a search tree or a ledger needs.
-
-    Row n wrote tokens starts … ends in round r and got scores[r, n]; in round r + 1 it went on from
-    row parents[r, n]. Finished rows write nothing: their starts equal their ends. Rounds that never
-    came hold zeros.
-    """
-
-    tokens: Int[Array, "B R N C"]  # what was written, also by rows that were then pruned; 0 behind
-    parents: Int[Array, "B R N"]
-    scores: Float[Array, "B R N"]
-    starts: Int[Array, "B R N"]
-    ends: Int[Array, "B R N"]
-    looks: Int[Array, "B R N"]  # tokens that lookahead reached; equals `ends` without it
-    reads: Int[Array, "B R N"]  # tokens that the verifier kept of the step, markers included
-    peeks: Int[Array, "B R N"]  # tokens that it read of the lookahead, and forgot
-
-
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
-class SearchState:
-    """B slots for questions, each with N rows in the middle of a search."""
-
-    decode: DecodeState
-    verifier: Any  # its own state, see `Verifier.start`
-    last: Int[Array, " B"]  # last token of the prompt, the first that a verifier is shown
-    keys: jax.Array  # [B] the questions' own
-    active: Bool[Array, " B"]  # slots with a question that is not done
-    ready: Bool[Array, " B"]  # all rows rest: the question's turn has come
-    failed: Bool[Array, " B"]  # a score was NaN
-    round: Int[Array, " B"]
-    looked: Int[Array, " B"]  # lookahead steps begun in this round
-    done: Bool[Array, "B N"]  # rows that are finished or cut off
-    limit: Int[Array, "B N"]  # tokens at which a row rests at the latest
-    started: Int[Array, "B N"]  # tokens that a row held when the round began
-    shown: Int[Array, "B N"]  # tokens that the verifier was shown, the prompt's last included
-    score: Float[Array, "B N"]  # of the last step
-    step_scores: Float[Array, "B N T"]  # at the last token of every scored step
-    scored: Bool[Array, "B N T"]
-    saved: dict[str, Array]  # cursors at the step's end while lookahead goes on; {} without it
-    lineage: Lineage
-
-
 Carry = tuple[SearchState, Array, Array]  # with decode iterations, and row-steps that were useful
 
 
@@ -171,7 +83,7 @@ def admit(
         score=jnp.zeros((1, N), jnp.float32),
         step_scores=jnp.zeros((1, N, T), jnp.float32),
         scored=jnp.zeros((1, N, T), bool),
-        saved=_cursors(decode) if plan.lookahead else {},
+        saved=cursors(decode) if plan.lookahead else {},
         lineage=Lineage(written, trace, trace.astype(jnp.float32), *[trace] * 5),
     )
 
@@ -221,7 +133,7 @@ def segment(
 
     def one_turn(state: SearchState) -> SearchState:
         slot = state.ready.argmax()
-        return _put(state, _turn(plan, verifier, delimiters, _slice(state, slot)), slot)
+        return put_slot(state, _turn(plan, verifier, delimiters, take_slot(state, slot)), slot)
 
     def body(carry: Carry) -> Carry:
         carry = lax.while_loop(lambda c: goes_on(c) & ~c[0].ready.any(), one_token, carry)
@@ -246,7 +158,7 @@ def _rest(plan: Plan, state: SearchState) -> SearchState:
         return dataclasses.replace(state, ready=resting)
     at_step_end = (resting & (state.looked == 0))[:, None]
     saved = {}
-    for name, x in _cursors(state.decode).items():
+    for name, x in cursors(state.decode).items():
         here = jnp.expand_dims(at_step_end, tuple(range(2, x.ndim)))
         saved[name] = jnp.where(here, x, state.saved[name])
     can = ~state.done & ~state.decode.ended & (cache.length < plan.max_new_tokens)
@@ -272,7 +184,7 @@ def _turn(
     """One question's turn: B is 1."""
     N, T = plan.candidates, plan.max_new_tokens
     looked = state.decode
-    decode = _rewind(looked, state.saved) if plan.lookahead else looked
+    decode = rewind(looked, state.saved) if plan.lookahead else looked
     length = decode.cache.length
     at = jnp.arange(T)[None, None]
     steps = step_ends(looked.tokens, length, decode.ended, delimiters)
@@ -306,7 +218,7 @@ def _turn(
     )
     if not plan.strategy.stops_at_steps:
         return state
-    state = _gather(state, parents)
+    state = gather(state, parents)
     length = state.decode.cache.length
     limit = jnp.minimum(length + plan.step, T)
     live = ~done & state.active[:, None]
@@ -384,81 +296,3 @@ def _write(plan: Plan, state: SearchState, parents: Array, *entries: Array) -> L
         return lax.dynamic_update_slice_in_dim(old, new[:, None], state.round[0], 1)
 
     return jax.tree.map(put, state.lineage, entry)
-
-
-def _gather(state: SearchState, parents: Int[Array, "B N"]) -> SearchState:
-    """Every row becomes a copy of its parent, but keeps its slot's own key.
-
-    A row that left its own text draws from a new key: at the positions it writes again it would
-    meet the numbers that it has used.
-    """
-
-    def rows(x: Any) -> Any:
-        if isinstance(x, KVCache):
-            return dataclasses.replace(
-                x,
-                suffix_k=jax.tree.map(rows, x.suffix_k),
-                suffix_v=jax.tree.map(rows, x.suffix_v),
-                length=rows(x.length),
-            )
-        return jnp.take_along_axis(x, jnp.expand_dims(parents, tuple(range(2, x.ndim))), 1)
-
-    decode = state.decode
-    own = jnp.arange(parents.shape[1])[None] == parents
-    fork = jax.vmap(jax.vmap(jax.random.fold_in, (0, None)))
-    # Folding in T + round: positions, below T, are folded in to draw.
-    new = fork(decode.keys, decode.tokens.shape[2] + state.round)
-    decode = dataclasses.replace(
-        decode,
-        cache=rows(decode.cache),
-        tokens=rows(decode.tokens),
-        keys=jnp.where(own, decode.keys, new),
-        **{name: rows(getattr(decode, name)) for name in CURSOR},
-    )
-    fields = ("shown", "score", "step_scores", "scored")
-    return dataclasses.replace(
-        state,
-        decode=decode,
-        verifier=jax.tree.map(rows, state.verifier, is_leaf=_is_cache),
-        **{name: rows(getattr(state, name)) for name in fields},
-    )
-
-
-def _cursors(decode: DecodeState) -> dict[str, Array]:
-    return {name: getattr(decode, name) for name in CURSOR} | {"length": decode.cache.length}
-
-
-def _rewind(decode: DecodeState, saved: dict[str, Array]) -> DecodeState:
-    """Rows as they were when `saved` was; what they wrote since is cut off."""
-    length = saved["length"]
-    written = jnp.arange(decode.tokens.shape[2])[None, None] < length[..., None]
-    return dataclasses.replace(
-        decode,
-        cache=dataclasses.replace(decode.cache, length=length),
-        tokens=jnp.where(written, decode.tokens, 0),
-        **{name: saved[name] for name in CURSOR},
-    )
-
-
-def _slice(state: SearchState, slot: Int[Array, ""]) -> SearchState:
-    """The state of one question, B = 1."""
-    return jax.tree.map(lambda x: lax.dynamic_slice_in_dim(x, slot, 1, 0), state)
-
-
-def _put(state: SearchState, question: SearchState, slot: Int[Array, ""]) -> SearchState:
-    """The state with one question's part replaced; prompts are never changed by a turn."""
-
-    def put(whole: Any, part: Any) -> Any:
-        if isinstance(whole, KVCache):
-            names = ("suffix_k", "suffix_v", "length", "live")
-            return dataclasses.replace(
-                whole,
-                **{x: jax.tree.map(put, getattr(whole, x), getattr(part, x)) for x in names},
-            )
-        return lax.dynamic_update_slice_in_dim(whole, part, slot, 0)
-
-    return jax.tree.map(put, state, question, is_leaf=_is_cache)
-
-
-def _is_cache(x: Any) -> bool:
-    return isinstance(x, KVCache)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -17,7 +18,8 @@ from ttc_jax.errors import UserError
 from ttc_jax.models.transformer import Transformer
 from ttc_jax.sampling.sampler import bucket, pad_prompts
 from ttc_jax.search import kernel
-from ttc_jax.search.kernel import Lineage, Plan, SearchState
+from ttc_jax.search.plan import Plan, check_plan
+from ttc_jax.search.state import Lineage, SearchState, put_slot
 from ttc_jax.verifiers.confidence import Confidence
 from ttc_jax.verifiers.verifier import Verifier
 
@@ -99,7 +101,7 @@ class Search:
         self._seed, self._compilations = seed, 0
         self._admit = jax.jit(self._run_admit)
         self._empty = jax.jit(self._run_empty, static_argnums=0)
-        self._insert = jax.jit(_insert, donate_argnums=0)
+        self._insert = jax.jit(partial(put_slot, new=True), donate_argnums=0)
         self._segment = jax.jit(self._run_segment, donate_argnums=1)
         self._harvest = jax.jit(_harvest)
 
@@ -271,45 +273,6 @@ class Failed(UserError):
         self.index = index
         self.reason = "a step's score is NaN; check the weights of the generator and the verifier"
         super().__init__(f"prompt {index}: {self.reason}")
-
-
-def check_plan(plan: Plan, generator: Transformer, verifier: Verifier | None) -> None:
-    """Refuses what cannot work. Raises as `Search`."""
-    for name, value in (
-        ("sampling.n", plan.candidates),
-        ("sampling.max_new_tokens", plan.max_new_tokens),
-        ("search.max_step_tokens", plan.max_step_tokens),
-        ("search.rounds", plan.rounds),
-    ):
-        if value < 1:
-            raise UserError(f"{name} is {value}; it must be at least 1")
-    if plan.lanes < 0:
-        raise UserError(f"search.lanes is {plan.lanes}; it must be 0 (all rows) or more")
-    if plan.lookahead < 0:
-        raise UserError(f"search.lookahead is {plan.lookahead}; it must be 0 (none) or more")
-    plan.strategy.check(plan.candidates)
-    if plan.strategy.stops_at_steps and verifier is None:
-        raise UserError(
-            "search.strategy selects by the scores of steps, so it needs a verifier: set "
-            "verifier.path, to confidence:log_prob for the generator's own confidence"
-        )
-    if plan.lookahead and not plan.strategy.stops_at_steps:
-        raise UserError("search.lookahead needs a strategy that stops at steps, such as beam")
-    vocabulary = generator.config.vocab_size
-    if verifier is not None and verifier.vocab_size not in (0, vocabulary):
-        raise UserError(
-            f"verifier.path: its vocabulary has {verifier.vocab_size} tokens, the generator's "
-            f"{vocabulary}; choose a verifier with the generator's tokenizer"
-        )
-
-
-def _insert(state: SearchState, new: SearchState, slot: jax.Array) -> SearchState:
-    """Puts a question into a slot."""
-
-    def put(whole: jax.Array, part: jax.Array) -> jax.Array:
-        return jax.lax.dynamic_update_slice_in_dim(whole, part, slot, 0)
-
-    return jax.tree.map(put, state, new)
 
 
 def _harvest(state: SearchState, slot: jax.Array) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from ttc_jax.models.transformer import FLOAT32, Layers, RMSNorm, Transformer, ma
 from ttc_jax.verifiers.steps import StepFormat
 
 KIND = "prm"
-PIECE = 16  # tokens that `read` takes in at a time
+PIECE = 8  # tokens that `read` takes in at a time
 CLUES = 3  # numbers a token about how likely the trunk finds the answer: see `_clues`
 
 

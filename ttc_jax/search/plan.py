@@ -1,0 +1,88 @@
+"""What is decided about a search before it is compiled, and what cannot work."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from ttc_jax.errors import UserError
+from ttc_jax.models.transformer import Transformer
+from ttc_jax.sampling.draw import Drawing
+from ttc_jax.search.strategies.strategy import Strategy
+from ttc_jax.verifiers.verifier import Verifier
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What is static in a search. Hashable.
+
+    Attributes:
+      candidates: N.
+      max_new_tokens: T, longest answer.
+      max_step_tokens: a step that reaches it ends there.
+      rounds: R, selections at most; then what is not finished is cut off.
+      lookahead: k, greedy steps rolled out before a step is scored.
+      doubt: whether the verifier reads entropy or self-certainty.
+      lanes: W, rows decoded in an iteration, whichever go on; 0: all B·N, those that rest included.
+    """
+
+    strategy: Strategy
+    candidates: int
+    max_new_tokens: int
+    max_step_tokens: int
+    rounds: int = 40
+    lookahead: int = 0
+    drawing: Drawing = dataclasses.field(default_factory=Drawing)
+    doubt: bool = False
+    lanes: int = 0
+
+    @property
+    def step(self) -> int:
+        """Tokens that a row may write before it rests."""
+        if not self.strategy.stops_at_steps:
+            return self.max_new_tokens
+        return min(self.max_step_tokens, self.max_new_tokens)
+
+    @property
+    def turns(self) -> int:
+        """R, or 1 where answers are written in one go."""
+        return self.rounds if self.strategy.stops_at_steps else 1
+
+    @property
+    def most_steps(self) -> int:
+        """Steps that a verifier can be shown in a row at most, the end of a lookahead included."""
+        return min(self.turns * self.steps_a_turn, self.max_new_tokens) + (self.lookahead > 0)
+
+    @property
+    def steps_a_turn(self) -> int:
+        """Step ends that a row can have between two turns."""
+        return 1 if self.strategy.stops_at_steps else self.max_new_tokens
+
+
+def check_plan(plan: Plan, generator: Transformer, verifier: Verifier | None) -> None:
+    """Refuses what cannot work. Raises as `Search`."""
+    for name, value in (
+        ("sampling.n", plan.candidates),
+        ("sampling.max_new_tokens", plan.max_new_tokens),
+        ("search.max_step_tokens", plan.max_step_tokens),
+        ("search.rounds", plan.rounds),
+    ):
+        if value < 1:
+            raise UserError(f"{name} is {value}; it must be at least 1")
+    if plan.lanes < 0:
+        raise UserError(f"search.lanes is {plan.lanes}; it must be 0 (all rows) or more")
+    if plan.lookahead < 0:
+        raise UserError(f"search.lookahead is {plan.lookahead}; it must be 0 (none) or more")
+    plan.strategy.check(plan.candidates)
+    if plan.strategy.stops_at_steps and verifier is None:
+        raise UserError(
+            "search.strategy selects by the scores of steps, so it needs a verifier: set "
+            "verifier.path, to confidence:log_prob for the generator's own confidence"
+        )
+    if plan.lookahead and not plan.strategy.stops_at_steps:
+        raise UserError("search.lookahead needs a strategy that stops at steps, such as beam")
+    vocabulary = generator.config.vocab_size
+    if verifier is not None and verifier.vocab_size not in (0, vocabulary):
+        raise UserError(
+            f"verifier.path: its vocabulary has {verifier.vocab_size} tokens, the generator's "
+            f"{vocabulary}; choose a verifier with the generator's tokenizer"
+        )

@@ -1,0 +1,142 @@
+"""The state of a search, and how rows and questions move in it."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Bool, Float, Int
+
+from ttc_jax.models.cache import KVCache
+from ttc_jax.sampling.sampler import DecodeState
+
+# What a row is, beside its cache and tokens: lookahead puts it back.
+CURSOR = ("pending", "hidden", "log_prob", "entropy", "certainty", "ended")
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Lineage:
+    """What happened in each round: all that a search tree or a ledger needs.
+
+    Row n wrote tokens starts … ends in round r and got scores[r, n]; in round r + 1 it went on from
+    row parents[r, n]. Finished rows write nothing: their starts equal their ends. Rounds that never
+    came hold zeros.
+    """
+
+    tokens: Int[Array, "B R N C"]  # what was written, also by rows that were then pruned; 0 behind
+    parents: Int[Array, "B R N"]
+    scores: Float[Array, "B R N"]
+    starts: Int[Array, "B R N"]
+    ends: Int[Array, "B R N"]
+    looks: Int[Array, "B R N"]  # tokens that lookahead reached; equals `ends` without it
+    reads: Int[Array, "B R N"]  # tokens that the verifier kept of the step, markers included
+    peeks: Int[Array, "B R N"]  # tokens that it read of the lookahead, and forgot
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class SearchState:
+    """B slots for questions, each with N rows in the middle of a search."""
+
+    decode: DecodeState
+    verifier: Any  # its own state, see `Verifier.start`
+    last: Int[Array, " B"]  # last token of the prompt, the first that a verifier is shown
+    keys: jax.Array  # [B] the questions' own
+    active: Bool[Array, " B"]  # slots with a question that is not done
+    ready: Bool[Array, " B"]  # all rows rest: the question's turn has come
+    failed: Bool[Array, " B"]  # a score was NaN
+    round: Int[Array, " B"]
+    looked: Int[Array, " B"]  # lookahead steps begun in this round
+    done: Bool[Array, "B N"]  # rows that are finished or cut off
+    limit: Int[Array, "B N"]  # tokens at which a row rests at the latest
+    started: Int[Array, "B N"]  # tokens that a row held when the round began
+    shown: Int[Array, "B N"]  # tokens that the verifier was shown, the prompt's last included
+    score: Float[Array, "B N"]  # of the last step
+    step_scores: Float[Array, "B N T"]  # at the last token of every scored step
+    scored: Bool[Array, "B N T"]
+    saved: dict[str, Array]  # cursors at the step's end while lookahead goes on; {} without it
+    lineage: Lineage
+
+
+def gather(state: SearchState, parents: Int[Array, "B N"]) -> SearchState:
+    """Every row becomes a copy of its parent, but keeps its slot's own key.
+
+    A row that left its own text draws from a new key: at the positions it writes again it would
+    meet the numbers that it has used.
+    """
+
+    def rows(x: Any) -> Any:
+        if isinstance(x, KVCache):
+            return x.gather(parents)
+        return jnp.take_along_axis(x, jnp.expand_dims(parents, tuple(range(2, x.ndim))), 1)
+
+    decode = state.decode
+    own = jnp.arange(parents.shape[1])[None] == parents
+    fork = jax.vmap(jax.vmap(jax.random.fold_in, (0, None)))
+    # Folding in T + round: positions, below T, are folded in to draw.
+    new = fork(decode.keys, decode.tokens.shape[2] + state.round)
+    decode = dataclasses.replace(
+        decode,
+        cache=rows(decode.cache),
+        tokens=rows(decode.tokens),
+        keys=jnp.where(own, decode.keys, new),
+        **{name: rows(getattr(decode, name)) for name in CURSOR},
+    )
+    fields = ("shown", "score", "step_scores", "scored")
+    return dataclasses.replace(
+        state,
+        decode=decode,
+        verifier=jax.tree.map(rows, state.verifier, is_leaf=_is_cache),
+        **{name: rows(getattr(state, name)) for name in fields},
+    )
+
+
+def cursors(decode: DecodeState) -> dict[str, Array]:
+    """What `rewind` puts back."""
+    return {name: getattr(decode, name) for name in CURSOR} | {"length": decode.cache.length}
+
+
+def rewind(decode: DecodeState, saved: dict[str, Array]) -> DecodeState:
+    """Rows as they were when `saved` was; what they wrote since is cut off."""
+    length = saved["length"]
+    written = jnp.arange(decode.tokens.shape[2])[None, None] < length[..., None]
+    return dataclasses.replace(
+        decode,
+        cache=dataclasses.replace(decode.cache, length=length),
+        tokens=jnp.where(written, decode.tokens, 0),
+        **{name: saved[name] for name in CURSOR},
+    )
+
+
+def take_slot(state: SearchState, slot: Int[Array, ""]) -> SearchState:
+    """The state of one question, B = 1."""
+    return jax.tree.map(lambda x: lax.dynamic_slice_in_dim(x, slot, 1, 0), state)
+
+
+def put_slot(
+    state: SearchState, question: SearchState, slot: Int[Array, ""], *, new: bool = False
+) -> SearchState:
+    """The state with one question's part replaced.
+
+    Args:
+      new: whether it is another question; else its prompt is there already, and is not copied.
+    """
+
+    def put(whole: Any, part: Any) -> Any:
+        if isinstance(whole, KVCache):
+            names = ("suffix_k", "suffix_v", "length", "live")
+            return dataclasses.replace(
+                whole,
+                **{x: jax.tree.map(put, getattr(whole, x), getattr(part, x)) for x in names},
+            )
+        return lax.dynamic_update_slice_in_dim(whole, part, slot, 0)
+
+    return jax.tree.map(put, state, question, is_leaf=None if new else _is_cache)
+
+
+def _is_cache(x: Any) -> bool:
+    return isinstance(x, KVCache)
