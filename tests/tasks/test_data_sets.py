@@ -60,13 +60,21 @@ def test_gsm8k(tmp_path: Path, grader: Grader) -> None:
         solution="There are 2*600 = 1,200 eggs.\n#### 1,200",
     )
     assert (second.id, second.answer) == ("gsm8k/test/1", "-5")
-    solutions = ["#### 1200", "\\boxed{\\$1,200.}", "1200", "#### 12", "\\boxed{7}\n#### 1200"]
+    solutions = [
+        "#### 1200",
+        "\\boxed{\\$1,200.}",
+        "7, so 1200",
+        "#### 12",
+        "\\boxed{7}\n#### 1200",
+    ]
+    solutions += ["none"]
     assert task.judge(first, solutions) == [
         Verdict("1200", True),
         Verdict("1200", True),
-        Verdict(None, False),  # never the last number of the text
+        Verdict("1200", True),  # no mark: the last number
         Verdict("12", False),
         Verdict("7", False),
+        Verdict(None, False),
     ]
 
 
