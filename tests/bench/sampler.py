@@ -38,6 +38,7 @@ from ttc_jax.models.weights import load_generator
 from ttc_jax.sampling.sampler import Sampler
 
 CANDIDATES = (1, 16, 64)
+BOUND_STEPS = 8  # one alone is too short to time
 NEW_TOKENS = {80: 64, 512: 32}  # by length of the prompt
 SMOLLM2 = {
     "vocab_size": 49152,
@@ -58,72 +59,61 @@ def main() -> None:
     )
     parser.add_argument("--json", type=Path, help="where the figures go")
     parser.add_argument("--weights", type=Path, help="Hugging Face folder")
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=3, help="medians are over so many")
+    parser.add_argument("--prompts", type=int, nargs="+", choices=NEW_TOKENS, default=[*NEW_TOKENS])
+    parser.add_argument("--candidates", type=int, nargs="+", default=CANDIDATES)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         folder = options.weights or random_weights(Path(scratch))
         model = load_generator(folder)
         references = {kind: torch_model(folder, kind) for kind in ("float32", "bfloat16")}
     figures: dict[str, Any] = {}
-    for prompt in NEW_TOKENS:
-        measured = measure(model, references, prompt, options.rounds)
-        figures |= measured if prompt == 80 else {f"prompt_{prompt}": measured}
-    if options.json:
-        options.json.write_text(json.dumps(figures, indent=2) + "\n")
+    for prompt in options.prompts:
+        measured: dict[str, Any] = {}
+        for n in options.candidates:
+            for name, value in measure(model, references, prompt, n, options.rounds).items():
+                measured.setdefault(name, {})[str(n)] = value
+            figures |= measured if prompt == 80 else {f"prompt_{prompt}": measured}
+            if options.json:  # now, so that an interrupted run keeps what it has
+                options.json.write_text(json.dumps(figures, indent=2) + "\n")
 
 
 def measure(
-    model: Transformer, references: dict[str, Any], prompt: int, rounds: int
-) -> dict[str, Any]:
-    """Tokens a second of every contender at every N, one prompt length."""
+    model: Transformer, references: dict[str, Any], prompt: int, n: int, rounds: int
+) -> dict[str, float]:
+    """Tokens a second of every contender at one length of prompt and one N, and the ratios."""
     new = NEW_TOKENS[prompt]
     tokens = np.random.default_rng(0).integers(5, model.config.vocab_size, prompt).tolist()
-    contenders: dict[str, Callable[[int], Any]] = {
-        "ours": lambda n: Ours(model, tokens, n, new),
-        "transformers_f32": lambda n: theirs(references["float32"], tokens, n, new),
-        "transformers_bf16": lambda n: theirs(references["bfloat16"], tokens, n, new),
-        "matmul_bound": lambda n: matmul_bound(model, n),
+    ours = Ours(model, tokens, n, new)
+    calls: dict[str, Callable[[], None]] = {
+        "ours": ours,
+        "transformers_f32": theirs(references["float32"], tokens, n, new),
+        "transformers_bf16": theirs(references["bfloat16"], tokens, n, new),
+        "matmul_bound": matmul_bound(model, n),
     }
-    done = dict.fromkeys(contenders, new) | {"matmul_bound": 1}
-    figures: dict[str, Any] = {name: {} for name in contenders}
-    compiled = {}
-    for n in CANDIDATES:
-        calls = {name: make(n) for name, make in contenders.items()}
-        for call in calls.values():
-            call()  # compiles, and warms caches
-        seconds: dict[str, list[float]] = {name: [] for name in calls}
-        for _ in range(rounds):
-            for name, call in calls.items():
-                began = time.perf_counter()
-                call()
-                seconds[name].append(time.perf_counter() - began)
-        for name, spans in seconds.items():
-            figures[name][str(n)] = n * done[name] / statistics.median(spans)
-        compiled[str(n)] = calls["ours"].sampler.compilations
-        report(figures, prompt, n)
-    best = {
-        n: max(figures["transformers_f32"][n], figures["transformers_bf16"][n])
-        for n in map(str, CANDIDATES)
-    }
-    figures["ratio_to_transformers"] = {n: figures["ours"][n] / best[n] for n in best}
-    figures["ratio_to_matmul_bound"] = {
-        n: figures["ours"][n] / figures["matmul_bound"][n] for n in best
-    }
-    figures["compilations"] = compiled
-    return figures
-
-
-def report(figures: dict[str, Any], prompt: int, n: int) -> None:
-    """Prints one row of the table, as soon as it is known."""
-    row = {name: figures[name][str(n)] for name in figures}
+    done = dict.fromkeys(calls, new) | {"matmul_bound": BOUND_STEPS}
+    for call in calls.values():
+        call()  # compiles, and warms caches
+    seconds: dict[str, list[float]] = {name: [] for name in calls}
+    for _ in range(rounds):
+        for name, call in calls.items():
+            began = time.perf_counter()
+            call()
+            seconds[name].append(time.perf_counter() - began)
+    row = {name: n * done[name] / statistics.median(spans) for name, spans in seconds.items()}
     best = max(row["transformers_f32"], row["transformers_bf16"])
+    ratios = {
+        "ratio_to_transformers": row["ours"] / best,
+        "ratio_to_matmul_bound": row["ours"] / row["matmul_bound"],
+    }
     numbers = "  ".join(f"{name} {rate:7.1f}" for name, rate in row.items())
     print(
         f"prompt {prompt:3}  N={n:<3} tokens/s: {numbers}  "
-        f"ours/transformers {row['ours'] / best:.2f}  "
-        f"ours/bound {row['ours'] / row['matmul_bound']:.2f}",
+        f"ours/transformers {ratios['ratio_to_transformers']:.2f}  "
+        f"ours/bound {ratios['ratio_to_matmul_bound']:.2f}",
         flush=True,
     )
+    return row | ratios | {"compilations": ours.sampler.compilations}
 
 
 class Ours:
@@ -162,7 +152,7 @@ def theirs(model: Any, tokens: list[int], n: int, new: int) -> Callable[[], None
 
 
 def matmul_bound(model: Transformer, n: int) -> Callable[[], None]:
-    """The matrix products of one decode step of n rows, and nothing else."""
+    """The matrix products of some decode steps of n rows, and nothing else."""
     graph, parameters = nnx.split(model)
 
     @jax.jit
@@ -178,7 +168,12 @@ def matmul_bound(model: Transformer, n: int) -> Callable[[], None]:
         return model.logits(x)
 
     x = jnp.ones((n, model.config.width))
-    return lambda: step(parameters, x).block_until_ready()
+
+    def call() -> None:
+        for _ in range(BOUND_STEPS):
+            step(parameters, x).block_until_ready()
+
+    return call
 
 
 def random_weights(folder: Path) -> Path:
