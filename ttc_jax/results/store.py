@@ -34,6 +34,7 @@ class Candidate:
     step_scores: tuple[float, ...]  # [R] the verifier's score of each step; () without a verifier
     answer: str | None  # canonical final answer: equal answers vote together
     correct: bool
+    step_values: tuple[float, ...] = ()  # [R] share of rollouts from each step that end correctly
 
 
 @dataclass(frozen=True)
@@ -44,8 +45,9 @@ class Record:
     strategy: str
     budget: int  # generations that were paid for: N, or N (k + 1) with lookahead
     seed: int
-    candidates: tuple[Candidate, ...]  # [N]
+    candidates: tuple[Candidate, ...]  # [N], chain by chain where answers are revised
     ledger: Ledger
+    sequential: int = 1  # s: each chain holds so many answers, and an answer sees those before it
     level: str = ""  # the data set's own difficulty label
     seconds: float = 0.0  # share of the wall time; never in summary.json, which must repeat
 
@@ -155,6 +157,7 @@ def _encode(record: Record) -> str:
         "strategy": record.strategy,
         "budget": int(record.budget),
         "seed": int(record.seed),
+        "sequential": int(record.sequential),
         "level": record.level,
         "seconds": float(record.seconds),
         "ledger": record.ledger.to_dict(),
@@ -167,6 +170,7 @@ def _encode(record: Record) -> str:
                 "step_scores": [float(score) for score in candidate.step_scores],
                 "answer": candidate.answer,
                 "correct": bool(candidate.correct),
+                "step_values": [float(value) for value in candidate.step_values],
             }
             for candidate in record.candidates
         ],
@@ -191,6 +195,7 @@ def _record(row: dict[str, Any]) -> Record:
             | {
                 "tokens": tuple(candidate["tokens"]),
                 "step_scores": tuple(candidate["step_scores"]),
+                "step_values": tuple(candidate.get("step_values", ())),
             }
         )
         for candidate in row["candidates"]
@@ -201,8 +206,11 @@ def _record(row: dict[str, Any]) -> Record:
 def _problem(record: Record) -> str:
     """What must not be stored, nor come back, in words; "" for a sound record."""
     ids = (record.question, record.strategy, record.level)
-    if not (_all(ids, str) and _all((record.budget, record.seed), numbers.Integral)):
-        return "question, strategy and level must be text, budget and seed integers"
+    whole = (record.budget, record.seed, record.sequential)
+    if not (_all(ids, str) and _all(whole, numbers.Integral)):
+        return "question, strategy and level must be text, budget, seed and sequential integers"
+    if record.sequential < 1 or len(record.candidates) % record.sequential:
+        return f"{len(record.candidates)} candidates are not chains of {record.sequential}"
     if not _finite((record.seconds,)):
         return f"seconds is {record.seconds}"
     for index, candidate in enumerate(record.candidates):
@@ -215,8 +223,9 @@ def _problem(record: Record) -> str:
             return where + "finished and correct must be true or false"
         if not _finite((candidate.log_prob,)):
             return where + f"log_prob is {candidate.log_prob}"
-        if not _finite(candidate.step_scores):
-            return where + f"step_scores is {candidate.step_scores}"
+        for name in ("step_scores", "step_values"):
+            if not _finite(values := getattr(candidate, name)):
+                return where + f"{name} is {values}"
     return ""
 
 

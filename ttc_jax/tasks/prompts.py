@@ -1,5 +1,6 @@
 """How a question becomes a prompt: plain or chat, with or without worked examples."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -8,6 +9,7 @@ from ttc_jax.errors import UserError
 if TYPE_CHECKING:
     from ttc_jax.models.tokenizers import Tokenizer
 
+EARLIER = 4  # answers that a revision model sees at most, the latest ones (paper section 6.1)
 _SLOT = "{question}"
 
 
@@ -36,6 +38,8 @@ class PromptFormat:
         chat: Whether to wrap the text in the tokenizer's chat template.
         system: The system turn of a chat; "" for none.
         shots: Worked (question, solution) pairs put before the question.
+        revision: What stands behind each earlier answer where a model revises, such as the turn of
+            a user who asks for another try; "" for the model's end token alone.
 
     Raises:
         UserError: The template lacks `{question}`, or a system turn is given without `chat`.
@@ -45,6 +49,7 @@ class PromptFormat:
     chat: bool = False
     system: str = ""
     shots: tuple[tuple[str, str], ...] = ()
+    revision: str = ""
 
     def __post_init__(self) -> None:
         if _SLOT not in self.template:
@@ -62,6 +67,10 @@ class PromptFormat:
             return tokenizer.chat(self.messages(question))
         return tokenizer.encode(self.text(question), add_bos=True)
 
+    def between(self, tokenizer: "Tokenizer") -> list[int]:
+        """The tokens of `revision`, which take the place of an earlier answer's end token."""
+        return tokenizer.encode(self.revision) if self.revision else [tokenizer.eos_ids[0]]
+
     def text(self, question: str) -> str:
         """The plain prompt, as text."""
         shots = [_join(self._fill(asked), solution) for asked, solution in self.shots]
@@ -77,6 +86,27 @@ class PromptFormat:
 
     def _fill(self, question: str) -> str:
         return self.template.replace(_SLOT, question)
+
+
+def with_answers(
+    prompt: Sequence[int],
+    answers: Sequence[Sequence[int]],
+    between: Sequence[int],
+    ends: Sequence[int],
+) -> list[int]:
+    """The prompt of a revision: a question's prompt and the latest `EARLIER` answers to it.
+
+    Args:
+        prompt: The question's, [P].
+        answers: Tokens of the earlier answers, oldest first, with or without an end token.
+        between: What stands behind each of them (`PromptFormat.between`).
+        ends: Tokens that end an answer.
+    """
+    tokens = list(prompt)
+    for answer in answers[-EARLIER:]:
+        text = answer[:-1] if answer and answer[-1] in ends else answer
+        tokens += [*text, *between]
+    return tokens
 
 
 def _join(prompt: str, solution: str) -> str:
