@@ -89,6 +89,12 @@ class Material:
     delimiters: np.ndarray  # [V] bool
     ends: tuple[int, ...]
 
+    def cast(self, dtype: str) -> Material:
+        """The same with weights of another dtype."""
+        graph, weights = nnx.split(self.generator)
+        weights = jax.tree.map(lambda x: x.astype(dtype), weights)
+        return dataclasses.replace(self, generator=nnx.merge(graph, weights))
+
 
 def load(count: int, random: ModelConfig, length: int, *, real: bool) -> Material:
     """Weights and `count` questions.
@@ -145,9 +151,10 @@ def word_problems(count: int) -> tuple[str, list[str]]:
 
 def prm_on(generator: Transformer) -> ProcessRewardModel:
     """A PRM with a random head on a copy of the generator."""
-    prm = ProcessRewardModel(PRMConfig(generator.config), rngs=nnx.Rngs(1))
+    dtype = generator.embedding[...].dtype
+    prm = ProcessRewardModel(PRMConfig(generator.config), rngs=nnx.Rngs(1), dtype=dtype)
     nnx.update(prm.trunk, jax.tree.map(jnp.copy, nnx.state(generator)))
-    prm.score[...] = jax.random.normal(jax.random.key(2), prm.score[...].shape)
+    prm.score[...] = jax.random.normal(jax.random.key(2), prm.score[...].shape, dtype)
     return prm
 
 

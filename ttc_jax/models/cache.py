@@ -191,12 +191,14 @@ class LaneCache:
     rows: Int[Array, " W"]  # of each lane, counted through [B, N]; B·N for a lane that is empty
 
     @classmethod
-    def of_live(cls, cache: KVCache, lanes: int) -> LaneCache:
-        """The first `lanes` live rows."""
-        live = cache.live.reshape(-1)
-        lane = jnp.where(live, jnp.cumsum(live, dtype=jnp.int32) - 1, lanes)
-        rows = jnp.full((lanes,), live.size, jnp.int32)
-        return cls(cache, rows.at[lane].set(jnp.arange(live.size, dtype=jnp.int32), mode="drop"))
+    def of(cls, cache: KVCache, need: Int[Array, " BN"], lanes: int) -> LaneCache:
+        """The `lanes` rows with the greatest need, where that is above 0; of equals the first."""
+        rows = jnp.argsort(need, descending=True)[:lanes].astype(jnp.int32)
+        return cls(cache, jnp.where(need[rows] > 0, rows, need.size))
+
+    def over(self, cache: KVCache) -> LaneCache:
+        """The same rows of another cache."""
+        return LaneCache(cache, self.rows)
 
     def take(self, x: Array) -> Array:
         """[B, N, ...] -> [W, ...]; an empty lane shows the last row."""

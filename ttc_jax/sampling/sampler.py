@@ -129,7 +129,8 @@ def decode_token(
       lanes: W, rows that are computed: the first W live ones; 0 computes all rows.
     """
     if lanes:
-        window = LaneCache.of_live(state.cache, lanes)
+        live = state.cache.live.reshape(-1)
+        window = LaneCache.of(state.cache, live.astype(jnp.int32), lanes)
         take, spread = window.take, window.spread
         hidden, window = model.extend(take(state.pending)[..., None], window)
         cache, live = window.cache, spread(jnp.ones((lanes,), bool))

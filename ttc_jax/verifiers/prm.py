@@ -19,7 +19,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from ttc_jax.compute.flops import generator_flops, layers_flops
 from ttc_jax.models import checkpoints
-from ttc_jax.models.cache import KVCache, PromptCache
+from ttc_jax.models.cache import KVCache, LaneCache, PromptCache
 from ttc_jax.models.config import ModelConfig
 from ttc_jax.models.transformer import FLOAT32, Layers, RMSNorm, Transformer, matrix
 from ttc_jax.verifiers.steps import StepFormat
@@ -165,44 +165,65 @@ class ProcessRewardModel(nnx.Module):
     ) -> tuple[Float[Array, "B N T"], PRMState]:
         """Scores in [0, 1] of further tokens, of which the first `real` are kept.
 
-        It reads pieces, as many as the longest row needs: cost follows what is there to read.
+        It reads pieces of half of the rows at a time, those with most left to read first: cost
+        follows what is there to read, not the longest row.
         """
         del decoded
         B, N, T = tokens.shape
-        width = min(PIECE, T)
-        tokens = jnp.pad(tokens, ((0, 0), (0, 0), (0, -T % width)))
+        width, lanes = min(PIECE, T), -(-B * N // 2)
+        at = jnp.arange(width)[None]
 
-        def read_piece(i: Array, carry: tuple[Array, PRMState]) -> tuple[Array, PRMState]:
-            scores, state = carry
-            piece = jax.lax.dynamic_slice_in_dim(tokens, i * width, width, 2)
-            found, state = self.extend(piece, state, jnp.clip(real - i * width, 0, width))
-            found = jax.nn.sigmoid(found.astype(jnp.float32))
-            return jax.lax.dynamic_update_slice_in_dim(scores, found, i * width, 2), state
+        def read_piece(carry: tuple[Array, PRMState, Array]) -> tuple[Array, PRMState, Array]:
+            scores, state, begun = carry
+            window = LaneCache.of(state.trunk, (real - begun).reshape(-1), lanes)
+            first, left = window.take(begun), window.take(real - begun)
+            piece = jnp.take_along_axis(
+                window.take(tokens), jnp.minimum(first[:, None] + at, T - 1), -1
+            )
+            count = jnp.clip(left, 0, width)
+            found, state = self._extend(piece, state, count, window)
+            found = window.spread(jax.nn.sigmoid(found.astype(jnp.float32)))
+            count = window.spread(count)
+            where = jnp.where(at[None] < count[..., None], begun[..., None] + at[None], T)
+            scores = jnp.put_along_axis(scores, where, found, -1, inplace=False, mode="drop")
+            return scores, state, begun + count
 
-        pieces = (real.max() + width - 1) // width
-        nothing = jnp.zeros((B, N, tokens.shape[2]), jnp.float32)
-        scores, state = jax.lax.fori_loop(0, pieces, read_piece, (nothing, state))
-        return scores[..., :T], state
+        nothing = jnp.zeros((B, N, T), jnp.float32)
+        carry = (nothing, state, jnp.zeros_like(real))
+        scores, state, _ = jax.lax.while_loop(lambda c: (c[2] < real).any(), read_piece, carry)
+        return scores, state
 
     def extend(
         self, tokens: Int[Array, "B N T"], state: PRMState, real: Int[Array, "B N"]
     ) -> tuple[Float[Array, "B N T"], PRMState]:
         """Scores of T further tokens of every candidate, of which the first `real` are kept."""
-        at = jnp.arange(tokens.shape[2])[None, None]
-        hidden, trunk = self.trunk.extend(tokens, _awake(state.trunk, real > 0))
+        every = LaneCache.of(state.trunk, real.reshape(-1), real.size)
+        scores, state = self._extend(every.take(tokens), state, every.take(real), every)
+        return every.spread(scores), state
+
+    def _extend(
+        self, tokens: Int[Array, "W T"], state: PRMState, real: Int[Array, " W"], window: LaneCache
+    ) -> tuple[Float[Array, "W T"], PRMState]:
+        """`extend` for the rows of `window`, which is one of the trunk's cache."""
+        at = jnp.arange(tokens.shape[1])[None]
+        take, spread = window.take, window.spread
+        reads = spread(real)
+        hidden, trunk = self.trunk.extend(tokens, window.over(_awake(state.trunk, reads > 0)))
         if self.layers is None or state.layers is None:
-            state = dataclasses.replace(state, trunk=trunk.advance(real))
+            state = dataclasses.replace(state, trunk=trunk.cache.advance(reads))
             return self._head(hidden), state
-        before = jnp.concatenate([state.last[:, :, None], hidden[:, :, :-1]], 2)
-        answer = state.trunk.length[..., None] + at > 0  # slot 0 holds the prompt's last token
-        clues, log_prob = self._clues(before, tokens, answer, state.log_prob)
-        x, layers = self.layers(self._enter(hidden, clues), _awake(state.layers, real > 0))
-        final = at == real[..., None] - 1
+        before = jnp.concatenate([take(state.last)[:, None], hidden[:, :-1]], 1)
+        answer = take(state.trunk.length)[:, None] + at > 0  # slot 0 holds the prompt's last token
+        clues, log_prob = self._clues(before, tokens, answer, take(state.log_prob))
+        layers = window.over(_awake(state.layers, reads > 0))
+        x, layers = self.layers(self._enter(hidden, clues), layers)
+        final = at == real[:, None] - 1
+        last, log_prob = spread(_at(final, hidden)), spread(_at(final, log_prob))
         state = PRMState(
-            trunk=trunk.advance(real),
-            layers=layers.advance(real),
-            last=jnp.where((real > 0)[..., None], _at(final, hidden), state.last),
-            log_prob=jnp.where(real > 0, _at(final, log_prob), state.log_prob),
+            trunk=trunk.cache.advance(reads),
+            layers=layers.cache.advance(reads),
+            last=jnp.where((reads > 0)[..., None], last, state.last),
+            log_prob=jnp.where(reads > 0, log_prob, state.log_prob),
         )
         return self._head(self.norm(x)), state
 
@@ -260,7 +281,7 @@ def _awake(cache: KVCache, live: Bool[Array, "B N"]) -> KVCache:
     return dataclasses.replace(cache, live=live)
 
 
-def _at(final: Bool[Array, "B N T"], values: Array) -> Array:
-    """The entry of `values`, [B, N, T, ...], where `final` holds; 0 where it never does."""
-    final = jnp.expand_dims(final, tuple(range(3, values.ndim)))
-    return jnp.where(final, values, 0.0).sum(2)
+def _at(final: Bool[Array, "W T"], values: Array) -> Array:
+    """The entry of `values`, [W, T, ...], where `final` holds; 0 where it never does."""
+    final = jnp.expand_dims(final, tuple(range(2, values.ndim)))
+    return jnp.where(final, values, 0.0).sum(1)
