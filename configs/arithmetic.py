@@ -61,6 +61,7 @@ def _quickstart(config: ConfigDict) -> ConfigDict:
         "lookahead": 0,
         "max_step_tokens": 24,
         "rounds": 40,
+        "revisions": 1,
         "refill": True,
         "segment": 1,
         "lanes": 0,
@@ -99,8 +100,27 @@ def _search(config: ConfigDict) -> ConfigDict:
     return config
 
 
-def _entry(strategy: str, lookahead: int = 0, **options: float) -> dict[str, Any]:
-    return {"strategy": strategy, "lookahead": lookahead, "options": options}
+def _entry(
+    strategy: str,
+    lookahead: int = 0,
+    ratio: float = 0.0,
+    generator: str = "",
+    verifier: str = "",
+    **options: float,
+) -> dict[str, Any]:
+    """A strategy of a sweep.
+
+    `ratio` is that of sequential to parallel answers, 0 for no revisions; models left out are those
+    of the config.
+    """
+    return {
+        "strategy": strategy,
+        "lookahead": lookahead,
+        "ratio": ratio,
+        "generator": generator,
+        "verifier": verifier,
+        "options": options,
+    }
 
 
 def _generator(config: ConfigDict) -> ConfigDict:

@@ -8,9 +8,9 @@
 
 Both run M = 4, as many rounds of as long steps, and select alike; the PRM is a linear head on a
 model of the generator's size. Each is in float32 or bfloat16, whichever is faster in a short
-trial of its own. Theirs takes one question after another, so its time a question is measured on the first few
-of those that ours answers: half before ours and half after, so that a machine that slows down slows
-both. Compiling is not counted.
+trial of its own. Theirs takes one question after another, so its time a question is measured on the
+first few of those that ours answers: half before ours and half after, so that a machine that slows
+down slows both. Compiling is not counted.
 
 Weights are those of the GGUF file that TTC_SMOLLM2_GGUF names (SmolLM2-135M-Instruct), and
 questions GSM8K's of the folder that TTC_DATA names, or word problems of `tests.bench.models`.

@@ -57,17 +57,19 @@ def start(
     lengths: Int[Array, " B"],
     keys: jax.Array,
     max_new_tokens: int,
+    context: int = 0,
 ) -> DecodeState:
     """Prefills prompts, padded on the right, and forks each into N candidates.
 
     Every candidate is fed the prompt's last token first, so the prompt part holds one token less.
+    `context` tokens of a row's own find room before its answer.
     """
     B, N = keys.shape
     hidden, prompt = model.prefill(prompts[:, :-1])
     last = jnp.take_along_axis(prompts, lengths[:, None] - 1, 1)
     zero = jnp.zeros((B, N), jnp.float32)
     return DecodeState(
-        cache=KVCache.fork(prompt, lengths - 1, N, max_new_tokens),
+        cache=KVCache.fork(prompt, lengths - 1, N, context + max_new_tokens),
         tokens=jnp.zeros((B, N, max_new_tokens), jnp.int32),
         pending=jnp.broadcast_to(last, (B, N)),
         hidden=jnp.zeros((B, N, hidden.shape[-1]), hidden.dtype),

@@ -23,6 +23,7 @@ from ttc_jax.models.cache import KVCache, LaneCache, PromptCache
 from ttc_jax.models.config import ModelConfig
 from ttc_jax.models.transformer import FLOAT32, Layers, RMSNorm, Transformer, matrix
 from ttc_jax.verifiers.steps import StepFormat
+from ttc_jax.verifiers.verifier import CONTEXT_PIECE
 
 KIND = "prm"
 PIECE = 8  # tokens that `read` takes in at a time
@@ -169,8 +170,29 @@ class ProcessRewardModel(nnx.Module):
         follows what is there to read, not the longest row.
         """
         del decoded
+        return self._read(tokens, real, state, PIECE, in_answer=True)
+
+    def reread(
+        self, tokens: Int[Array, "B N T"], real: Int[Array, "B N"], state: PRMState
+    ) -> PRMState:
+        """What rows hold is their prompt, and of `tokens` the first `real`, which are no answer."""
+        state = dataclasses.replace(
+            state,
+            trunk=state.trunk.clear(),
+            layers=state.layers and state.layers.clear(),
+            log_prob=jnp.zeros_like(state.log_prob),
+        )
+        _, state = self._read(tokens, real, state, CONTEXT_PIECE, in_answer=False)
+        return dataclasses.replace(
+            state, trunk=state.trunk.settle(), layers=state.layers and state.layers.settle()
+        )
+
+    def _read(
+        self, tokens: Array, real: Array, state: PRMState, piece: int, *, in_answer: bool
+    ) -> tuple[Float[Array, "B N T"], PRMState]:
+        """As `read`, which is of answers, or `reread`, which is of contexts."""
         B, N, T = tokens.shape
-        width, lanes = min(PIECE, T), -(-B * N // 2)
+        width, lanes = min(piece, T), -(-B * N // 2)
         at = jnp.arange(width)[None]
 
         def read_piece(carry: tuple[Array, PRMState, Array]) -> tuple[Array, PRMState, Array]:
@@ -181,7 +203,7 @@ class ProcessRewardModel(nnx.Module):
                 window.take(tokens), jnp.minimum(first[:, None] + at, T - 1), -1
             )
             count = jnp.clip(left, 0, width)
-            found, state = self._extend(piece, state, count, window)
+            found, state = self._extend(piece, state, count, window, in_answer=in_answer)
             found = window.spread(jax.nn.sigmoid(found.astype(jnp.float32)))
             count = window.spread(count)
             where = jnp.where(at[None] < count[..., None], begun[..., None] + at[None], T)
@@ -202,7 +224,13 @@ class ProcessRewardModel(nnx.Module):
         return every.spread(scores), state
 
     def _extend(
-        self, tokens: Int[Array, "W T"], state: PRMState, real: Int[Array, " W"], window: LaneCache
+        self,
+        tokens: Int[Array, "W T"],
+        state: PRMState,
+        real: Int[Array, " W"],
+        window: LaneCache,
+        *,
+        in_answer: bool = True,
     ) -> tuple[Float[Array, "W T"], PRMState]:
         """`extend` for the rows of `window`, which is one of the trunk's cache."""
         at = jnp.arange(tokens.shape[1])[None]
@@ -213,7 +241,8 @@ class ProcessRewardModel(nnx.Module):
             state = dataclasses.replace(state, trunk=trunk.cache.advance(reads))
             return self._head(hidden), state
         before = jnp.concatenate([take(state.last)[:, None], hidden[:, :-1]], 1)
-        answer = take(state.trunk.length)[:, None] + at > 0  # slot 0 holds the prompt's last token
+        # Slot 0 holds the last token before the answer.
+        answer = in_answer & (take(state.trunk.length)[:, None] + at > 0)
         clues, log_prob = self._clues(before, tokens, answer, take(state.log_prob))
         layers = window.over(_awake(state.layers, reads > 0))
         x, layers = self.layers(self._enter(hidden, clues), layers)

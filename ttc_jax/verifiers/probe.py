@@ -47,6 +47,13 @@ class HiddenStateProbe(nnx.Module):
         scores = jax.nn.sigmoid(self(decoded.hidden).astype(jnp.float32))
         return jnp.broadcast_to(scores[..., None], tokens.shape), state
 
+    def reread(
+        self, tokens: Int[Array, "B N T"], real: Int[Array, "B N"], state: tuple[()]
+    ) -> tuple[()]:
+        """It keeps nothing."""
+        del tokens, real
+        return state
+
     def flops(self, first: int, tokens: int) -> int:
         """One product a step, which is nothing beside the generator: counted as none."""
         del first, tokens
