@@ -26,7 +26,7 @@ from ttc_jax.verifiers.steps import StepFormat
 from ttc_jax.verifiers.verifier import CONTEXT_PIECE
 
 KIND = "prm"
-PIECE = 8  # tokens that `read` takes in at a time
+PIECES = (8, 16)  # tokens of a row that `read` takes in at a time, see `_at_a_time`
 CLUES = 3  # numbers a token about how likely the trunk finds the answer: see `_clues`
 
 
@@ -144,7 +144,7 @@ class ProcessRewardModel(nnx.Module):
         """Reads prompts but for the last token, with which every first chunk begins."""
         rows = (prompts.shape[0], candidates)
         hidden, trunk = self.trunk.prefill(prompts[:, :-1])
-        slots = capacity + PIECE  # the last piece may hang over
+        slots = capacity + max(PIECES)  # the last piece may hang over
         on_trunk = None
         if self.layers is not None:
             clues = jnp.zeros((*hidden.shape[:-1], CLUES), hidden.dtype)
@@ -166,11 +166,23 @@ class ProcessRewardModel(nnx.Module):
     ) -> tuple[Float[Array, "B N T"], PRMState]:
         """Scores in [0, 1] of further tokens, of which the first `real` are kept.
 
-        It reads pieces of half of the rows at a time, those with most left to read first: cost
-        follows what is there to read, not the longest row.
+        It reads a piece of some rows at a time, those with most left to read first: cost follows
+        what is there to read, not the longest row.
         """
         del decoded
-        return self._read(tokens, real, state, PIECE, in_answer=True)
+        return self._read(tokens, real, state, self._at_a_time(state), in_answer=True)
+
+    def _at_a_time(self, state: PRMState) -> tuple[int, int]:
+        """How many rows are read at a time, and how many tokens of each.
+
+        Where products with weights, some 24·D² FLOPs a layer and token, outweigh attention to S
+        slots, 4·D·S, padding is what costs: half of the rows, and short pieces. Else it is the
+        number of times that all rows attend.
+        """
+        rows, span = state.trunk.live.size, state.trunk.span(0)
+        if 24 * self.config.trunk.width > 16 * span:
+            return -(-rows // 2), PIECES[0]
+        return rows, PIECES[1]
 
     def reread(
         self, tokens: Int[Array, "B N T"], real: Int[Array, "B N"], state: PRMState
@@ -182,17 +194,24 @@ class ProcessRewardModel(nnx.Module):
             layers=state.layers and state.layers.clear(),
             log_prob=jnp.zeros_like(state.log_prob),
         )
-        _, state = self._read(tokens, real, state, CONTEXT_PIECE, in_answer=False)
+        shape = (real.size, CONTEXT_PIECE)
+        _, state = self._read(tokens, real, state, shape, in_answer=False)
         return dataclasses.replace(
             state, trunk=state.trunk.settle(), layers=state.layers and state.layers.settle()
         )
 
     def _read(
-        self, tokens: Array, real: Array, state: PRMState, piece: int, *, in_answer: bool
+        self,
+        tokens: Array,
+        real: Array,
+        state: PRMState,
+        at_a_time: tuple[int, int],
+        *,
+        in_answer: bool,
     ) -> tuple[Float[Array, "B N T"], PRMState]:
         """As `read`, which is of answers, or `reread`, which is of contexts."""
         B, N, T = tokens.shape
-        width, lanes = min(piece, T), -(-B * N // 2)
+        lanes, width = at_a_time[0], min(at_a_time[1], T)
         at = jnp.arange(width)[None]
 
         def read_piece(carry: tuple[Array, PRMState, Array]) -> tuple[Array, PRMState, Array]:
