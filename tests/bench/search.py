@@ -1,6 +1,6 @@
 """Beam search beside the loop of public code, in one run on the same weights.
 
-    python -m tests.bench.search --json=FILE [--parts speed growth share] [--quick]
+    python -m tests.bench.search --json=FILE [--parts speed growth share] [--shots N] [--quick]
 
     ours     `Search`: one XLA program; the PRM reads the new tokens of a step, from its cache
     theirs   as search-and-learn and OpenR do it, in torch: Python over strings, `generate` for
@@ -13,7 +13,8 @@ first few of those that ours answers: half before ours and half after, so that a
 down slows both. Compiling is not counted.
 
 Weights are those of the GGUF file that TTC_SMOLLM2_GGUF names (SmolLM2-135M-Instruct), and
-questions GSM8K's of the folder that TTC_DATA names, or word problems of `tests.bench.models`.
+questions GSM8K's of the folder that TTC_DATA names, behind four worked examples as in the paper, or
+word problems of `tests.bench.models`.
 Without the GGUF file weights are random, of the same shape; every 20th token then ends a step, and
 in the strings of theirs a character stands for a token.
 
@@ -60,7 +61,7 @@ class Settings:
     candidates: tuple[int, ...] = (16, 64)
     batch: tuple[int, ...] = (8, 2)  # questions that ours searches together, for each N
     theirs: tuple[int, ...] = (2, 1)  # questions that theirs answers, for each N
-    rounds: tuple[int, ...] = (16, 12)  # of a search, for each N
+    rounds: tuple[int, ...] = (16, 16)  # of a search, for each N
     questions: tuple[int, ...] = (16, 8)  # that ours answers, for each N
     step: int = 32  # tokens
     more_candidates: tuple[int, ...] = (16, 64, 256)
@@ -68,7 +69,8 @@ class Settings:
     more_rounds: int = 4
     share_questions: int = 16
     share_tokens: int = 128  # of the longest answer, where the useful share is measured
-    prompt: int = 100  # tokens, where prompts are random
+    shots: int = 4  # worked examples before each question (paper, appendix on prompts)
+    prompt: int = 560  # tokens, where prompts are random
 
 
 QUICK = Settings(
@@ -83,6 +85,7 @@ QUICK = Settings(
     more_rounds=2,
     share_questions=4,
     share_tokens=12,
+    shots=0,
     prompt=20,
 )
 
@@ -94,6 +97,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--json", type=Path, help="where the figures go")
     parser.add_argument("--quick", action="store_true", help="a tiny model: mostly compiling")
+    parser.add_argument("--shots", type=int, help="worked examples before each question (4)")
     parser.add_argument(
         "--parts",
         nargs="+",
@@ -103,9 +107,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     options = parser.parse_args(arguments)
     settings = QUICK if options.quick else Settings()
+    if options.shots is not None:
+        settings = dataclasses.replace(settings, shots=options.shots)
     count = max(*settings.questions, *settings.more_questions, settings.share_questions)
     shape = TINY if options.quick else SMOLLM2
-    material = load(count, shape, settings.prompt, real=not options.quick)
+    material = load(count, shape, settings.prompt, settings.shots, real=not options.quick)
     print(material.what, flush=True)
     ours = Ours(material, settings)
     measure = {
