@@ -6,12 +6,14 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import nnx
 from jaxtyping import Array, Float
 
 from ttc_jax.errors import UserError
+from ttc_jax.models.regime import Regime
 from ttc_jax.models.transformer import Transformer
 from ttc_jax.training.batches import Example
 from ttc_jax.training.rollouts import Labelled
@@ -59,10 +61,10 @@ def examples(answers: Sequence[Labelled]) -> list[Example]:
 
 
 def loss(
-    model: ProcessRewardModel, batch: Mapping[str, Array]
+    model: ProcessRewardModel, batch: Mapping[str, Array], regime: Regime | None = None
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
     """Binary cross-entropy in nats, summed over step ends, and their number."""
-    scores = model(batch["tokens"], batch["prompt_lengths"])
+    scores = model(batch["tokens"], batch["prompt_lengths"], regime).astype(jnp.float32)
     losses = optax.sigmoid_binary_cross_entropy(scores, batch["targets"])
     return (losses * batch["weights"]).sum(), batch["weights"].sum()
 

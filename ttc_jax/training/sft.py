@@ -10,6 +10,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float
 
+from ttc_jax.models.regime import Regime
 from ttc_jax.models.transformer import Transformer
 from ttc_jax.training.batches import Example
 
@@ -36,10 +37,10 @@ def examples(
 
 
 def loss(
-    model: Transformer, batch: Mapping[str, Array]
+    model: Transformer, batch: Mapping[str, Array], regime: Regime | None = None
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
     """Cross-entropy in nats, summed over the asked positions, and their number."""
-    logits = model.logits(model(batch["tokens"]))
+    logits = model.logits(model(batch["tokens"], regime))
     targets = batch["targets"].astype(jnp.int32)
     losses = optax.softmax_cross_entropy_with_integer_labels(logits, targets)
     return (losses * batch["weights"]).sum(), batch["weights"].sum()

@@ -21,6 +21,7 @@ from ttc_jax.compute.flops import generator_flops, layers_flops
 from ttc_jax.models import checkpoints
 from ttc_jax.models.cache import KVCache, PromptCache
 from ttc_jax.models.config import ModelConfig
+from ttc_jax.models.regime import Regime
 from ttc_jax.models.transformer import FLOAT32, Layers, RMSNorm, Transformer, matrix
 from ttc_jax.verifiers.steps import StepFormat
 
@@ -120,18 +121,21 @@ class ProcessRewardModel(nnx.Module):
         return self.config.flops(first, tokens)
 
     def __call__(
-        self, tokens: Int[Array, "B T"], prompt_lengths: Int[Array, " B"]
+        self,
+        tokens: Int[Array, "B T"],
+        prompt_lengths: Int[Array, " B"],
+        regime: Regime | None = None,
     ) -> Float[Array, "B T"]:
         """Scores of whole sequences, prompt and answer, padded on the right (teacher forcing)."""
-        hidden = self.trunk(tokens)
         if self.layers is None:
-            return self._head(hidden)
-        hidden = jax.lax.stop_gradient(hidden)
+            return self._head(self.trunk(tokens, regime))
+        hidden = jax.lax.stop_gradient(self.trunk(tokens))  # as it is when the PRM is used
         before = jnp.pad(hidden[:, :-1], ((0, 0), (1, 0), (0, 0)))
         answer = jnp.arange(tokens.shape[1])[None] >= prompt_lengths[:, None]
         so_far = jnp.zeros(prompt_lengths.shape, jnp.float32)
         clues, _ = self._clues(before, tokens, answer, so_far)
-        return self._head(self.norm(self.layers(self._enter(hidden, clues), PromptCache())[0]))
+        x, _ = self.layers(self._enter(hidden, clues), PromptCache(), regime)
+        return self._head(self.norm(x))
 
     def start(
         self,
