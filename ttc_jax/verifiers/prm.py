@@ -37,6 +37,7 @@ class PRMConfig:
     trunk: ModelConfig
     layers: ModelConfig | None = None
     step_format: StepFormat = dataclasses.field(default_factory=StepFormat)
+    every_step: bool = True  # False: an ORM, which was taught to score whole answers alone
 
     def to_json(self) -> dict[str, Any]:
         """Plain data, read back by `from_json`."""
@@ -45,6 +46,7 @@ class PRMConfig:
             "trunk": self.trunk.to_json(),
             "layers": self.layers.to_json() if self.layers else None,
             "step_format": step_format | {"markers": list(self.step_format.markers)},
+            "every_step": self.every_step,
         }
 
     def flops(self, first: int, tokens: int) -> int:
@@ -65,6 +67,7 @@ class PRMConfig:
             step_format=StepFormat(
                 markers=tuple(step_format.get("markers", ())), offset=step_format.get("offset", 0)
             ),
+            every_step=data.get("every_step", True),
         )
 
 
@@ -86,8 +89,6 @@ class ProcessRewardModel(nnx.Module):
     final answer.
     """
 
-    every_step = True
-
     def __init__(self, config: PRMConfig, *, rngs: nnx.Rngs, dtype: jnp.dtype = FLOAT32):
         self.config = config
         self.trunk = Transformer(config.trunk, rngs=rngs, dtype=dtype)
@@ -105,6 +106,11 @@ class ProcessRewardModel(nnx.Module):
     def step_format(self) -> StepFormat:
         """What it is shown of a step."""
         return self.config.step_format
+
+    @property
+    def every_step(self) -> bool:
+        """Whether it is a PRM and no ORM."""
+        return self.config.every_step
 
     @property
     def vocab_size(self) -> int:
