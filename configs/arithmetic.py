@@ -11,7 +11,7 @@ compares all search strategies at equal budgets, and goes on where it was stoppe
 
     ttc train --config=configs/arithmetic.py:generator --workdir=runs/generator
 
-trains a generator from fresh weights; what the other trainings learn from has been collected before:
+trains a generator from fresh weights. The other trainings learn from what has been collected:
 
     ttc train --config=configs/arithmetic.py:prm --workdir=runs/prm --config.data.path=runs/values
 """

@@ -41,9 +41,9 @@ from ttc_jax.results.summary import write_json
 from ttc_jax.tasks import load_task
 from ttc_jax.tasks.arithmetic import PIECES
 from ttc_jax.tasks.prompts import PromptFormat
-from ttc_jax.training import collected, orm, prm, probe, rest_em, revision, sft
+from ttc_jax.training import data, orm, prm, probe, rest_em, revision, sft
 from ttc_jax.training.batches import Batches
-from ttc_jax.training.collected import Collected, Examples
+from ttc_jax.training.data import Collected, Examples
 from ttc_jax.training.loop import Loss, Optimisation, fit
 from ttc_jax.training.quality import figures_of, quality, score
 from ttc_jax.verifiers.prm import ProcessRewardModel, save_prm
@@ -78,13 +78,13 @@ def main(config: ConfigDict, workdir: Path) -> None:
     generator, tokenizer = _start(config)
     train, held_out = _examples(config, tokenizer, generator.config.context)
     model = kind.build(config, generator)
-    validation = _batches(held_out, config)
+    training, validation = _batches(train, config), _batches(held_out, config)
     # Not before: a mistake found so far leaves the workdir free for the mended config.
     claim_workdir(workdir, config)
     figures = fit(
         model,
         kind.loss,
-        _batches(train, config),
+        training,
         validation,
         optimisation,
         workdir,
@@ -126,7 +126,7 @@ def _examples(config: ConfigDict, tokenizer: Tokenizer, context: int) -> tuple[E
                 f"{question}: an example of {longest} tokens does not fit the model's context of "
                 f"{context} tokens; start from a model with a longer one"
             )
-    return collected.split(examples, config.data.held_out)
+    return data.split(examples, config.data.held_out)
 
 
 def _solutions(config: ConfigDict, tokenizer: Tokenizer) -> Examples:
@@ -136,7 +136,7 @@ def _solutions(config: ConfigDict, tokenizer: Tokenizer) -> Examples:
 
 def _collected(config: ConfigDict, tokenizer: Tokenizer) -> list[Collected]:
     questions = load_task(config.task).questions(config.split)
-    return collected.read(config.data.path, questions, PromptFormat(**config.prompt), tokenizer)
+    return data.read(config.data.path, questions, PromptFormat(**config.prompt), tokenizer)
 
 
 def _values(config: ConfigDict, tokenizer: Tokenizer) -> Examples:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ttc_jax.training import prm
-from ttc_jax.training.collected import Collected, Examples
+from ttc_jax.training.data import Collected, Examples
 
 
 def examples(collected: Sequence[Collected], delimiters: np.ndarray) -> Examples:

@@ -16,7 +16,7 @@ from ttc_jax.errors import UserError
 from ttc_jax.models.regime import Regime
 from ttc_jax.models.transformer import Transformer
 from ttc_jax.training.batches import Example
-from ttc_jax.training.collected import Collected, Examples
+from ttc_jax.training.data import Collected, Examples
 from ttc_jax.verifiers.prm import PRMConfig, ProcessRewardModel
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from ttc_jax.results.store import Candidate
 from ttc_jax.tasks.prompts import EARLIER
 from ttc_jax.training import sft
-from ttc_jax.training.collected import Collected, Examples
+from ttc_jax.training.data import Collected, Examples
 
 LONGEST = EARLIER + 1  # answers of a trajectory
 

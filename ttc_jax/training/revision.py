@@ -15,7 +15,7 @@ from ttc_jax.errors import UserError
 from ttc_jax.results.store import Candidate
 from ttc_jax.tasks.prompts import EARLIER
 from ttc_jax.training import sft
-from ttc_jax.training.collected import Collected, Examples
+from ttc_jax.training.data import Collected, Examples
 
 
 def examples(collected: Sequence[Collected], *, per_question: int, seed: int) -> Examples:

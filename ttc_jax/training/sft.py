@@ -13,7 +13,7 @@ from jaxtyping import Array, Float
 from ttc_jax.models.regime import Regime
 from ttc_jax.models.transformer import Transformer
 from ttc_jax.training.batches import Example
-from ttc_jax.training.collected import Examples
+from ttc_jax.training.data import Examples
 
 if TYPE_CHECKING:
     from ttc_jax.models.tokenizers import Tokenizer
