@@ -75,7 +75,7 @@ def test_calibration_is_drawn_and_written(tmp_path):
     with Image.open(tmp_path / "calibration.png") as image:
         assert image.width > 700
     svg = (tmp_path / "calibration.svg").read_text()
-    assert "100 held-out steps; expected calibration error 0.067" in svg
+    assert "100 held-out scores; expected calibration error 0.067" in svg
     rows = list(csv.DictReader(io.StringIO((tmp_path / "calibration.csv").read_text())))
     assert [{name: float(x) for name, x in row.items()} for row in rows] == bins
     (tmp_path / "again").mkdir()

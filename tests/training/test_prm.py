@@ -37,8 +37,9 @@ def asked(example: Example) -> list[tuple[str, float]]:
     assert set(example.weights) <= {0.0, 1.0}
     assert not example.targets[example.weights == 0].any()
     return [
-        (TOKENIZER.decode(example.tokens[example.prompt_length : at + 1]), example.targets[at])
-        for at in np.flatnonzero(example.weights)
+        (TOKENIZER.decode(example.tokens[example.prompt_length : at + 1].tolist()), value)
+        for at, value in enumerate(example.targets.tolist())
+        if example.weights[at]
     ]
 
 
@@ -162,8 +163,8 @@ def test_a_probe_reads_what_each_token_was_drawn_from():
     model = Probed(GENERATOR)
     model.probe.weights[...] = jax.random.normal(jax.random.key(0), (TRUNK.width,))
     model.probe.bias[...] = jnp.float32(0.3)
-    tokens = np.random.default_rng(0).integers(0, TRUNK.vocab_size, (2, 9))
-    hidden = np.asarray(GENERATOR(tokens), np.float64)
-    found = np.asarray(jax.jit(lambda x: model(x, np.array([1, 1])))(tokens))
-    expected = hidden @ np.asarray(model.probe.weights[...], np.float64) + 0.3
+    tokens = jax.random.randint(jax.random.key(1), (2, 9), 0, TRUNK.vocab_size)
+    lengths = jnp.array([1, 1])
+    found, hidden = jax.jit(lambda x: (model(x, lengths), GENERATOR(x)))(tokens)
+    expected = np.asarray(hidden) @ np.asarray(model.probe.weights[...]) + 0.3
     np.testing.assert_allclose(found[:, 1:], expected[:, :-1], rtol=1e-4, atol=1e-5)

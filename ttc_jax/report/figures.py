@@ -148,7 +148,7 @@ def write_bins(summary: Mapping[str, Any], workdir: Path) -> None:
 
 
 def calibration_figure(quality: Mapping[str, Any]) -> Figure:
-    """Monte-Carlo values against a verifier's scores: on the diagonal, scores are true chances.
+    """How often scores of each size lead to a correct end: on the diagonal, as often as they say.
 
     Args:
         quality: see `training.quality.quality`; reads "calibration" and "calibration_error".
@@ -165,16 +165,16 @@ def calibration_figure(quality: Mapping[str, Any]) -> Figure:
         axes.plot((0, 1), (0, 1), color=_CEILING[0], lw=1.6, ls=(0, (5, 2.5)))
         axes.plot(score, value, color=color, marker=marker, markersize=6, lw=2.2)
         counts.bar(middle, steps / steps.sum(), width=0.092, color=color, alpha=0.4)
-        axes.set_title("Calibration of step scores", fontsize=14, fontweight="bold", loc="left")
+        axes.set_title("Calibration of a verifier", fontsize=14, fontweight="bold", loc="left")
         about = (
-            f"{steps.sum():,} held-out steps; expected calibration error "
+            f"{steps.sum():,} held-out scores; expected calibration error "
             f"{quality['calibration_error']:.3f}"
         )
         axes.annotate(
             about, (0.02, 0.96), xycoords="axes fraction", fontsize=10, color=_FAINT, va="top"
         )
-        axes.set(xlim=(0, 1), ylim=(0, 1.02), ylabel="mean Monte-Carlo value")
-        counts.set(xlabel="verifier's score", ylabel="steps")
+        axes.set(xlim=(0, 1), ylim=(0, 1.02), ylabel="correct ends")
+        counts.set(xlabel="score", ylabel="scores")
         for panel in (axes, counts):
             panel.yaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
             panel.grid(axis="y", color="#e6e6e6", linewidth=0.8)

@@ -44,8 +44,8 @@ def score(verifier: nnx.Module, validation: Batches, questions: Sequence[str]) -
         for row, example in enumerate(batch["examples"].tolist()):
             if example != NONE:
                 at = np.flatnonzero(batch["weights"][row])
-                asked = (array[row, at].astype(np.float64) for array in (scores, batch["targets"]))
-                found[example] = Scored(questions[example], *asked)
+                chance, value = (x[row, at].astype(np.float64) for x in (scores, batch["targets"]))
+                found[example] = Scored(questions[example], chance, value)
     return [answer for _, answer in sorted(found.items())]
 
 

@@ -57,6 +57,7 @@ def earlier(
     count = min(int(rng.integers(EARLIER + 1)), len(wrong))
     if not count:
         return []
-    closest = np.argmin([Levenshtein.distance(correct.text, answer.text) for answer in wrong])
-    others = rng.permutation(np.delete(np.arange(len(wrong)), closest))[: count - 1]
+    distances = [Levenshtein.distance(correct.text, answer.text) for answer in wrong]
+    closest = int(np.argmin(distances))
+    others = rng.permutation(np.delete(np.arange(len(wrong)), closest))[: count - 1].tolist()
     return [wrong[i] for i in (*others, closest)]
