@@ -31,15 +31,15 @@ answers = st.lists(
 )
 
 
-def area(pairs: list[tuple[float, float]]) -> float:
+def area(pairs: list[tuple[float, float]], weights: list[float] | None = None) -> float:
     """How often the good one of a pair scores higher, one half for a tie."""
-    return float(np.mean([1.0 if good > bad else 0.5 * (good == bad) for good, bad in pairs]))
+    won = [1.0 if good > bad else 0.5 * (good == bad) for good, bad in pairs]
+    return float(np.average(won, weights=weights))
 
 
 @hypothesis.given(answers)
 def test_areas_are_shares_of_pairs_in_order(found):
     steps = [(s, v) for x in found for s, v in zip(x.scores, x.values, strict=True)]
-    rollouts = [(s, i < 20 * v) for s, v in steps for i in range(20)]  # 20 of each step
 
     def pairs(rows):
         return [(s, t) for (s, v), (t, w) in itertools.product(rows, rows) if v >= 0.5 > w]
@@ -47,8 +47,9 @@ def test_areas_are_shares_of_pairs_in_order(found):
     expected = {}
     if ranked := pairs(steps):
         expected["steps"] = area(ranked)
-    if ranked := pairs(rollouts):
-        expected["rollouts"] = area(ranked)
+    both = [(s, t, v * (1 - w)) for (s, v), (t, w) in itertools.product(steps, steps)]
+    if any(weight for *_, weight in both):  # as many pairs of a right and a wrong rollout
+        expected["rollouts"] = area([(s, t) for s, t, _ in both], [weight for *_, weight in both])
     by_question = [
         pairs([(x.scores[-1], x.values[-1]) for x in found if x.question == q]) for q in "abc"
     ]

@@ -41,11 +41,10 @@ def score(verifier: nnx.Module, validation: Batches, questions: Sequence[str]) -
     found: dict[int, Scored] = {}
     for batch in validation.all():
         scores = np.asarray(chances(parameters, batch["tokens"], batch["prompt_lengths"]))
-        for row, example in enumerate(batch["examples"].tolist()):
-            if example != NONE:
-                at = np.flatnonzero(batch["weights"][row])
-                chance, value = (x[row, at].astype(np.float64) for x in (scores, batch["targets"]))
-                found[example] = Scored(questions[example], chance, value)
+        for row in np.flatnonzero(batch["examples"] != NONE):
+            at, example = np.flatnonzero(batch["weights"][row]), int(batch["examples"][row])
+            chance, value = (x[row, at].astype(np.float64) for x in (scores, batch["targets"]))
+            found[example] = Scored(questions[example], chance, value)
     return [answer for _, answer in sorted(found.items())]
 
 
