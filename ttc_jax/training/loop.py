@@ -19,9 +19,12 @@ from jaxtyping import Array, Float
 from tqdm import tqdm
 
 from ttc_jax.errors import UserError
+from ttc_jax.models.regime import Regime
 from ttc_jax.training.batches import Batches
 
-Loss = Callable[[Any, Mapping[str, Array]], tuple[Float[Array, ""], Float[Array, ""]]]
+Loss = Callable[
+    [Any, Mapping[str, Array], Regime | None], tuple[Float[Array, ""], Float[Array, ""]]
+]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,7 +81,7 @@ def fit(
     """Fits `model` in place and leaves it with the parameters of the lowest validation loss.
 
     Args:
-      loss: (model, batch) -> (sum of losses, sum of weights); the quotient is minimised.
+      loss: (model, batch, regime) -> (sum of losses, sum of weights); the quotient is minimised.
       trainable: NNX filter of the parameters that move; the others stay as they are.
       folder: holds checkpoints, from which a rerun goes on, and `metrics.jsonl`.
 
@@ -99,7 +102,7 @@ def fit(
     }
 
     def mean_loss(moving: Any, still: Any, batch: Mapping[str, Array]) -> Array:
-        total, weight = loss(nnx.merge(graph, moving, still), batch)
+        total, weight = loss(nnx.merge(graph, moving, still), batch, None)
         return total / jnp.maximum(weight, 1.0)
 
     def update(moving: Any, optimiser: Any, still: Any, batch: Mapping[str, Array]):
@@ -108,7 +111,7 @@ def fit(
         return optax.apply_updates(moving, step), optimiser, value
 
     def sums(moving: Any, still: Any, batch: Mapping[str, Array]):
-        return loss(nnx.merge(graph, moving, still), batch)
+        return loss(nnx.merge(graph, moving, still), batch, None)
 
     update, sums = jax.jit(update, donate_argnums=(0, 1)), jax.jit(sums)
     with _checkpoints(folder) as manager:

@@ -21,6 +21,7 @@ from ttc_jax.compute.flops import generator_flops, layers_flops
 from ttc_jax.models import checkpoints
 from ttc_jax.models.cache import KVCache, LaneCache, PromptCache
 from ttc_jax.models.config import ModelConfig
+from ttc_jax.models.regime import Regime
 from ttc_jax.models.transformer import FLOAT32, Layers, RMSNorm, Transformer, matrix
 from ttc_jax.verifiers.steps import StepFormat
 from ttc_jax.verifiers.verifier import CONTEXT_PIECE
@@ -37,6 +38,7 @@ class PRMConfig:
     trunk: ModelConfig
     layers: ModelConfig | None = None
     step_format: StepFormat = dataclasses.field(default_factory=StepFormat)
+    every_step: bool = True  # False: an ORM, which was taught to score whole answers alone
 
     def to_json(self) -> dict[str, Any]:
         """Plain data, read back by `from_json`."""
@@ -45,6 +47,7 @@ class PRMConfig:
             "trunk": self.trunk.to_json(),
             "layers": self.layers.to_json() if self.layers else None,
             "step_format": step_format | {"markers": list(self.step_format.markers)},
+            "every_step": self.every_step,
         }
 
     def flops(self, first: int, tokens: int) -> int:
@@ -65,6 +68,7 @@ class PRMConfig:
             step_format=StepFormat(
                 markers=tuple(step_format.get("markers", ())), offset=step_format.get("offset", 0)
             ),
+            every_step=data.get("every_step", True),
         )
 
 
@@ -86,8 +90,6 @@ class ProcessRewardModel(nnx.Module):
     final answer.
     """
 
-    every_step = True
-
     def __init__(self, config: PRMConfig, *, rngs: nnx.Rngs, dtype: jnp.dtype = FLOAT32):
         self.config = config
         self.trunk = Transformer(config.trunk, rngs=rngs, dtype=dtype)
@@ -107,6 +109,11 @@ class ProcessRewardModel(nnx.Module):
         return self.config.step_format
 
     @property
+    def every_step(self) -> bool:
+        """Whether it is a PRM and no ORM."""
+        return self.config.every_step
+
+    @property
     def vocab_size(self) -> int:
         """Of its trunk."""
         return self.config.trunk.vocab_size
@@ -121,18 +128,21 @@ class ProcessRewardModel(nnx.Module):
         return self.config.flops(first, tokens)
 
     def __call__(
-        self, tokens: Int[Array, "B T"], prompt_lengths: Int[Array, " B"]
+        self,
+        tokens: Int[Array, "B T"],
+        prompt_lengths: Int[Array, " B"],
+        regime: Regime | None = None,
     ) -> Float[Array, "B T"]:
         """Scores of whole sequences, prompt and answer, padded on the right (teacher forcing)."""
-        hidden = self.trunk(tokens)
         if self.layers is None:
-            return self._head(hidden)
-        hidden = jax.lax.stop_gradient(hidden)
+            return self._head(self.trunk(tokens, regime))
+        hidden = jax.lax.stop_gradient(self.trunk(tokens))  # as it is when the PRM is used
         before = jnp.pad(hidden[:, :-1], ((0, 0), (1, 0), (0, 0)))
         answer = jnp.arange(tokens.shape[1])[None] >= prompt_lengths[:, None]
         so_far = jnp.zeros(prompt_lengths.shape, jnp.float32)
         clues, _ = self._clues(before, tokens, answer, so_far)
-        return self._head(self.norm(self.layers(self._enter(hidden, clues), PromptCache())[0]))
+        x, _ = self.layers(self._enter(hidden, clues), PromptCache(), regime)
+        return self._head(self.norm(x))
 
     def start(
         self,
