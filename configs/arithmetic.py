@@ -25,6 +25,7 @@ VARIANTS = {
     "beam": "beam search with M=4 and N=16, on the same questions (job: run)",
     "search": "every strategy at 4, 16, 64 and 256 generations, two seeds (job: sweep)",
     "generator": "the generator, on worked solutions (job: train)",
+    "rollouts": "step values: 4 rollouts from each step of 4 answers (job: collect)",
     "prm": "a PRM on Monte-Carlo values (job: train)",
     "orm": "an ORM on the correctness of answers (job: train)",
     "probe": "a probe of the generator's hidden states on Monte-Carlo values (job: train)",
@@ -44,6 +45,7 @@ def get_config(variant: str = "quickstart") -> ConfigDict:
         "beam": _beam,
         "search": _search,
         "generator": _generator,
+        "rollouts": _rollouts,
         "prm": _prm,
         "orm": _orm,
         "probe": _probe,
@@ -163,6 +165,24 @@ def _generator(config: ConfigDict) -> ConfigDict:
         "save_every": 250,
         "lengths": _LENGTHS,
     }
+    return config
+
+
+def _rollouts(config: ConfigDict) -> ConfigDict:
+    """What a PRM learns from. The paper's scale is sampling.n = rollouts.ends = 16."""
+    config.task.size, config.task.seed = 2000, 1  # questions that the generator has not seen
+    config.split, config.limit = "train", 0
+    config.generator = {"path": "embedded:generator", "dtype": "float32"}
+    config.sampling = {
+        "n": 4,
+        "temperature": 1.0,
+        "top_k": 0,
+        "top_p": 1.0,
+        "max_new_tokens": 100,
+        "questions_per_batch": 64,
+    }
+    config.step_delimiter = "\n"
+    config.rollouts = {"ends": 4, "rows": 16}  # rows of a question that are decoded together
     return config
 
 

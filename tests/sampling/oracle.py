@@ -84,24 +84,36 @@ class Oracle:
     ) -> list[list[Answer]]:
         """What `Sampler.sample` gives, one `Answer` a candidate."""
         keys = candidate_keys(seed, jnp.array(numbers, jnp.uint32), candidates)
-        found = []
-        for row in range(len(prompts) * candidates):
-            i, n = divmod(row, candidates)
-            at = jnp.arange(max_new_tokens)
-            uniform = uniforms(jnp.broadcast_to(keys[i, n], at.shape), at)
-            found.append(
-                (list(prompts[i]), np.asarray(uniform, np.float64), Answer([], 0.0, False))
-            )
-        for _ in range(max_new_tokens):
-            logits = self._next([prompt + answer.tokens for prompt, _, answer in found])
-            for row, (prompt, uniform, answer) in enumerate(found):
-                if not answer.finished:
-                    token = _draw(logits[row], uniform[len(answer.tokens)], drawing)
-                    log_prob = answer.log_prob + np.log(_softmax(logits[row])[token])
-                    ended = token in end_tokens
-                    found[row] = (prompt, uniform, Answer([*answer.tokens, token], log_prob, ended))
-        answers = [answer for _, _, answer in found]
+        rows = [(prompt, key, []) for prompt, of in zip(prompts, keys, strict=True) for key in of]
+        answers = self.write(
+            rows, max_new_tokens=max_new_tokens, end_tokens=end_tokens, drawing=drawing
+        )
         return [answers[i : i + candidates] for i in range(0, len(answers), candidates)]
+
+    def write(
+        self,
+        rows: Sequence[tuple[Sequence[int], jax.Array, Sequence[int]]],
+        *,
+        max_new_tokens: int,
+        end_tokens: Sequence[int],
+        drawing: Drawing,
+    ) -> list[Answer]:
+        """An answer for each row: a prompt, a key, and the tokens that the answer begins with."""
+        at = jnp.arange(max_new_tokens)
+        uniform = [uniforms(jnp.broadcast_to(key, at.shape), at) for _, key, _ in rows]
+        uniform = np.asarray(jnp.stack(uniform), np.float64)
+        answers = [Answer(list(prefix), 0.0, False) for _, _, prefix in rows]
+        for _ in range(max_new_tokens):
+            logits = self._next(
+                [[*prompt, *x.tokens] for (prompt, _, _), x in zip(rows, answers, strict=True)]
+            )
+            for row, answer in enumerate(answers):
+                length = len(answer.tokens)
+                if not answer.finished and length < max_new_tokens:
+                    token = _draw(logits[row], uniform[row, length], drawing)
+                    log_prob = answer.log_prob + np.log(_softmax(logits[row])[token])
+                    answers[row] = Answer([*answer.tokens, token], log_prob, token in end_tokens)
+        return answers
 
     def _next(self, sequences: list[list[int]]) -> np.ndarray:
         tokens, where = np.zeros(self._shape, np.int32), np.zeros(self._shape[0], np.int32)

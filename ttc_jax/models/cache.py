@@ -180,10 +180,10 @@ class KVCache:
             self._first,
         )
 
-    def gather(self, parents: Int[Array, "B N"]) -> Self:
-        """Every row becomes a copy of its parent, a row of the same question.
+    def gather(self, parents: Int[Array, "B W"]) -> Self:
+        """W rows a question, each a copy of its parent, a row of the same question.
 
-        What is moved is what any row holds, not what is allocated.
+        Where W is N, what is moved is what any row holds, not what is allocated.
         """
 
         def rows(x: Array) -> Array:
@@ -200,9 +200,12 @@ class KVCache:
             k, v = suffixes
             return tuple(move(x, i, 4) for x in k), tuple(move(x, i, 3) for x in v)
 
-        blocks = (self.stored.max() + BLOCK - 1) // BLOCK
-        suffixes = (self.suffix_k, self.suffix_v)
-        suffix_k, suffix_v = lax.fori_loop(0, blocks, move_block, suffixes)
+        suffix_k, suffix_v = self.suffix_k, self.suffix_v
+        if parents.shape[1] == self.live.shape[1]:
+            blocks = (self.stored.max() + BLOCK - 1) // BLOCK
+            suffix_k, suffix_v = lax.fori_loop(0, blocks, move_block, (suffix_k, suffix_v))
+        else:
+            suffix_k, suffix_v = tuple(map(rows, suffix_k)), tuple(map(rows, suffix_v))
         return dataclasses.replace(
             self,
             suffix_k=suffix_k,

@@ -1,6 +1,6 @@
 """A summary for people: accuracy by selection rule and N as a table, then the cost in words."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, TextIO
 
 from rich import box
@@ -29,27 +29,13 @@ def print_summary(summary: Mapping[str, Any], file: TextIO | None = None) -> Non
         summary: see `results.summary.summarise`.
         file: where to; default: stdout.
     """
-    console = Console(file=file, highlight=False)
-    table = accuracy_table(summary)
-    natural = Measurement.get(console, console.options.update(width=10_000), table).maximum
-    # Numbers wrapped by a narrow terminal can be read; cut off they cannot.
-    console.width = max(console.width, natural)
-    console.print(table)
-    for line in cost_lines(summary):
-        console.print(line, soft_wrap=True, markup=False)
+    _print([accuracy_table(summary)], cost_lines(summary), file)
 
 
 def accuracy_table(summary: Mapping[str, Any]) -> Table:
     """Rows: selection rules; columns: N; cells: the mean above its 95 % interval, in %."""
     accuracy = summary["accuracy"]
-    table = Table(
-        title=f"accuracy in % and its 95 % interval, {summary['questions']:,} questions",
-        title_justify="left",
-        title_style="bold",
-        box=box.SIMPLE_HEAD,
-        pad_edge=False,
-        collapse_padding=True,
-    )
+    table = _table(f"accuracy in % and its 95 % interval, {summary['questions']:,} questions")
     table.add_column("N", no_wrap=True)
     budgets = sorted({int(n) for curve in accuracy.values() for n in curve})
     for n in budgets:
@@ -70,13 +56,30 @@ def print_sweep(summary: Mapping[str, Any], file: TextIO | None = None) -> None:
         (f"difficulty bin {i + 1}, pass@1 {100 * part['pass_at_1']:.0f} %", part)
         for i, part in enumerate(summary["bins"])
     ]
-    console = Console(file=file, highlight=False)
+    tables = []
     for name, part in parts:
-        table = accuracy_table(part)
-        table.title = f"{name}: {table.title}"
-        natural = Measurement.get(console, console.options.update(width=10_000), table).maximum
-        console.width = max(console.width, natural)
-        console.print(table)
+        tables.append(accuracy_table(part))
+        tables[-1].title = f"{name}: {tables[-1].title}"
+    _print(tables, [], file)
+
+
+def print_collection(summary: Mapping[str, Any], file: TextIO | None = None) -> None:
+    """Prints collected step values: their mean by the step's place in the answer, and the cost.
+
+    Args:
+        summary: see `results.summary.summarise_collection`.
+        file: where to; default: stdout.
+    """
+    table = _table("values of steps")
+    for name in ("step", "count", "mean"):
+        table.add_column(name, justify="right")
+    for position, row in enumerate(summary["step_values"], 1):
+        table.add_row(str(position), f"{row['count']:,}", Text(f"{row['mean']:.3f}", "bold"))
+    counts = (
+        f"{summary['questions']:,} questions, {summary['candidates']['count']:,} samples, "
+        f"{summary['prefixes']:,} different prefixes, {summary['rollouts']:,} rollouts"
+    )
+    _print([table], [counts, *cost_lines(summary)], file)
 
 
 def cost_lines(summary: Mapping[str, Any]) -> list[str]:
@@ -101,6 +104,28 @@ def cost_lines(summary: Mapping[str, Any]) -> list[str]:
         if candidates[field]:
             lines.append(f"{candidates[field]:,} of {candidates['count']:,} candidates {meaning}")
     return lines
+
+
+def _table(title: str) -> Table:
+    return Table(
+        title=title,
+        title_justify="left",
+        title_style="bold",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        collapse_padding=True,
+    )
+
+
+def _print(tables: Sequence[Table], lines: Sequence[str], file: TextIO | None) -> None:
+    console = Console(file=file, highlight=False)
+    for table in tables:
+        natural = Measurement.get(console, console.options.update(width=10_000), table).maximum
+        # Numbers wrapped by a narrow terminal can be read; cut off they cannot.
+        console.width = max(console.width, natural)
+        console.print(table)
+    for line in lines:
+        console.print(line, soft_wrap=True, markup=False)
 
 
 def _cell(point: Mapping[str, float] | None) -> Text:

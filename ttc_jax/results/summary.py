@@ -6,6 +6,7 @@ rounded where the last bits of floating-point sums may differ.
 
 import contextlib
 import json
+import math
 import os
 import platform
 from collections.abc import Mapping, Sequence
@@ -74,7 +75,6 @@ def summarise(
         records, rules, budgets, aggregation=aggregation, subsets=subsets, seed=seed
     )
     curves = accuracy_curves(accuracy, seed)
-    candidates = [candidate for record in records for candidate in record.candidates]
     ledger = sum((record.ledger for record in records), Ledger()).to_dict()
     questions = len(accuracy.questions)
     return {
@@ -85,11 +85,7 @@ def summarise(
         "pass_at_1": _estimate(_mean_correctness(records, seed)),
         "questions": questions,
         "seeds": sorted({record.seed for record in records}),
-        "candidates": {
-            "count": len(candidates),
-            "cut_off": sum(not candidate.finished for candidate in candidates),
-            "without_answer": sum(candidate.answer is None for candidate in candidates),
-        },
+        "candidates": _count(records),
         "ledger": ledger,
         "ledger_per_question": {name: cost / questions for name, cost in ledger.items()},
         "config": dict(config),
@@ -163,6 +159,50 @@ def summarise_sweep(
         "ledger": ledger,
         "config": dict(config),
         "versions": versions(),
+    }
+
+
+def summarise_collection(
+    records: Sequence[Record], config: Mapping[str, Any], ends: int, seed: int = 0
+) -> dict[str, Any]:
+    """What summary.json of a collection of step values holds.
+
+    Args:
+        records: as `training.collection.Collector` makes them.
+        config: the run's configuration, ready for JSON.
+        ends: K, rollouts from each prefix.
+        seed: of the bootstrap.
+
+    Returns:
+        "questions"; "candidates", "pass_at_1" and "ledger" as `summarise`, of the sampled answers
+        and of all costs; "prefixes" that were rolled out and "rollouts" from them; "step_values": a
+        list by the step's place in its answer, of {"count", "mean"}; "config"; "versions".
+    """
+    rollouts = sum(record.budget - len(record.candidates) for record in records)
+    values = [c.step_values for record in records for c in record.candidates]
+    places = [[row[i] for row in values if len(row) > i] for i in range(max(map(len, values)))]
+    return {
+        "questions": len(records),
+        "candidates": _count(records),
+        "pass_at_1": _estimate(_mean_correctness(records, seed)),
+        "prefixes": rollouts // ends,
+        "rollouts": rollouts,
+        "step_values": [
+            {"count": len(place), "mean": round(math.fsum(place) / len(place), _DIGITS)}
+            for place in places
+        ],
+        "ledger": sum((record.ledger for record in records), Ledger()).to_dict(),
+        "config": dict(config),
+        "versions": versions(),
+    }
+
+
+def _count(records: Sequence[Record]) -> dict[str, int]:
+    candidates = [candidate for record in records for candidate in record.candidates]
+    return {
+        "count": len(candidates),
+        "cut_off": sum(not candidate.finished for candidate in candidates),
+        "without_answer": sum(candidate.answer is None for candidate in candidates),
     }
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -20,6 +19,7 @@ from ttc_jax.models.transformer import Transformer
 from ttc_jax.sampling.draw import Drawing, candidate_keys, doubts, draw, uniforms
 
 SHORTEST_BUCKET = 64  # tokens
+IDLE = 8  # when one row in so many rests and need not, the host is asked for work
 
 
 @jax.tree_util.register_dataclass
@@ -67,16 +67,62 @@ def start(
     B, N = keys.shape
     hidden, prompt = model.prefill(prompts[:, :-1])
     last = jnp.take_along_axis(prompts, lengths[:, None] - 1, 1)
-    zero = jnp.zeros((B, N), jnp.float32)
-    return DecodeState(
-        cache=KVCache.fork(prompt, lengths - 1, N, context + max_new_tokens),
+    return _begin(
+        KVCache.fork(prompt, lengths - 1, N, context + max_new_tokens),
         tokens=jnp.zeros((B, N, max_new_tokens), jnp.int32),
         pending=jnp.broadcast_to(last, (B, N)),
-        hidden=jnp.zeros((B, N, hidden.shape[-1]), hidden.dtype),
+        hidden=hidden,
+        keys=keys,
+    )
+
+
+def fork(
+    state: DecodeState,
+    parents: Int[Array, "B W"],
+    lengths: Int[Array, "B W"],
+    numbers: Int[Array, "B W"],
+) -> DecodeState:
+    """W rows of each question that go on from the first `lengths` tokens of candidates `parents`.
+
+    They get copies of the keys and values that the candidates left behind, so that nothing is read
+    again. Sums such as `log_prob` are those of the tokens that a row draws itself.
+
+    Args:
+      lengths: from 1 to what the candidate holds.
+      numbers: tell rows apart that go on from the same place. A row's draws depend on the place and
+        its number, not on W or on which of the rows it is.
+    """
+    question = jnp.arange(len(parents))[:, None]
+    T = state.tokens.shape[2]
+    inside = jnp.arange(T)[None, None] < lengths[..., None]
+    tokens = jnp.where(inside, state.tokens[question, parents], 0)
+    fold = jax.vmap(jax.vmap(jax.random.fold_in))
+    # Folding in T + length: positions, below T, are folded in to draw.
+    keys = fold(fold(state.keys[question, parents], T + lengths), numbers)
+    live = jnp.ones(parents.shape, bool)
+    return _begin(
+        dataclasses.replace(state.cache.gather(parents), length=lengths, live=live),
+        tokens=tokens,
+        pending=jnp.take_along_axis(tokens, lengths[..., None] - 1, -1)[..., 0],
+        hidden=state.hidden,
+        keys=keys,
+    )
+
+
+def _begin(
+    cache: KVCache, *, tokens: Array, pending: Array, hidden: Array, keys: jax.Array
+) -> DecodeState:
+    """Rows that have drawn nothing yet; `hidden` is the like of their hidden states."""
+    zero = jnp.zeros(pending.shape, jnp.float32)
+    return DecodeState(
+        cache=cache,
+        tokens=tokens,
+        pending=pending,
+        hidden=jnp.zeros((*pending.shape, hidden.shape[-1]), hidden.dtype),
         log_prob=zero,
         entropy=zero,
         certainty=zero,
-        ended=jnp.zeros((B, N), bool),
+        ended=jnp.zeros(pending.shape, bool),
         keys=keys,
     )
 
@@ -89,15 +135,28 @@ def decode(
     pauses: Bool[Array, " V"],
     limit: Int[Array, " B"],
     drawing: Drawing,
+    waiting: Int[Array, " B"] | None = None,
 ) -> DecodeState:
     """Decodes live rows until each draws an end or a pause token, or holds `limit` tokens.
 
     One loop serves "to the end of the answer" (no pauses) and "to the end of the step" (pauses at
     step delimiters). It ends with the last row; rows that stopped neither advance nor draw.
+
+    Args:
+      waiting: how many rows of each question could be given other work. The loop then ends as soon
+        as one row in `IDLE` rests for which there is some.
     """
     limit = jnp.broadcast_to(limit[:, None], live.shape)
+
+    def goes_on(state: DecodeState) -> Array:
+        live = state.cache.live
+        if waiting is None:
+            return live.any()
+        idle = jnp.minimum((~live).sum(-1, dtype=jnp.int32), waiting).sum()
+        return live.any() & (IDLE * idle < live.size)
+
     return lax.while_loop(
-        lambda state: state.cache.live.any(),
+        goes_on,
         lambda state: decode_token(model, state, ends, pauses, limit, drawing),
         wake(state, live, limit),
     )
@@ -229,24 +288,24 @@ class Sampler:
             if value < 1:
                 raise UserError(f"sampling.{name} is {value}; it must be at least 1")
         self.candidates, self.batch, self.max_new_tokens = candidates, batch, max_new_tokens
-        self.context, self.seed = model.config.context, seed
+        self.generator, self.seed = model.config, seed
         self._graph, self._parameters = nnx.split(model)
         ends = np.zeros((model.config.vocab_size,), bool)
         ends[list(end_tokens)] = True
         self._ends, self._pauses = jnp.asarray(ends), jnp.zeros(ends.shape, bool)
-        self._compilations = 0
-        self._start = jax.jit(partial(self._run_start, self._graph))
-        self._decode = jax.jit(
-            partial(self._run_decode, self._graph, drawing or Drawing()), donate_argnums=1
-        )
+        self._drawing, self._compilations = drawing or Drawing(), 0
+        self._start = jax.jit(self._run_start)
+        self._decode = jax.jit(self._run_decode, donate_argnums=1)
 
-    def _run_start(self, graph: Any, parameters: Any, prompts: Array, lengths: Array, ids: Array):
+    def _run_start(self, parameters: Any, prompts: Array, lengths: Array, ids: Array):
         keys = candidate_keys(self.seed, ids, self.candidates)
-        return start(nnx.merge(graph, parameters), prompts, lengths, keys, self.max_new_tokens)
+        model = nnx.merge(self._graph, parameters)
+        return start(model, prompts, lengths, keys, self.max_new_tokens)
 
-    def _run_decode(self, graph: Any, drawing: Drawing, parameters: Any, state: DecodeState, *rest):
+    def _run_decode(self, parameters: Any, state: DecodeState, *rest, **options):
         self._compilations += 1  # runs when traced, not when called
-        return decode(nnx.merge(graph, parameters), state, *rest, drawing=drawing)
+        model = nnx.merge(self._graph, parameters)
+        return decode(model, state, *rest, drawing=self._drawing, **options)
 
     @property
     def compilations(self) -> int:
@@ -256,12 +315,13 @@ class Sampler:
     def check(self, prompt: Sequence[int], limit: int | None = None) -> None:
         """Refuses an empty prompt, and one that leaves no room for an answer in the context."""
         limit = self.max_new_tokens if limit is None else limit
+        context = self.generator.context
         if not prompt:
             raise UserError("a prompt is empty: prompt.template must give at least one token")
-        if len(prompt) + limit > self.context:
+        if len(prompt) + limit > context:
             raise UserError(
                 f"a prompt of {len(prompt)} tokens and an answer of up to {limit} "
-                f"(sampling.max_new_tokens) do not fit the model's context of {self.context} tokens"
+                f"(sampling.max_new_tokens) do not fit the model's context of {context} tokens"
             )
 
     def sample(
@@ -280,6 +340,15 @@ class Sampler:
         Raises:
           UserError: as `check`.
         """
+        return self.write(prompts, numbers, limits)[0]
+
+    def write(
+        self,
+        prompts: Sequence[Sequence[int]],
+        numbers: Sequence[int],
+        limits: Sequence[int] | None = None,
+    ) -> tuple[Samples, DecodeState]:
+        """As `sample`, with the state that the answers leave on the device, for `fork`."""
         given = len(prompts)
         limit = np.full((self.batch,), self.max_new_tokens, np.int32)
         limit[:given] = self.max_new_tokens if limits is None else limits
@@ -297,4 +366,4 @@ class Sampler:
         tokens, length, log_prob, ended = jax.device_get(
             (state.tokens, state.cache.length, state.log_prob, state.ended)
         )
-        return Samples(tokens[:given], length[:given], log_prob[:given], ended[:given])
+        return Samples(tokens[:given], length[:given], log_prob[:given], ended[:given]), state

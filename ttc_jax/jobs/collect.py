@@ -1,0 +1,107 @@
+"""Samples answers and values each of their steps by Monte-Carlo rollouts: what a PRM learns from.
+
+Records are appended to WORKDIR/results/ as they come, so that a killed run goes on where it was. Of
+several hosts each takes a share of the questions. At the end the workdir holds summary.json and
+timing.json; what other hosts store later is in them once the command is given again.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+from tqdm import tqdm
+
+from ttc_jax import assets
+from ttc_jax.config import at_least, claim_workdir, one_of, to_json
+from ttc_jax.errors import UserError
+from ttc_jax.models.tokenizers import load_tokenizer
+from ttc_jax.models.weights import load_generator
+from ttc_jax.parallel.hosts import mine
+from ttc_jax.report.tables import print_collection
+from ttc_jax.results.store import ResultsStore
+from ttc_jax.results.summary import summarise_collection, write_json, write_summary
+from ttc_jax.sampling.draw import Drawing
+from ttc_jax.sampling.rollouts import Rollouts
+from ttc_jax.tasks import load_task
+from ttc_jax.tasks.prompts import PromptFormat
+from ttc_jax.tasks.task import Task
+from ttc_jax.training.collection import Collector
+
+# How work is put together changes the time it takes, and nothing else.
+SCHEDULE = ("sampling.questions_per_batch", "rollouts.rows")
+
+
+def main(config: ConfigDict, workdir: Path) -> None:
+    """Collects for the questions that the store does not hold yet, then reports."""
+    at_least(config, 1, "sampling.n", "sampling.max_new_tokens", "sampling.questions_per_batch")
+    at_least(config, 1, "rollouts.ends", "rollouts.rows")
+    at_least(config, 0, "limit")
+    one_of(config, "generator.dtype", ("float32", "bfloat16"))
+    task = load_task(config.task)
+    questions = task.questions(config.split)[: config.limit or None]
+    store = ResultsStore(workdir, shard=jax.process_index())
+    done = {question for question, *_ in store.done()}
+    # Hosts load a checkpoint together, so also one that has nothing left to do.
+    collector = build(config, task) if any(x.id not in done for x in questions) else None
+    questions = mine(questions)
+    todo = [question for question in questions if question.id not in done]
+    prompted = collector.encode(todo) if collector else []
+    # Not before: a mistake found so far leaves the workdir free for the mended config.
+    claim_workdir(workdir, config, may_change=SCHEDULE)
+    if collector:
+        held = len(questions) - len(todo)
+        with tqdm(total=len(questions), initial=held, desc="rollouts", unit="question") as bar:
+            for record in collector.run(prompted):
+                store.append([record])
+                bar.update()
+    if jax.process_index() == 0:
+        report(config, workdir, store)
+
+
+def build(config: ConfigDict, task: Task) -> Collector:
+    """The collector with the generator that a config names."""
+    sampling = config.sampling
+    path = assets.locate(config.generator.path)
+    generator = load_generator(path, dtype=config.generator.dtype)
+    tokenizer = load_tokenizer(path, generator.config.vocab_size)
+    delimiters = np.asarray(tokenizer.containing(config.step_delimiter))
+    if not delimiters.any():
+        raise UserError(
+            f"step_delimiter {config.step_delimiter!r} is in no token of {path}: choose another"
+        )
+    return Collector(
+        task=task,
+        tokenizer=tokenizer,
+        prompt=PromptFormat(**config.prompt),
+        sampler=Rollouts(
+            generator,
+            rows=config.rollouts.rows,
+            end_tokens=tokenizer.eos_ids,
+            candidates=sampling.n,
+            max_new_tokens=sampling.max_new_tokens,
+            batch=sampling.questions_per_batch,
+            drawing=Drawing(sampling.temperature, sampling.top_k, sampling.top_p),
+            seed=config.seed,
+        ),
+        ends=config.rollouts.ends,
+        delimiters=delimiters,
+        seed=config.seed,
+    )
+
+
+def report(config: ConfigDict, workdir: Path, store: ResultsStore) -> None:
+    """Writes summary and timing of what the store holds, and prints the table."""
+    records = store.read()
+    summary = summarise_collection(
+        records, to_json(config), ends=config.rollouts.ends, seed=config.seed
+    )
+    path = write_summary(workdir, summary)
+    seconds = sum(record.seconds for record in records)
+    rate = summary["ledger"]["decode_tokens"] / seconds
+    write_json(workdir / "timing.json", {"seconds": seconds, "tokens_per_second": rate})
+    print_collection(summary)
+    print(f"time: {seconds:,.0f} s, {rate:,.0f} tokens/s, compiling and grading included")
+    print(f"summary: {path}\nrecords: {workdir / 'results'}")

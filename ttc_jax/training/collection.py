@@ -1,0 +1,188 @@
+"""Monte-Carlo step values: how often the generator gets there from each step (paper §2).
+
+Answers to each question are sampled and cut at their steps; from every different prefix the
+generator finishes the answer several times, and the share of right ends is the value of that step.
+A last step is worth what its answer is. Samples without a parsable answer have no step values.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import itertools
+import time
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+
+from ttc_jax.compute.flops import generator_flops
+from ttc_jax.compute.ledger import Ledger
+from ttc_jax.errors import UserError
+from ttc_jax.models.config import ModelConfig
+from ttc_jax.models.tokenizers import Tokenizer
+from ttc_jax.results.store import Candidate, Record
+from ttc_jax.sampling.rollouts import Finished, Prefix, Rollouts
+from ttc_jax.sampling.sampler import Samples, bucket
+from ttc_jax.search.records import Prompted
+from ttc_jax.tasks.prompts import PromptFormat
+from ttc_jax.tasks.task import Question, Task
+from ttc_jax.verifiers.steps import step_ends
+
+STRATEGY = "rollouts"  # what records call it
+
+
+@dataclasses.dataclass(frozen=True)
+class Draft:
+    """A question's answers, whose steps have no values yet."""
+
+    prompted: Prompted
+    candidates: list[Candidate]
+    steps: list[list[int]]  # tokens up to the end of each step, a list a candidate
+
+    @functools.cached_property
+    def prefixes(self) -> dict[tuple[int, ...], Prefix]:
+        """What is rolled out, and where it was sampled: once, however many answers share it."""
+        found: dict[tuple[int, ...], Prefix] = {}
+        for n, (candidate, ends) in enumerate(zip(self.candidates, self.steps, strict=True)):
+            if candidate.answer is not None:
+                for end in ends[:-1]:
+                    found.setdefault(candidate.tokens[:end], Prefix(n, end))
+        return found
+
+
+@dataclasses.dataclass(frozen=True)
+class Collector:
+    """Samples answers and values their steps.
+
+    Attributes:
+      sampler: draws the answers, and rolls them out.
+      ends: K, rollouts from each prefix.
+      delimiters: [V] bool, tokens that end a step.
+      seed: as the sampler's; part of a record's key.
+    """
+
+    task: Task
+    tokenizer: Tokenizer
+    prompt: PromptFormat
+    sampler: Rollouts
+    ends: int
+    delimiters: np.ndarray
+    seed: int = 0
+
+    def encode(self, questions: Sequence[Question]) -> list[Prompted]:
+        """The questions' prompts.
+
+        Raises:
+          UserError: one does not fit the context; names the question.
+        """
+        prompted = []
+        for question in questions:
+            tokens = self.prompt.encode(question.text, self.tokenizer)
+            try:
+                self.sampler.check(tokens)
+            except UserError as error:
+                raise UserError(f"{question.id}: {error}") from error
+            prompted.append(Prompted(question, tokens))
+        return prompted
+
+    def run(self, prompted: Sequence[Prompted]) -> Iterator[Record]:
+        """One record a question, batch by batch; prompts of like length share a batch."""
+        ordered = sorted(prompted, key=lambda x: len(x.tokens))
+        for _, group in itertools.groupby(ordered, key=lambda x: bucket(len(x.tokens))):
+            members = list(group)
+            for first in range(0, len(members), self.sampler.batch):
+                yield from self._collect(members[first : first + self.sampler.batch])
+
+    def _collect(self, batch: list[Prompted]) -> list[Record]:
+        began = time.perf_counter()
+        numbers = [zlib.crc32(question.id.encode()) for question, _ in batch]
+        samples, state = self.sampler.write([tokens for _, tokens in batch], numbers)
+        drafts = [
+            self._draft(prompted, Samples(*(x[i] for x in samples)))
+            for i, prompted in enumerate(batch)
+        ]
+        prefixes = [list(draft.prefixes.values()) for draft in drafts]
+        finished = self.sampler.finish(state, prefixes, self.ends)
+        records = [self._record(*both) for both in zip(drafts, finished, strict=True)]
+        seconds = (time.perf_counter() - began) / len(batch)
+        return [dataclasses.replace(record, seconds=seconds) for record in records]
+
+    def _draft(self, prompted: Prompted, samples: Samples) -> Draft:
+        """What was sampled of one question, graded and cut at its steps."""
+        tokens = _texts(samples.tokens, samples.lengths)
+        texts = [self.tokenizer.decode(row) for row in tokens]
+        candidates = [
+            Candidate(
+                tokens=tokens[n],
+                text=texts[n],
+                finished=bool(samples.finished[n]),
+                log_prob=float(samples.log_prob[n]),
+                step_scores=(),
+                answer=verdict.answer,
+                correct=verdict.correct,
+            )
+            for n, verdict in enumerate(self.task.judge(prompted.question, texts))
+        ]
+        ends = step_ends(samples.tokens, samples.lengths, samples.finished, self.delimiters)
+        return Draft(prompted, candidates, [(np.flatnonzero(row) + 1).tolist() for row in ends])
+
+    def _record(self, draft: Draft, finished: Finished) -> Record:
+        question, prompt = draft.prompted
+        texts = [self.tokenizer.decode(row) for row in _texts(*finished)]
+        right = [verdict.correct for verdict in self.task.judge(question, texts)]
+        shares = np.reshape(right, finished.lengths.shape).mean(1).tolist()
+        values = dict(zip(draft.prefixes, shares, strict=True))
+        candidates = tuple(
+            dataclasses.replace(candidate, step_values=_step_values(candidate, ends, values))
+            for candidate, ends in zip(draft.candidates, draft.steps, strict=True)
+        )
+        starts = [0] * len(candidates)
+        starts += [prefix.length for prefix in draft.prefixes.values() for _ in range(self.ends)]
+        lengths = [len(candidate.tokens) for candidate in candidates]
+        lengths += finished.lengths.reshape(-1).tolist()
+        return Record(
+            question=question.id,
+            strategy=STRATEGY,
+            budget=len(starts),
+            seed=self.seed,
+            candidates=candidates,
+            ledger=_cost(self.sampler.generator, len(prompt), starts, lengths),
+            level=question.level,
+        )
+
+
+def _texts(tokens: np.ndarray, lengths: np.ndarray) -> list[tuple[int, ...]]:
+    """Rows of tokens, without the padding behind them."""
+    rows = tokens.reshape(-1, tokens.shape[-1]).tolist()
+    return [tuple(x[:n]) for x, n in zip(rows, lengths.reshape(-1).tolist(), strict=True)]
+
+
+def _step_values(
+    candidate: Candidate, ends: list[int], values: Mapping[tuple[int, ...], float]
+) -> tuple[float, ...]:
+    if candidate.answer is None:
+        return ()
+    return (*(values[candidate.tokens[:end]] for end in ends[:-1]), float(candidate.correct))
+
+
+def _cost(
+    generator: ModelConfig, prompt: int, starts: Sequence[int], lengths: Sequence[int]
+) -> Ledger:
+    """What a question cost, each of whose rows drew its tokens from `starts` on.
+
+    The prompt is read once, but for its last token, which rows are fed (`KVCache`).
+    """
+    shared = prompt - 1
+    ledger = Ledger(
+        generations=len(starts),
+        prefill_tokens=shared,
+        decode_tokens=sum(lengths) - sum(starts),
+        generator_flops=generator_flops(generator, 0, shared, logits=0),
+    )
+    for start, length in zip(starts, lengths, strict=True):
+        drawn = length - start
+        decoded = generator_flops(generator, shared + start, drawn, logits=drawn)
+        again = generator_flops(generator, 0, shared + start, logits=0)
+        ledger += Ledger(generator_flops=decoded, uncached_generator_flops=again + decoded)
+    return ledger
