@@ -113,9 +113,10 @@ def hierarchical(
     winning = best_of_n_weighted(answers, scores) > 0
     best = np.where(winning, np.maximum(scores, -1), -np.inf).argmax(-1)[..., None]
     # A chain without any answer sends none: its first candidate has none.
-    sent = [np.take_along_axis(x, best, -1)[..., 0] for x in (answers, scores)]
+    sent_answers = np.take_along_axis(answers, best, -1)[..., 0]
+    sent_scores = np.take_along_axis(scores, best, -1)[..., 0]
     shares = np.zeros(answers.shape)
-    np.put_along_axis(shares, best, best_of_n_weighted(*sent)[..., None], -1)
+    np.put_along_axis(shares, best, best_of_n_weighted(sent_answers, sent_scores)[..., None], -1)
     return shares.reshape(*answers.shape[:-2], -1)
 
 

@@ -331,7 +331,8 @@ def _write(plan: Plan, state: SearchState, parents: Array, *entries: Array) -> L
     tokens = jnp.where(at < ends[..., None], tokens, 0)
     answers = jnp.broadcast_to(state.answer[:, None], parents.shape)
     contexts = state.decode.cache.context
-    entry = Lineage(tokens, parents, state.score, state.started, *entries, answers, contexts)
+    more = {"answers": answers, "contexts": contexts}
+    entry = Lineage(tokens, parents, state.score, state.started, *entries, **more)
 
     def put(old: Array, new: Array) -> Array:
         return lax.dynamic_update_slice_in_dim(old, new[:, None], state.round[0], 1)
