@@ -27,6 +27,18 @@ VARIANTS = {
 }
 
 
+# Further fields of every `train` section; see ttc_jax.training.optimisation.
+_TRAIN = {
+    "accumulate": 1,
+    "dropout": 0.0,
+    "remat": False,
+    "compute_dtype": "float32",
+    "patience": 0,
+    "past_best": 0,
+    "mesh": {"data": 1, "model": 1},
+}
+
+
 def get_config(variant: str = "quickstart") -> ConfigDict:
     config = ConfigDict()
     config.seed = 0
@@ -121,8 +133,8 @@ def _generator(config: ConfigDict) -> ConfigDict:
         "learning_rate": 3e-3,
         "batch_tokens": 2048,
         "evaluate_every": 250,
-        "save_every": 250,
         "lengths": (64, 96, 128, 160),
+        **_TRAIN,
     }
     return config
 
@@ -146,7 +158,7 @@ def _prm(config: ConfigDict) -> ConfigDict:
         "learning_rate": 3e-3,
         "batch_tokens": 4096,
         "evaluate_every": 100,
-        "save_every": 100,
         "lengths": (64, 96, 128, 160),
+        **_TRAIN,
     }
     return config

@@ -36,7 +36,6 @@ def generator_config() -> ConfigDict:
         model__ffn_width=32,
         train__steps=300,
         train__evaluate_every=1000,
-        train__save_every=1000,
         train__learning_rate=0.03,
         train__batch_tokens=960,
         train__lengths="32,64",
@@ -56,7 +55,7 @@ def prm_config(generator: Path) -> ConfigDict:
         model__depth=1,
         model__ffn_width=16,
         train__steps=6,
-        train__save_every=3,
+        train__evaluate_every=3,
         train__batch_tokens=1600,
         train__lengths="80",
     )

@@ -14,7 +14,8 @@ from tests.sampling.oracle import TINY, tiny_generator
 from ttc_jax.errors import UserError
 from ttc_jax.models import parameters
 from ttc_jax.training.batches import Batches
-from ttc_jax.training.loop import Optimisation, fit
+from ttc_jax.training.loop import fit
+from ttc_jax.training.optimisation import Optimisation
 from ttc_jax.training.prm import above_trunk, examples, loss, on_trunk, quality
 from ttc_jax.training.rollouts import Labelled
 

@@ -13,7 +13,8 @@ from ttc_jax.tasks.arithmetic import PIECES, Arithmetic
 from ttc_jax.tasks.prompts import PromptFormat
 from ttc_jax.training import sft
 from ttc_jax.training.batches import Batches
-from ttc_jax.training.loop import Optimisation, fit
+from ttc_jax.training.loop import fit
+from ttc_jax.training.optimisation import Optimisation
 
 TOKENIZER = CharTokenizer(PIECES)
 CONFIG = dataclasses.replace(TINY, vocab_size=TOKENIZER.vocab_size)

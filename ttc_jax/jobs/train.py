@@ -1,11 +1,12 @@
 """Trains a model of the embedded task: the generator, or the PRM on its Monte-Carlo step values.
 
-The workdir keeps checkpoints, rollouts and metrics.jsonl, so that a killed run goes on where it
-was; the model ends up in WORKDIR/model, which other configs name as a path.
+The workdir keeps checkpoints, rollouts, metrics.jsonl and TensorBoard events, so that a killed run
+goes on where it was; the model ends up in WORKDIR/model, which other configs name as a path.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import shlex
 import sys
@@ -16,6 +17,7 @@ from typing import Any
 import jax
 import numpy as np
 from flax import nnx
+from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from ttc_jax import assets
@@ -25,6 +27,7 @@ from ttc_jax.models.config import ModelConfig
 from ttc_jax.models.tokenizers import CharTokenizer, Tokenizer, load_tokenizer
 from ttc_jax.models.transformer import Transformer
 from ttc_jax.models.weights import load_generator
+from ttc_jax.parallel.mesh import make_mesh
 from ttc_jax.sampling.draw import Drawing
 from ttc_jax.sampling.sampler import Sampler, Samples
 from ttc_jax.tasks import load_task
@@ -34,7 +37,8 @@ from ttc_jax.tasks.task import Question
 from ttc_jax.training import prm as prm_training
 from ttc_jax.training import sft
 from ttc_jax.training.batches import Batches, Example
-from ttc_jax.training.loop import Optimisation, fit
+from ttc_jax.training.loop import fit
+from ttc_jax.training.optimisation import Optimisation
 from ttc_jax.training.rollouts import Collector, Labelled
 from ttc_jax.verifiers.prm import ProcessRewardModel, save_prm
 from ttc_jax.verifiers.scoring import StepScorer
@@ -63,7 +67,16 @@ def _train_generator(config: ConfigDict, workdir: Path) -> None:
     )
     shape = ModelConfig(vocab_size=tokenizer.vocab_size, **config.model)
     model = Transformer(shape, rngs=nnx.Rngs(config.seed))
-    figures = fit(model, sft.loss, train, validation, _optimisation(config), workdir)
+    figures = fit(
+        model,
+        sft.loss,
+        train,
+        validation,
+        _optimisation(config),
+        workdir,
+        mesh=_mesh(config),
+        seed=config.seed,
+    )
     save_model(
         workdir / "model", model, tokenizer=tokenizer, metadata=_origin(config, model, figures)
     )
@@ -87,6 +100,8 @@ def _train_prm(config: ConfigDict, workdir: Path) -> None:
         _optimisation(config),
         workdir,
         trainable=prm_training.above_trunk,
+        mesh=_mesh(config),
+        seed=config.seed,
     )
     figures |= _prm_quality(model, answers["validation"], tokenizer, config)
     _log.info("PRM on validation answers: %s", figures)
@@ -151,14 +166,24 @@ def _prm_quality(
 
 
 def _batches(examples: list[Example], config: ConfigDict) -> Batches:
+    train = config.train
     return Batches(
-        examples, lengths=config.train.lengths, tokens=config.train.batch_tokens, seed=config.seed
+        examples,
+        lengths=train.lengths,
+        tokens=train.batch_tokens,
+        seed=config.seed,
+        multiple=train.mesh.data * train.accumulate,
     )
 
 
+def _mesh(config: ConfigDict) -> Mesh:
+    data, model = config.train.mesh.data, config.train.mesh.model
+    return make_mesh(data, model, jax.devices()[: data * model])
+
+
 def _optimisation(config: ConfigDict) -> Optimisation:
-    fields = {k: v for k, v in config.train.items() if k not in ("lengths", "batch_tokens")}
-    return Optimisation(**fields)
+    fields = {field.name for field in dataclasses.fields(Optimisation)}
+    return Optimisation(**{name: x for name, x in config.train.items() if name in fields})
 
 
 def _origin(config: ConfigDict, model: nnx.Module, figures: Mapping[str, float]) -> dict[str, Any]:
