@@ -33,6 +33,20 @@ VARIANTS = {
     "rest_em": "the ReST^EM variant, on chains that got to a correct answer (job: train)",
 }
 
+# Further fields of every `train` section; see ttc_jax.training.optimisation.
+_TRAIN = {
+    "accumulate": 1,
+    "dropout": 0.0,
+    "remat": False,
+    "compute_dtype": "float32",
+    "patience": 0,
+    "past_best": 0,
+    "mesh": {"data": 1, "model": 1},
+}
+# Buckets of examples, tokens: without earlier answers in the prompt, and with four of them.
+_LENGTHS = (64, 96, 128, 160)
+_LONG_LENGTHS = (*_LENGTHS, 256, 384, 512, 640)
+
 
 def get_config(variant: str = "quickstart") -> ConfigDict:
     config = ConfigDict()
@@ -115,11 +129,6 @@ def _entry(strategy: str, lookahead: int = 0, **options: float) -> dict[str, Any
     return {"strategy": strategy, "lookahead": lookahead, "options": options}
 
 
-# What trainings without and with earlier answers in the prompt read at most, by buckets.
-_LENGTHS = (64, 96, 128, 160)
-_LONG_LENGTHS = (*_LENGTHS, 256, 384, 512, 640)
-
-
 def _generator(config: ConfigDict) -> ConfigDict:
     """About 170,000 parameters, stopped while still unsure: 4 million tokens."""
     config.kind, config.split = "sft", "train"
@@ -140,8 +149,8 @@ def _generator(config: ConfigDict) -> ConfigDict:
         "learning_rate": 3e-3,
         "batch_tokens": 2048,
         "evaluate_every": 250,
-        "save_every": 250,
         "lengths": _LENGTHS,
+        **_TRAIN,
     }
     return config
 
@@ -158,8 +167,8 @@ def _on_records(config: ConfigDict, kind: str, path: str) -> ConfigDict:
         "learning_rate": 3e-3,
         "batch_tokens": 4096,
         "evaluate_every": 100,
-        "save_every": 100,
         "lengths": _LENGTHS,
+        **_TRAIN,
     }
     return config
 
@@ -190,6 +199,7 @@ def _revision(config: ConfigDict) -> ConfigDict:
     config = _on_records(config, "revision", "runs/samples")
     config.data.per_question = 16
     config.train.learning_rate, config.train.lengths = 1e-3, _LONG_LENGTHS
+    config.train.past_best = 1
     return config
 
 
