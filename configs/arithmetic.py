@@ -13,7 +13,7 @@ compares all search strategies at equal budgets, and goes on where it was stoppe
 
 trains a generator from fresh weights. The other trainings learn from what has been collected:
 
-    ttc train --config=configs/arithmetic.py:prm --workdir=runs/prm --config.data.path=runs/values
+    ttc train --config=configs/arithmetic.py:prm --workdir=runs/prm --config.data.path=runs/rollouts
 """
 
 from typing import Any
@@ -175,7 +175,7 @@ def _on_records(config: ConfigDict, kind: str, path: str) -> ConfigDict:
 
 def _prm(config: ConfigDict) -> ConfigDict:
     """Two layers on the frozen generator."""
-    config = _on_records(config, "prm", "runs/values")
+    config = _on_records(config, "prm", "runs/rollouts")
     config.model = {"depth": 2, "ffn_width": 160}
     return config
 
@@ -189,7 +189,7 @@ def _orm(config: ConfigDict) -> ConfigDict:
 
 def _probe(config: ConfigDict) -> ConfigDict:
     """A vector of the generator's width."""
-    config = _on_records(config, "probe", "runs/values")
+    config = _on_records(config, "probe", "runs/rollouts")
     config.train.learning_rate = 3e-2
     return config
 
