@@ -13,7 +13,7 @@ compares all search strategies at equal budgets, and goes on where it was stoppe
 
 trains a generator from fresh weights. The other trainings learn from what has been collected:
 
-    ttc train --config=configs/arithmetic.py:prm --workdir=runs/prm --config.data.path=runs/values
+    ttc train --config=configs/arithmetic.py:prm --workdir=runs/prm --config.data.path=runs/rollouts
 """
 
 from typing import Any
@@ -33,6 +33,20 @@ VARIANTS = {
     "revision_orm": "an ORM that sees earlier answers, on chains of revisions (job: train)",
     "rest_em": "the ReST^EM variant, on chains that got to a correct answer (job: train)",
 }
+
+# Further fields of every `train` section; see ttc_jax.training.optimisation.
+_TRAIN = {
+    "accumulate": 1,
+    "dropout": 0.0,
+    "remat": False,
+    "compute_dtype": "float32",
+    "patience": 0,
+    "past_best": 0,
+    "mesh": {"data": 1, "model": 1},
+}
+# Buckets of examples, tokens: without earlier answers in the prompt, and with four of them.
+_LENGTHS = (64, 96, 128, 160)
+_LONG_LENGTHS = (*_LENGTHS, 256, 384, 512, 640)
 
 
 def get_config(variant: str = "quickstart") -> ConfigDict:
@@ -137,11 +151,6 @@ def _entry(
     }
 
 
-# What trainings without and with earlier answers in the prompt read at most, by buckets.
-_LENGTHS = (64, 96, 128, 160)
-_LONG_LENGTHS = (*_LENGTHS, 256, 384, 512, 640)
-
-
 def _generator(config: ConfigDict) -> ConfigDict:
     """About 170,000 parameters, stopped while still unsure: 4 million tokens."""
     config.kind, config.split = "sft", "train"
@@ -162,8 +171,8 @@ def _generator(config: ConfigDict) -> ConfigDict:
         "learning_rate": 3e-3,
         "batch_tokens": 2048,
         "evaluate_every": 250,
-        "save_every": 250,
         "lengths": _LENGTHS,
+        **_TRAIN,
     }
     return config
 
@@ -198,15 +207,15 @@ def _on_records(config: ConfigDict, kind: str, path: str) -> ConfigDict:
         "learning_rate": 3e-3,
         "batch_tokens": 4096,
         "evaluate_every": 100,
-        "save_every": 100,
         "lengths": _LENGTHS,
+        **_TRAIN,
     }
     return config
 
 
 def _prm(config: ConfigDict) -> ConfigDict:
     """Two layers on the frozen generator."""
-    config = _on_records(config, "prm", "runs/values")
+    config = _on_records(config, "prm", "runs/rollouts")
     config.model = {"depth": 2, "ffn_width": 160}
     return config
 
@@ -220,7 +229,7 @@ def _orm(config: ConfigDict) -> ConfigDict:
 
 def _probe(config: ConfigDict) -> ConfigDict:
     """A vector of the generator's width."""
-    config = _on_records(config, "probe", "runs/values")
+    config = _on_records(config, "probe", "runs/rollouts")
     config.train.learning_rate = 3e-2
     return config
 
@@ -230,6 +239,7 @@ def _revision(config: ConfigDict) -> ConfigDict:
     config = _on_records(config, "revision", "runs/samples")
     config.data.per_question = 16
     config.train.learning_rate, config.train.lengths = 1e-3, _LONG_LENGTHS
+    config.train.past_best = 1
     return config
 
 

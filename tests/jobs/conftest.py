@@ -38,7 +38,6 @@ def generator_config() -> ConfigDict:
         model__ffn_width=32,
         train__steps=300,
         train__evaluate_every=1000,
-        train__save_every=1000,
         train__learning_rate=0.03,
         train__batch_tokens=960,
         train__lengths="32,64",
@@ -54,7 +53,6 @@ def records_config(variant: str, generator: Path, data: Path, **changes) -> Conf
         "task__size": 16,
         "train__steps": 3,
         "train__evaluate_every": 2,
-        "train__save_every": 2,
         "train__batch_tokens": 1600,
         "train__lengths": "256" if "chains" in data.name or variant == "revision" else "80",
     }

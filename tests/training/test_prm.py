@@ -14,12 +14,12 @@ from tests.sampling.oracle import TINY, tiny_generator
 from tests.training.toy import DELIMITERS, TOKENIZER, candidate, collected, solution
 from ttc_jax.errors import UserError
 from ttc_jax.models import parameters
-from ttc_jax.models.transformer import Transformer
 from ttc_jax.tasks.arithmetic import Arithmetic
 from ttc_jax.tasks.task import Question
 from ttc_jax.training import orm, prm
 from ttc_jax.training.batches import Batches, Example
-from ttc_jax.training.loop import Optimisation, fit
+from ttc_jax.training.loop import fit
+from ttc_jax.training.optimisation import Optimisation
 from ttc_jax.training.probe import Probed, of_probe
 
 TRUNK = dataclasses.replace(
@@ -103,18 +103,10 @@ def values(module: nnx.Module) -> dict[str, np.ndarray]:
 
 GENERATOR = tiny_generator(TRUNK)
 
-
-def generator() -> Transformer:
-    """With arrays of its own: those that training moves are given up to it."""
-    model = nnx.clone(GENERATOR)
-    nnx.update(model, jax.tree.map(jnp.copy, nnx.state(GENERATOR)))
-    return model
-
-
 MODELS: dict[str, tuple[Any, Any, str]] = {  # with what is taught, and the name of the trunk
-    "layers": (lambda: prm.on_trunk(generator(), depth=1, ffn_width=8, seed=3), None, "trunk"),
-    "head": (lambda: prm.on_trunk(generator(), depth=0, ffn_width=8, seed=3), None, "trunk"),
-    "probe": (lambda: Probed(generator()), of_probe, "generator"),
+    "layers": (lambda: prm.on_trunk(GENERATOR, depth=1, ffn_width=8, seed=3), None, "trunk"),
+    "head": (lambda: prm.on_trunk(GENERATOR, depth=0, ffn_width=8, seed=3), None, "trunk"),
+    "probe": (lambda: Probed(nnx.clone(GENERATOR)), of_probe, "generator"),
 }
 
 

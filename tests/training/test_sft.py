@@ -15,7 +15,8 @@ from ttc_jax.tasks.arithmetic import Arithmetic
 from ttc_jax.tasks.prompts import PromptFormat
 from ttc_jax.training import sft
 from ttc_jax.training.batches import Batches
-from ttc_jax.training.loop import Optimisation, fit
+from ttc_jax.training.loop import fit
+from ttc_jax.training.optimisation import Optimisation
 
 CONFIG = dataclasses.replace(TINY, vocab_size=TOKENIZER.vocab_size)
 QUESTIONS = [q for q in Arithmetic(size=60).questions("train") if len(q.solution) < 45][:6]

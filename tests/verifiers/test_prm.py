@@ -17,6 +17,7 @@ from tests.verifiers.toy import tiny_prm
 from ttc_jax.errors import UserError
 from ttc_jax.models import parameters
 from ttc_jax.models.checkpoints import save_model
+from ttc_jax.models.regime import Regime
 from ttc_jax.verifiers.prm import PRMConfig, ProcessRewardModel, load_prm, save_prm
 
 B, N, P, CHUNK, TOTAL = 2, 2, 6, 7, 24
@@ -124,3 +125,18 @@ def test_a_generator_is_no_prm(tmp_path: Path):
     save_model(tmp_path / "generator", tiny_generator(), tokenizer=None, metadata={})
     with pytest.raises(UserError, match="holds a generator, not a prm"):
         load_prm(tmp_path / "generator")
+
+
+def test_dropout_spares_a_trunk_that_is_not_taught(prm):
+    dropped = []
+
+    class Spy(Regime):
+        def drop(self, x: jax.Array, place: int) -> jax.Array:
+            dropped.append(x.shape)
+            return x
+
+    tokens = np.zeros((1, 4), np.int32)
+    regime = Spy(jax.random.key(0), 0.1)
+    jax.eval_shape(lambda: prm(tokens, np.ones(1, np.int32), regime))
+    taught = prm.config.trunk if prm.layers is None else prm.config.layers
+    assert dropped == [(1, 4, taught.width)] * 2 * taught.depth

@@ -8,14 +8,15 @@ probe     Monte-Carlo values, by a linear head on the generator's hidden states
 revision  correct answers behind wrong ones, built from parallel samples
 rest_em   chains that got to a correct answer, all of their answers
 
-All but sft learn from the records of a collection (config.data.path). The workdir keeps checkpoints
-and metrics.jsonl, so that a killed run goes on where it was. The model ends up in WORKDIR/model,
-which other configs name as a path; a verifier's quality on held-out questions in quality.json and
-calibration.png/.svg/.csv.
+All but sft learn from the records of a collection (config.data.path). The workdir keeps
+checkpoints, metrics.jsonl and TensorBoard events, so that a killed run goes on where it was. The
+model ends up in WORKDIR/model, which other configs name as a path; a verifier's quality on held-out
+questions in quality.json and calibration.png/.svg/.csv.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import logging
 import shlex
@@ -26,6 +27,7 @@ from typing import Any, NamedTuple
 
 import jax
 from flax import nnx
+from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from ttc_jax import assets
@@ -36,6 +38,7 @@ from ttc_jax.models.config import ModelConfig
 from ttc_jax.models.tokenizers import CharTokenizer, Tokenizer, load_tokenizer
 from ttc_jax.models.transformer import Transformer
 from ttc_jax.models.weights import load_generator
+from ttc_jax.parallel.mesh import make_mesh
 from ttc_jax.report.figures import write_calibration
 from ttc_jax.results.summary import write_json
 from ttc_jax.tasks import load_task
@@ -44,8 +47,10 @@ from ttc_jax.tasks.prompts import PromptFormat
 from ttc_jax.training import data, orm, prm, probe, rest_em, revision, sft
 from ttc_jax.training.batches import Batches
 from ttc_jax.training.data import Collected, Examples
-from ttc_jax.training.loop import Loss, Optimisation, fit
+from ttc_jax.training.loop import fit
+from ttc_jax.training.optimisation import Optimisation
 from ttc_jax.training.quality import figures_of, quality, score
+from ttc_jax.training.update import Loss
 from ttc_jax.verifiers.prm import ProcessRewardModel, save_prm
 from ttc_jax.verifiers.probe import save_probe
 
@@ -72,9 +77,10 @@ class Kind(NamedTuple):
 def main(config: ConfigDict, workdir: Path) -> None:
     """Trains what `config.kind` says, and writes WORKDIR/model."""
     one_of(config, "kind", tuple(KINDS))
-    at_least(config, 1, "train.steps", "train.batch_tokens", "train.lengths")
+    at_least(config, 1, "train.batch_tokens", "train.lengths")
+    at_least(config, 1, "train.mesh.data", "train.mesh.model")
     kind = KINDS[config.kind]
-    optimisation = _optimisation(config)
+    optimisation, mesh = _optimisation(config), _mesh(config)
     generator, tokenizer = _start(config)
     train, held_out = _examples(config, tokenizer, generator.config.context)
     model = kind.build(config, generator)
@@ -89,6 +95,8 @@ def main(config: ConfigDict, workdir: Path) -> None:
         optimisation,
         workdir,
         trainable=kind.trainable(model),
+        mesh=mesh,
+        seed=config.seed,
     )
     if not isinstance(model, Transformer):
         figures |= _verifier_quality(model, validation, held_out, workdir)
@@ -188,17 +196,24 @@ KINDS: Mapping[str, Kind] = {
 
 
 def _batches(examples: Examples, config: ConfigDict) -> Batches:
+    train = config.train
     return Batches(
         list(itertools.chain.from_iterable(examples.values())),
-        lengths=config.train.lengths,
-        tokens=config.train.batch_tokens,
+        lengths=train.lengths,
+        tokens=train.batch_tokens,
         seed=config.seed,
+        multiple=train.mesh.data * train.accumulate,
     )
 
 
+def _mesh(config: ConfigDict) -> Mesh:
+    data, model = config.train.mesh.data, config.train.mesh.model
+    return make_mesh(data, model, jax.devices()[: data * model])
+
+
 def _optimisation(config: ConfigDict) -> Optimisation:
-    fields = {k: v for k, v in config.train.items() if k not in ("lengths", "batch_tokens")}
-    return Optimisation(**fields)
+    fields = {field.name for field in dataclasses.fields(Optimisation)}
+    return Optimisation(**{name: x for name, x in config.train.items() if name in fields})
 
 
 def _verifier_quality(

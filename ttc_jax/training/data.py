@@ -77,7 +77,7 @@ def read(
     """
     records = ResultsStore(Path(path)).read()
     if not records:
-        raise UserError(f"data.path={path}: holds no records; ttc collect writes them")
+        raise UserError(f"data.path={path}: holds no records; ttc collect and ttc run write them")
     chains: dict[str, list[tuple[Candidate, ...]]] = {question.id: [] for question in questions}
     for record in sorted(records, key=lambda record: record.key):
         if record.question not in chains:
