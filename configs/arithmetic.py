@@ -188,10 +188,10 @@ def _rollouts(config: ConfigDict) -> ConfigDict:
         "top_k": 0,
         "top_p": 1.0,
         "max_new_tokens": 100,
-        "questions_per_batch": 64,
+        "questions_per_batch": 256,
     }
     config.step_delimiter = "\n"
-    config.rollouts = {"ends": 4, "rows": 16}  # rows of a question that are decoded together
+    config.rollouts = {"ends": 4, "questions_per_batch": 32, "rows": 16}  # rows of each question
     return config
 
 

@@ -2,7 +2,7 @@
 
     python -m tests.bench.collection --json=FILE [--rounds=3] [--quick]
 
-    ours      `Rollouts.finish`: rows fork from the caches that the sampled answers left behind
+    ours      `Rollouts`: rows fork from the caches that the sampled answers left behind
     shared    each prefix is a prompt of its own, read once for its K ends (`Sampler`)
     repeated  each prefix is read for every one of its ends, as `generate` of transformers does
 
@@ -30,7 +30,7 @@ from typing import Any
 import numpy as np
 
 from tests.bench.models import SMOLLM2, TINY, Material, load
-from ttc_jax.sampling.rollouts import Prefix, Rollouts
+from ttc_jax.sampling.rollouts import Choose, Prefix, Rollouts
 from ttc_jax.sampling.sampler import Sampler, bucket
 from ttc_jax.verifiers.steps import step_ends
 
@@ -44,10 +44,11 @@ class Settings:
     ends: int = 4  # K
     tokens: int = 64  # of the longest answer
     rows: int = 64  # decoded together, over all questions
+    rows_each: int = 16  # of a question, in ours
     prompt: int = 100  # tokens, where prompts are random
 
 
-QUICK = Settings(questions=2, samples=2, ends=2, tokens=24, rows=8, prompt=20)
+QUICK = Settings(questions=2, samples=2, ends=2, tokens=24, rows=8, rows_each=4, prompt=20)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -114,31 +115,36 @@ class Ours:
     """Answers that were sampled, and their rollouts; a call gives the number of tokens drawn."""
 
     def __init__(self, material: Material, settings: Settings):
-        self.ends = settings.ends
         self.prompts = [material.text.encode(prompt) for prompt in material.prompts]
         self.sampler = Rollouts(
             material.generator,
-            rows=settings.rows // settings.questions,
+            ends=settings.ends,
+            slots=settings.rows // settings.rows_each,
+            rows=settings.rows_each,
             end_tokens=material.ends,
             candidates=settings.samples,
             max_new_tokens=settings.tokens,
             batch=settings.questions,
         )
-        drawn, self.state = self.sampler.write(self.prompts, range(settings.questions))
-        self.answers = drawn.tokens.tolist()
+        written = self.sampler.write(self.prompts, range(settings.questions))
+        # The time of a call is the rollouts' alone.
+        self.sampler.write = lambda prompts, numbers, limits=None: written
+        drawn = written[0]
         ends = step_ends(drawn.tokens, drawn.lengths, drawn.finished, material.delimiters)
+        self.answers = drawn.tokens.tolist()
         self.prefixes = [different(*both) for both in zip(self.answers, ends, strict=True)]
-        # Compiles; the last token but one leaves next to nothing to roll out.
-        self.sampler.finish(self.state, [[Prefix(0, settings.tokens - 1)]], 1)
+        # Compiles: with one token to go there is next to nothing to roll out.
+        self.roll(lambda index, _: [Prefix(0, settings.tokens - 1)] if index == 0 else [])
         self.sampler.useful_steps = self.sampler.row_steps = 0
 
+    def roll(self, choose: Choose) -> int:
+        before = self.sampler.useful_steps
+        for _ in self.sampler.run(self.prompts, range(len(self.prompts)), choose):
+            pass
+        return self.sampler.useful_steps - before
+
     def __call__(self) -> int:
-        finished = self.sampler.finish(self.state, self.prefixes, self.ends)
-        return sum(
-            int(rows.sum()) - self.ends * place.length
-            for places, found in zip(self.prefixes, finished, strict=True)
-            for place, rows in zip(places, found.lengths, strict=True)
-        )
+        return self.roll(lambda index, _: self.prefixes[index])
 
 
 def different(answers: list[list[int]], ends: np.ndarray) -> list[Prefix]:

@@ -31,6 +31,7 @@ def config(trained_generator: Path) -> ConfigDict:
         sampling__max_new_tokens=40,
         sampling__questions_per_batch=4,
         rollouts__ends=ENDS,
+        rollouts__questions_per_batch=3,
         rollouts__rows=5,
     )
 
@@ -151,7 +152,8 @@ def test_hosts_share_the_questions_and_the_schedule_changes_nothing(
     finished, config, tmp_path, monkeypatch
 ):
     """Three hosts, one after the other, with other batches and rows; the first reports."""
-    other = changed(config, sampling__questions_per_batch=2, rollouts__rows=3)
+    sizes = {"sampling__questions_per_batch": 2, "rollouts__questions_per_batch": 1}
+    other = changed(config, rollouts__rows=3, **sizes)
     for host, here in ((1, config), (2, other), (0, other)):
         be_host(monkeypatch, host, 3)
         collect.main(here, tmp_path)

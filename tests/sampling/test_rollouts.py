@@ -1,5 +1,7 @@
 """Rollouts, against an oracle that feeds prompt, prefix and end anew for every token."""
 
+from collections.abc import Sequence
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,13 +11,14 @@ from tests.sampling.oracle import TINY, Oracle, tiny_generator
 from ttc_jax.errors import UserError
 from ttc_jax.sampling.draw import Drawing, candidate_keys
 from ttc_jax.sampling.rollouts import Finished, Prefix, Rollouts
-from ttc_jax.sampling.sampler import DecodeState, Samples
+from ttc_jax.sampling.sampler import Samples, pad_prompts
 
 END, LONGEST = 5, 70  # more than a block of the suffix cache
-CANDIDATES, SEED, ENDS, ROWS = 3, 0, 3, 4
+CANDIDATES, SEED, ENDS, SLOTS, ROWS = 3, 0, 3, 2, 4
 NUMBERS = (11, 2**32 - 1, 0, 3)
 RNG = np.random.default_rng(0)
 PROMPTS = [RNG.integers(6, TINY.vocab_size, length).tolist() for length in (1, 2, 9, 33)]
+Outcomes = dict[int, tuple[Samples, Finished]]
 
 
 @pytest.fixture(scope="module")
@@ -25,11 +28,13 @@ def model():
 
 def make(model, **changes) -> Rollouts:
     options = {
+        "ends": ENDS,
+        "slots": SLOTS,
         "rows": ROWS,
         "end_tokens": (END,),
         "candidates": CANDIDATES,
         "max_new_tokens": LONGEST,
-        "batch": 4,
+        "batch": 3,
         "seed": SEED,
     }
     return Rollouts(model, **options | changes)
@@ -40,121 +45,119 @@ def rollouts(model) -> Rollouts:
     return make(model)
 
 
-@pytest.fixture(scope="module")
-def written(rollouts) -> tuple[Samples, DecodeState]:
-    return rollouts.write(PROMPTS, NUMBERS)
-
-
-@pytest.fixture(scope="module")
-def prefixes(written) -> list[list[Prefix]]:
+def choose(i: int, samples: Samples) -> list[Prefix]:
     """Two from each answer of the first and last question, one of the second, none of the third."""
-    lengths = written[0].lengths
 
-    def cut(i: int, n: int) -> list[Prefix]:
-        """From the first token to the last but one, which of the longest lies in another block."""
-        return [
-            Prefix(n, int(at)) for at in {1 + 5 * n, lengths[i, n] - 1} if 0 < at < lengths[i, n]
-        ]
+    def of(n: int) -> list[Prefix]:
+        length = int(samples.lengths[n])
+        return [Prefix(n, at) for at in sorted({1 + 5 * n, length - 1}) if 0 < at < length]
 
-    return [
-        [place for n in range(CANDIDATES) for place in cut(0, n)],
-        cut(1, 1)[:1],
-        [],
-        [place for n in range(CANDIDATES) for place in cut(3, n)],
-    ]
+    return {0: [*of(0), *of(1), *of(2)], 1: of(1)[:1], 2: []}.get(i, [*of(2), *of(0), *of(1)])
+
+
+def run(rollouts: Rollouts, questions: Sequence[int] = range(4), choose=choose) -> Outcomes:
+    found = rollouts.run(
+        [PROMPTS[i] for i in questions],
+        [NUMBERS[i] for i in questions],
+        lambda index, samples: choose(questions[index], samples),
+    )
+    return {questions[index]: (samples, finished) for index, samples, finished in found}
 
 
 @pytest.fixture(scope="module")
-def finished(rollouts, written, prefixes) -> list[Finished]:
-    return rollouts.finish(written[1], prefixes, ENDS)
+def outcomes(rollouts) -> Outcomes:
+    return run(rollouts)
 
 
-def assert_same(found: Finished, expected: Finished, rows=slice(None)) -> None:
-    np.testing.assert_array_equal(found.tokens, expected.tokens[rows])
-    np.testing.assert_array_equal(found.lengths, expected.lengths[rows])
+def assert_same(found: Finished, expected: Finished, places=slice(None), ends=ENDS) -> None:
+    np.testing.assert_array_equal(found.tokens, expected.tokens[places, :ends])
+    np.testing.assert_array_equal(found.lengths, expected.lengths[places, :ends])
 
 
-def test_ends_are_those_of_the_oracle(model, written, prefixes, finished):
+def test_samples_are_the_samplers(rollouts, outcomes):
+    samples = rollouts.sample(PROMPTS[:3], NUMBERS[:3])
+    for i in range(3):
+        np.testing.assert_array_equal(outcomes[i][0].tokens, samples.tokens[i])
+        np.testing.assert_array_equal(outcomes[i][0].finished, samples.finished[i])
+
+
+def test_ends_are_those_of_the_oracle(model, outcomes):
     keys = candidate_keys(SEED, jnp.array(NUMBERS, jnp.uint32), CANDIDATES)
-    rows = []
-    for i, places in enumerate(prefixes):
-        for n, length in places:
+    rows, found, longest = [], [], 0
+    for i, (samples, finished) in sorted(outcomes.items()):
+        places = choose(i, samples)
+        assert finished.tokens.shape == (len(places), ENDS, LONGEST)
+        for j, (n, length) in enumerate(places):
             key = jax.random.fold_in(keys[i, n], LONGEST + length)
-            prefix = written[0].tokens[i, n, :length].tolist()
-            rows += [(PROMPTS[i], jax.random.fold_in(key, k), prefix) for k in range(ENDS)]
+            prefix = samples.tokens[n, :length].tolist()
+            longest = max(longest, length)
+            for k in range(ENDS):
+                rows.append((PROMPTS[i], jax.random.fold_in(key, k), prefix))
+                found.append(finished.tokens[j, k, : finished.lengths[j, k]].tolist())
+                assert not finished.tokens[j, k, finished.lengths[j, k] :].any()
     oracle = Oracle(model, len(rows), 40 + LONGEST)
     answers = oracle.write(rows, max_new_tokens=LONGEST, end_tokens=(END,), drawing=Drawing())
-    found = [
-        tokens[:length].tolist()
-        for question in finished
-        for tokens, length in zip(
-            question.tokens.reshape(-1, LONGEST), question.lengths.reshape(-1), strict=True
-        )
-    ]
     assert found == [answer.tokens for answer in answers]
-    assert max(length for places in prefixes for _, length in places) > 64
-    assert any(answer.finished for answer in answers)
-    assert not all(answer.finished for answer in answers)
+    assert longest > 64
+    assert 0 < sum(answer.finished for answer in answers) < len(answers)
     assert len({tuple(tokens) for tokens in found}) > len(found) / 2
 
 
-def test_ends_depend_neither_on_rows_nor_batch_nor_n(model, prefixes, finished):
-    other = make(model, rows=5, batch=2, candidates=CANDIDATES + 1)
-    for i in (0, 3):
-        _, state = other.write([PROMPTS[i]], [NUMBERS[i]])
-        [found] = other.finish(state, [prefixes[i]], ENDS)
-        assert_same(found, finished[i])
+def test_ends_depend_neither_on_slots_nor_rows_nor_batch_nor_n_nor_k(model, outcomes):
+    def same(i: int, samples: Samples) -> list[Prefix]:
+        return choose(i, Samples(*(x[:CANDIDATES] for x in samples)))
+
+    other = make(model, slots=1, rows=5, batch=2, candidates=CANDIDATES + 1, ends=ENDS - 1)
+    for i, (_, finished) in run(other, choose=same).items():
+        assert_same(finished, outcomes[i][1], ends=ENDS - 1)
 
 
-def test_ends_depend_neither_on_order_nor_company_nor_k(rollouts, prefixes, finished):
-    _, state = rollouts.write([PROMPTS[3], PROMPTS[0]], [NUMBERS[3], NUMBERS[0]])
-    places = [prefixes[3][::-1], prefixes[0][1:2]]
-    for ends in (ENDS, 1):
-        found = rollouts.finish(state, places, ends)
-        fewer = [Finished(x.tokens[:, :ends], x.lengths[:, :ends]) for x in finished]
-        assert_same(found[0], fewer[3], slice(None, None, -1))
-        assert_same(found[1], fewer[0], slice(1, 2))
+def test_ends_depend_neither_on_order_nor_company(rollouts, outcomes):
+    for questions in ([3, 0], [0]):
+        found = run(rollouts, questions, lambda i, samples: choose(i, samples)[::-1])
+        for i in questions:
+            assert_same(found[i][1], outcomes[i][1], slice(None, None, -1))
 
 
-def test_one_program_and_no_hidden_transfer(rollouts, prefixes, finished):
+def test_one_program_each_and_no_hidden_transfer(rollouts, outcomes):
     before = rollouts.useful_steps, rollouts.row_steps
     with jax.transfer_guard("disallow"):
-        _, state = rollouts.write(PROMPTS, NUMBERS)
-        found = rollouts.finish(state, prefixes, ENDS)
-    for question, expected in zip(found, finished, strict=True):
-        assert_same(question, expected)
-    assert rollouts._segment._cache_size() == rollouts._rest._cache_size() == 1
-    assert rollouts.compilations == 2  # of the samples, and of the rollouts
-    drawn = sum(
-        int((question.lengths - np.array([[p.length] for p in places])).sum())
-        for question, places in zip(finished, prefixes, strict=True)
-        if places
-    )
-    useful, steps = rollouts.useful_steps - before[0], rollouts.row_steps - before[1]
-    assert useful == drawn
-    assert drawn < steps < drawn * 4  # half of the questions have next to nothing to do
+        found = run(rollouts)
+    for i, (_, finished) in found.items():
+        assert_same(finished, outcomes[i][1])
+    programs = (rollouts._rest, rollouts._segment, rollouts._decode)
+    assert [program._cache_size() for program in programs] == [1, 1, 1]
+    drawn = 0
+    for i, (samples, finished) in outcomes.items():
+        for place, lengths in zip(choose(i, samples), finished.lengths, strict=True):
+            drawn += int(lengths.sum()) - ENDS * place.length
+    assert rollouts.useful_steps - before[0] == drawn
+    assert drawn < rollouts.row_steps - before[1] < 3 * drawn
 
 
-def test_resting_rows_get_work_before_the_last_is_done(rollouts, written, prefixes, monkeypatch):
-    waiting, segment = [], rollouts._segment
-    monkeypatch.setattr(
-        rollouts,
-        "_segment",
-        lambda *arguments: waiting.append(arguments[-1]) or segment(*arguments),
-    )
-    rollouts.finish(written[1], prefixes, ENDS)
-    left = [int(x.sum()) for x in waiting]
-    assert left[0] == sum(max(0, len(places) * ENDS - ROWS) for places in prefixes)
-    assert left == sorted(left, reverse=True)
-    assert left[-1] == 0
-    assert len(set(left)) > 4
+def test_resting_rows_and_slots_get_work_before_the_last_is_done(rollouts, monkeypatch):
+    given, segment = [], rollouts._segment
+
+    def watched(*arguments):
+        given.append(tuple(int(x.sum()) for x in arguments[-2:]))
+        return segment(*arguments)
+
+    monkeypatch.setattr(rollouts, "_segment", watched)
+    done = list(run(rollouts))
+    waiting, left = zip(*given, strict=True)
+    # The shortest two come first; then the third has no prefix, and the fourth gets its slot.
+    assert done[:2] == [1, 2]
+    assert done[2:] in ([0, 3], [3, 0])
+    assert left[0] == 2
+    assert left[-1] == waiting[-1] == 0
+    assert len(set(waiting)) > 4
 
 
-def test_rows_are_donated_and_samples_kept(rollouts, written):
-    state = written[1]
-    rows = rollouts._rest(state)
-    tasks, waiting = np.ones((4, 4, ROWS), np.int32), np.zeros(4, np.int32)
-    arguments = (rollouts._parameters, state, rows, tasks, waiting)
+def test_rows_are_donated_and_samples_kept(rollouts):
+    state = rollouts._start(rollouts._parameters, *pad_prompts(PROMPTS[:3], 3), np.zeros(3, "u4"))
+    source, rows = rollouts._rest(state)
+    arguments = (rollouts._parameters, source, rows, np.ones((4, SLOTS, ROWS), np.int32))
+    arguments += (np.zeros(SLOTS, np.int32), np.int32(0))
     compiled = rollouts._segment.lower(*arguments).compile()
     for word in ("callback", "infeed", "outfeed", "send(", "recv("):
         assert word not in compiled.as_text().lower()
@@ -162,16 +165,13 @@ def test_rows_are_donated_and_samples_kept(rollouts, written):
     assert compiled.memory_analysis().alias_size_in_bytes >= sum(x.nbytes for x in caches)
     rollouts._segment(*arguments)
     assert all(x.is_deleted() for x in caches)
-    assert not any(x.is_deleted() for x in jax.tree.leaves(state))
+    assert not any(x.is_deleted() for x in jax.tree.leaves((source, state)))
 
 
-def test_a_question_without_prefixes_costs_nothing(rollouts, written):
-    before = rollouts.row_steps
-    found = rollouts.finish(written[1], [[], []], ENDS)
-    assert [question.tokens.shape for question in found] == [(0, ENDS, LONGEST)] * 2
-    assert rollouts.row_steps == before
-
-
-def test_no_rows_are_refused(model):
-    with pytest.raises(UserError, match=r"rollouts\.rows is 0; it must be at least 1"):
-        make(model, rows=0)
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [({"ends": 0}, "ends"), ({"slots": 0}, "questions_per_batch"), ({"rows": 0}, "rows")],
+)
+def test_sizes_below_one_are_refused(model, changes, field):
+    with pytest.raises(UserError, match=rf"rollouts\.{field} is 0; it must be at least 1"):
+        make(model, **changes)

@@ -65,11 +65,10 @@ def cut(answer: str) -> list[int]:
 
 @dataclasses.dataclass
 class Recited:
-    """A sampler that knows its answers, and how they may end."""
+    """A sampler that knows its answers, and how they may end; done with the last question first."""
 
-    batch: int = 2
     generator: Any = TINY
-    asked: list[list[str]] = dataclasses.field(default_factory=list)
+    ends: int = ROLLOUTS
     numbers: dict[str, int] = dataclasses.field(default_factory=dict)
     rolled: list[str] = dataclasses.field(default_factory=list)
 
@@ -77,42 +76,41 @@ class Recited:
         if len(prompt) > 90:
             raise UserError("a prompt is too long")
 
-    def write(self, prompts, numbers):
-        assert len(prompts) == len(numbers) <= self.batch
-        texts = [TOKENIZER.decode(prompt) for prompt in prompts]
-        self.asked.append(texts)
-        self.numbers |= dict(zip(texts, numbers, strict=True))
+    def run(self, prompts, numbers, choose):
         by_text = {question.text: SOLUTIONS[question.id] for question in QUESTIONS}
-        answers = [[cut(answer) for answer in by_text[text]] for text in texts]
-        tokens = np.zeros((len(texts), 4, LONGEST), np.int32)
-        for i, n in np.ndindex(len(texts), 4):
-            tokens[i, n, : len(answers[i][n])] = answers[i][n]
-        lengths = np.array([[len(answer) for answer in row] for row in answers])
-        ended = np.array([[answer[-1] == END for answer in row] for row in answers])
-        return Samples(tokens, lengths, -0.5 * lengths, ended), (texts, tokens)
+        texts = [TOKENIZER.decode(prompt) for prompt in prompts]
+        self.numbers |= dict(zip(texts, numbers, strict=True))
+        chosen = []
+        for index, text in enumerate(texts):
+            answers = [cut(answer) for answer in by_text[text]]
+            tokens = np.zeros((4, LONGEST), np.int32)
+            for row, answer in zip(tokens, answers, strict=True):
+                row[: len(answer)] = answer
+            lengths = np.array([len(answer) for answer in answers])
+            ended = np.array([answer[-1] == END for answer in answers])
+            samples = Samples(tokens, lengths, -0.5 * lengths, ended)
+            chosen.append((samples, choose(index, samples)))
+        for index, text in reversed(list(enumerate(texts))):
+            samples, places = chosen[index]
+            yield index, samples, self.finish(text, samples.tokens, places)
 
-    def finish(self, state, prefixes: list[list[Prefix]], ends: int):
-        found = []
-        for text, sampled, places in zip(*state, prefixes, strict=True):
-            tokens = np.zeros((len(places), ends, LONGEST), np.int32)
-            lengths = np.zeros((len(places), ends), np.int32)
-            for j, (n, length) in enumerate(places):
-                prefix = TOKENIZER.decode(sampled[n, :length].tolist())
-                self.rolled.append(text + prefix)
-                for k in range(ends):
-                    answer = cut(prefix + tail(text + prefix, k))
-                    tokens[j, k, : len(answer)], lengths[j, k] = answer, len(answer)
-            found.append(Finished(tokens, lengths))
-        return found
+    def finish(self, text: str, sampled: np.ndarray, places: list[Prefix]) -> Finished:
+        tokens = np.zeros((len(places), self.ends, LONGEST), np.int32)
+        lengths = np.zeros((len(places), self.ends), np.int32)
+        for j, (n, length) in enumerate(places):
+            prefix = TOKENIZER.decode(sampled[n, :length].tolist())
+            self.rolled.append(text + prefix)
+            for k in range(self.ends):
+                answer = cut(prefix + tail(text + prefix, k))
+                tokens[j, k, : len(answer)], lengths[j, k] = answer, len(answer)
+        return Finished(tokens, lengths)
 
 
 def collector() -> tuple[Collector, Recited]:
     recited: Any = Recited()
     delimiters = TOKENIZER.containing("\n")
-    return (
-        Collector(Arithmetic(), TOKENIZER, PromptFormat(), recited, ROLLOUTS, delimiters, seed=7),
-        recited,
-    )
+    prompt = PromptFormat()
+    return Collector(Arithmetic(), TOKENIZER, prompt, recited, delimiters, seed=7), recited
 
 
 def collect(questions: Sequence[Question] = QUESTIONS):
@@ -198,13 +196,9 @@ def test_what_a_record_costs():
     assert records["t/0"].budget == 4  # nothing to parse, nothing to roll out
 
 
-def test_batches_are_of_like_prompts_and_change_nothing():
+def test_records_come_as_they_are_done_and_depend_on_their_question_alone():
     records, recited = collect()
-    assert recited.asked == [
-        ["a=40:", "a=01 b+01:"],
-        ["c-03 a=09 b*11:"],
-        [QUESTIONS[3].text],  # of another bucket
-    ]
+    assert list(records) == [question.id for question in QUESTIONS[::-1]]
     assert len(set(recited.numbers.values())) == len(QUESTIONS)
     for questions in (QUESTIONS[::-1], QUESTIONS[1:3]):
         others, again = collect(questions)

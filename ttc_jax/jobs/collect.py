@@ -31,13 +31,13 @@ from ttc_jax.tasks.task import Task
 from ttc_jax.training.collection import Collector
 
 # How work is put together changes the time it takes, and nothing else.
-SCHEDULE = ("sampling.questions_per_batch", "rollouts.rows")
+SCHEDULE = ("sampling.questions_per_batch", "rollouts.questions_per_batch", "rollouts.rows")
 
 
 def main(config: ConfigDict, workdir: Path) -> None:
     """Collects for the questions that the store does not hold yet, then reports."""
     at_least(config, 1, "sampling.n", "sampling.max_new_tokens", "sampling.questions_per_batch")
-    at_least(config, 1, "rollouts.ends", "rollouts.rows")
+    at_least(config, 1, "rollouts.ends", "rollouts.questions_per_batch", "rollouts.rows")
     at_least(config, 0, "limit")
     one_of(config, "generator.dtype", ("float32", "bfloat16"))
     task = load_task(config.task)
@@ -63,7 +63,7 @@ def main(config: ConfigDict, workdir: Path) -> None:
 
 def build(config: ConfigDict, task: Task) -> Collector:
     """The collector with the generator that a config names."""
-    sampling = config.sampling
+    sampling, rollouts = config.sampling, config.rollouts
     path = assets.locate(config.generator.path)
     generator = load_generator(path, dtype=config.generator.dtype)
     tokenizer = load_tokenizer(path, generator.config.vocab_size)
@@ -78,7 +78,9 @@ def build(config: ConfigDict, task: Task) -> Collector:
         prompt=PromptFormat(**config.prompt),
         sampler=Rollouts(
             generator,
-            rows=config.rollouts.rows,
+            ends=rollouts.ends,
+            slots=rollouts.questions_per_batch,
+            rows=rollouts.rows,
             end_tokens=tokenizer.eos_ids,
             candidates=sampling.n,
             max_new_tokens=sampling.max_new_tokens,
@@ -86,7 +88,6 @@ def build(config: ConfigDict, task: Task) -> Collector:
             drawing=Drawing(sampling.temperature, sampling.top_k, sampling.top_p),
             seed=config.seed,
         ),
-        ends=config.rollouts.ends,
         delimiters=delimiters,
         seed=config.seed,
     )

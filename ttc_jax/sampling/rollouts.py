@@ -1,21 +1,28 @@
-"""Ends from the middle of answers: caches are forked there, so that no prefix is read again."""
+"""Ends from the middle of answers: caches are forked there, so that no prefix is read again.
+
+Q questions are sampled ──► a slot takes one ──► its rows fork from its answers ──► decode ──┐
+                                 ▲                    ▲      a row rests: its next prefix ◄──┤
+                                 └────────────────────┴── all of a slot's: the next question ◄┘
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 from jaxtyping import Array, Bool, Int
 
 from ttc_jax.errors import UserError
 from ttc_jax.models.transformer import Transformer
-from ttc_jax.sampling.sampler import DecodeState, Sampler, fork
+from ttc_jax.sampling.sampler import DecodeState, Sampler, Samples, bucket, fork
 
+IDLE = 16  # once one row in so many rests that need not, the host is asked for its next task
 # Between segments prompts lie with the sampled answers alone, so that the rows can be donated.
 _WITHOUT_PROMPT: dict[str, Any] = dict.fromkeys(("prompt_k", "prompt_v", "prompt_length"), ())
 
@@ -34,73 +41,115 @@ class Finished(NamedTuple):
     lengths: np.ndarray  # [J, K] tokens, the end token included
 
 
-class Rollouts(Sampler):
-    """A sampler that also rolls out: it finishes answers anew, from any of their tokens.
+Choose = Callable[[int, Samples], Sequence[Prefix]]
 
-    Rows take prefixes as they come free: each segment of decoding forks the resting rows from the
-    sampled answers' caches, and ends when enough rows rest that could go on elsewhere.
+
+class Rollouts(Sampler):
+    """A sampler that also rolls out: it finishes its answers anew, from any of their tokens.
 
     Args:
-      rows: W, rows of a question that are rolled out together. It changes no result.
-      sampling: as `Sampler`'s.
+      ends: K, rollouts from each prefix.
+      slots: B, questions that are rolled out together.
+      rows: W, rows of each of them. Neither changes a result.
+      sampling: as `Sampler`'s; `batch` is Q, questions whose answers are sampled together.
 
     Raises:
-      UserError: W below 1, or as `Sampler`.
+      UserError: K, B or W below 1, or as `Sampler`.
     """
 
-    def __init__(self, model: Transformer, *, rows: int, **sampling: Any):
+    def __init__(self, model: Transformer, *, ends: int, slots: int, rows: int, **sampling: Any):
         super().__init__(model, **sampling)
-        if rows < 1:
-            raise UserError(f"rollouts.rows is {rows}; it must be at least 1")
-        self.rows = rows
-        self.useful_steps, self.row_steps = 0, 0  # rows that drew a token, and all that might have
+        for name, value in (("ends", ends), ("questions_per_batch", slots), ("rows", rows)):
+            if value < 1:
+                raise UserError(f"rollouts.{name} is {value}; it must be at least 1")
+        self.ends, self.slots, self.rows = ends, slots, rows
+        self.useful_steps, self.row_steps = 0, 0  # of rows that drew a token, and of all
         self._rest = jax.jit(self._run_rest)
+        self._take = jax.jit(_take, donate_argnums=0)
         self._segment = jax.jit(self._run_segment, donate_argnums=2)
 
-    def finish(
-        self, state: DecodeState, prefixes: Sequence[Sequence[Prefix]], ends: int
-    ) -> list[Finished]:
-        """K = `ends` answers from each prefix of each question, up to `max_new_tokens` in all.
+    def run(
+        self, prompts: Sequence[Sequence[int]], numbers: Sequence[int], choose: Choose
+    ) -> Iterator[tuple[int, Samples, Finished]]:
+        """Samples N answers to each prompt, and finishes them anew from prefixes of theirs.
 
         Args:
-          state: what `write` left of these questions; it stays as it is.
-          prefixes: of each question.
+          prompts: token ids, of different lengths; those of one bucket share their batches.
+          numbers: each question's own number (uint32), which its draws are keyed by.
+          choose: the prefixes to go on from, given a prompt's index and its samples ([N, T], [N]).
+
+        Yields:
+          A prompt's index, its samples and its rollouts, in the order in which they are done.
+
+        Raises:
+          UserError: as `check`.
         """
-        B, W, T = self.batch, self.rows, self.max_new_tokens
-        shapes = [(len(places), ends) for places in prefixes]
-        found = [Finished(np.zeros((*x, T), np.int32), np.zeros(x, np.int32)) for x in shapes]
-        queues = [_queue(places, ends) for places in prefixes]
-        rows, lengths = self._rest(state), np.zeros((B, W), np.int32)
-        held: dict[tuple[int, int], tuple[int, int]] = {}  # (question, row): task
+        order = sorted(range(len(prompts)), key=lambda index: len(prompts[index]))
+        for _, group in itertools.groupby(order, key=lambda index: bucket(len(prompts[index]))):
+            indices = list(group)
+            yield from self._roll(self._jobs(indices, prompts, numbers, choose), len(indices))
+
+    def _jobs(
+        self,
+        indices: list[int],
+        prompts: Sequence[Sequence[int]],
+        numbers: Sequence[int],
+        choose: Choose,
+    ) -> Iterator[tuple[_Job, DecodeState, int]]:
+        """Each question, and its place in a state; the next Q are sampled when one is asked for."""
+        for first in range(0, len(indices), self.batch):
+            batch = indices[first : first + self.batch]
+            drawn, state = self.write([prompts[i] for i in batch], [numbers[i] for i in batch])
+            for place, index in enumerate(batch):
+                samples = Samples(*(x[place] for x in drawn))
+                yield _Job(index, samples, choose(index, samples), self.ends), state, place
+
+    def _roll(
+        self, jobs: Iterator[tuple[_Job, DecodeState, int]], left: int
+    ) -> Iterator[tuple[int, Samples, Finished]]:
+        slots: list[_Job | None] = [None] * self.slots
+        source = rows = None
+        lengths = np.zeros((self.slots, self.rows), np.int32)
         while True:
-            tasks = np.zeros((4, B, W), np.int32)
-            for i, queue in enumerate(queues):
-                for w in range(W):
-                    if queue and (i, w) not in held:
-                        held[i, w] = j, k = queue.pop()
-                        tasks[:, i, w] = 1, *prefixes[i][j], k
-            if not held:
-                return found
-            waiting = np.zeros((B,), np.int32)
-            waiting[: len(queues)] = [len(queue) for queue in queues]
+            for slot in range(self.slots):
+                while left and slots[slot] is None:
+                    (job, state, place), left = next(jobs), left - 1
+                    if job.done:  # nothing was chosen
+                        yield job.outcome
+                        continue
+                    slots[slot] = job
+                    if source is None:
+                        source, rows = self._rest(state)
+                    source = self._take(source, state, *jax.device_put((slot, place)))
+            if not any(slots):
+                return
+            tasks = np.zeros((4, self.slots, self.rows), np.int32)
+            for slot, job in enumerate(slots):
+                if job:
+                    job.hand_out(tasks[:, slot])
+            waiting = np.array([len(job.queue) if job else 0 for job in slots], np.int32)
             before = np.where(tasks[0], tasks[2], lengths)
-            rows = self._segment(self._parameters, state, rows, *jax.device_put((tasks, waiting)))
+            given = jax.device_put((tasks, waiting, np.int32(left)))
+            rows = self._segment(self._parameters, source, rows, *given)
             live, tokens, lengths = jax.device_get(
                 (rows.cache.live, rows.tokens, rows.cache.length)
             )
             drawn = lengths - before
             self.useful_steps += int(drawn.sum())
-            self.row_steps += int(drawn.max()) * drawn.size  # some row was there all along
-            for (i, w), task in [*held.items()]:
-                if not live[i, w]:
-                    del held[i, w]
-                    found[i].tokens[task], found[i].lengths[task] = tokens[i, w], lengths[i, w]
+            self.row_steps += int(drawn.max()) * drawn.size  # some row drew in every step
+            for slot, job in enumerate(slots):
+                if job:
+                    job.collect(live[slot], tokens[slot], lengths[slot])
+                    if job.done:
+                        slots[slot] = None
+                        yield job.outcome
 
-    def _run_rest(self, source: DecodeState) -> DecodeState:
-        """W rows a question that rest."""
-        nowhere = jnp.zeros((self.batch, self.rows), jnp.int32)
+    def _run_rest(self, state: DecodeState) -> tuple[DecodeState, DecodeState]:
+        """Samples for B slots, whosesoever they are, and W rows a slot that rest."""
+        source = jax.tree.map(lambda x: x[jnp.zeros((self.slots,), jnp.int32)], state)
+        nowhere = jnp.zeros((self.slots, self.rows), jnp.int32)
         rows = fork(source, nowhere, nowhere, nowhere)
-        return _with(rows, live=nowhere > 0, **_WITHOUT_PROMPT)
+        return source, _with(rows, live=nowhere > 0, **_WITHOUT_PROMPT)
 
     def _run_segment(
         self,
@@ -109,31 +158,73 @@ class Rollouts(Sampler):
         rows: DecodeState,
         tasks: Int[Array, "4 B W"],
         waiting: Int[Array, " B"],
+        left: Int[Array, ""],
     ) -> DecodeState:
-        """Forks the rows that have a new task, and decodes all that have one.
+        """Forks the rows that have a new task, and decodes until enough others could have one.
 
         Args:
-          source: the sampled answers.
+          source: the sampled answers of each slot's question.
           rows: of the rollouts.
           tasks: whether a row has a new one, and then `fork`'s arguments for it.
-          waiting: tasks that no row has yet.
+          waiting: tasks of each question that no row has yet.
+          left: questions that have no slot yet.
         """
         new, parents, lengths, numbers = tasks
         prompt = {name: getattr(source.cache, name) for name in _WITHOUT_PROMPT}
         rows = _mix(new > 0, fork(source, parents, lengths, numbers), _with(rows, **prompt))
-        limit = jnp.full((self.batch,), self.max_new_tokens, jnp.int32)
+
+        def enough(live: Bool[Array, "B W"]) -> Bool[Array, ""]:
+            resting = (~live).sum(-1, dtype=jnp.int32)
+            free = ((resting == self.rows) & (waiting == 0)).sum(dtype=jnp.int32)
+            idle = jnp.minimum(resting, waiting).sum() + self.rows * jnp.minimum(free, left)
+            return IDLE * idle >= live.size
+
+        limit = jnp.full((self.slots,), self.max_new_tokens, jnp.int32)
         live, ends, pauses = rows.cache.live, self._ends, self._pauses
-        rows = self._run_decode(parameters, rows, live, ends, pauses, limit, waiting=waiting)
+        rows = self._run_decode(parameters, rows, live, ends, pauses, limit, until=enough)
         return _with(rows, **_WITHOUT_PROMPT)
 
 
-def _queue(prefixes: Sequence[Prefix], ends: int) -> list[tuple[int, int]]:
-    """All (prefix, number); the last is the first to be taken.
+class _Job:
+    """A question with prefixes to be rolled out, and what came of them."""
 
-    Rows should come to rest together at the end, so what has most before it is taken first.
-    """
-    tasks = itertools.product(range(len(prefixes)), range(ends))
-    return sorted(tasks, key=lambda task: prefixes[task[0]].length, reverse=True)
+    def __init__(self, index: int, samples: Samples, prefixes: Sequence[Prefix], ends: int):
+        shape = (len(prefixes), ends)
+        finished = Finished(
+            np.zeros((*shape, samples.tokens.shape[-1]), np.int32), np.zeros(shape, np.int32)
+        )
+        self.outcome, self.finished, self.prefixes = (index, samples, finished), finished, prefixes
+        # Rows should come to rest together: what has most before it is taken first, from the end.
+        ahead = [int(samples.lengths[prefix.candidate]) - prefix.length for prefix in prefixes]
+        self.queue = sorted(np.ndindex(shape), key=lambda task: ahead[task[0]])
+        self.held: dict[int, tuple[int, ...]] = {}  # (prefix, number) by row
+
+    @property
+    def done(self) -> bool:
+        return not self.queue and not self.held
+
+    def hand_out(self, tasks: Int[np.ndarray, "4 W"]) -> None:
+        """Gives resting rows their next task."""
+        for row in range(tasks.shape[1]):
+            if self.queue and row not in self.held:
+                self.held[row] = prefix, number = self.queue.pop()
+                tasks[:, row] = 1, *self.prefixes[prefix], number
+
+    def collect(self, live: np.ndarray, tokens: np.ndarray, lengths: np.ndarray) -> None:
+        """Keeps what rows have written that rest now: [W], [W, T], [W]."""
+        for row in [row for row in self.held if not live[row]]:
+            task = self.held.pop(row)
+            self.finished.tokens[task], self.finished.lengths[task] = tokens[row], lengths[row]
+
+
+def _take(source: DecodeState, state: DecodeState, slot: Array, place: Array) -> DecodeState:
+    """A slot gets the question at another state's `place`."""
+
+    def put(x: Array, new: Array) -> Array:
+        question = lax.dynamic_slice_in_dim(new, place, 1)
+        return lax.dynamic_update_slice_in_dim(x, question, slot, 0)
+
+    return jax.tree.map(put, source, state)
 
 
 def _with(rows: DecodeState, **fields: Any) -> DecodeState:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -19,7 +19,6 @@ from ttc_jax.models.transformer import Transformer
 from ttc_jax.sampling.draw import Drawing, candidate_keys, doubts, draw, uniforms
 
 SHORTEST_BUCKET = 64  # tokens
-IDLE = 8  # when one row in so many rests and need not, the host is asked for work
 
 
 @jax.tree_util.register_dataclass
@@ -135,7 +134,7 @@ def decode(
     pauses: Bool[Array, " V"],
     limit: Int[Array, " B"],
     drawing: Drawing,
-    waiting: Int[Array, " B"] | None = None,
+    until: Callable[[Bool[Array, "B N"]], Bool[Array, ""]] | None = None,
 ) -> DecodeState:
     """Decodes live rows until each draws an end or a pause token, or holds `limit` tokens.
 
@@ -143,17 +142,13 @@ def decode(
     step delimiters). It ends with the last row; rows that stopped neither advance nor draw.
 
     Args:
-      waiting: how many rows of each question could be given other work. The loop then ends as soon
-        as one row in `IDLE` rests for which there is some.
+      until: ends the loop earlier, if it holds for the rows that are live.
     """
     limit = jnp.broadcast_to(limit[:, None], live.shape)
 
     def goes_on(state: DecodeState) -> Array:
         live = state.cache.live
-        if waiting is None:
-            return live.any()
-        idle = jnp.minimum((~live).sum(-1, dtype=jnp.int32), waiting).sum()
-        return live.any() & (IDLE * idle < live.size)
+        return live.any() if until is None else live.any() & ~until(live)
 
     return lax.while_loop(
         goes_on,

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import itertools
 import time
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,7 +22,7 @@ from ttc_jax.models.config import ModelConfig
 from ttc_jax.models.tokenizers import Tokenizer
 from ttc_jax.results.store import Candidate, Record
 from ttc_jax.sampling.rollouts import Finished, Prefix, Rollouts
-from ttc_jax.sampling.sampler import Samples, bucket
+from ttc_jax.sampling.sampler import Samples
 from ttc_jax.search.records import Prompted
 from ttc_jax.tasks.prompts import PromptFormat
 from ttc_jax.tasks.task import Question, Task
@@ -57,7 +56,6 @@ class Collector:
 
     Attributes:
       sampler: draws the answers, and rolls them out.
-      ends: K, rollouts from each prefix.
       delimiters: [V] bool, tokens that end a step.
       seed: as the sampler's; part of a record's key.
     """
@@ -66,7 +64,6 @@ class Collector:
     tokenizer: Tokenizer
     prompt: PromptFormat
     sampler: Rollouts
-    ends: int
     delimiters: np.ndarray
     seed: int = 0
 
@@ -87,26 +84,21 @@ class Collector:
         return prompted
 
     def run(self, prompted: Sequence[Prompted]) -> Iterator[Record]:
-        """One record a question, batch by batch; prompts of like length share a batch."""
-        ordered = sorted(prompted, key=lambda x: len(x.tokens))
-        for _, group in itertools.groupby(ordered, key=lambda x: bucket(len(x.tokens))):
-            members = list(group)
-            for first in range(0, len(members), self.sampler.batch):
-                yield from self._collect(members[first : first + self.sampler.batch])
+        """One record a question, as they are done."""
+        drafts: dict[int, Draft] = {}
 
-    def _collect(self, batch: list[Prompted]) -> list[Record]:
+        def choose(index: int, samples: Samples) -> list[Prefix]:
+            drafts[index] = self._draft(prompted[index], samples)
+            return list(drafts[index].prefixes.values())
+
+        prompts = [tokens for _, tokens in prompted]
+        numbers = [zlib.crc32(question.id.encode()) for question, _ in prompted]
         began = time.perf_counter()
-        numbers = [zlib.crc32(question.id.encode()) for question, _ in batch]
-        samples, state = self.sampler.write([tokens for _, tokens in batch], numbers)
-        drafts = [
-            self._draft(prompted, Samples(*(x[i] for x in samples)))
-            for i, prompted in enumerate(batch)
-        ]
-        prefixes = [list(draft.prefixes.values()) for draft in drafts]
-        finished = self.sampler.finish(state, prefixes, self.ends)
-        records = [self._record(*both) for both in zip(drafts, finished, strict=True)]
-        seconds = (time.perf_counter() - began) / len(batch)
-        return [dataclasses.replace(record, seconds=seconds) for record in records]
+        for index, _, finished in self.sampler.run(prompts, numbers, choose):
+            record = self._record(drafts.pop(index), finished)
+            now = time.perf_counter()
+            yield dataclasses.replace(record, seconds=now - began)
+            began = time.perf_counter()
 
     def _draft(self, prompted: Prompted, samples: Samples) -> Draft:
         """What was sampled of one question, graded and cut at its steps."""
@@ -138,7 +130,9 @@ class Collector:
             for candidate, ends in zip(draft.candidates, draft.steps, strict=True)
         )
         starts = [0] * len(candidates)
-        starts += [prefix.length for prefix in draft.prefixes.values() for _ in range(self.ends)]
+        starts += [
+            prefix.length for prefix in draft.prefixes.values() for _ in range(self.sampler.ends)
+        ]
         lengths = [len(candidate.tokens) for candidate in candidates]
         lengths += finished.lengths.reshape(-1).tolist()
         return Record(
