@@ -6,4 +6,4 @@ from tests.training.kill import killed_and_resumed
 
 
 def test_a_kill_leaves_no_trace(tmp_path: Path) -> None:
-    assert len(killed_and_resumed(tmp_path, times=1, seed=0)) == 1
+    assert killed_and_resumed(tmp_path, times=1, seed=1) == [16]  # while a checkpoint is written

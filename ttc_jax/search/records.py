@@ -97,6 +97,6 @@ class Recorder:
             seed=self.seed,
             candidates=candidates,
             ledger=outcome.ledger,
-            sequential=self.search.plan.sequential,
+            sequential=outcome.sequential,
             level=question.level,
         )

@@ -38,6 +38,7 @@ class Outcome(NamedTuple):
     scored: np.ndarray  # [N, T] bool ... where this holds
     lineage: Lineage  # arrays [R, N], of the rounds that came
     ledger: Ledger
+    sequential: int = 1  # s, where rows are chains
 
     def scores_of(self, n: int) -> tuple[float, ...]:
         """The scores of candidate n's steps."""
@@ -219,7 +220,8 @@ class Search:
         if self.plan.strategy.stops_at_steps:
             answers = {name: x.swapaxes(0, 1) for name, x in answers.items()}
         flat = {name: x.reshape(-1, *x.shape[2:]) for name, x in answers.items()}
-        return Outcome(**flat, lineage=lineage, ledger=self._cost(lineage, prompt))
+        cost = self._cost(lineage, prompt)
+        return Outcome(**flat, lineage=lineage, ledger=cost, sequential=self.plan.sequential)
 
     def _cost(self, lineage: Lineage, prompt: int) -> Ledger:
         """What a question cost.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from functools import partial
+from typing import cast
 
 import grain
 import numpy as np
@@ -88,11 +89,11 @@ class Batches:
           `Example`'s fields, [rows, length] (`prompt_lengths` [rows]), and `examples`, [rows]:
           their places among the examples, or NONE.
         """
-        return self._shuffled[step]
+        return cast(Batch, self._shuffled[step])
 
     def all(self) -> list[Batch]:
         """One epoch's batches in a fixed order, for validation."""
-        return [self._fixed[i] for i in range(self.per_epoch)]
+        return [cast(Batch, self._fixed[i]) for i in range(self.per_epoch)]
 
 
 def _take(bucket: Batch, rows: int, places: Sequence[int]) -> Batch:

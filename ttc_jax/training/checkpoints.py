@@ -121,7 +121,8 @@ class Checkpoints:
         return f"the last good checkpoint is {self._folder / str(step)}"
 
     def _progress(self, step: int) -> Progress:
-        return Progress(**self._manager.metrics(step))
+        found: Any = self._manager.metrics(step)
+        return Progress(**found)
 
     def _refuse_another(self, step: int, weights: Weights) -> None:
         with ocp.StandardCheckpointer() as checkpointer:

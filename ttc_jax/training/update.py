@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -23,8 +23,8 @@ from ttc_jax.training.optimisation import Optimisation
 
 Weights = dict[str, Array]  # by name, as in `parameters.named`
 Sums = tuple[Float[Array, ""], Float[Array, ""]]
-Loss = Callable[[Any, Mapping[str, Array], Regime | None], Sums]
-T = TypeVar("T")
+Arrays = Mapping[str, Array]  # a batch on the devices
+Loss = Callable[[Any, Arrays, Regime | None], Sums]
 NEVER = -1
 
 
@@ -74,9 +74,9 @@ class Program:
         self._graph, self._moving, still = nnx.split(model, trainable, ...)
         self._still = jax.device_put(still, shardings(still, mesh))
         self._rows = NamedSharding(mesh, PartitionSpec(None, "data"))
-        everywhere = NamedSharding(mesh, PartitionSpec())
+        everywhere: Any = NamedSharding(mesh, PartitionSpec())
         weights = parameters.named(self._moving)
-        places = {name: sharding(name, x.shape, mesh) for name, x in weights.items()}
+        places: Any = {name: sharding(name, x.shape, mesh) for name, x in weights.items()}
         optimiser = optax.tree_map_params(
             self._transform,
             lambda _, place: place,
@@ -96,7 +96,7 @@ class Program:
         weights = {name: x.astype(jnp.float32) for name, x in weights.items()}
         weights = jax.device_put(weights, self._places.weights, may_alias=False)
         optimiser = jax.jit(self._transform.init, out_shardings=self._places.optimiser)(weights)
-        trouble = Trouble(np.int32(NEVER), np.float32(0), np.float32(0))
+        trouble = Trouble(jnp.int32(NEVER), jnp.float32(0), jnp.float32(0))
         return State(weights, optimiser, jax.device_put(trouble, self._places.trouble))
 
     def update(self, state: State, batch: Batch, step: int) -> tuple[State, dict[str, Array]]:
@@ -113,14 +113,14 @@ class Program:
         total, weight = np.asarray(jax.device_get(sums), np.float64).sum(0)
         return float(total / weight)
 
-    def _put(self, batch: Batch) -> Batch:
+    def _put(self, batch: Batch) -> Arrays:
         """On the mesh, cut into parts: [rows, …] becomes [parts, rows of a part, …]."""
         parts = self._optimisation.accumulate
         cut = {name: x.reshape(parts, -1, *x.shape[1:]) for name, x in batch.items()}
         return jax.device_put(cut, self._rows)
 
     def _next(
-        self, state: State, still: nnx.State, parts: Batch, step: Int[Array, ""]
+        self, state: State, still: nnx.State, parts: Arrays, step: Int[Array, ""]
     ) -> tuple[State, dict[str, Array]]:
         mean, gradient = self._gradient(state.weights, still, parts, step)
         norm = optax.tree.norm(gradient)
@@ -129,20 +129,18 @@ class Program:
         first = ~good & (state.trouble.step == NEVER)
         trouble = _where(first, Trouble(step, mean, norm), state.trouble)
         change, optimiser = self._transform.update(gradient, state.optimiser, state.weights)
-        weights = optax.apply_updates(state.weights, change)
-        weights, optimiser = _where(
-            trouble.step == NEVER, (weights, optimiser), (state.weights, state.optimiser)
-        )
+        moved = optax.apply_updates(state.weights, change), optimiser
+        weights, optimiser = _where(trouble.step == NEVER, moved, (state.weights, state.optimiser))
         return State(weights, optimiser, trouble), {"loss": mean, "gradient_norm": norm}
 
     def _gradient(
-        self, weights: Weights, still: nnx.State, parts: Batch, step: Int[Array, ""]
+        self, weights: Weights, still: nnx.State, parts: Arrays, step: Int[Array, ""]
     ) -> tuple[Float[Array, ""], Weights]:
         """The mean loss of a batch and its gradient: sums over all parts, then the quotient."""
         key = jax.random.fold_in(jax.random.key(self._seed), step)
         regime = Regime(key, self._optimisation.dropout, self._optimisation.remat)
 
-        def add(so_far: Any, numbered: tuple[Array, Batch]) -> tuple[Any, None]:
+        def add(so_far: Any, numbered: tuple[Array, Arrays]) -> tuple[Any, None]:
             number, part = numbered
             found = jax.value_and_grad(self._sums, has_aux=True)(
                 weights, still, part, regime.at(number)
@@ -156,11 +154,13 @@ class Program:
         weight = jnp.where(weight > 0, weight, 1.0)  # a batch may ask for nothing
         return total / weight, jax.tree.map(lambda x: x / weight, gradient)
 
-    def _sums_of_parts(self, weights: Weights, still: nnx.State, parts: Batch) -> Sums:
+    def _sums_of_parts(self, weights: Weights, still: nnx.State, parts: Arrays) -> Sums:
         totals, counts = lax.map(lambda part: self._sums(weights, still, part, None), parts)
         return totals.sum(), counts.sum()
 
-    def _sums(self, weights: Weights, still: nnx.State, part: Batch, regime: Regime | None) -> Sums:
+    def _sums(
+        self, weights: Weights, still: nnx.State, part: Arrays, regime: Regime | None
+    ) -> Sums:
         """The loss as it is computed: with all arrays in the dtype that is asked for."""
 
         def narrow(x: Array) -> Array:
@@ -172,5 +172,5 @@ class Program:
         return self._loss(model, part, regime)
 
 
-def _where(condition: Bool[Array, ""], new: T, old: T) -> T:
+def _where(condition: Bool[Array, ""], new: Any, old: Any) -> Any:
     return jax.tree.map(partial(jnp.where, condition), new, old)
