@@ -7,11 +7,13 @@ with the shipped PRM, and reports accuracy against N for each way of choosing.
 
     ttc sweep --config=configs/arithmetic.py:search --workdir=runs/search
 
-compares all search strategies at equal budgets, and goes on where it was stopped. The checkpoints
-were made by
+compares all search strategies at equal budgets, and goes on where it was stopped.
 
     ttc train --config=configs/arithmetic.py:generator --workdir=runs/generator
-    ttc train --config=configs/arithmetic.py:prm --workdir=runs/prm
+
+trains a generator from fresh weights. The other trainings learn from what has been collected:
+
+    ttc train --config=configs/arithmetic.py:prm --workdir=runs/prm --config.data.path=runs/rollouts
 """
 
 from typing import Any
@@ -22,10 +24,29 @@ VARIANTS = {
     "quickstart": "best-of-N on 300 test questions with the shipped models (the default; job: run)",
     "beam": "beam search with M=4 and N=16, on the same questions (job: run)",
     "search": "every strategy at 4, 16, 64 and 256 generations, two seeds (job: sweep)",
-    "generator": "the shipped generator's training (job: train)",
+    "generator": "the generator, on worked solutions (job: train)",
     "rollouts": "step values: 4 rollouts from each step of 4 answers (job: collect)",
-    "prm": "the shipped PRM's Monte-Carlo rollouts and training (job: train)",
+    "prm": "a PRM on Monte-Carlo values (job: train)",
+    "orm": "an ORM on the correctness of answers (job: train)",
+    "probe": "a probe of the generator's hidden states on Monte-Carlo values (job: train)",
+    "revision": "a model that revises, on pairs built from parallel samples (job: train)",
+    "revision_orm": "an ORM that sees earlier answers, on chains of revisions (job: train)",
+    "rest_em": "the ReST^EM variant, on chains that got to a correct answer (job: train)",
 }
+
+# Further fields of every `train` section; see ttc_jax.training.optimisation.
+_TRAIN = {
+    "accumulate": 1,
+    "dropout": 0.0,
+    "remat": False,
+    "compute_dtype": "float32",
+    "patience": 0,
+    "past_best": 0,
+    "mesh": {"data": 1, "model": 1},
+}
+# Buckets of examples, tokens: without earlier answers in the prompt, and with four of them.
+_LENGTHS = (64, 96, 128, 160)
+_LONG_LENGTHS = (*_LENGTHS, 256, 384, 512, 640)
 
 
 def get_config(variant: str = "quickstart") -> ConfigDict:
@@ -40,6 +61,11 @@ def get_config(variant: str = "quickstart") -> ConfigDict:
         "generator": _generator,
         "rollouts": _rollouts,
         "prm": _prm,
+        "orm": _orm,
+        "probe": _probe,
+        "revision": _revision,
+        "revision_orm": _revision_orm,
+        "rest_em": _rest_em,
     }
     return variants[variant](config)
 
@@ -63,6 +89,7 @@ def _quickstart(config: ConfigDict) -> ConfigDict:
         "lookahead": 0,
         "max_step_tokens": 24,
         "rounds": 40,
+        "revisions": 1,
         "refill": True,
         "segment": 1,
         "lanes": 0,
@@ -101,14 +128,35 @@ def _search(config: ConfigDict) -> ConfigDict:
     return config
 
 
-def _entry(strategy: str, lookahead: int = 0, **options: float) -> dict[str, Any]:
-    return {"strategy": strategy, "lookahead": lookahead, "options": options}
+def _entry(
+    strategy: str,
+    lookahead: int = 0,
+    ratio: float = 0.0,
+    generator: str = "",
+    verifier: str = "",
+    **options: float,
+) -> dict[str, Any]:
+    """A strategy of a sweep.
+
+    `ratio` is that of sequential to parallel answers, 0 for no revisions; models left out are those
+    of the config.
+    """
+    return {
+        "strategy": strategy,
+        "lookahead": lookahead,
+        "ratio": ratio,
+        "generator": generator,
+        "verifier": verifier,
+        "options": options,
+    }
 
 
 def _generator(config: ConfigDict) -> ConfigDict:
     """About 170,000 parameters, stopped while still unsure: 4 million tokens."""
-    config.kind = "generator"
-    config.train_questions, config.validation_questions = 100_000, 500
+    config.kind, config.split = "sft", "train"
+    config.task.size = 100_000
+    config.data = {"held_out": 0.005}
+    config.start = {"path": ""}  # fresh weights
     config.model = {
         "width": 64,
         "depth": 4,
@@ -116,15 +164,15 @@ def _generator(config: ConfigDict) -> ConfigDict:
         "kv_heads": 1,
         "head_size": 16,
         "ffn_width": 160,
-        "context": 256,
+        "context": 1024,  # four earlier answers, where it revises
     }
     config.train = {
         "steps": 2000,
         "learning_rate": 3e-3,
         "batch_tokens": 2048,
         "evaluate_every": 250,
-        "save_every": 250,
-        "lengths": (64, 96, 128, 160),
+        "lengths": _LENGTHS,
+        **_TRAIN,
     }
     return config
 
@@ -147,26 +195,65 @@ def _rollouts(config: ConfigDict) -> ConfigDict:
     return config
 
 
-def _prm(config: ConfigDict) -> ConfigDict:
-    """Two layers on the frozen generator; small scale: 4 samples of 2,000 questions, 4 rollouts."""
-    config.kind = "prm"
-    config.task.seed = 1  # questions that the generator was not trained on
-    config.generator = {"path": "embedded:generator"}
-    config.train_questions, config.validation_questions = 2000, 200
-    config.rollouts = {
-        "samples": 4,
-        "ends": 4,
-        "temperature": 1.0,
-        "max_new_tokens": 100,
-        "rows": 1024,
-    }
-    config.model = {"depth": 2, "ffn_width": 160}
+def _on_records(config: ConfigDict, kind: str, path: str) -> ConfigDict:
+    """Ten percent of the questions are held out (paper section 2)."""
+    config.kind, config.split = kind, "train"
+    config.task.seed, config.task.size = 1, 4000  # questions that the generator did not see
+    config.start = {"path": "embedded:generator"}
+    config.data = {"path": path, "held_out": 0.1}
+    config.step_delimiter = "\n"
     config.train = {
         "steps": 600,
         "learning_rate": 3e-3,
         "batch_tokens": 4096,
         "evaluate_every": 100,
-        "save_every": 100,
-        "lengths": (64, 96, 128, 160),
+        "lengths": _LENGTHS,
+        **_TRAIN,
     }
+    return config
+
+
+def _prm(config: ConfigDict) -> ConfigDict:
+    """Two layers on the frozen generator."""
+    config = _on_records(config, "prm", "runs/rollouts")
+    config.model = {"depth": 2, "ffn_width": 160}
+    return config
+
+
+def _orm(config: ConfigDict) -> ConfigDict:
+    """The PRM's network on the same answers."""
+    config = _prm(config)
+    config.kind = "orm"
+    return config
+
+
+def _probe(config: ConfigDict) -> ConfigDict:
+    """A vector of the generator's width."""
+    config = _on_records(config, "probe", "runs/rollouts")
+    config.train.learning_rate = 3e-2
+    return config
+
+
+def _revision(config: ConfigDict) -> ConfigDict:
+    """Kept slightly after the validation loss is lowest: that loss is off-policy and misleads."""
+    config = _on_records(config, "revision", "runs/samples")
+    config.data.per_question = 16
+    config.train.learning_rate, config.train.lengths = 1e-3, _LONG_LENGTHS
+    config.train.past_best = 1
+    return config
+
+
+def _revision_orm(config: ConfigDict) -> ConfigDict:
+    """On what the model that revises wrote, which a PRM of first answers judges badly."""
+    config = _orm(config)
+    config.data.path = "runs/chains"
+    config.train.lengths = _LONG_LENGTHS
+    return config
+
+
+def _rest_em(config: ConfigDict) -> ConfigDict:
+    """On chains of the base model."""
+    config = _on_records(config, "rest_em", "runs/base-chains")
+    config.data.per_length = 2000
+    config.train.learning_rate, config.train.lengths = 1e-3, _LONG_LENGTHS
     return config

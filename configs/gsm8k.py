@@ -49,6 +49,7 @@ def get_config(variant: str = "smollm2") -> ConfigDict:
         "lookahead": 0,
         "max_step_tokens": 64,
         "rounds": 40,
+        "revisions": 1,
         "refill": True,
         "segment": 1,
         "lanes": 0,

@@ -62,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     settings = QUICK if options.quick else Settings()
     shape = TINY if options.quick else SMOLLM2
-    material = load(settings.questions, shape, settings.prompt, real=not options.quick)
+    material = load(settings.questions, shape, settings.prompt, 0, real=not options.quick)
     print(material.what, flush=True)
     figures = measure(material, settings, options.rounds)
     figures["settings"] = dataclasses.asdict(settings) | {"weights": material.what}

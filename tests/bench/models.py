@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -89,13 +90,20 @@ class Material:
     delimiters: np.ndarray  # [V] bool
     ends: tuple[int, ...]
 
+    def cast(self, dtype: str) -> Material:
+        """The same with weights of another dtype."""
+        graph, weights = nnx.split(self.generator)
+        weights = jax.tree.map(lambda x: x.astype(dtype), weights)
+        return dataclasses.replace(self, generator=nnx.merge(graph, weights))
 
-def load(count: int, random: ModelConfig, length: int, *, real: bool) -> Material:
+
+def load(count: int, random: ModelConfig, length: int, shots: int, *, real: bool) -> Material:
     """Weights and `count` questions.
 
     Args:
       random: shape of random weights.
       length: of random prompts, tokens.
+      shots: worked examples before each real question, as turns of a chat.
       real: whether to take what the environment names instead, if it does.
     """
     path = os.environ.get("TTC_SMOLLM2_GGUF")
@@ -115,23 +123,42 @@ def load(count: int, random: ModelConfig, length: int, *, real: bool) -> Materia
     tokenizer = load_tokenizer(path, generator.config.vocab_size)
     assert isinstance(tokenizer, HFTokenizer)
     of, problems = word_problems(count)
+    before = worked_examples(shots)
     prompts = [
         tokenizer._tokenizer.apply_chat_template(
-            [{"role": "user", "content": problem}], tokenize=False, add_generation_prompt=True
+            [*before, {"role": "user", "content": problem}],
+            tokenize=False,
+            add_generation_prompt=True,
         )
         for problem in problems
     ]
-    fits = [prompt for prompt in prompts if bucket(len(tokenizer.encode(prompt))) == 129]
-    assert len(fits) >= count, f"only {len(fits)} prompts of 66 to 129 tokens"
+    buckets = [bucket(len(tokenizer.encode(prompt))) for prompt in prompts]
+    usual = max(buckets, key=buckets.count)
+    fits = [prompt for prompt, size in zip(prompts, buckets, strict=True) if size == usual]
+    assert len(fits) >= count, f"only {len(fits)} prompts of up to {usual} tokens"
     mean = np.mean([len(tokenizer.encode(prompt)) for prompt in fits[:count]])
     return Material(
-        f"{Path(path).name}; {of}, prompts of {mean:.0f} tokens on average; steps end at newlines",
+        f"{Path(path).name}; {of}, {len(before) // 2} worked examples before each, prompts of "
+        f"{mean:.0f} tokens on average; steps end at newlines",
         generator,
         tokenizer,
         fits[:count],
         tokenizer.containing("\n"),
         tokenizer.eos_ids,
     )
+
+
+def worked_examples(count: int) -> list[dict[str, str]]:
+    """The first of GSM8K's training questions with their solutions, as turns; none without it."""
+    if "TTC_DATA" not in os.environ:
+        return []
+    lines = (Path(os.environ["TTC_DATA"]) / "gsm8k_train.jsonl").read_text().splitlines()
+    turns = []
+    for row in map(json.loads, lines[:count]):
+        solution = re.sub(r"<<.*?>>", "", row["answer"])  # of the calculator
+        turns.append({"role": "user", "content": row["question"]})
+        turns.append({"role": "assistant", "content": solution})
+    return turns
 
 
 def word_problems(count: int) -> tuple[str, list[str]]:
@@ -145,9 +172,10 @@ def word_problems(count: int) -> tuple[str, list[str]]:
 
 def prm_on(generator: Transformer) -> ProcessRewardModel:
     """A PRM with a random head on a copy of the generator."""
-    prm = ProcessRewardModel(PRMConfig(generator.config), rngs=nnx.Rngs(1))
+    dtype = generator.embedding[...].dtype
+    prm = ProcessRewardModel(PRMConfig(generator.config), rngs=nnx.Rngs(1), dtype=dtype)
     nnx.update(prm.trunk, jax.tree.map(jnp.copy, nnx.state(generator)))
-    prm.score[...] = jax.random.normal(jax.random.key(2), prm.score[...].shape)
+    prm.score[...] = jax.random.normal(jax.random.key(2), prm.score[...].shape, dtype)
     return prm
 
 

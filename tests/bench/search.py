@@ -1,19 +1,20 @@
 """Beam search beside the loop of public code, in one run on the same weights.
 
-    python -m tests.bench.search --json=FILE [--parts speed growth share] [--quick]
+    python -m tests.bench.search --json=FILE [--parts speed growth share] [--shots N] [--quick]
 
     ours     `Search`: one XLA program; the PRM reads the new tokens of a step, from its cache
     theirs   as search-and-learn and OpenR do it, in torch: Python over strings, `generate` for
              each step (a question's beams are one batch), and the PRM reads every beam anew
 
 Both run M = 4, as many rounds of as long steps, and select alike; the PRM is a linear head on a
-model of the generator's size. Theirs is in float32 or bfloat16, whichever is faster in a short
-trial. It takes one question after another, so its time a question is measured on the first few
-of those that ours answers: half before ours and half after, so that a machine that slows down slows
-both. Compiling is not counted.
+model of the generator's size. Each is in float32 or bfloat16, whichever is faster in a short
+trial of its own. Theirs takes one question after another, so its time a question is measured on the
+first few of those that ours answers: half before ours and half after, so that a machine that slows
+down slows both. Compiling is not counted.
 
 Weights are those of the GGUF file that TTC_SMOLLM2_GGUF names (SmolLM2-135M-Instruct), and
-questions GSM8K's of the folder that TTC_DATA names, or word problems of `tests.bench.models`.
+questions GSM8K's of the folder that TTC_DATA names, behind four worked examples as in the paper, or
+word problems of `tests.bench.models`.
 Without the GGUF file weights are random, of the same shape; every 20th token then ends a step, and
 in the strings of theirs a character stands for a token.
 
@@ -49,6 +50,7 @@ from ttc_jax.verifiers.prm import ProcessRewardModel
 
 M = 4
 PARTS = ("speed", "growth", "share")
+DTYPES = ("float32", "bfloat16")
 PRM_BATCH = 16  # beams that theirs scores together
 
 
@@ -57,17 +59,18 @@ class Settings:
     """What is measured."""
 
     candidates: tuple[int, ...] = (16, 64)
-    batch: tuple[int, ...] = (8, 4)  # questions that ours searches together, for each N
-    theirs: tuple[int, ...] = (4, 1)  # questions that theirs answers, for each N
-    rounds: tuple[int, ...] = (8, 4)  # of a search, for each N
-    questions: int = 8
+    batch: tuple[int, ...] = (8, 2)  # questions that ours searches together, for each N
+    theirs: tuple[int, ...] = (2, 1)  # questions that theirs answers, for each N
+    rounds: tuple[int, ...] = (16, 16)  # of a search, for each N
+    questions: tuple[int, ...] = (16, 8)  # that ours answers, for each N
     step: int = 32  # tokens
     more_candidates: tuple[int, ...] = (16, 64, 256)
     more_questions: tuple[int, ...] = (1, 8, 32)
     more_rounds: int = 4
     share_questions: int = 16
     share_tokens: int = 128  # of the longest answer, where the useful share is measured
-    prompt: int = 100  # tokens, where prompts are random
+    shots: int = 4  # worked examples before each question (paper, appendix on prompts)
+    prompt: int = 560  # tokens, where prompts are random
 
 
 QUICK = Settings(
@@ -75,13 +78,14 @@ QUICK = Settings(
     batch=(2,),
     theirs=(2,),
     rounds=(2,),
-    questions=2,
+    questions=(2,),
     step=4,
     more_candidates=(4,),
     more_questions=(1, 2, 4),
     more_rounds=2,
     share_questions=4,
     share_tokens=12,
+    shots=0,
     prompt=20,
 )
 
@@ -93,6 +97,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--json", type=Path, help="where the figures go")
     parser.add_argument("--quick", action="store_true", help="a tiny model: mostly compiling")
+    parser.add_argument("--shots", type=int, help="worked examples before each question (4)")
     parser.add_argument(
         "--parts",
         nargs="+",
@@ -102,15 +107,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     options = parser.parse_args(arguments)
     settings = QUICK if options.quick else Settings()
-    count = max(settings.questions, *settings.more_questions, settings.share_questions)
+    if options.shots is not None:
+        settings = dataclasses.replace(settings, shots=options.shots)
+    count = max(*settings.questions, *settings.more_questions, settings.share_questions)
     shape = TINY if options.quick else SMOLLM2
-    material = load(count, shape, settings.prompt, real=not options.quick)
+    material = load(count, shape, settings.prompt, settings.shots, real=not options.quick)
     print(material.what, flush=True)
     ours = Ours(material, settings)
     measure = {
         "speed": lambda: compare(ours, Theirs(material, settings), settings),
         "growth": lambda: {"seconds": grow(ours, settings)},
-        "share": lambda: {"useful_share": share(material, settings)},
+        "share": lambda: {"useful_share": share(ours.material, settings)},
     }
     file: Path | None = options.json
     figures = json.loads(file.read_text()) if file and file.exists() else {}
@@ -125,10 +132,20 @@ class Ours:
     """`Search`, compiled once for each N and B."""
 
     def __init__(self, material: Material, settings: Settings):
-        self.material, self.settings = material, settings
+        self.settings = settings
         self.prompts = [material.text.encode(prompt) for prompt in material.prompts]
-        self.prm = prm_on(material.generator)
         self.compile_seconds: dict[str, float] = {}
+        self.trials = {}
+        for self.dtype in DTYPES:
+            self.material = material.cast(self.dtype)
+            self.prm = prm_on(self.material.generator)
+            self.trials[self.dtype] = self(settings.candidates[0], 1, 2, 1)[0]
+            self.search.cache_clear()
+        self.dtype = min(self.trials, key=self.trials.__getitem__)
+        self.material = material.cast(self.dtype)
+        self.prm = prm_on(self.material.generator)
+        spans = ", ".join(f"{name} {span:.2f} s" for name, span in self.trials.items())
+        print(f"ours: {spans} for two rounds of one question: {self.dtype} it is", flush=True)
 
     @functools.cache  # noqa: B019, lives as long as the process
     def search(self, candidates: int, batch: int, rounds: int) -> Search:
@@ -196,7 +213,7 @@ class Theirs:
         self.torch, self.material, self.settings = torch, material, settings
         self.written = 0  # tokens, since it was last set to 0
         torch.manual_seed(0)
-        models = {x: torch_model(material.generator, x) for x in ("float32", "bfloat16")}
+        models = {x: torch_model(material.generator, x) for x in DTYPES}
         self.trials = {}
         for name, model in models.items():
             self._use(model)
@@ -308,10 +325,8 @@ def compare(ours: Ours, theirs: Theirs, settings: Settings) -> dict[str, Any]:
     """Seconds and tokens a question of both, at every N."""
     names = ("speedup", "speedup_per_token", "ours_seconds", "theirs_seconds")
     figures: dict[str, Any] = {x: {} for x in (*names, "ours_tokens", "theirs_tokens")}
-    count = settings.questions
-    for n, batch, rounds, few in zip(
-        settings.candidates, settings.batch, settings.rounds, settings.theirs, strict=True
-    ):
+    parts = (settings.candidates, settings.batch, settings.rounds, settings.questions)
+    for n, batch, rounds, count, few in zip(*parts, settings.theirs, strict=True):
         prompts = ours.material.prompts[:few]
         half = (len(prompts) + 1) // 2
         ours.search(n, batch, rounds)  # compiles
@@ -337,6 +352,8 @@ def compare(ours: Ours, theirs: Theirs, settings: Settings) -> dict[str, Any]:
             flush=True,
         )
     return figures | {
+        "ours_dtype": ours.dtype,
+        "ours_trial_seconds": ours.trials,
         "theirs_dtype": theirs.dtype,
         "theirs_trial_seconds": theirs.trials,
         "compile_seconds": ours.compile_seconds,

@@ -1,4 +1,4 @@
-"""A tiny generator and a tiny PRM, trained by the job `train`."""
+"""A tiny generator and a tiny PRM, trained by the job `train`, the PRM on answers by hand."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,9 +8,11 @@ import pytest
 from ml_collections import ConfigDict
 
 from tests.sampling.conftest import quick_compilation
+from tests.training.toy import sampled
 from ttc_jax.config import load_config
 from ttc_jax.jobs import train
-from ttc_jax.tasks import arithmetic
+from ttc_jax.results.store import ResultsStore
+from ttc_jax.tasks import arithmetic, load_task
 
 __all__ = ["quick_compilation"]
 
@@ -26,8 +28,8 @@ def configure(variant: str, **changes) -> ConfigDict:
 def generator_config() -> ConfigDict:
     return configure(
         "generator",
-        train_questions=200,
-        validation_questions=5,
+        task__size=200,
+        data__held_out=0.03,
         model__width=16,
         model__depth=1,
         model__heads=2,
@@ -36,29 +38,30 @@ def generator_config() -> ConfigDict:
         model__ffn_width=32,
         train__steps=300,
         train__evaluate_every=1000,
-        train__save_every=1000,
         train__learning_rate=0.03,
         train__batch_tokens=960,
         train__lengths="32,64",
     )
 
 
-def prm_config(generator: Path) -> ConfigDict:
-    return configure(
-        "prm",
-        generator__path=generator,
-        train_questions=8,
-        validation_questions=4,
-        rollouts__samples=4,
-        rollouts__ends=2,
-        rollouts__rows=16,
-        rollouts__max_new_tokens=48,
-        model__depth=1,
-        model__ffn_width=16,
-        train__steps=6,
-        train__save_every=3,
-        train__batch_tokens=1600,
-        train__lengths="80",
+def records_config(variant: str, generator: Path, data: Path, **changes) -> ConfigDict:
+    """A few steps on what `data` holds, in one bucket."""
+    fields = {
+        "start__path": generator,
+        "data__path": data,
+        "data__held_out": 0.3,
+        "task__size": 16,
+        "train__steps": 3,
+        "train__evaluate_every": 2,
+        "train__batch_tokens": 1600,
+        "train__lengths": "256" if "chains" in data.name or variant == "revision" else "80",
+    }
+    return configure(variant, **fields | changes)
+
+
+def prm_config(generator: Path, data: Path) -> ConfigDict:
+    return records_config(
+        "prm", generator, data, train__steps=6, model__depth=1, model__ffn_width=16
     )
 
 
@@ -92,9 +95,29 @@ def trained_generator(tmp_path_factory) -> Path:
     return workdir
 
 
+def collect(workdir: Path, config: ConfigDict, **kinds) -> Path:
+    """Writes answers to the questions that a training's config names."""
+    questions = load_task(config.task).questions(config.split)
+    ResultsStore(workdir).append([sampled(question, **kinds) for question in questions])
+    return workdir
+
+
 @pytest.fixture(scope="package")
-def trained_prm(trained_generator, tmp_path_factory) -> Path:
+def samples(tmp_path_factory) -> Path:
+    """The workdir of a collection: parallel samples with Monte-Carlo values."""
+    return collect(tmp_path_factory.mktemp("samples"), configure("prm", task__size=16))
+
+
+@pytest.fixture(scope="package")
+def chains(tmp_path_factory) -> Path:
+    """The workdir of a collection of two chains of five answers."""
+    config = configure("revision_orm", task__size=16)
+    return collect(tmp_path_factory.mktemp("chains"), config, sequential=5, n=10)
+
+
+@pytest.fixture(scope="package")
+def trained_prm(trained_generator, samples, tmp_path_factory) -> Path:
     """The workdir of a PRM's training."""
     workdir = tmp_path_factory.mktemp("prm")
-    run_train(prm_config(trained_generator / "model"), workdir)
+    run_train(prm_config(trained_generator / "model", samples), workdir)
     return workdir

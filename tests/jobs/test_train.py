@@ -1,5 +1,6 @@
-"""The job `train`, from questions to a model folder."""
+"""The job `train`, from questions or records to a model folder."""
 
+import dataclasses
 import json
 import shlex
 from pathlib import Path
@@ -7,14 +8,26 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.jobs.conftest import COMMAND, configure, generator_config, prm_config, run_train
+from tests.jobs.conftest import (
+    COMMAND,
+    configure,
+    generator_config,
+    prm_config,
+    records_config,
+    run_train,
+)
 from ttc_jax.errors import UserError
 from ttc_jax.models import parameters
-from ttc_jax.models.checkpoints import describe
+from ttc_jax.models.checkpoints import describe, load_model
 from ttc_jax.models.tokenizers import load_tokenizer
 from ttc_jax.models.weights import load_generator
+from ttc_jax.results.store import ResultsStore
 from ttc_jax.tasks.arithmetic import Arithmetic
-from ttc_jax.verifiers.prm import load_prm
+from ttc_jax.verifiers.load import load_verifier
+from ttc_jax.verifiers.prm import ProcessRewardModel, load_prm
+from ttc_jax.verifiers.probe import HiddenStateProbe
+
+QUALITY = {"quality.json", "calibration.csv", "calibration.png", "calibration.svg"}
 
 
 def read_lines(path: Path) -> list[dict]:
@@ -32,7 +45,7 @@ def test_the_generators_folder_says_what_it_is(trained_generator: Path):
     found = describe(folder, "generator").metadata
     assert found["command"] == shlex.join(COMMAND)
     assert found["config"]["train"]["steps"] == found["steps"] == figures["step"] == 300
-    assert found["tokens"] == figures["tokens"] == 300 * 960
+    assert found["tokens"] == figures["tokens"]
     assert found["validation_loss"] == pytest.approx(figures["validation_loss"], abs=1e-6)
     assert figures["validation_loss"] < 2.5 < np.log(tokenizer.vocab_size)
     assert found["parameters"] == sum(value.size for value in named(model).values())
@@ -49,51 +62,121 @@ def test_a_finished_training_is_not_done_again(trained_generator: Path):
     assert (trained_generator / "metrics.jsonl").read_bytes() == metrics
 
 
-def test_the_prm_stands_on_the_generator_and_its_rollouts(trained_generator, trained_prm):
+def test_the_prm_stands_on_the_generator(trained_generator: Path, trained_prm: Path):
     prm = named(load_prm(trained_prm / "model"))
     for name, value in named(load_generator(trained_generator / "model")).items():
         np.testing.assert_array_equal(value, prm[f"trunk.{name}"], name)
     assert prm["score"].any()  # it was zero before the training
-    for split, size in (("train", 8), ("validation", 4)):
-        task = configure("prm").task
-        questions = Arithmetic(size=size, seed=task.seed).questions(split)
-        lines = read_lines(trained_prm / f"rollouts-{split}.jsonl")
-        assert [line["question"] for line in lines] == [question.id for question in questions]
-        values = [v for line in lines for answer in line["labelled"] for v in answer["values"]]
-        assert len(values) > size
-        assert set(values) <= {0.0, 0.5, 1.0}  # of two rollouts
+
+
+def test_a_verifiers_quality_is_that_on_held_out_questions(trained_prm: Path, samples: Path):
+    assert {path.name for path in trained_prm.iterdir()} >= QUALITY
+    quality = json.loads((trained_prm / "quality.json").read_text())
+    held_out = quality["answers"]
+    answers = [c for record in ResultsStore(samples).read() for c in record.candidates]
+    assert 0 < held_out < len(answers) / 2
+    assert held_out % 4 == 0  # all answers to a question, or none
+    assert sum(row["steps"] for row in quality["calibration"]) == quality["steps"] > held_out
     found = describe(trained_prm / "model", "prm").metadata
     losses = [line["validation_loss"] for line in read_lines(trained_prm / "metrics.jsonl")]
     assert found["validation_loss"] == pytest.approx(min(losses), abs=1e-6)
-    areas = [value for name, value in found.items() if name.startswith("validation_auroc_")]
-    assert all(0 <= area <= 1 for area in areas)
+    areas = quality["auroc"]
+    assert {"steps", "rollouts"} <= set(areas)
+    assert {name: found[f"validation_auroc_{name}"] for name in areas} == areas
+    assert found["validation_calibration_error"] == quality["calibration_error"]
+
+
+@pytest.mark.parametrize("variant", ["orm", "revision_orm", "probe"])
+def test_verifiers_are_trained_on_records(trained_generator, samples, chains, tmp_path, variant):
+    data = chains if variant == "revision_orm" else samples
+    small = {} if variant == "probe" else {"model__depth": 0}
+    run_train(records_config(variant, trained_generator / "model", data, **small), tmp_path)
+    found = load_verifier(str(tmp_path / "model"))
+    metadata = describe(tmp_path / "model").metadata
+    quality = json.loads((tmp_path / "quality.json").read_text())
+    if variant == "probe":
+        assert isinstance(found, HiddenStateProbe)
+        assert found.weights[...].any()
+        assert metadata["parameters"] == found.weights[...].size + 1
+        assert quality["steps"] > quality["answers"]
+    else:
+        assert isinstance(found, ProcessRewardModel)
+        assert not found.every_step
+        assert quality["steps"] == quality["answers"]  # one score an answer
+    assert quality["answers"] % (10 if variant == "revision_orm" else 4) == 0
+    assert metadata["config"]["data"]["path"] == str(data)
+
+
+@pytest.mark.parametrize("variant", ["generator", "revision", "rest_em"])
+def test_generators_are_trained_from_a_checkpoint(
+    trained_generator, samples, chains, tmp_path, variant
+):
+    start = trained_generator / "model"
+    rate = {"train__learning_rate": 1e-6}
+    if variant == "generator":
+        config = generator_config()
+        config.start.path, config.train.steps, config.train.learning_rate = str(start), 3, 1e-6
+    else:
+        data = chains if variant == "rest_em" else samples
+        config = records_config(variant, start, data, **rate)
+    run_train(config, tmp_path)
+    before, after = named(load_model(start)), named(load_model(tmp_path / "model"))
+    assert any((before[name] != after[name]).any() for name in before)
+    for name, value in before.items():
+        np.testing.assert_allclose(after[name], value, atol=1e-5, err_msg=name)
+    assert load_tokenizer(tmp_path / "model").eos_ids == load_tokenizer(start).eos_ids
+    assert describe(tmp_path / "model").metadata["config"]["kind"] == config.kind
+    assert not (tmp_path / "quality.json").exists()
 
 
 @pytest.mark.parametrize(
     ("variant", "changes", "message"),
     [
-        ("generator", {"kind": "orm"}, "config.kind=orm: must be one of generator, prm"),
-        ("generator", {"train_questions": 0}, "config.train_questions=0: must be at least 1"),
-        ("generator", {"train__steps": 0}, "config.train.steps=0: must be at least 1"),
+        ("generator", {"kind": "dpo"}, "config.kind=dpo: must be one of sft, prm, orm, probe, rev"),
+        ("generator", {"train__steps": 0}, "train.steps is 0; it must be at least 1"),
+        ("generator", {"train__mesh__data": 0}, "config.train.mesh.data=0: must be at least 1"),
+        ("generator", {"train__mesh__data": 9}, "needs 9 devices; there are 8"),
         ("generator", {"model__head_size": 7}, "model.head_size 7 must be even"),
-        ("prm", {"rollouts__ends": 0}, "config.rollouts.ends=0: must be at least 1"),
-        ("prm", {"rollouts__rows": 3}, "config.rollouts.rows=3: must be at least 4"),
-        (
-            "prm",
-            {"rollouts__temperature": -1.0},
-            "temperature is -1.0; it must be 0 .greedy. or at least",
-        ),
-        ("prm", {"generator__path": "embedded:nobody"}, "embedded:nobody: no such checkpoint"),
+        ("generator", {"model__context": 40}, "does not fit the model's context of 40 tokens"),
+        ("generator", {"data__held_out": 2.0}, "data.held_out is 2.0; it must lie between 0 and"),
+        ("prm", {"start__path": "embedded:nobody"}, "embedded:nobody: no such checkpoint"),
+        ("prm", {"start__path": ""}, "config.start.path=: prm starts from a generator"),
+        ("prm", {"model__depth": -1}, "config.model.depth=-1: must be at least 0"),
+        ("prm", {"task__seed": 7}, "'arithmetic/train/1/0' is no question of this task and split"),
+        ("prm", {"step_delimiter": "}"}, "set config.step_delimiter as in the collection's"),
+        ("prm", {"data__path": "nowhere"}, "data.path=nowhere: holds no records"),
+        ("prm", {"data__path": "chains"}, "no usable row: prm needs answers with Monte-Carlo"),
+        ("revision", {"data__per_question": 0}, "config.data.per_question=0: must be at least 1"),
+        ("revision", {"data__path": "chains"}, "were written in chains; pairs are built from"),
+        ("rest_em", {"data__per_length": 0}, "config.data.per_length=0: must be at least 1"),
     ],
 )
-def test_bad_fields_are_named(trained_generator, tmp_path, variant, changes, message):
-    few = {"train_questions": 2, "validation_questions": 2, "train__steps": 1}
-    if variant == "prm":
-        few["generator__path"] = trained_generator / "model"
+def test_bad_fields_are_named(
+    trained_generator, samples, chains, tmp_path, variant, changes, message
+):
+    if changes.get("data__path") == "chains":
+        changes = changes | {"data__path": without_values(chains, tmp_path / "chains")}
+    if variant == "generator":
+        config = configure(variant, task__size=20, **changes)
+    else:
+        config = records_config(variant, trained_generator / "model", samples, **changes)
     with pytest.raises(UserError, match=message):
-        run_train(configure(variant, **few | changes), tmp_path)
+        run_train(config, tmp_path / "work")
+    assert not (tmp_path / "work").exists()  # the workdir is free for the mended config
 
 
-def test_a_workdir_belongs_to_one_config(trained_generator, trained_prm):
+def without_values(chains: Path, workdir: Path) -> Path:
+    records = [
+        dataclasses.replace(
+            record,
+            candidates=tuple(dataclasses.replace(c, step_values=()) for c in record.candidates),
+        )
+        for record in ResultsStore(chains).read()
+    ]
+    ResultsStore(workdir).append(records)
+    return workdir
+
+
+def test_a_workdir_belongs_to_one_config(trained_generator, trained_prm, samples):
     with pytest.raises(UserError, match="belongs to another config"):
-        run_train(prm_config(trained_generator / "model"), trained_generator)
+        run_train(prm_config(trained_generator / "model", samples), trained_generator)

@@ -12,6 +12,7 @@ from flax import nnx
 
 from ttc_jax.models.cache import BLOCK, KVCache, PromptCache
 from ttc_jax.models.config import ModelConfig, Rope
+from ttc_jax.models.regime import Regime
 from ttc_jax.models.transformer import Transformer
 
 EVERYTHING = ModelConfig(
@@ -106,3 +107,57 @@ def test_logits_are_capped_and_float32() -> None:
     assert logits.dtype == jnp.float32
     assert float(jnp.abs(logits).max()) == pytest.approx(4.0, abs=0.1)
     assert float(jnp.abs(logits).max()) <= 4.0
+
+
+TOKENS = jnp.arange(24).reshape(2, 12)
+KEY = jax.random.key(0)
+
+
+def test_rematerialising_changes_no_gradient_and_keeps_less() -> None:
+    graph, state = nnx.split(build(EVERYTHING))
+
+    def loss(state: nnx.State, regime: Regime) -> jax.Array:
+        return nnx.merge(graph, state)(TOKENS, regime).sum()
+
+    def kept(regime: Regime) -> int:
+        """Numbers that the backward pass is handed, parameters included."""
+        pullback = jax.eval_shape(lambda x: jax.vjp(lambda y: loss(y, regime), x)[1], state)
+        return sum(x.size for x in jax.tree.leaves(pullback))
+
+    parameters = sum(x.size for x in jax.tree.leaves(state))
+    plain, again = (Regime(KEY, 0.2, remat) for remat in (False, True))
+    assert kept(again) - parameters < 0.2 * (kept(plain) - parameters)
+    gradient = jax.jit(jax.grad(loss))
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4),
+        gradient(state, plain),
+        gradient(state, again),
+    )
+
+
+def test_dropout_is_drawn_from_the_key_for_each_branch() -> None:
+    model = build(EVERYTHING)
+    plain = jax.jit(lambda: model(TOKENS))()
+    run = jax.jit(lambda key: model(TOKENS, Regime(key, 0.3)))
+    some, same, other = (np.asarray(run(key)) for key in (KEY, KEY, jax.random.key(1)))
+    np.testing.assert_array_equal(some, same)
+    for a, b in ((some, other), (some, plain)):
+        assert (np.abs(a - b) > 1e-3).mean() > 0.9
+
+    @jax.jit
+    def draws() -> list[jax.Array]:
+        drawn = []
+
+        class Spy(Regime):
+            def drop(self, x: jax.Array, place: int) -> jax.Array:
+                drawn.append(super().drop(jnp.ones(400), place))
+                return x
+
+        model(TOKENS, Spy(KEY, 0.3))
+        return drawn
+
+    drawn = [np.asarray(x) for x in draws()]
+    assert len({x.tobytes() for x in drawn}) == 2 * EVERYTHING.depth
+    for values in drawn:
+        assert {round(float(x), 4) for x in values} == {0.0, round(1 / 0.7, 4)}
+        assert values.mean() == pytest.approx(1, abs=0.15)

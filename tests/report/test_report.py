@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from ttc_jax.errors import UserError
-from ttc_jax.report.figures import accuracy_csv, accuracy_figure, write_accuracy
+from ttc_jax.report.figures import accuracy_csv, accuracy_figure, write_accuracy, write_calibration
 from ttc_jax.report.tables import cost_lines, label, print_summary
 
 
@@ -63,6 +63,24 @@ def test_figures_and_numbers_are_written(tmp_path):
         summary()["accuracy"]["majority"]["1"]["low"],
     )
     assert accuracy_csv(summary()).startswith("strategy,N,mean,low,high\n")
+
+
+def test_calibration_is_drawn_and_written(tmp_path):
+    bins = [
+        {"low": 0.0, "high": 0.1, "steps": 30, "score": 0.04, "value": 0.1},
+        {"low": 0.9, "high": 1.0, "steps": 70, "score": 0.97, "value": 0.9},
+    ]
+    quality = {"calibration": bins, "calibration_error": 0.067}
+    write_calibration(quality, tmp_path)
+    with Image.open(tmp_path / "calibration.png") as image:
+        assert image.width > 700
+    svg = (tmp_path / "calibration.svg").read_text()
+    assert "100 held-out scores; expected calibration error 0.067" in svg
+    rows = list(csv.DictReader(io.StringIO((tmp_path / "calibration.csv").read_text())))
+    assert [{name: float(x) for name, x in row.items()} for row in rows] == bins
+    (tmp_path / "again").mkdir()
+    write_calibration(quality, tmp_path / "again")
+    assert (tmp_path / "again" / "calibration.svg").read_text() == svg
 
 
 def test_equal_summaries_give_equal_files(tmp_path):

@@ -48,11 +48,13 @@ class Row:
 
     Attributes:
       key: of its draws.
+      prompt: the question's, and the earlier answers that it revises.
       shown: what a verifier was shown: the prompt, and the text with markers.
       kept: how much of it the verifier holds.
     """
 
     key: jax.Array
+    prompt: list[int]
     shown: list[int]
     kept: int
     text: list[int] = dataclasses.field(default_factory=list)
@@ -139,16 +141,62 @@ class SearchOracle:
 
     def search(self, prompt: Sequence[int], number: int) -> Found:
         """Searches, or raises `UnclearError`."""
-        N, T = self.plan.candidates, self.plan.max_new_tokens
+        N, s = self.plan.candidates, self.plan.revisions
         self.prompt, self.costs = list(prompt), dict.fromkeys(Ledger().to_dict(), 0)
-        question = jax.random.fold_in(jax.random.key(self.seed), np.uint32(number))
-        keys = [jax.random.fold_in(question, n) for n in range(N)]
-        rows = [Row(key, list(prompt), len(prompt) - 1) for key in keys]
+        self.question = jax.random.fold_in(jax.random.key(self.seed), np.uint32(number))
+        keys = [jax.random.fold_in(self.question, n) for n in range(N)]
+        rows = [Row(key, list(prompt), list(prompt), len(prompt) - 1) for key in keys]
         self._charge_prompt()
-        stops = self.plan.strategy.stops_at_steps
-        rounds = []
-        for r in range(self.plan.rounds if stops else 1):
-            entry: dict[str, list] = {"starts": [len(row.text) for row in rows]}
+        self.rounds: list[dict[str, list]] = []
+        self.answers: list[list[Row]] = []
+        self.chosen: list[list[Row]] = []  # of each revision, whose answer each row goes on from
+        for answer in range(s):
+            rows = self._revise(rows) if answer else rows
+            rows = self._answer(rows)
+            self.answers.append(rows)
+        ordered = [row for rows in self.answers for row in rows]
+        if not self.plan.strategy.stops_at_steps:
+            ordered = [rows[n] for n in range(N) for rows in self.answers]
+        return Found(ordered, self.rounds, Ledger(**self.costs))
+
+    def _revise(self, rows: list[Row]) -> list[Row]:
+        """New rows, with the latest answers in their prompts."""
+        plan, answer = self.plan, len(self.answers)
+        best = rows
+        if plan.strategy.stops_at_steps:
+            ranked = sorted(rows, key=lambda row: -row.score)
+            if any(0 < ranked[0].score - row.score < CLOSE_SCORE for row in ranked):
+                raise UnclearError
+            best = [ranked[0]] * len(rows)
+        self.chosen.append(best)
+        found = []
+        for n, row in enumerate(rows):
+            prompt = list(self.prompt)
+            for earlier in self.chosen[-4:]:
+                text = earlier[n].text
+                prompt += [*(text[:-1] if earlier[n].ended else text), *plan.between]
+            number = plan.max_new_tokens + plan.revisions * self._turns + answer
+            key = jax.random.fold_in(row.key, number)
+            found.append(Row(key, prompt, list(prompt), len(prompt) - 1))
+            for position in range(len(self.prompt) - 1, len(prompt) - 1):
+                self._charge_given(position)
+        return found
+
+    @property
+    def _turns(self) -> int:
+        return self.plan.rounds if self.plan.strategy.stops_at_steps else 1
+
+    def _answer(self, rows: list[Row]) -> list[Row]:
+        """The rows with their answers written."""
+        N, T = self.plan.candidates, self.plan.max_new_tokens
+        stops, first = self.plan.strategy.stops_at_steps, len(self.rounds)
+        while True:
+            r = len(self.rounds)
+            entry: dict[str, list] = {
+                "answers": [len(self.answers)] * N,
+                "contexts": [len(row.prompt) - len(self.prompt) for row in rows],
+                "starts": [len(row.text) for row in rows],
+            }
             going = [row for row in rows if not row.done]
             entry |= self._round(rows, going)
             entry["tokens"] = [
@@ -156,18 +204,17 @@ class SearchOracle:
                 for row, start in zip(rows, entry["starts"], strict=True)
             ]
             for row in going:
-                row.done = row.ended or len(row.text) == T or r + 1 == self.plan.rounds or not stops
+                row.done = row.ended or len(row.text) == T or r + 1 == first + self._turns
             entry["scores"] = [row.score for row in rows]
             parents = list(range(N))
             if stops and not all(row.done for row in rows):
-                choice = jax.random.fold_in(jax.random.fold_in(question, 2**32 - 1), r)
+                choice = jax.random.fold_in(jax.random.fold_in(self.question, 2**32 - 1), r)
                 active = [not row.done for row in rows]
                 parents = choose(self.plan.strategy, entry["scores"], active, choice)
-            rounds.append(entry | {"parents": parents})
+            self.rounds.append(entry | {"parents": parents})
             if all(row.done for row in rows):
-                break
+                return rows
             rows = [self._descend(rows[p], rows[n], p != n, r) for n, p in enumerate(parents)]
-        return Found(rows, rounds, Ledger(**self.costs))
 
     def _descend(self, parent: Row, slot: Row, moved: bool, r: int) -> Row:
         row, T = parent.copy(), self.plan.max_new_tokens
@@ -184,7 +231,8 @@ class SearchOracle:
             able = [row for row in able if len(row.text) < plan.max_new_tokens]
             self._write(able, greedy=True, cost="lookahead_tokens")
         for row in going:
-            self._charge_anew(before[id(row)], len(ahead[id(row)].text))
+            first = len(row.prompt) - 1
+            self._charge_anew(first + before[id(row)], first + len(ahead[id(row)].text))
         reads, peeks = self._score(going, before, ahead)
         return {
             "ends": [len(row.text) for row in rows],
@@ -206,10 +254,10 @@ class SearchOracle:
         limit = {id(row): min(len(row.text) + self._step, plan.max_new_tokens) for row in rows}
         numbers = self._uniforms(rows)
         while rows:
-            logits, hidden = self._forward([self.prompt + row.text for row in rows])
+            logits, hidden = self._forward([row.prompt + row.text for row in rows])
             on = []
             for row, scores, state in zip(rows, logits, hidden, strict=True):
-                position = len(self.prompt) - 1 + len(row.text)  # of the token that was fed
+                position = len(row.prompt) - 1 + len(row.text)  # of the token that was fed
                 self.costs["generator_flops"] += self._token_cost(position, True)
                 self.costs[cost] += 1
                 drawing = Drawing(temperature=0) if greedy else plan.drawing
@@ -275,27 +323,30 @@ class SearchOracle:
                 peeks[id(row)] = len(copy.shown) - len(row.shown)
                 self._charge_verifier(row.kept, len(copy.shown))
                 row.kept = len(row.shown)
-        found = self._judge([copy for _, copy, _ in asked], len(self.prompt))
+        found = self._judge([copy for _, copy, _ in asked])
         for (row, _, places), scores in zip(asked, found, strict=True):
             for i, place in places.items():
                 row.steps[i] = row.score = float(scores[place])
         return reads, peeks
 
     def _charge_prompt(self) -> None:
-        shared = len(self.prompt) - 1
-        self.costs["generations"] += self.plan.candidates * (1 + self.plan.lookahead)
-        self.costs["prefill_tokens"] += shared
-        for position in range(shared):
-            self.costs["generator_flops"] += self._token_cost(position, False)
-            if self.verifier.vocab_size:
-                self.costs["verifier_tokens"] += 1
-                self.costs["verifier_flops"] += verifier_token(self.verifier, position)
+        paid = self.plan.candidates * (1 + self.plan.lookahead) * self.plan.revisions
+        self.costs["generations"] += paid
+        for position in range(len(self.prompt) - 1):
+            self._charge_given(position)
 
-    def _charge_anew(self, start: int, end: int) -> None:
+    def _charge_given(self, position: int) -> None:
+        """A token of a prompt or a context, read by both models."""
+        self.costs["prefill_tokens"] += 1
+        self.costs["generator_flops"] += self._token_cost(position, False)
+        if self.verifier.vocab_size:
+            self.costs["verifier_tokens"] += 1
+            self.costs["verifier_flops"] += verifier_token(self.verifier, position)
+
+    def _charge_anew(self, first: int, end: int) -> None:
         """A round without caches: it reads all but the last token again, and goes on from there."""
-        first = len(self.prompt) - 1 + start
         again = sum(self._token_cost(position, False) for position in range(first))
-        drawn = sum(self._token_cost(first + i, True) for i in range(end - start))
+        drawn = sum(self._token_cost(position, True) for position in range(first, end))
         self.costs["uncached_generator_flops"] += again + drawn
 
     def _charge_verifier(self, kept: int, end: int) -> None:
@@ -329,7 +380,7 @@ def pick(logits: np.ndarray, uniform: float, drawing: Drawing) -> int:
     return int(np.searchsorted(cumulative, uniform, side="right"))
 
 
-Judge = Callable[[list[Row], int], Sequence[Any]]
+Judge = Callable[[list[Row]], Sequence[Any]]
 
 
 def _judge(verifier: Verifier) -> Judge:
@@ -338,17 +389,17 @@ def _judge(verifier: Verifier) -> Judge:
         return _whole_pass(verifier)
     if isinstance(verifier, Grader):
         table = np.asarray(verifier.table[...])
-        return lambda rows, _: [table[np.array(row.shown)] for row in rows]
+        return lambda rows: [table[np.array(row.shown)] for row in rows]
     if isinstance(verifier, HiddenStateProbe):
         weights = np.asarray(verifier.weights[...], np.float64)
         bias = float(verifier.bias[...])
-        return lambda rows, _: [
+        return lambda rows: [
             np.full(len(row.shown), 1 / (1 + np.exp(-(row.hidden @ weights + bias))))
             for row in rows
             if row.hidden is not None
         ]
     assert isinstance(verifier, Confidence)
-    return lambda rows, _: [np.full(len(row.shown), sign(row, verifier.sign)) for row in rows]
+    return lambda rows: [np.full(len(row.shown), sign(row, verifier.sign)) for row in rows]
 
 
 def sign(row: Row, name: str) -> float:
@@ -366,9 +417,11 @@ def _whole_pass(prm: ProcessRewardModel) -> Judge:
     def whole(parameters, tokens, prompts):
         return jax.nn.sigmoid(nnx.merge(graph, parameters)(tokens, prompts))
 
-    def judge(rows: list[Row], prompt: int) -> list[np.ndarray]:
+    def judge(rows: list[Row]) -> list[np.ndarray]:
         tokens, _ = _padded([row.shown for row in rows], LONGEST_MARKED)
-        scores = np.asarray(whole(parameters, tokens, np.full(ROWS, prompt, np.int32)))
+        prompts = np.ones(ROWS, np.int32)
+        prompts[: len(rows)] = [len(row.prompt) for row in rows]
+        scores = np.asarray(whole(parameters, tokens, prompts))
         return list(scores[: len(rows)])
 
     return judge

@@ -4,7 +4,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ttc_jax.errors import UserError
-from ttc_jax.search.aggregate import LOWEST_SCORE, RULES, answer_ids, answer_score
+from ttc_jax.search.aggregate import (
+    LOWEST_SCORE,
+    RULES,
+    answer_ids,
+    answer_score,
+    hierarchical,
+)
 
 candidates = st.lists(
     st.tuples(
@@ -112,3 +118,42 @@ def test_equal_scores_make_weighted_a_majority_and_rows_are_independent(rule, pa
     scores = np.array([score for _, score in pairs])
     rows = RULES[rule](np.stack([ids, ids[::-1]])[None], np.stack([scores, scores[::-1]])[None])
     np.testing.assert_allclose(rows[0], [shares(rule, pairs), shares(rule, pairs)[::-1]])
+
+
+def chain_shares(pairs, sequential):
+    answers, scores = zip(*pairs, strict=True)
+    return hierarchical(answer_ids(answers), np.array(scores), sequential).tolist()
+
+
+def test_each_chain_sends_the_best_of_its_winning_answer():
+    # The first chain agrees on 7, though 8 has its best single score; the second sends its 8.
+    pairs = [("7", 0.4), ("8", 0.6), ("7", 0.3), ("8", 0.5), (None, 0.9), ("9", 0.1)]
+    assert chain_shares(pairs, 3) == [0, 0, 0, 1, 0, 0]
+    assert chain_shares(pairs[:3], 3) == [1, 0, 0]
+
+
+def test_winners_of_chains_vote_again():
+    pairs = [("7", 0.6), ("9", 0.1), ("8", 0.4), ("9", 0.1), ("8", 0.3), ("9", 0.2)]
+    assert chain_shares(pairs, 2) == [0, 0, 0.5, 0, 0.5, 0]
+
+
+def test_a_chain_without_an_answer_sends_none():
+    assert chain_shares([(None, 0.9), (None, 0.8), ("7", LOWEST_SCORE), (None, 0.1)], 2) == [
+        0,
+        0,
+        1,
+        0,
+    ]
+    assert chain_shares([(None, 0.9), (None, 0.8)], 2) == [0, 0]
+
+
+@given(candidates)
+def test_chains_of_one_are_the_flat_vote(pairs):
+    assert chain_shares(pairs, 1) == shares("best_of_n_weighted", pairs).tolist()
+
+
+@given(candidates)
+def test_one_chain_chooses_the_answer_of_the_flat_vote(pairs):
+    chosen = {pairs[n][0] for n, share in enumerate(chain_shares(pairs, len(pairs))) if share}
+    assert chosen <= answer_shares("best_of_n_weighted", pairs).keys()
+    assert len(chosen) <= 1

@@ -68,6 +68,27 @@ CASES: dict[str, Case] = {
         Confidence,
         {"strategy": "particles", "options": {"temperature": 0.1}},
     ),
+    "chains of seven answers, PRM": (
+        lambda: marked_prm(SHALLOW),
+        {
+            "strategy": "best_of_n",
+            "candidates": 3,
+            "max_new_tokens": 3,
+            "revisions": 7,
+            "between": (7,),
+        },
+    ),
+    "beam search in each of three answers, marked PRM, lookahead": (
+        lambda: marked_prm(SHALLOW, (36,)),
+        {
+            "options": {"width": 2},
+            "max_new_tokens": 6,
+            "max_step_tokens": 2,
+            "lookahead": 1,
+            "revisions": 3,
+            "between": (7, 8),
+        },
+    ),
 }
 QUESTIONS = st.lists(
     st.tuples(
@@ -91,7 +112,18 @@ def assert_as_oracle(outcome: Outcome, found: Found) -> None:
         np.testing.assert_allclose(outcome.scores_of(n), scores, atol=1e-4)
     assert outcome.finished.tolist() == [row.ended for row in rows]
     np.testing.assert_allclose(outcome.log_prob, [row.log_prob for row in rows], rtol=1e-4)
-    for name in ("tokens", "parents", "starts", "ends", "looks", "reads", "peeks"):
+    names = (
+        "tokens",
+        "parents",
+        "starts",
+        "ends",
+        "looks",
+        "reads",
+        "peeks",
+        "answers",
+        "contexts",
+    )
+    for name in names:
         expected = [entry[name] for entry in found.rounds]
         np.testing.assert_array_equal(getattr(outcome.lineage, name), expected, name)
     scores = [entry["scores"] for entry in found.rounds]

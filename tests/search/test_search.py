@@ -104,6 +104,42 @@ def test_a_question_does_not_mind_its_company(search, outcomes, company: list[in
         assert_same(found, outcomes[i])
 
 
+REVISIONS = {
+    "chains": make_plan("best_of_n", revisions=6, between=(7,), max_new_tokens=8),
+    "searches": make_plan("beam", {"width": 2}, revisions=2, between=(7, 8)),
+}
+
+
+@pytest.mark.parametrize("plan", REVISIONS.values(), ids=REVISIONS)
+def test_revisions_do_not_mind_their_company(generator, plan: Plan):
+    search = make_search(generator, marked_prm(SHALLOW, MARKERS), plan, batch=3)
+    expected = run(search, QUESTIONS)
+    order = [7, 2, 5, 0, 3, 6, 1, 4]
+    for options in ({"refill": True, "segment": 5}, {"refill": False, "segment": 1}):
+        with served(search, **options):
+            found = run(search, [QUESTIONS[i] for i in order])
+        for i, outcome in zip(order, found, strict=True):
+            assert_same(outcome, expected[i])
+    assert search.compilations == 1
+    for outcome, (prompt, _) in zip(expected, QUESTIONS, strict=True):
+        N, s = plan.candidates, plan.revisions
+        assert len(outcome.tokens) == N * s == outcome.ledger.generations
+        answers = outcome.tokens.reshape(N, s, -1) if plan.sequential > 1 else outcome.tokens
+        assert len(np.unique(answers.reshape(N * s, -1), axis=0)) > s  # draws are new ones
+        read = outcome.ledger.prefill_tokens - len(prompt) + 1
+        assert 0 < read <= N * (s - 1) * plan.context
+
+
+def test_revisions_that_do_not_fit_the_context_are_refused(generator):
+    plan = REVISIONS["chains"]
+    search = make_search(generator, None, plan)
+    room = 8 + 4 * (8 + 1)
+    search.check([1] * (TINY.context - room))
+    with pytest.raises(UserError, match="with up to 4 earlier ones before it do not fit the gener"):
+        search.check([1] * (TINY.context - room + 1))
+    assert nothing_compiled(search)
+
+
 def test_questions_are_given_as_they_are_done(search):
     order = [i for i, _ in search.run([p for p, _ in QUESTIONS], [n for _, n in QUESTIONS])]
     assert sorted(order) == list(range(len(QUESTIONS)))
@@ -385,6 +421,7 @@ def refused(generator, verifier: Verifier | None, plan: Plan, **options) -> str:
         ({"max_new_tokens": 0}, {}, "sampling.max_new_tokens is 0; it must be at least 1"),
         ({"max_step_tokens": 0}, {}, "search.max_step_tokens is 0; it must be at least 1"),
         ({"rounds": 0}, {}, "search.rounds is 0; it must be at least 1"),
+        ({"revisions": 0}, {}, "search.revisions is 0; it must be at least 1"),
         ({}, {"batch": 0}, "search.questions_per_batch is 0; it must be at least 1"),
         ({}, {"segment": 0}, "search.segment is 0; it must be at least 1"),
     ],

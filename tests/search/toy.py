@@ -56,6 +56,10 @@ class Grader(nnx.Module):
         del decoded
         return self.table[...][tokens], state + real
 
+    def reread(self, tokens: Int[Array, "B N T"], real: Int[Array, "B N"], state: Any) -> Any:
+        del tokens
+        return jnp.zeros_like(state) + real
+
     def flops(self, first: int, tokens: int) -> int:
         return sum(grader_flops(first + i) for i in range(tokens))
 

@@ -9,7 +9,7 @@ from ttc_jax.config import load_config
 from ttc_jax.errors import UserError
 from ttc_jax.models.tokenizers import CharTokenizer
 from ttc_jax.tasks.arithmetic import LEVELS, PIECES, SPLITS, STEPS, VARIABLES, Arithmetic
-from ttc_jax.tasks.prompts import PromptFormat
+from ttc_jax.tasks.prompts import EARLIER, PromptFormat
 from ttc_jax.tasks.task import Question
 
 CONFIG = Path(__file__).parents[2] / "configs" / "arithmetic.py"
@@ -156,15 +156,18 @@ def test_the_configs_hold_the_longest_question(questions):
     assert prompt == max(len(tokenizer.encode(question.text)) for question in found)
     assert solution == max(len(tokenizer.encode(question.solution)) for question in found) + 1
 
-    quickstart, generator, prm = (
-        load_config(f"{CONFIG}{variant}") for variant in ("", ":generator", ":prm")
-    )
-    for config in (quickstart, generator, prm):
+    variants = ("quickstart", "generator", "prm", "revision", "revision_orm", "rest_em")
+    configs = [load_config(f"{CONFIG}:{variant}") for variant in variants]
+    quickstart, generator, prm, revision, revision_orm, rest_em = configs
+    for config in configs:
         text = questions["test"][0].text
         assert PromptFormat(**config.prompt).encode(text, tokenizer) == tokenizer.encode(text)
     context = generator.model.context
-    for limit in (quickstart.sampling.max_new_tokens, prm.rollouts.max_new_tokens):
-        assert solution <= limit
-        assert prompt + limit <= context
-    assert max(generator.train.lengths) >= prompt + solution
-    assert max(prm.train.lengths) >= prompt + prm.rollouts.max_new_tokens
+    limit = quickstart.sampling.max_new_tokens
+    assert solution <= limit
+    for config in (generator, prm):
+        assert prompt + limit <= max(config.train.lengths)
+    longest = prompt + (EARLIER + 1) * limit
+    assert longest <= context
+    for config in (revision, revision_orm, rest_em):
+        assert longest <= max(config.train.lengths)

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from ttc_jax.errors import UserError
-from ttc_jax.tasks.prompts import PromptFormat
+from ttc_jax.models.tokenizers import CharTokenizer
+from ttc_jax.tasks.prompts import PromptFormat, with_answers
 
 
 class Bytes:
@@ -71,3 +72,16 @@ def test_mistakes() -> None:
         PromptFormat("Q: {problem}")
     with pytest.raises(UserError, match="chat=True"):
         PromptFormat(system="Be brief.")
+
+
+def test_earlier_answers_follow_the_prompt() -> None:
+    answers = [[1, 9], [2], [3, 3, 9], [4, 9], [5]]  # 9 ends an answer; two were cut off
+    assert with_answers([7, 8], answers[:2], [0], [9]) == [7, 8, 1, 0, 2, 0]
+    assert with_answers([7], answers, [0, 9], [9]) == [7, 2, 0, 9, 3, 3, 0, 9, 4, 0, 9, 5, 0, 9]
+    assert with_answers([7, 8], [], [0], [9]) == [7, 8]
+
+
+def test_what_stands_behind_an_earlier_answer() -> None:
+    tokenizer = CharTokenizer("abc")
+    assert PromptFormat().between(tokenizer) == [1]
+    assert PromptFormat(revision="ca").between(tokenizer) == [4, 2]

@@ -12,12 +12,14 @@ import pytest
 from flax import nnx
 
 from ttc_jax.errors import UserError
+from ttc_jax.parallel.mesh import make_mesh
 from ttc_jax.training.batches import Batch, Batches, Example
-from ttc_jax.training.loop import Optimisation, fit
+from ttc_jax.training.loop import fit
+from ttc_jax.training.optimisation import Optimisation
 
 V = 7
-FAST = Optimisation(steps=20, learning_rate=0.3, warmup=2, evaluate_every=3, save_every=5)
-EVALUATED = [3, 5, 6, 9, 10, 12, 15, 18, 20]  # what is saved is evaluated too
+FAST = Optimisation(steps=11, learning_rate=0.3, warmup=2, evaluate_every=3)
+EVALUATED = [3, 6, 9, 11]
 
 
 class Bigram(nnx.Module):
@@ -28,7 +30,7 @@ class Bigram(nnx.Module):
         self.trunk = nnx.Param(jax.random.normal(jax.random.key(1), (V,)))
 
 
-def loss(model, batch):
+def loss(model, batch, regime=None):
     logits = (model.table[...] + model.trunk[...][None])[batch["tokens"]]
     chosen = jnp.take_along_axis(
         jax.nn.log_softmax(logits), batch["targets"].astype(jnp.int32)[..., None], -1
@@ -91,24 +93,25 @@ def test_the_loss_falls_and_the_log_tells(whole):
     found = lines(folder)
     assert [line["step"] for line in found] == EVALUATED
     assert found[-1]["loss"] < 0.5 * found[0]["loss"]
-    seen = np.cumsum([Watched().batch(step)["tokens"].size for step in range(20)])
+    seen = np.cumsum([Watched().batch(step)["tokens"].size for step in range(11)])
     assert [line["tokens"] for line in found] == [seen[step - 1] for step in EVALUATED]
     total, weight = np.sum([loss(model, batch) for batch in VALIDATION.all()], 0)
     assert found[-1]["validation_loss"] == pytest.approx(total / weight, rel=1e-5)
     assert figures == {
-        "steps": 20,
+        "steps": 11,
         "tokens": found[-1]["tokens"],
-        "validation_loss": pytest.approx(found[-1]["validation_loss"]),
+        "kept_step": 11,
+        "validation_loss": found[-1]["validation_loss"],
     }
 
 
-@pytest.mark.parametrize("step", [3, 13, 15])
+@pytest.mark.parametrize("step", [2, 6, 10])
 def test_a_killed_run_ends_as_if_it_had_not_been(whole, tmp_path: Path, step: int):
     folder, model, figures = whole
     with pytest.raises(KeyboardInterrupt):
         train(tmp_path, Watched(kill_at(step)))
     with (tmp_path / "metrics.jsonl").open("a") as file:
-        file.write('{"step": 18, "tok')  # torn
+        file.write('{"step": 9, "tok')  # torn
     resumed, found = train(tmp_path, Watched())
     assert found == figures
     assert (tmp_path / "metrics.jsonl").read_bytes() == (folder / "metrics.jsonl").read_bytes()
@@ -119,7 +122,7 @@ def test_a_killed_run_ends_as_if_it_had_not_been(whole, tmp_path: Path, step: in
 def test_a_finished_run_trains_no_more(whole):
     folder, model, figures = whole
     before = (folder / "metrics.jsonl").read_bytes()
-    again, found = train(folder, Watched(kill_at(20)))
+    again, found = train(folder, Watched(kill_at(11)))
     assert found == figures
     assert (folder / "metrics.jsonl").read_bytes() == before
     np.testing.assert_array_equal(again.table[...], model.table[...])
@@ -139,7 +142,7 @@ class Number(nnx.Module):
         self.value = nnx.Param(jnp.zeros(()))
 
 
-def squares(model, batch):
+def squares(model, batch, regime=None):
     losses = (model.value[...] - batch["targets"]) ** 2 * batch["weights"]
     return losses.sum(), batch["weights"].sum()
 
@@ -149,41 +152,124 @@ def asking_for(number: float) -> Batches:
     return Batches([one], lengths=(4,), tokens=8, seed=0)
 
 
-def test_the_model_ends_as_it_was_at_the_lowest_validation_loss(tmp_path: Path):
-    """On its way from 0 to 3 it passes 1, where validation wants it."""
+def passing_one(folder: Path, **options: int) -> tuple[float, dict[str, float]]:
+    """On its way from 0 to 3 it passes 1, where validation wants it; what is kept of that."""
     model = Number()
-    optimisation = dataclasses.replace(FAST, evaluate_every=1, weight_decay=0.0)
-    figures = fit(model, squares, asking_for(3), asking_for(1), optimisation, tmp_path)
+    optimisation = dataclasses.replace(
+        FAST, learning_rate=0.5, evaluate_every=1, weight_decay=0.0, **options
+    )
+    figures = fit(model, squares, asking_for(3), asking_for(1), optimisation, folder)
+    return float(model.value[...]), figures
+
+
+@pytest.mark.parametrize("past_best", [0, 2, 100])
+def test_the_weights_of_the_lowest_validation_loss_are_kept_or_of_slightly_later(
+    tmp_path: Path, past_best: int
+):
+    value, figures = passing_one(tmp_path, past_best=past_best)
     losses = [line["validation_loss"] for line in lines(tmp_path)]
-    assert 0 < losses.index(min(losses)) < len(losses) - 1
-    assert float(model.value[...] - 1) ** 2 == pytest.approx(min(losses))
-    assert figures["validation_loss"] == pytest.approx(min(losses))
+    best = losses.index(min(losses))
+    assert 0 < best < len(losses) - 1 - 2
+    kept = min(best + past_best, len(losses) - 1)
+    assert figures["kept_step"] == kept + 1
+    assert figures["validation_loss"] == losses[kept]
+    assert (value - 1) ** 2 == pytest.approx(losses[kept])
+    saved = {path.name for path in (tmp_path / "checkpoints").iterdir()}
+    assert saved == {str(kept + 1), "11"}
+
+
+@pytest.mark.parametrize("past_best", [0, 3])
+def test_patience_ends_the_training_for_good(tmp_path: Path, past_best: int):
+    found = passing_one(tmp_path, patience=3, past_best=past_best)
+    losses = [line["validation_loss"] for line in lines(tmp_path)]
+    assert losses.index(min(losses)) == len(losses) - 4
+    assert found[1]["steps"] == len(losses) < 11
+    assert found[1]["kept_step"] == len(losses) - 3 + past_best
+    assert passing_one(tmp_path, patience=3, past_best=past_best) == found
+    assert len(lines(tmp_path)) == len(losses)
 
 
 class Poisoned(Watched):
-    """Targets that are no numbers from a step on."""
+    """Weights that are no numbers in some batches."""
 
-    def __init__(self, first: int):
+    def __init__(self, first: int, last: int):
         super().__init__()
-        self.first = first
+        self.steps = range(first, last + 1)
 
     def batch(self, step: int) -> Batch:
         found = super().batch(step)
-        return found if step < self.first else {**found, "weights": found["weights"] * np.nan}
+        if step not in self.steps:
+            return found
+        return {**found, "weights": found["weights"] * np.nan}
 
 
-@pytest.mark.parametrize(("poison", "seen", "good"), [(2, 3, 0), (9, 10, 5), (11, 12, 10)])
-def test_a_loss_that_is_no_number_ends_the_run(whole, tmp_path, poison, seen, good):
-    """And it is never saved, not even when it comes with the last step before a checkpoint."""
-    message = f"not a number at step {seen}; the last good checkpoint is step {good}; lower train"
-    with pytest.raises(UserError, match=message):
-        train(tmp_path, Poisoned(poison))
-    assert [line["step"] for line in lines(tmp_path)] == [x for x in EVALUATED if x < seen]
+@pytest.mark.parametrize(("poison", "last", "good"), [(2, 2, None), (7, 1000, 6), (10, 10, 9)])
+def test_a_loss_that_is_no_number_ends_the_run(whole, tmp_path, poison, last, good):
+    """Also when only one batch was bad; and what came of it is never saved."""
+    batches = Poisoned(poison, last)
+    bad = [int(x) for x in batches.batch(poison)["examples"] if x >= 0]
+    named = ", ".join(map(str, bad[:5]))
+    where = f"is {tmp_path / 'checkpoints' / str(good)}" if good else "there is no checkpoint yet"
+    message = (
+        f"stopped at step {poison + 1}, on batch {poison} .examples {named}.*loss nan.*{where}"
+    )
+    with pytest.raises(UserError, match=message) as raised:
+        train(tmp_path, batches)
+    assert "\n" not in str(raised.value)
+    assert [line["step"] for line in lines(tmp_path)] == [x for x in EVALUATED if x <= poison]
     _, figures = train(tmp_path, Watched())
     assert figures == whole[2]
+    assert (tmp_path / "metrics.jsonl").read_bytes() == (whole[0] / "metrics.jsonl").read_bytes()
 
 
-@pytest.mark.parametrize("name", ["steps", "evaluate_every", "save_every"])
-def test_optimisation_needs_steps(name: str):
-    with pytest.raises(UserError, match=f"train.{name} is 0; it must be at least 1"):
-        dataclasses.replace(FAST, **{name: 0})
+def test_a_gradient_that_explodes_ends_the_run(tmp_path: Path):
+    steep = asking_for(1e6)
+    with pytest.raises(UserError, match=r"step 1, on batch 0 \(examples 0\): loss 1e.12, gradient"):
+        fit(Number(), squares, steep, steep, FAST, tmp_path)
+
+
+def test_a_validation_loss_that_is_no_number_ends_the_run(tmp_path: Path):
+    with pytest.raises(UserError, match="validation loss is nan at step 3; there is no checkpoint"):
+        fit(Number(), squares, asking_for(3), asking_for(np.nan), FAST, tmp_path)
+
+
+def test_checkpoints_of_another_architecture_are_refused(whole):
+    folder, *_ = whole
+    message = "checkpoints: missing value; extra table; extra trunk .*another --workdir"
+    with pytest.raises(UserError, match=message):
+        fit(Number(), squares, asking_for(3), asking_for(3), FAST, folder)
+
+
+def test_a_mesh_that_does_not_divide_a_batch_is_refused(tmp_path: Path):
+    with pytest.raises(
+        UserError, match="mesh data=8 × train.accumulate=1 does not divide a batch of 4"
+    ):
+        train(tmp_path, Watched(), mesh=make_mesh(8, 1))
+
+
+def test_tensorboard_is_told_too(whole):
+    folder, *_ = whole
+    events = b"".join(path.read_bytes() for path in (folder / "tensorboard").iterdir())
+    for name in ("loss", "validation_loss", "gradient_norm", "tokens_per_second"):
+        assert name.encode() in events
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("steps", 0, "it must be at least 1"),
+        ("evaluate_every", 0, "it must be at least 1"),
+        ("accumulate", 0, "it must be at least 1"),
+        ("patience", -1, "it must be at least 0"),
+        ("dropout", 1.0, "it must be from 0 to below 1"),
+        ("compute_dtype", "float16", "it must be float32 or bfloat16"),
+    ],
+)
+def test_fields_have_ranges(name: str, value: object, message: str):
+    with pytest.raises(UserError, match=f"train.{name} is {value}; {message}"):
+        dataclasses.replace(FAST, **{name: value})
+
+
+def test_what_is_kept_must_be_reached():
+    with pytest.raises(UserError, match="train.past_best is 3, which train.patience=2 never"):
+        dataclasses.replace(FAST, patience=2, past_best=3)

@@ -1,123 +1,162 @@
-"""What a PRM is taught, and how its ranking is measured."""
+"""What a PRM, an ORM and a probe are taught."""
 
 import dataclasses
-import itertools
 from pathlib import Path
+from typing import Any
 
-import hypothesis
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import strategies as st
+from flax import nnx
 
 from tests.sampling.oracle import TINY, tiny_generator
+from tests.training.toy import DELIMITERS, TOKENIZER, candidate, collected, solution
 from ttc_jax.errors import UserError
 from ttc_jax.models import parameters
-from ttc_jax.training.batches import Batches
-from ttc_jax.training.loop import Optimisation, fit
-from ttc_jax.training.prm import above_trunk, examples, loss, on_trunk, quality
-from ttc_jax.training.rollouts import Labelled
+from ttc_jax.tasks.arithmetic import Arithmetic
+from ttc_jax.tasks.task import Question
+from ttc_jax.training import orm, prm
+from ttc_jax.training.batches import Batches, Example
+from ttc_jax.training.loop import fit
+from ttc_jax.training.optimisation import Optimisation
+from ttc_jax.training.probe import Probed, of_probe
 
-TRUNK = dataclasses.replace(TINY, depth=1, windows=(None,), ropes=())
-RNG = np.random.default_rng(0)
+TRUNK = dataclasses.replace(
+    TINY, vocab_size=TOKENIZER.vocab_size, depth=1, windows=(None,), ropes=()
+)
+ASKED = Question("t/0", "a=01 b+01:", "02")
+GOOD = candidate("1+1=2\n\\boxed{02}", "02", [0.75, 1.0])
+BAD = candidate("1+1=\n3\n\\boxed{03}", "02", [0.5, 0.0, 0.0])
+NEITHER = candidate("1+1", "02", [0.25])
+UNVALUED = candidate("\\boxed{02}", "02")
 
 
-def labelled(ends: list[int], values: list[float], question: str = "q") -> Labelled:
-    tokens = RNG.integers(0, TRUNK.vocab_size, ends[-1] + 1).tolist()
-    return Labelled(question, RNG.integers(0, TRUNK.vocab_size, 4).tolist(), tokens, ends, values)
-
-
-ANSWERS = [labelled([2, 5, 9], [1.0, 0.25, 0.0]), labelled([3], [1.0]), labelled([1, 7], [0.5, 1])]
+def asked(example: Example) -> list[tuple[str, float]]:
+    """The text of the answer up to where a value is asked for, and the value."""
+    assert set(example.weights) <= {0.0, 1.0}
+    assert not example.targets[example.weights == 0].any()
+    return [
+        (TOKENIZER.decode(example.tokens[example.prompt_length : at + 1].tolist()), value)
+        for at, value in enumerate(example.targets.tolist())
+        if example.weights[at]
+    ]
 
 
 def test_values_are_asked_for_where_steps_end():
-    for answer, example in zip(ANSWERS, examples(ANSWERS), strict=True):
-        assert example.tokens.tolist() == answer.prompt + answer.tokens
-        at = np.flatnonzero(example.weights)
-        assert (at - 4).tolist() == answer.ends
-        assert example.targets[at].tolist() == answer.values
-        assert example.weights.sum() == len(at)
-        assert not np.delete(example.targets, at).any()
+    found = prm.examples([collected(ASKED, [GOOD], [NEITHER], [UNVALUED], [BAD])], DELIMITERS)
+    assert list(found) == ["t/0"]
+    good, bad = found["t/0"]
+    assert asked(good) == [("1+1=2\n", 0.75), (GOOD.text, 1)]
+    assert asked(bad) == [("1+1=\n", 0.5), ("1+1=\n3\n", 0), (BAD.text, 0)]
+    for example, answer in ((good, GOOD), (bad, BAD)):
+        assert example.tokens.tolist() == [*TOKENIZER.encode(ASKED.text), *answer.tokens]
+        assert example.weights[-1] == 1  # the end token
 
 
-def test_no_answer_is_refused():
-    with pytest.raises(UserError, match="no sampled answer could be parsed"):
-        examples([])
+def test_values_of_other_steps_are_refused():
+    other = dataclasses.replace(GOOD, step_values=(1.0, 0.5, 0.0))
+    with pytest.raises(UserError, match="t/0: 3 Monte-Carlo values for 2 steps; set config.step"):
+        prm.examples([collected(ASKED, [other])], DELIMITERS)
 
 
-def test_training_lowers_the_loss_and_leaves_the_trunk(tmp_path: Path):
-    generator = tiny_generator(TRUNK)
-    prm = on_trunk(generator, depth=1, ffn_width=8, seed=3)
-    assert prm.config.layers is not None
-    assert (prm.config.layers.depth, prm.config.layers.ffn_width) == (1, 8)
-    batches = Batches(examples(ANSWERS), lengths=(14,), tokens=3 * 14, seed=0)
-    [batch] = batches.all()
-    score = jax.jit(lambda batch: prm(batch["tokens"], batch["prompt_lengths"]))
+def test_an_orm_is_asked_once_an_answer_behind_what_the_answer_saw():
+    chain = [BAD, NEITHER, GOOD, UNVALUED]
+    found = orm.examples([collected(ASKED, chain)], DELIMITERS)["t/0"]
+    assert [asked(example) for example in found] == [
+        [(BAD.text, 0)],
+        [(GOOD.text, 1)],
+        [(UNVALUED.text, 1)],
+    ]
+    contexts = [example.tokens[: example.prompt_length].tolist() for example in found]
+    start = TOKENIZER.encode(ASKED.text)
+    assert contexts == [
+        start,
+        [*start, *BAD.tokens, *NEITHER.tokens],
+        [*start, *BAD.tokens, *NEITHER.tokens, *GOOD.tokens],
+    ]
+
+
+def test_an_orm_is_asked_where_a_search_reads_it():
+    """An end token alone on its line is no step."""
+    [example] = orm.examples([collected(ASKED, [candidate("\\boxed{02}\n")])], DELIMITERS)["t/0"]
+    assert np.flatnonzero(example.weights).tolist() == [len(example.tokens) - 2]
+
+
+def rows_of(found: dict[str, list[Example]]) -> list[Example]:
+    return [row for rows in found.values() for row in rows]
+
+
+QUESTIONS = [q for q in Arithmetic(size=40).questions("train") if len(q.solution) < 40][:3]
+COLLECTED = [collected(q, [solution(q)], [solution(q, 1)], [solution(q, 0)]) for q in QUESTIONS]
+EXAMPLES = rows_of(prm.examples(COLLECTED, DELIMITERS))
+
+
+def batches() -> Batches:
+    longest = max(len(example.tokens) for example in EXAMPLES)
+    return Batches(EXAMPLES, lengths=(longest,), tokens=len(EXAMPLES) * longest, seed=0)
+
+
+def values(module: nnx.Module) -> dict[str, np.ndarray]:
+    return {name: np.asarray(x) for name, x in parameters.named(module).items()}
+
+
+GENERATOR = tiny_generator(TRUNK)
+
+MODELS: dict[str, tuple[Any, Any, str]] = {  # with what is taught, and the name of the trunk
+    "layers": (lambda: prm.on_trunk(GENERATOR, depth=1, ffn_width=8, seed=3), None, "trunk"),
+    "head": (lambda: prm.on_trunk(GENERATOR, depth=0, ffn_width=8, seed=3), None, "trunk"),
+    "probe": (lambda: Probed(nnx.clone(GENERATOR)), of_probe, "generator"),
+}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_training_lowers_the_loss_and_moves_what_it_should(tmp_path: Path, name: str):
+    build, trainable, trunk = MODELS[name]
+    model = build()
+    trainable = trainable or prm.trainable(model)
+    [batch] = batches().all()
+    score = jax.jit(lambda batch: model(batch["tokens"], batch["prompt_lengths"]))
     logits = np.asarray(score(batch), np.float64)
     chance, value = 1 / (1 + np.exp(-logits)), batch["targets"]
     losses = -value * np.log(chance) - (1 - value) * np.log(1 - chance)
-    total, weight = jax.jit(lambda batch: loss(prm, batch))(batch)
-    assert weight == 6
+    total, weight = jax.jit(lambda batch: prm.loss(model, batch))(batch)
+    steps = sum(len(c.step_values) for x in COLLECTED for [c] in x.chains)
+    assert weight == steps
     assert total == pytest.approx((losses * batch["weights"]).sum(), rel=1e-5)
-    assert total == pytest.approx(6 * np.log(2), rel=1e-5)  # a new head says one half
+    assert total == pytest.approx(steps * np.log(2), rel=1e-5)  # a new head says one half
 
-    before = {name: np.asarray(x) for name, x in parameters.named(prm).items()}
-    optimisation = Optimisation(steps=25, learning_rate=0.03, warmup=2)
-    figures = fit(prm, loss, batches, batches, optimisation, tmp_path, trainable=above_trunk)
-    # Nothing can be below the entropy of the values themselves.
-    floor = -sum(v * np.log(v) + (1 - v) * np.log(1 - v) for v in (0.25, 0.5)) / 6
-    assert floor < figures["validation_loss"] < 0.8 * np.log(2)
-    trunk = {f"trunk.{name}": x for name, x in parameters.named(generator).items()}
-    for name, value in parameters.named(prm).items():
-        same = np.array_equal(value, before[name])
-        assert same == name.startswith("trunk."), name
-        assert not same or np.array_equal(value, trunk[name]), name
-
-
-def area(pairs: list[tuple[float, float]]) -> float:
-    """How often the good one of a pair scores higher, one half for a tie."""
-    return sum(1.0 if good > bad else 0.5 if good == bad else 0.0 for good, bad in pairs) / len(
-        pairs
-    )
+    before, start = values(model), values(GENERATOR)
+    optimisation = Optimisation(steps=20, learning_rate=0.03, warmup=2)
+    data = batches()
+    figures = fit(model, prm.loss, data, data, optimisation, tmp_path, trainable=trainable)
+    assert figures["validation_loss"] < 0.97 * np.log(2)
+    after = values(model)
+    still = {name for name, value in after.items() if np.array_equal(value, before[name])}
+    if name == "head":
+        assert not still
+    else:
+        assert still == {f"{trunk}.{name}" for name in start}
+        for part, value in start.items():
+            np.testing.assert_array_equal(after[f"{trunk}.{part}"], value, part)
 
 
-answers = st.lists(
-    st.tuples(
-        st.sampled_from("abc"),
-        st.lists(
-            st.tuples(st.sampled_from([0.1, 0.2, 0.3]), st.sampled_from([0.0, 0.5, 1.0])),
-            min_size=1,
-            max_size=4,
-        ),
-    ),
-    max_size=8,
-)
+def test_shapes_of_new_prms():
+    layered = prm.on_trunk(GENERATOR, depth=2, ffn_width=8, seed=0)
+    assert layered.config.layers is not None
+    assert (layered.config.layers.depth, layered.config.layers.ffn_width) == (2, 8)
+    assert layered.every_step
+    outcome = prm.on_trunk(GENERATOR, depth=0, ffn_width=8, seed=0, every_step=False)
+    assert outcome.config.layers is None
+    assert not outcome.every_step
 
 
-@hypothesis.given(answers)
-def test_quality_is_the_share_of_pairs_in_order(rows):
-    scores = [[score for score, _ in steps] for _, steps in rows]
-    found = quality(
-        scores,
-        [
-            labelled(list(range(len(steps))), [value for _, value in steps], question)
-            for question, steps in rows
-        ],
-    )
-    expected = {}
-    by_question = []
-    for question in "abc":
-        last = [steps[-1] for name, steps in rows if name == question]
-        pairs = [(s, t) for (s, v), (t, w) in itertools.product(last, last) if v > 0.5 >= w]
-        by_question += [area(pairs)] if pairs else []
-    if by_question:
-        expected["last_step"] = pytest.approx(np.mean(by_question))
-    before, errors = [], []
-    for _, steps in rows:
-        error = next((i for i, (_, value) in enumerate(steps) if value == 0), None)
-        if error:  # neither without one nor on the first step
-            before += [score for score, _ in steps[:error]]
-            errors.append(steps[error][0])
-    if errors:
-        expected["first_error"] = pytest.approx(area(list(itertools.product(before, errors))))
-    assert found == expected
+def test_a_probe_reads_what_each_token_was_drawn_from():
+    model = Probed(GENERATOR)
+    model.probe.weights[...] = jax.random.normal(jax.random.key(0), (TRUNK.width,))
+    model.probe.bias[...] = jnp.float32(0.3)
+    tokens = jax.random.randint(jax.random.key(1), (2, 9), 0, TRUNK.vocab_size)
+    lengths = jnp.array([1, 1])
+    found, hidden = jax.jit(lambda x: (model(x, lengths), GENERATOR(x)))(tokens)
+    expected = np.asarray(hidden) @ np.asarray(model.probe.weights[...]) + 0.3
+    np.testing.assert_allclose(found[:, 1:], expected[:, :-1], rtol=1e-4, atol=1e-5)

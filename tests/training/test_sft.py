@@ -1,44 +1,67 @@
-"""Supervised finetuning asks for the solution and for nothing else."""
+"""Supervised finetuning asks for answers and for nothing else."""
 
 import dataclasses
 from pathlib import Path
 
+import hypothesis
 import jax
 import numpy as np
 import pytest
+from hypothesis import strategies as st
 
 from tests.sampling.oracle import TINY, tiny_generator
-from ttc_jax.models.tokenizers import CharTokenizer
-from ttc_jax.tasks.arithmetic import PIECES, Arithmetic
+from tests.training.toy import END, TOKENIZER
+from ttc_jax.tasks.arithmetic import Arithmetic
 from ttc_jax.tasks.prompts import PromptFormat
 from ttc_jax.training import sft
 from ttc_jax.training.batches import Batches
-from ttc_jax.training.loop import Optimisation, fit
+from ttc_jax.training.loop import fit
+from ttc_jax.training.optimisation import Optimisation
 
-TOKENIZER = CharTokenizer(PIECES)
 CONFIG = dataclasses.replace(TINY, vocab_size=TOKENIZER.vocab_size)
 QUESTIONS = [q for q in Arithmetic(size=60).questions("train") if len(q.solution) < 45][:6]
 PROMPT = PromptFormat("= {question}\n")
 
 
-def test_weights_lie_on_the_solution_and_its_end():
-    for question, example in zip(
-        QUESTIONS, sft.examples(QUESTIONS, PROMPT, TOKENIZER), strict=True
-    ):
-        assert TOKENIZER.decode(example.tokens.tolist()) == (
-            f"= {question.text}\n{question.solution}"
-        )
-        assert example.tokens[-1] == TOKENIZER.eos_ids[0]
-        assert len(example.tokens) == len(example.targets) == len(example.weights)
+def test_worked_solutions_and_their_ends_are_asked_for():
+    unsolved = dataclasses.replace(QUESTIONS[0], id="t/0", solution="")
+    found = sft.examples([unsolved, *QUESTIONS], PROMPT, TOKENIZER)
+    assert list(found) == [question.id for question in QUESTIONS]
+    for question, [example] in zip(QUESTIONS, found.values(), strict=True):
+        text = f"= {question.text}\n{question.solution}"
+        assert TOKENIZER.decode(example.tokens.tolist()) == text
         asked = example.targets[example.weights > 0].astype(int).tolist()
-        assert asked == [*TOKENIZER.encode(question.solution), TOKENIZER.eos_ids[0]]
-        np.testing.assert_array_equal(example.targets[:-1], example.tokens[1:])
+        assert asked == [*TOKENIZER.encode(question.solution), END]
         assert set(example.weights) == {0.0, 1.0}
+
+
+def test_an_example_of_two_answers_is_as_documented():
+    example = sft.example([2, 3, 4], [[5, 1], [6, 1]], [7])
+    assert example.tokens.tolist() == [2, 3, 4, 5, 7, 6]
+    assert example.targets.tolist() == [0, 0, 5, 1, 6, 1]
+    assert example.weights.tolist() == [0, 0, 1, 1, 1, 1]
+    assert example.prompt_length == 3
+
+
+tokens = st.lists(st.integers(2, 30), min_size=1, max_size=5)
+
+
+@hypothesis.given(tokens, st.lists(tokens, min_size=1, max_size=5), tokens)
+def test_every_token_of_an_answer_is_asked_for_behind_what_a_model_saw(prompt, texts, between):
+    example = sft.example(prompt, [[*text, END] for text in texts], between)
+    asked = []
+    for i, text in enumerate(texts):
+        before = [*prompt, *(t for x in texts[:i] for t in (*x, *between))]
+        asked += [([*before, *text[:at]], t) for at, t in enumerate([*text, END])]
+    assert [
+        (example.tokens[: at + 1].tolist(), int(example.targets[at]))
+        for at in np.flatnonzero(example.weights)
+    ] == asked
 
 
 def test_the_loss_is_the_solutions_surprise_and_training_lowers_it(tmp_path: Path):
     model = tiny_generator(CONFIG)
-    examples = sft.examples(QUESTIONS, PROMPT, TOKENIZER)
+    examples = [row for rows in sft.examples(QUESTIONS, PROMPT, TOKENIZER).values() for row in rows]
     longest = max(len(example.tokens) for example in examples)
     batches = Batches(examples, lengths=(longest,), tokens=8 * longest, seed=0)
     [batch] = batches.all()

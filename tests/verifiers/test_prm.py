@@ -1,5 +1,6 @@
 """The PRM in pieces against the PRM in one pass, its folder, and where steps end."""
 
+import dataclasses
 from pathlib import Path
 
 import hypothesis
@@ -16,7 +17,8 @@ from tests.verifiers.toy import tiny_prm
 from ttc_jax.errors import UserError
 from ttc_jax.models import parameters
 from ttc_jax.models.checkpoints import save_model
-from ttc_jax.verifiers.prm import ProcessRewardModel, load_prm, save_prm
+from ttc_jax.models.regime import Regime
+from ttc_jax.verifiers.prm import PRMConfig, ProcessRewardModel, load_prm, save_prm
 
 B, N, P, CHUNK, TOTAL = 2, 2, 6, 7, 24
 LENGTHS = (1, 5)  # of the prompts; one token alone is not prefilled
@@ -107,7 +109,34 @@ def test_saved_and_loaded_it_is_the_same(prm, compiled, tmp_path: Path):
         np.testing.assert_array_equal(value, found[name], name)
 
 
+def test_an_orm_scores_whole_answers(tmp_path: Path):
+    """Its folder says so, and those written before there were ORMs hold PRMs."""
+    prm = tiny_prm(layered=False)
+    config = dataclasses.replace(prm.config, every_step=False)
+    orm = ProcessRewardModel(config, rngs=nnx.Rngs(0))
+    save_prm(tmp_path / "orm", orm, {})
+    assert not load_prm(tmp_path / "orm").every_step
+    assert prm.every_step
+    old = {k: v for k, v in prm.config.to_json().items() if k != "every_step"}
+    assert PRMConfig.from_json(old) == prm.config
+
+
 def test_a_generator_is_no_prm(tmp_path: Path):
     save_model(tmp_path / "generator", tiny_generator(), tokenizer=None, metadata={})
     with pytest.raises(UserError, match="holds a generator, not a prm"):
         load_prm(tmp_path / "generator")
+
+
+def test_dropout_spares_a_trunk_that_is_not_taught(prm):
+    dropped = []
+
+    class Spy(Regime):
+        def drop(self, x: jax.Array, place: int) -> jax.Array:
+            dropped.append(x.shape)
+            return x
+
+    tokens = np.zeros((1, 4), np.int32)
+    regime = Spy(jax.random.key(0), 0.1)
+    jax.eval_shape(lambda: prm(tokens, np.ones(1, np.int32), regime))
+    taught = prm.config.trunk if prm.layers is None else prm.config.layers
+    assert dropped == [(1, 4, taught.width)] * 2 * taught.depth

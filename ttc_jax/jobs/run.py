@@ -1,7 +1,8 @@
 """Searches for answers to every question, grades them, and reports accuracy against N.
 
 Records are appended to WORKDIR/results/ as they come, so that a killed run goes on where it was. At
-the end the workdir holds summary.json, accuracy.png/.svg/.csv and timing.json.
+the end the workdir holds summary.json, accuracy.png/.svg/.csv and timing.json. A config of several
+stages runs them all, each in a folder of the workdir.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from ttc_jax import assets
 from ttc_jax.config import at_least, claim_workdir, one_of, to_json
 from ttc_jax.models.tokenizers import load_tokenizer
 from ttc_jax.models.weights import load_generator
+from ttc_jax.pipeline import run_stages
 from ttc_jax.report.figures import write_accuracy
 from ttc_jax.report.tables import print_summary
 from ttc_jax.results.store import ResultsStore
@@ -37,6 +39,9 @@ SCHEDULE = ("search.refill", "search.segment")
 
 def main(config: ConfigDict, workdir: Path) -> None:
     """Searches for the questions that the store does not hold yet, then reports."""
+    if "stages" in config:
+        run_stages(config, workdir)
+        return
     check(config)
     strategy = make_strategy(config.search.strategy, config.search.options)
     task = load_task(config.task)
@@ -72,6 +77,7 @@ def build(config: ConfigDict, task: Task, strategy: Strategy) -> Recorder:
     path = assets.locate(config.generator.path)
     generator = load_generator(path, dtype=config.generator.dtype)
     tokenizer = load_tokenizer(path, generator.config.vocab_size)
+    prompt = PromptFormat(**config.prompt)
     plan = Plan(
         strategy,
         candidates=sampling.n,
@@ -80,12 +86,14 @@ def build(config: ConfigDict, task: Task, strategy: Strategy) -> Recorder:
         rounds=search.rounds,
         lookahead=search.lookahead,
         lanes=search.lanes,
+        revisions=search.revisions,
+        between=tuple(prompt.between(tokenizer)),
         drawing=Drawing(sampling.temperature, sampling.top_k, sampling.top_p),
     )
     return Recorder(
         task=task,
         tokenizer=tokenizer,
-        prompt=PromptFormat(**config.prompt),
+        prompt=prompt,
         search=Search(
             generator,
             load_verifier(config.verifier.path),
@@ -109,7 +117,7 @@ def report(config: ConfigDict, workdir: Path, store: ResultsStore, strategy: Str
         records,
         to_json(config),
         # Subsets of a pool are pools; subsets of a search's candidates are no smaller searches.
-        budgets=(config.sampling.n,) if strategy.stops_at_steps else None,
+        budgets=(config.sampling.n * config.search.revisions,) if strategy.stops_at_steps else None,
         aggregation=config.selection.aggregation,
         subsets=config.selection.subsets,
         seed=config.seed,

@@ -1,7 +1,8 @@
 """Runs a grid of strategies, budgets and seeds over the same questions, and compares them.
 
 Every strategy gets the same generation budgets; one that looks k steps ahead pays for k + 1
-generations a candidate. Best-of-N's smaller budgets come from its largest pool. Records are
+generations a candidate, and one that revises spends its N on chains of s = √(N · ratio) answers,
+N / s of them side by side. Best-of-N's smaller budgets come from its largest pool. Records are
 appended to WORKDIR/results/ as they come: a killed sweep goes on where it was. At the end the
 workdir holds summary.json, accuracy.png/.svg/.csv, and the same by difficulty bin.
 """
@@ -9,6 +10,7 @@ workdir holds summary.json, accuracy.png/.svg/.csv, and the same by difficulty b
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,7 +24,7 @@ from ttc_jax.report.figures import write_accuracy, write_bins
 from ttc_jax.report.tables import print_sweep
 from ttc_jax.results.store import ResultsStore
 from ttc_jax.results.summary import POOL, summarise_sweep, write_summary
-from ttc_jax.search.strategies import make_strategy
+from ttc_jax.search.strategies import Strategy, make_strategy
 from ttc_jax.tasks import load_task
 
 
@@ -75,29 +77,44 @@ def _cells(config: ConfigDict) -> Iterator[Cell]:
         UserError: a strategy that fits no budget, or none for the pool of best-of-N.
     """
     for name, entry in config.sweep.strategies.items():
-        fitting = []
-        for budget in config.sweep.budgets:
-            candidates, rest = divmod(budget, entry.lookahead + 1)
-            strategy = make_strategy(entry.strategy, entry.options)
-            try:
-                strategy.check(candidates)
-            except UserError:
-                continue
-            if candidates and not rest:
-                fitting.append((budget, candidates))
+        strategy = make_strategy(entry.strategy, entry.options)
+        fitting = [
+            (budget, *shape)
+            for budget in config.sweep.budgets
+            if (shape := _shape(strategy, budget, entry.lookahead, entry.ratio))
+        ]
         if not fitting:
             raise UserError(f"sweep.strategies.{name} can spend none of sweep.budgets exactly")
-        for budget, candidates in fitting[-1:] if name == POOL else fitting:
+        for budget, candidates, revisions in fitting[-1:] if name == POOL else fitting:
             for seed in config.sweep.seeds:
                 cell = config.copy_and_resolve_references()
                 cell.seed = seed
                 cell.sampling.n = candidates
                 cell.sampling.questions_per_batch = max(1, config.sweep.rows // candidates)
                 cell.search.strategy, cell.search.lookahead = entry.strategy, entry.lookahead
-                cell.search.options = entry.options
+                cell.search.options, cell.search.revisions = entry.options, revisions
+                cell.generator.path = entry.generator or config.generator.path
+                cell.verifier.path = entry.verifier or config.verifier.path
                 yield Cell(name, budget, seed, cell)
     if POOL not in config.sweep.strategies:
         raise UserError(f"sweep.strategies lacks {POOL}, whose pass@1 says how hard questions are")
+
+
+def _shape(strategy: Strategy, budget: int, lookahead: int, ratio: float) -> tuple[int, int] | None:
+    """Candidates side by side, and answers in sequence, that spend a budget exactly, if any do.
+
+    A ratio of sequential to parallel answers, r, is met by s = √(N · r) (paper section 6.2).
+    """
+    generations, rest = divmod(budget, lookahead + 1)
+    revisions = round(math.sqrt(generations * ratio)) if ratio else 1
+    candidates, more = divmod(generations, max(revisions, 1))
+    if rest or more or not candidates or (ratio and revisions != candidates * ratio):
+        return None
+    try:
+        strategy.check(candidates)
+    except UserError:
+        return None
+    return candidates, revisions
 
 
 def _report(

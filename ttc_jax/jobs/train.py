@@ -1,172 +1,247 @@
-"""Trains a model of the embedded task: the generator, or the PRM on its Monte-Carlo step values.
+"""Trains one model: a generator, a model that revises, or a verifier (config.kind).
 
-The workdir keeps checkpoints, rollouts and metrics.jsonl, so that a killed run goes on where it
-was; the model ends up in WORKDIR/model, which other configs name as a path.
+sft       next-token loss on the task's worked solutions, from fresh weights or a checkpoint
+prm       Monte-Carlo values at the ends of steps, by a head on a trunk or layers above it
+orm       correctness at the end of each answer, by the same network; on chains of revisions the
+          earlier answers are in its prompt, which makes it the verifier for revisions
+probe     Monte-Carlo values, by a linear head on the generator's hidden states
+revision  correct answers behind wrong ones, built from parallel samples
+rest_em   chains that got to a correct answer, all of their answers
+
+All but sft learn from the records of a collection (config.data.path). The workdir keeps
+checkpoints, metrics.jsonl and TensorBoard events, so that a killed run goes on where it was. The
+model ends up in WORKDIR/model, which other configs name as a path; a verifier's quality on held-out
+questions in quality.json and calibration.png/.svg/.csv.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
 import logging
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
-import numpy as np
 from flax import nnx
+from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from ttc_jax import assets
-from ttc_jax.config import at_least, claim_workdir, one_of
+from ttc_jax.config import as_flag, at_least, claim_workdir, one_of
+from ttc_jax.errors import UserError
 from ttc_jax.models.checkpoints import save_model
 from ttc_jax.models.config import ModelConfig
 from ttc_jax.models.tokenizers import CharTokenizer, Tokenizer, load_tokenizer
 from ttc_jax.models.transformer import Transformer
 from ttc_jax.models.weights import load_generator
-from ttc_jax.sampling.draw import Drawing
-from ttc_jax.sampling.sampler import Sampler, Samples
+from ttc_jax.parallel.mesh import make_mesh
+from ttc_jax.report.figures import write_calibration
+from ttc_jax.results.summary import write_json
 from ttc_jax.tasks import load_task
 from ttc_jax.tasks.arithmetic import PIECES
 from ttc_jax.tasks.prompts import PromptFormat
-from ttc_jax.tasks.task import Question
-from ttc_jax.training import prm as prm_training
-from ttc_jax.training import sft
-from ttc_jax.training.batches import Batches, Example
-from ttc_jax.training.loop import Optimisation, fit
-from ttc_jax.training.rollouts import Collector, Labelled
+from ttc_jax.training import data, orm, prm, probe, rest_em, revision, sft
+from ttc_jax.training.batches import Batches
+from ttc_jax.training.data import Collected, Examples
+from ttc_jax.training.loop import fit
+from ttc_jax.training.optimisation import Optimisation
+from ttc_jax.training.quality import figures_of, quality, score
+from ttc_jax.training.update import Loss
 from ttc_jax.verifiers.prm import ProcessRewardModel, save_prm
-from ttc_jax.verifiers.scoring import StepScorer
+from ttc_jax.verifiers.probe import save_probe
 
 _log = logging.getLogger(__name__)
 
 
+class Kind(NamedTuple):
+    """What one training has of its own.
+
+    Attributes:
+      examples: what is learnt from.
+      build: the model that is taught, on the one that the config starts from.
+      needs: what a collection without examples lacks.
+      trainable: of that model, an NNX filter of the parameters that move.
+    """
+
+    examples: Callable[[ConfigDict, Tokenizer], Examples]
+    build: Callable[[ConfigDict, Transformer], Any]
+    loss: Loss
+    needs: str
+    trainable: Callable[[Any], Any] = lambda _: nnx.Param
+
+
 def main(config: ConfigDict, workdir: Path) -> None:
     """Trains what `config.kind` says, and writes WORKDIR/model."""
-    kinds = {"generator": _train_generator, "prm": _train_prm}
-    one_of(config, "kind", tuple(kinds))
-    at_least(
-        config, 1, "train.steps", "train.batch_tokens", "train_questions", "validation_questions"
-    )
+    one_of(config, "kind", tuple(KINDS))
+    at_least(config, 1, "train.batch_tokens", "train.lengths")
+    at_least(config, 1, "train.mesh.data", "train.mesh.model")
+    kind = KINDS[config.kind]
+    optimisation, mesh = _optimisation(config), _mesh(config)
+    generator, tokenizer = _start(config)
+    train, held_out = _examples(config, tokenizer, generator.config.context)
+    model = kind.build(config, generator)
+    training, validation = _batches(train, config), _batches(held_out, config)
+    # Not before: a mistake found so far leaves the workdir free for the mended config.
     claim_workdir(workdir, config)
-    kinds[config.kind](config, workdir)
+    figures = fit(
+        model,
+        kind.loss,
+        training,
+        validation,
+        optimisation,
+        workdir,
+        trainable=kind.trainable(model),
+        mesh=mesh,
+        seed=config.seed,
+    )
+    if not isinstance(model, Transformer):
+        figures |= _verifier_quality(model, validation, held_out, workdir)
+    _save(config, workdir / "model", model, tokenizer, figures)
     print(f"trained model: {workdir / 'model'}")
 
 
-def _train_generator(config: ConfigDict, workdir: Path) -> None:
-    prompt = PromptFormat(**config.prompt)
+def _start(config: ConfigDict) -> tuple[Transformer, Tokenizer]:
+    """The generator that training starts from."""
+    if config.start.path:
+        path = assets.locate(config.start.path)
+        generator = load_generator(path)
+        return generator, load_tokenizer(path, generator.config.vocab_size)
+    if config.kind != "sft":
+        raise UserError(f"{as_flag('start.path', '')}: {config.kind} starts from a generator")
     tokenizer = CharTokenizer(PIECES)
-    train, validation = (
-        _batches(sft.examples(questions, prompt, tokenizer), config)
-        for questions in _questions(config).values()
-    )
     shape = ModelConfig(vocab_size=tokenizer.vocab_size, **config.model)
-    model = Transformer(shape, rngs=nnx.Rngs(config.seed))
-    figures = fit(model, sft.loss, train, validation, _optimisation(config), workdir)
-    save_model(
-        workdir / "model", model, tokenizer=tokenizer, metadata=_origin(config, model, figures)
-    )
+    return Transformer(shape, rngs=nnx.Rngs(config.seed)), tokenizer
 
 
-def _train_prm(config: ConfigDict, workdir: Path) -> None:
-    path = assets.locate(config.generator.path)
-    generator = load_generator(path)
-    tokenizer = load_tokenizer(path, generator.config.vocab_size)
-    collect = _collector(config, generator, tokenizer)
-    answers = {
-        split: collect.collect(questions, workdir / f"rollouts-{split}.jsonl")
-        for split, questions in _questions(config).items()
-    }
-    model = prm_training.on_trunk(generator, seed=config.seed, **config.model)
-    figures = fit(
-        model,
-        prm_training.loss,
-        _batches(prm_training.examples(answers["train"]), config),
-        _batches(prm_training.examples(answers["validation"]), config),
-        _optimisation(config),
-        workdir,
-        trainable=prm_training.above_trunk,
-    )
-    figures |= _prm_quality(model, answers["validation"], tokenizer, config)
-    _log.info("PRM on validation answers: %s", figures)
-    save_prm(workdir / "model", model, _origin(config, model, figures))
+def _examples(config: ConfigDict, tokenizer: Tokenizer, context: int) -> tuple[Examples, Examples]:
+    """What is trained on and what is validated with.
+
+    Raises:
+      UserError: there is nothing to learn from, or more at once than the model can read.
+    """
+    kind = KINDS[config.kind]
+    examples = kind.examples(config, tokenizer)
+    if not examples:
+        where = f"data.path={config.data.path}" if "path" in config.data else "config.task"
+        raise UserError(f"{where}: no usable row: {config.kind} needs {kind.needs}")
+    for question, rows in examples.items():
+        if (longest := max(len(row.tokens) for row in rows)) > context:
+            raise UserError(
+                f"{question}: an example of {longest} tokens does not fit the model's context of "
+                f"{context} tokens; start from a model with a longer one"
+            )
+    return data.split(examples, config.data.held_out)
 
 
-def _questions(config: ConfigDict) -> dict[str, list[Question]]:
-    """What is trained on and what is validated with, in this order."""
-    sizes = {"train": config.train_questions, "validation": config.validation_questions}
-    return {
-        split: load_task({**config.task, "size": size}).questions(split)
-        for split, size in sizes.items()
-    }
+def _solutions(config: ConfigDict, tokenizer: Tokenizer) -> Examples:
+    questions = load_task(config.task).questions(config.split)
+    return sft.examples(questions, PromptFormat(**config.prompt), tokenizer)
 
 
-def _collector(config: ConfigDict, generator: Transformer, tokenizer: Tokenizer) -> Collector:
-    at_least(config, 1, "rollouts.samples", "rollouts.ends", "rollouts.max_new_tokens")
-    at_least(config, max(config.rollouts.samples, config.rollouts.ends), "rollouts.rows")
-    rows = config.rollouts.rows
-    shared: dict[str, Any] = {
-        "end_tokens": tokenizer.eos_ids,
-        "max_new_tokens": config.rollouts.max_new_tokens,
-        "drawing": Drawing(temperature=config.rollouts.temperature),
-    }
-    samples, ends = config.rollouts.samples, config.rollouts.ends
-    return Collector(
-        task=load_task(config.task),
-        prompt=PromptFormat(**config.prompt),
-        tokenizer=tokenizer,
-        samples=Sampler(
-            generator, candidates=samples, batch=rows // samples, seed=config.seed, **shared
-        ),
-        # Another seed: the ends must not repeat the draws of the samples they judge.
-        rollouts=Sampler(
-            generator, candidates=ends, batch=rows // ends, seed=config.seed + 1, **shared
-        ),
-    )
+def _collected(config: ConfigDict, tokenizer: Tokenizer) -> list[Collected]:
+    questions = load_task(config.task).questions(config.split)
+    return data.read(config.data.path, questions, PromptFormat(**config.prompt), tokenizer)
 
 
-def _prm_quality(
-    model: ProcessRewardModel, answers: list[Labelled], tokenizer: Tokenizer, config: ConfigDict
-) -> dict[str, float]:
-    batch, longest = 256, config.rollouts.max_new_tokens
-    scorer = StepScorer(
-        model,
-        delimiters=tokenizer.containing("\n"),
-        candidates=1,
-        max_new_tokens=longest,
-        batch=batch,
-    )
-    scores: list[tuple[float, ...]] = []
-    for start in range(0, len(answers), batch):
-        part = answers[start : start + batch]
-        tokens = np.zeros((len(part), 1, longest), np.int32)
-        for row, answer in enumerate(part):
-            tokens[row, 0, : len(answer.tokens)] = answer.tokens
-        lengths = np.array([[len(answer.tokens)] for answer in part])
-        samples = Samples(tokens, lengths, np.zeros(lengths.shape), np.ones(lengths.shape, bool))
-        scores += [row[0] for row in scorer.score([answer.prompt for answer in part], samples)]
-    areas = prm_training.quality(scores, answers)
-    return {f"validation_auroc_{name}": area for name, area in areas.items()}
+def _values(config: ConfigDict, tokenizer: Tokenizer) -> Examples:
+    delimiters = tokenizer.containing(config.step_delimiter)
+    return prm.examples(_collected(config, tokenizer), delimiters)
 
 
-def _batches(examples: list[Example], config: ConfigDict) -> Batches:
+def _outcomes(config: ConfigDict, tokenizer: Tokenizer) -> Examples:
+    delimiters = tokenizer.containing(config.step_delimiter)
+    return orm.examples(_collected(config, tokenizer), delimiters)
+
+
+def _pairs(config: ConfigDict, tokenizer: Tokenizer) -> Examples:
+    at_least(config, 1, "data.per_question")
+    answers = _collected(config, tokenizer)
+    return revision.examples(answers, per_question=config.data.per_question, seed=config.seed)
+
+
+def _trajectories(config: ConfigDict, tokenizer: Tokenizer) -> Examples:
+    at_least(config, 1, "data.per_length")
+    answers = _collected(config, tokenizer)
+    return rest_em.examples(answers, per_length=config.data.per_length, seed=config.seed)
+
+
+def _prm(config: ConfigDict, generator: Transformer) -> ProcessRewardModel:
+    at_least(config, 0, "model.depth")
+    every_step = config.kind == "prm"
+    return prm.on_trunk(generator, seed=config.seed, every_step=every_step, **config.model)
+
+
+def _itself(_: ConfigDict, generator: Transformer) -> Transformer:
+    return generator
+
+
+def _probed(_: ConfigDict, generator: Transformer) -> probe.Probed:
+    return probe.Probed(generator)
+
+
+KINDS: Mapping[str, Kind] = {
+    "sft": Kind(_solutions, _itself, sft.loss, "questions with worked solutions"),
+    "prm": Kind(_values, _prm, prm.loss, "answers with Monte-Carlo values", prm.trainable),
+    "orm": Kind(_outcomes, _prm, prm.loss, "answers that could be parsed", prm.trainable),
+    "probe": Kind(
+        _values, _probed, prm.loss, "answers with Monte-Carlo values", lambda _: probe.of_probe
+    ),
+    "revision": Kind(_pairs, _itself, sft.loss, "correct answers among parallel samples"),
+    "rest_em": Kind(_trajectories, _itself, sft.loss, "chains that get to a correct answer"),
+}
+
+
+def _batches(examples: Examples, config: ConfigDict) -> Batches:
+    train = config.train
     return Batches(
-        examples, lengths=config.train.lengths, tokens=config.train.batch_tokens, seed=config.seed
+        list(itertools.chain.from_iterable(examples.values())),
+        lengths=train.lengths,
+        tokens=train.batch_tokens,
+        seed=config.seed,
+        multiple=train.mesh.data * train.accumulate,
     )
+
+
+def _mesh(config: ConfigDict) -> Mesh:
+    data, model = config.train.mesh.data, config.train.mesh.model
+    return make_mesh(data, model, jax.devices()[: data * model])
 
 
 def _optimisation(config: ConfigDict) -> Optimisation:
-    fields = {k: v for k, v in config.train.items() if k not in ("lengths", "batch_tokens")}
-    return Optimisation(**fields)
+    fields = {field.name for field in dataclasses.fields(Optimisation)}
+    return Optimisation(**{name: x for name, x in config.train.items() if name in fields})
 
 
-def _origin(config: ConfigDict, model: nnx.Module, figures: Mapping[str, float]) -> dict[str, Any]:
-    """What model.json says of how a model was made."""
-    parameters = sum(x.size for x in jax.tree.leaves(nnx.state(model, nnx.Param)))
-    return {
+def _verifier_quality(
+    model: nnx.Module, validation: Batches, held_out: Examples, workdir: Path
+) -> dict[str, float]:
+    """Writes how good the scores are, and returns the single numbers of it."""
+    questions = [question for question, rows in held_out.items() for _ in rows]
+    found = quality(score(model, validation, questions))
+    write_json(workdir / "quality.json", found)
+    write_calibration(found, workdir)
+    figures = figures_of(found)
+    _log.info("on held-out questions: %s", figures)
+    return figures
+
+
+def _save(
+    config: ConfigDict, folder: Path, model: Any, tokenizer: Tokenizer, figures: Mapping[str, Any]
+) -> None:
+    taught = model.probe if isinstance(model, probe.Probed) else model
+    origin = {
         "command": shlex.join(["ttc", *sys.argv[1:]]),
         "config": config.to_dict(),
-        "parameters": parameters,
+        "parameters": sum(x.size for x in jax.tree.leaves(nnx.state(taught, nnx.Param))),
         **{name: round(value, 6) for name, value in figures.items()},
     }
+    if isinstance(model, Transformer):
+        save_model(folder, model, tokenizer=tokenizer, metadata=origin)
+    elif isinstance(model, probe.Probed):
+        save_probe(folder, model.probe, origin)
+    else:
+        save_prm(folder, model, origin)

@@ -95,6 +95,7 @@ def forked_attention(
     reach: Int[Array, ""],
     scoring: Scoring,
     block: int,
+    first: Int[Array, ""] | int = 0,
 ) -> Float[Array, "B N T K G h"]:
     """T new tokens of every candidate over its question's prompt and its own suffix.
 
@@ -108,6 +109,7 @@ def forked_attention(
       length: suffix tokens stored before the T new ones, which lie from slot `length` on.
       reach: suffix slots that any live row needs, max(length) + T.
       block: slots read at a time; divides S.
+      first: where the B questions begin in the suffix arrays, which may be of more questions.
     """
     T, P, S = q.shape[2], prompt_k.shape[3], suffix_k.shape[4]
     product = partial(jnp.einsum, preferred_element_type=jnp.float32)
@@ -127,8 +129,9 @@ def forked_attention(
         return Part(*(x.swapaxes(1, 2) for x in part))  # to [B, N, K, T, G, ·], as the suffix
 
     def read_block(i: Array | int) -> Part:
-        k = lax.dynamic_slice_in_dim(suffix_k, i * block, block, axis=4)
-        v = lax.dynamic_slice_in_dim(suffix_v, i * block, block, axis=3)
+        at, (_, N, K, h, _) = i * block, suffix_k.shape
+        k = lax.dynamic_slice(suffix_k, (first, 0, 0, 0, at), (q.shape[0], N, K, h, block))
+        v = lax.dynamic_slice(suffix_v, (first, 0, 0, at, 0), (q.shape[0], N, K, block, h))
         dots = product("bntkgh,bnkhs->bnktgs", q, k)
         scores = scoring(dots, slot - keys(i * block, block))
         return Part.of(scores, lambda w: product("bnktgs,bnksh->bnktgh", w.astype(v.dtype), v))

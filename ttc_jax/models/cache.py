@@ -9,6 +9,9 @@ last token is left out of the prompt part, since it is the first token every can
 
 The key at suffix slot s stands at position prompt_length + s. A pending token has been drawn but
 not been fed; feeding it writes slot `length`. What lies at or behind `length` is never seen.
+
+A row may hold text of its own before its answer, such as the earlier answers that it revises. That
+is its context: `context` slots of it come first, and `length` counts what lies behind them.
 """
 
 from __future__ import annotations
@@ -25,6 +28,8 @@ from jaxtyping import Array, Bool, Float, Int
 from ttc_jax.models.attention import Scoring, causal_attention, forked_attention
 
 BLOCK = 64  # suffix slots that attention reads at a time
+Layers = tuple[Array, ...]  # one entry a layer
+_SMALL = ("prompt_length", "context", "length", "live")  # fields of a `KVCache` that a view slices
 
 
 class Cache(Protocol):
@@ -78,15 +83,21 @@ class PromptCache:
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class KVCache:
-    """Keys and values of every layer, and how much of them is real."""
+    """Keys and values of every layer, and how much of them is real.
+
+    A cache with a `slot` is a view of that one question: B is 1 for lengths and tokens; keys and
+    values are read and written in place, in the arrays of all questions.
+    """
 
     prompt_k: tuple[Float[Array, "B K h P"], ...]
     prompt_v: tuple[Float[Array, "B K P h"], ...]
     suffix_k: tuple[Float[Array, "B N K h S"], ...]
     suffix_v: tuple[Float[Array, "B N K S h"], ...]
     prompt_length: Int[Array, " B"]
+    context: Int[Array, "B N"]
     length: Int[Array, "B N"]
     live: Bool[Array, "B N"]  # rows whose next tokens matter; the others cost no attention
+    slot: Int[Array, ""] | None = None
 
     @classmethod
     def fork(
@@ -110,13 +121,19 @@ class KVCache:
             suffix_k=tuple(empty(k, True) for k in prompt.k),
             suffix_v=tuple(empty(v, False) for v in prompt.v),
             prompt_length=prompt_length,
+            context=jnp.zeros(rows, jnp.int32),
             length=jnp.zeros(rows, jnp.int32),
             live=jnp.ones(rows, bool),
         )
 
+    @property
+    def stored(self) -> Int[Array, "B N"]:
+        """Suffix slots of each row that hold something."""
+        return self.context + self.length
+
     def positions(self, tokens: int) -> Int[Array, "B N T"]:
         """Behind the prompt and what is stored of each suffix."""
-        start = self.prompt_length[:, None] + self.length
+        start = self.prompt_length[:, None] + self.stored
         return start[..., None] + jnp.arange(tokens)[None, None]
 
     def span(self, tokens: int) -> int:
@@ -124,14 +141,17 @@ class KVCache:
         return self.prompt_k[0].shape[3] + self.suffix_k[0].shape[4]
 
     def write(self, layer: int, k: Array, v: Array) -> Self:
-        """Puts T tokens' keys and values, [B, N, T, K, h], behind each row's length.
+        """Puts T tokens' keys and values, [B, N, T, K, h], behind what each row holds.
 
-        The caller sees to it that length + T fits: a slice that does not would be shifted back.
+        The caller sees to it that they fit: a slice that does not would be shifted back.
         """
 
         def put(stored: Array, new: Array, axis: int) -> Array:
+            new = new.astype(stored.dtype)
+            if self.slot is not None:
+                return _write_rows(stored, new[0], self.slot, self.stored[0], axis + 2)
             row = partial(lax.dynamic_update_slice_in_dim, axis=axis)
-            return jax.vmap(jax.vmap(row))(stored, new.astype(stored.dtype), self.length)
+            return jax.vmap(jax.vmap(row))(stored, new, self.stored)
 
         return dataclasses.replace(
             self,
@@ -145,36 +165,92 @@ class KVCache:
         self, layer: int, q: Float[Array, "B N T K G h"], scoring: Scoring
     ) -> Float[Array, "B N T K G h"]:
         """Attention of T tokens just written over everything before them."""
-        reach = jnp.where(self.live, self.length, 0).max() + q.shape[2]
+        reach = jnp.where(self.live, self.stored, 0).max() + q.shape[2]
         return forked_attention(
             q,
-            self.prompt_k[layer],
-            self.prompt_v[layer],
+            self._of_slot(self.prompt_k[layer]),
+            self._of_slot(self.prompt_v[layer]),
             self.suffix_k[layer],
             self.suffix_v[layer],
             self.prompt_length,
-            self.length,
+            self.stored,
             reach,
             scoring,
             BLOCK,
+            self._first,
         )
 
-    def gather(self, parents: Int[Array, "B N"]) -> Self:
-        """Every row becomes a copy of its parent, a row of the same question."""
+    def gather(self, parents: Int[Array, "B W"]) -> Self:
+        """W rows a question, each a copy of its parent, a row of the same question.
+
+        Where W is N, what is moved is what any row holds, not what is allocated.
+        """
 
         def rows(x: Array) -> Array:
             return jnp.take_along_axis(x, jnp.expand_dims(parents, tuple(range(2, x.ndim))), 1)
 
+        def move(x: Array, i: Array, axis: int) -> Array:
+            start = [self._first, *[0] * (x.ndim - 1)]
+            start[axis] = i * BLOCK
+            size = [parents.shape[0], *x.shape[1:]]
+            size[axis] = BLOCK
+            return lax.dynamic_update_slice(x, rows(lax.dynamic_slice(x, start, size)), start)
+
+        def move_block(i: Array, suffixes: tuple[Layers, Layers]) -> tuple[Layers, Layers]:
+            k, v = suffixes
+            return tuple(move(x, i, 4) for x in k), tuple(move(x, i, 3) for x in v)
+
+        suffix_k, suffix_v = self.suffix_k, self.suffix_v
+        if parents.shape[1] == self.live.shape[1]:
+            blocks = (self.stored.max() + BLOCK - 1) // BLOCK
+            suffix_k, suffix_v = lax.fori_loop(0, blocks, move_block, (suffix_k, suffix_v))
+        else:
+            suffix_k, suffix_v = tuple(map(rows, suffix_k)), tuple(map(rows, suffix_v))
         return dataclasses.replace(
             self,
-            suffix_k=tuple(map(rows, self.suffix_k)),
-            suffix_v=tuple(map(rows, self.suffix_v)),
+            suffix_k=suffix_k,
+            suffix_v=suffix_v,
+            context=rows(self.context),
             length=rows(self.length),
         )
+
+    def view(self, slot: Int[Array, ""]) -> Self:
+        """The cache of one question, in place."""
+        assert self.slot is None
+        small = {name: _slice(getattr(self, name), slot) for name in _SMALL}
+        return dataclasses.replace(self, **small, slot=slot)
+
+    def merge(self, view: Self) -> Self:
+        """The cache of all questions, after one was changed in a view."""
+        assert view.slot is not None
+        small = {
+            name: lax.dynamic_update_slice_in_dim(
+                getattr(self, name), getattr(view, name), view.slot, 0
+            )
+            for name in _SMALL
+        }
+        return dataclasses.replace(view, **small, slot=None)
+
+    @property
+    def _first(self) -> Int[Array, ""] | int:
+        return 0 if self.slot is None else self.slot
+
+    def _of_slot(self, x: Array) -> Array:
+        return x if self.slot is None else _slice(x, self.slot)
 
     def advance(self, tokens: Int[Array, "B N"]) -> Self:
         """Makes the first `tokens` of what was written last count."""
         return dataclasses.replace(self, length=self.length + tokens)
+
+    def clear(self) -> Self:
+        """Rows that hold nothing but their prompt."""
+        nothing = jnp.zeros_like(self.length)
+        return dataclasses.replace(self, context=nothing, length=nothing)
+
+    def settle(self) -> Self:
+        """Makes all that rows hold the context of answers that begin now."""
+        nothing = jnp.zeros_like(self.length)
+        return dataclasses.replace(self, context=self.stored, length=nothing)
 
 
 @jax.tree_util.register_dataclass
@@ -191,12 +267,14 @@ class LaneCache:
     rows: Int[Array, " W"]  # of each lane, counted through [B, N]; B·N for a lane that is empty
 
     @classmethod
-    def of_live(cls, cache: KVCache, lanes: int) -> LaneCache:
-        """The first `lanes` live rows."""
-        live = cache.live.reshape(-1)
-        lane = jnp.where(live, jnp.cumsum(live, dtype=jnp.int32) - 1, lanes)
-        rows = jnp.full((lanes,), live.size, jnp.int32)
-        return cls(cache, rows.at[lane].set(jnp.arange(live.size, dtype=jnp.int32), mode="drop"))
+    def of(cls, cache: KVCache, need: Int[Array, " BN"], lanes: int) -> LaneCache:
+        """The `lanes` rows with the greatest need, where that is above 0; of equals the first."""
+        rows = jnp.argsort(need, descending=True)[:lanes].astype(jnp.int32)
+        return cls(cache, jnp.where(need[rows] > 0, rows, need.size))
+
+    def over(self, cache: KVCache) -> LaneCache:
+        """The same rows of another cache."""
+        return LaneCache(cache, self.rows)
 
     def take(self, x: Array) -> Array:
         """[B, N, ...] -> [W, ...]; an empty lane shows the last row."""
@@ -227,6 +305,26 @@ class LaneCache:
     ) -> Float[Array, "W T K G h"]:
         """Attention of the lanes' tokens."""
         return self.take(self.cache.attend(layer, self.spread(q), scoring))
+
+
+def _slice(x: Array, slot: Int[Array, ""]) -> Array:
+    return lax.dynamic_slice_in_dim(x, slot, 1, 0)
+
+
+def _write_rows(
+    stored: Array, new: Array, slot: Int[Array, ""], start: Int[Array, " N"], axis: int
+) -> Array:
+    """Writes new[n] to stored[slot, n] from `start[n]` on along `axis`, in place."""
+    N = new.shape[0]
+    where = jnp.stack([jnp.full_like(start, slot), jnp.arange(N, dtype=start.dtype), start], -1)
+    dimensions = lax.ScatterDimensionNumbers(
+        update_window_dims=tuple(range(1, new.ndim)),
+        inserted_window_dims=(0, 1),
+        scatter_dims_to_operand_dims=(0, 1, axis),
+    )
+    return lax.scatter(
+        stored, where, new, dimensions, indices_are_sorted=True, unique_indices=True, mode="clip"
+    )
 
 
 def _replace(items: tuple[Array, ...], index: int, item: Array) -> tuple[Array, ...]:

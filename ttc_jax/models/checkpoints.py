@@ -148,13 +148,6 @@ def restore(path: str | Path, build: Callable[[], M], *, mesh: Mesh | None = Non
         stored = checkpointer.metadata(folder).item_metadata if folder.is_dir() else None
         if stored is None:
             raise UserError(f"{path}: {PARAMETERS}/ is lost or damaged; copy the folder anew")
-        shapes = {name: tuple(array.shape) for name, array in stored.items()}
-        problems = [f"missing {name}" for name in wanted if name not in shapes]
-        problems += [f"extra {name}" for name in shapes if name not in wanted]
-        problems += [
-            f"{name} is {list(shapes[name])}, not {list(like.shape)}"
-            for name, like in wanted.items()
-            if name in shapes and shapes[name] != like.shape
-        ]
+        problems = parameters.mismatches(wanted, stored)
         parameters.refuse(str(path), problems, "saved from another architecture")
         return parameters.filled(module, checkpointer.restore(folder, wanted))

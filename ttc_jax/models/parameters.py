@@ -6,7 +6,7 @@ This is the form in which they are loaded, saved and laid out over a mesh.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import jax
 from flax import nnx
@@ -31,14 +31,31 @@ def named(module: nnx.Module | nnx.State) -> dict[str, jax.Array]:
     }
 
 
+def as_state(arrays: Mapping[str, jax.Array], like: nnx.State) -> nnx.State:
+    """`like` with `arrays`, under the names that `named` gives, as its values."""
+    return nnx.from_flat_state(
+        (path, variable.replace(arrays[".".join(map(str, path))]))
+        for path, variable in nnx.to_flat_state(like)
+    )
+
+
 def filled(module: M, arrays: Mapping[str, jax.Array]) -> M:
     """`module`, whose every variable is a parameter, with `arrays` as their values."""
     graph, state = nnx.split(module)
-    flat = [
-        (path, variable.replace(arrays[".".join(map(str, path))]))
-        for path, variable in nnx.to_flat_state(state)
+    return nnx.merge(graph, as_state(arrays, state))
+
+
+def mismatches(wanted: Mapping[str, Any], found: Mapping[str, Any]) -> list[str]:
+    """Names and shapes by which the arrays `found` are not those `wanted`."""
+    shapes = {name: list(array.shape) for name, array in found.items()}
+    problems = [f"missing {name}" for name in wanted if name not in shapes]
+    problems += [f"extra {name}" for name in shapes if name not in wanted]
+    problems += [
+        f"{name} is {shapes[name]}, not {list(like.shape)}"
+        for name, like in wanted.items()
+        if name in shapes and shapes[name] != list(like.shape)
     ]
-    return nnx.merge(graph, nnx.from_flat_state(flat))
+    return problems
 
 
 def refuse(where: str, problems: Sequence[str], advice: str) -> None:

@@ -17,6 +17,7 @@ from jaxtyping import Array, Float, Int
 from ttc_jax.models.attention import Scoring
 from ttc_jax.models.cache import Cache, PromptCache
 from ttc_jax.models.config import ModelConfig, Rope
+from ttc_jax.models.regime import Regime
 from ttc_jax.models.rope import rotate, rotations
 
 FLOAT32 = jnp.dtype(jnp.float32)
@@ -136,13 +137,20 @@ class Block(nnx.Module):
         self.ffn_post_norm = norm() if config.post_norms else None
 
     def __call__(
-        self, x: Float[Array, "*B T D"], cos: Array, sin: Array, cache: C
+        self,
+        x: Float[Array, "*B T D"],
+        cos: Array,
+        sin: Array,
+        cache: C,
+        regime: Regime | None = None,
     ) -> tuple[Float[Array, "*B T D"], C]:
         """Returns as `Attention` does."""
         y, cache = self.attention(self.attention_norm(x), cos, sin, cache)
-        x = x + (y if self.attention_post_norm is None else self.attention_post_norm(y))
+        y = y if self.attention_post_norm is None else self.attention_post_norm(y)
+        x = x + (y if regime is None else regime.drop(y, 0))
         y = self.ffn(self.ffn_norm(x))
-        x = x + (y if self.ffn_post_norm is None else self.ffn_post_norm(y))
+        y = y if self.ffn_post_norm is None else self.ffn_post_norm(y)
+        x = x + (y if regime is None else regime.drop(y, 1))
         return x, cache
 
 
@@ -153,11 +161,14 @@ class Layers(nnx.Module):
         self.config = config
         self.blocks = nnx.List(Block(config, i, dtype, rngs) for i in range(config.depth))
 
-    def __call__(self, x: Float[Array, "*B T D"], cache: C) -> tuple[Float[Array, "*B T D"], C]:
+    def __call__(
+        self, x: Float[Array, "*B T D"], cache: C, regime: Regime | None = None
+    ) -> tuple[Float[Array, "*B T D"], C]:
         """Runs the next T tokens of every row, and puts their keys and values into the cache."""
         turns = self._rotations(cache.positions(x.shape[-2]), cache.span(x.shape[-2]))
-        for block, rope in zip(self.blocks, self.config.ropes, strict=True):
-            x, cache = block(x, *turns[rope], cache)
+        run = nnx.remat(Block.__call__) if regime and regime.remat else Block.__call__
+        for i, (block, rope) in enumerate(zip(self.blocks, self.config.ropes, strict=True)):
+            x, cache = run(block, x, *turns[rope], cache, regime and regime.at(i))
         return x, cache
 
     def _rotations(
@@ -189,9 +200,12 @@ class Transformer(nnx.Module):
         self.final_norm = RMSNorm(D, config.norm_eps, dtype)
         self.head = None if config.tied_head else matrix(rngs, (D, V), D, dtype)
 
-    def __call__(self, tokens: Int[Array, "B T"]) -> Float[Array, "B T D"]:
+    def __call__(
+        self, tokens: Int[Array, "B T"], regime: Regime | None = None
+    ) -> Float[Array, "B T D"]:
         """Hidden states of whole sequences, padded on the right."""
-        return self.prefill(tokens)[0]
+        x, _ = self.layers(self._embed(tokens), PromptCache(), regime)
+        return self.final_norm(x)
 
     def prefill(self, tokens: Int[Array, "B P"]) -> tuple[Float[Array, "B P D"], PromptCache]:
         """Hidden states of prompts, padded on the right, and every layer's keys and values."""

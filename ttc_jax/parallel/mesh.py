@@ -1,7 +1,7 @@
 """The device mesh and the one table that says how parameters lie over it.
 
-Axes: `data` splits questions, `model` splits heads, ffn and vocabulary. The candidates of a
-question stay together.
+Axes: `data` splits questions, or the rows of a training batch; `model` splits heads, ffn and
+vocabulary. The candidates of a question stay together.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ P = PartitionSpec
 
 # Name of a parameter -> what of it each mesh axis splits, and the word for that. First match wins.
 RULES: tuple[tuple[str, PartitionSpec, str], ...] = (
-    (r"embedding", P("model", None), "vocabulary entries"),
-    (r"head", P(None, "model"), "vocabulary entries"),
+    (r"(.*\.)?embedding", P("model", None), "vocabulary entries"),
+    (r"(.*\.)?head", P(None, "model"), "vocabulary entries"),
     (r".*\.attention\.qkv", P(None, "model", None, None), "key/value heads"),
     (r".*\.attention\.qkv_bias", P("model", None, None), "key/value heads"),
     (r".*\.attention\.out", P("model", None, None, None), "key/value heads"),

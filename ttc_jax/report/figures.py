@@ -1,4 +1,4 @@
-"""Figures of a summary: accuracy against the generation budget (after the paper's figure 3)."""
+"""Figures: accuracy against the generation budget (the paper's figure 3), and calibration."""
 
 import csv
 import io
@@ -145,6 +145,53 @@ def bins_figure(summary: Mapping[str, Any]) -> Figure:
 def write_bins(summary: Mapping[str, Any], workdir: Path) -> None:
     """Writes bins.png and bins.svg to the workdir. Raises as `write_accuracy`."""
     _write(_images("bins", bins_figure(summary)), workdir)
+
+
+def calibration_figure(quality: Mapping[str, Any]) -> Figure:
+    """How often scores of each size lead to a correct end: on the diagonal, as often as they say.
+
+    Args:
+        quality: see `training.quality.quality`; reads "calibration" and "calibration_error".
+    """
+    bins = quality["calibration"]
+    score, value, steps = (
+        np.array([row[name] for row in bins]) for name in ("score", "value", "steps")
+    )
+    middle = np.array([(row["low"] + row["high"]) / 2 for row in bins])
+    color, marker = _STYLES[0]
+    with matplotlib.rc_context(_SETTINGS):
+        figure = Figure(figsize=(5.6, 6.4), dpi=160, layout="constrained")
+        axes, counts = figure.subplots(2, 1, sharex=True, height_ratios=(5, 1))
+        axes.plot((0, 1), (0, 1), color=_CEILING[0], lw=1.6, ls=(0, (5, 2.5)))
+        axes.plot(score, value, color=color, marker=marker, markersize=6, lw=2.2)
+        counts.bar(middle, steps / steps.sum(), width=0.092, color=color, alpha=0.4)
+        axes.set_title("Calibration of a verifier", fontsize=14, fontweight="bold", loc="left")
+        about = (
+            f"{steps.sum():,} held-out scores; expected calibration error "
+            f"{quality['calibration_error']:.3f}"
+        )
+        axes.annotate(
+            about, (0.02, 0.96), xycoords="axes fraction", fontsize=10, color=_FAINT, va="top"
+        )
+        axes.set(xlim=(0, 1), ylim=(0, 1.02), ylabel="correct ends")
+        counts.set(xlabel="score", ylabel="scores")
+        for panel in (axes, counts):
+            panel.yaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
+            panel.grid(axis="y", color="#e6e6e6", linewidth=0.8)
+            panel.set_axisbelow(True)
+            panel.spines[["top", "right", "left"]].set_visible(False)
+            panel.tick_params(length=0, pad=6)
+        return figure
+
+
+def write_calibration(quality: Mapping[str, Any], workdir: Path) -> None:
+    """Writes calibration.csv, .png and .svg to the workdir. Raises as `write_accuracy`."""
+    table = io.StringIO()
+    writer = csv.DictWriter(table, list(quality["calibration"][0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(quality["calibration"])
+    contents = {"calibration.csv": table.getvalue().encode("ascii")}
+    _write(contents | _images("calibration", calibration_figure(quality)), workdir)
 
 
 def accuracy_csv(summary: Mapping[str, Any]) -> str:

@@ -25,6 +25,7 @@ from ttc_jax.search.aggregate import (
     RULES,
     answer_ids,
     answer_score,
+    hierarchical,
 )
 
 PASS: Final = "pass"  # pass@N: some candidate of N is correct; the ceiling of every selection rule
@@ -47,6 +48,7 @@ class Pool:
     scores: NDArray[np.float64]  # [N] answer scores
     correct: NDArray[np.float64]  # [N] 1.0 or 0.0
     seed: tuple[int, ...]  # of the random subsets
+    sequential: int = 1  # answers of a chain: see `Record`
 
 
 @dataclass(frozen=True)
@@ -91,7 +93,8 @@ def question_accuracy(
     Args:
         records: pools of candidates, all of one strategy.
         rules: names in `RULES`, or "pass"; default: `default_rules`.
-        budgets: values of N; default: `budget_grid` up to the smallest pool.
+        budgets: values of N; default: `budget_grid` up to the smallest pool. Of chains of revisions
+            none but all candidates together: a part of them is no shorter chain.
         aggregation: step scores to answer score, see `answer_score`.
         subsets: subsets a question and N where the average over all would take more.
         seed: of the random subsets.
@@ -114,7 +117,11 @@ def question_accuracy(
             f"budgets: question {smallest.question!r} has {limit} candidates, "
             f"so N must lie in 1..{limit}, not {sorted(budgets or (1,))}"
         )
-    budgets = budget_grid(limit) if budgets is None else budgets
+    chained = any(record.sequential > 1 for record in records)
+    if budgets is None:
+        budgets = (limit,) if chained else budget_grid(limit)
+    if chained and set(budgets) != {limit}:
+        raise UserError(f"budgets: chains of revisions count as a whole: N must be {limit}")
 
     by_question: dict[str, list[NDArray[np.float64]]] = {}
     for record in sorted(records, key=lambda record: record.key):
@@ -138,7 +145,11 @@ def expected_credit(pool: Pool, n: int, rules: Sequence[str], subsets: int = 512
             continue
         if chosen is None:
             chosen = subset_indices(len(pool.answers), n, subsets, pool.seed)
-        shares = RULES[rule](pool.answers[chosen], pool.scores[chosen])
+        answers, scores = pool.answers[chosen], pool.scores[chosen]
+        if rule == "best_of_n_weighted" and pool.sequential > 1:
+            shares = hierarchical(answers, scores, pool.sequential)
+        else:
+            shares = RULES[rule](answers, scores)
         values.append(float((shares * pool.correct[chosen]).sum() / len(chosen)))
     return values
 
@@ -194,6 +205,7 @@ def _pool(record: Record, aggregation: str, seed: int) -> Pool:
         scores=np.array([answer_score(c.step_scores, aggregation) for c in candidates]),
         correct=np.array([candidate.correct for candidate in candidates], dtype=np.float64),
         seed=(seed % 2**64, question, record.seed % 2**64),
+        sequential=record.sequential,
     )
 
 

@@ -47,9 +47,9 @@ class Record:
     seed: int
     candidates: tuple[Candidate, ...]  # [N], chain by chain where answers are revised
     ledger: Ledger
-    sequential: int = 1  # s: each chain holds so many answers, and an answer sees those before it
     level: str = ""  # the data set's own difficulty label
     seconds: float = 0.0  # share of the wall time; never in summary.json, which must repeat
+    sequential: int = 1  # s: each chain holds so many answers, and an answer sees those before it
 
     @property
     def key(self) -> Key:

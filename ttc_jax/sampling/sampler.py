@@ -56,16 +56,18 @@ def start(
     lengths: Int[Array, " B"],
     keys: jax.Array,
     max_new_tokens: int,
+    context: int = 0,
 ) -> DecodeState:
     """Prefills prompts, padded on the right, and forks each into N candidates.
 
     Every candidate is fed the prompt's last token first, so the prompt part holds one token less.
+    `context` tokens of a row's own find room before its answer.
     """
     B, N = keys.shape
     hidden, prompt = model.prefill(prompts[:, :-1])
     last = jnp.take_along_axis(prompts, lengths[:, None] - 1, 1)
     return _begin(
-        KVCache.fork(prompt, lengths - 1, N, max_new_tokens),
+        KVCache.fork(prompt, lengths - 1, N, context + max_new_tokens),
         tokens=jnp.zeros((B, N, max_new_tokens), jnp.int32),
         pending=jnp.broadcast_to(last, (B, N)),
         hidden=hidden,
@@ -183,7 +185,8 @@ def decode_token(
       lanes: W, rows that are computed: the first W live ones; 0 computes all rows.
     """
     if lanes:
-        window = LaneCache.of_live(state.cache, lanes)
+        live = state.cache.live.reshape(-1)
+        window = LaneCache.of(state.cache, live.astype(jnp.int32), lanes)
         take, spread = window.take, window.spread
         hidden, window = model.extend(take(state.pending)[..., None], window)
         cache, live = window.cache, spread(jnp.ones((lanes,), bool))

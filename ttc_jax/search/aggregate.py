@@ -92,6 +92,34 @@ def best_of_n_weighted(
     return _vote(answers, weights)
 
 
+def hierarchical(
+    answers: NDArray[np.int64], scores: NDArray[np.float64], sequential: int
+) -> NDArray[np.float64]:
+    """[..., N] Shares where candidates are chains of revisions (paper section 6.1).
+
+    Within each chain the answer with the highest sum of scores wins, and is stood for by its best
+    candidate; of answers that tie, the one with the best candidate, of candidates that tie, the
+    earlier one. Among those of all chains the same vote is held again.
+
+    Args:
+        answers, scores: chain by chain.
+        sequential: s, answers of a chain; divides N.
+
+    Raises:
+        UserError: as `best_of_n_weighted`.
+    """
+    shape = (*answers.shape[:-1], -1, sequential)
+    answers, scores = answers.reshape(shape), scores.reshape(shape)
+    winning = best_of_n_weighted(answers, scores) > 0
+    best = np.where(winning, np.maximum(scores, -1), -np.inf).argmax(-1)[..., None]
+    # A chain without any answer sends none: its first candidate has none.
+    sent_answers = np.take_along_axis(answers, best, -1)[..., 0]
+    sent_scores = np.take_along_axis(scores, best, -1)[..., 0]
+    shares = np.zeros(answers.shape)
+    np.put_along_axis(shares, best, best_of_n_weighted(sent_answers, sent_scores)[..., None], -1)
+    return shares.reshape(*answers.shape[:-2], -1)
+
+
 def _vote(answers: NDArray[np.int64], weights: NDArray[np.float64]) -> NDArray[np.float64]:
     """[..., N] Shares of the answer with the largest total weight, split among its candidates."""
     n = answers.shape[-1]

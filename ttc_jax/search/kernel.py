@@ -11,6 +11,10 @@ tokens and scores are the same bits.
         └─► lookahead: k greedy steps are decoded in place, scored, and cut off again
 
 Lookahead needs no fork of the generator's cache: what lies behind a row's length is never seen.
+
+With s > 1 a row whose answer is complete begins the next one, with the latest answers in its
+context (paper §6): its own, where answers are written in one go, so that N rows are N chains; else
+the question's best one by its last score, so that each revision is a search.
 """
 
 from __future__ import annotations
@@ -23,11 +27,13 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Int
 
+from ttc_jax.models.cache import KVCache
 from ttc_jax.models.transformer import Transformer
 from ttc_jax.sampling.draw import candidate_keys
 from ttc_jax.sampling.sampler import DecodeState, decode_token, start, wake
 from ttc_jax.search.plan import Plan
 from ttc_jax.search.state import (
+    Answers,
     Lineage,
     SearchState,
     cursors,
@@ -37,7 +43,7 @@ from ttc_jax.search.state import (
     take_slot,
 )
 from ttc_jax.verifiers.steps import step_ends
-from ttc_jax.verifiers.verifier import Verifier
+from ttc_jax.verifiers.verifier import CONTEXT_PIECE, Verifier
 
 CHOICE = 2**32 - 1  # folded into a question's key for its selections; no candidate has this index
 Carry = tuple[SearchState, Array, Array]  # with decode iterations, and row-steps that were useful
@@ -53,28 +59,33 @@ def admit(
     seed: int,
 ) -> SearchState:
     """The state of one question at its beginning: its prompt is read, its rows may go on."""
-    N, T, R = plan.candidates, plan.max_new_tokens, plan.turns
+    N, T, s = plan.candidates, plan.max_new_tokens, plan.revisions
     keys = candidate_keys(seed, numbers, N)
-    decode = start(generator, prompts, lengths, keys, T)
+    decode = start(generator, prompts, lengths, keys, T, context=_room(plan))
     rows = jnp.zeros((1, N), jnp.int32)
-    trace = jnp.zeros((1, R, N), jnp.int32)
-    written = jnp.zeros((1, R, N, plan.step), jnp.int32)
+    trace = jnp.zeros((1, plan.all_turns, N), jnp.int32)
+    written = jnp.zeros((1, plan.all_turns, N, plan.step), jnp.int32)
+    text, number = jnp.zeros((1, N, s, T), jnp.int32), jnp.zeros((1, N, s), jnp.float32)
     nothing = jnp.zeros((1,), jnp.int32)
     limit = jnp.full((1, N), plan.step, jnp.int32)
     shown: Any = ()
     if verifier is not None:
-        capacity = T + 1 + len(verifier.step_format.markers) * plan.most_steps
+        capacity = _room(plan) + T + 1 + len(verifier.step_format.markers) * plan.most_steps
         shown = verifier.start(prompts, lengths, N, capacity)
     decode = wake(decode, jnp.ones((1, N), bool), limit)
     return SearchState(
         decode=decode,
         verifier=shown,
-        last=jnp.take_along_axis(prompts, lengths[:, None] - 1, 1)[:, 0],
+        last=decode.pending[:, 0],
+        given=decode.pending,
         keys=jax.vmap(lambda n: jax.random.fold_in(jax.random.key(seed), n))(numbers),
         active=nothing == 0,
         ready=nothing != 0,
+        revising=nothing != 0,
         failed=nothing != 0,
         round=nothing,
+        began=nothing,
+        answer=nothing,
         looked=nothing,
         done=rows != 0,
         limit=limit,
@@ -84,8 +95,23 @@ def admit(
         step_scores=jnp.zeros((1, N, T), jnp.float32),
         scored=jnp.zeros((1, N, T), bool),
         saved=cursors(decode) if plan.lookahead else {},
-        lineage=Lineage(written, trace, trace.astype(jnp.float32), *[trace] * 5),
+        lineage=Lineage(written, trace, trace.astype(jnp.float32), *[trace] * 7),
+        answers=Answers(
+            tokens=text,
+            lengths=number.astype(jnp.int32),
+            log_prob=number,
+            finished=number != 0,
+            step_scores=text.astype(jnp.float32),
+            scored=text != 0,
+        ),
+        earlier=jnp.zeros((1, N, plan.earlier, T), jnp.int32),
+        earlier_length=jnp.zeros((1, N, plan.earlier), jnp.int32),
     )
+
+
+def _room(plan: Plan) -> int:
+    """Slots that a row's context takes; its last piece may hang over."""
+    return plan.context + CONTEXT_PIECE if plan.context else 0
 
 
 def segment(
@@ -135,10 +161,17 @@ def segment(
         slot = state.ready.argmax()
         return put_slot(state, _turn(plan, verifier, delimiters, take_slot(state, slot)), slot)
 
+    def one_revision(state: SearchState) -> SearchState:
+        slot = state.revising.argmax()
+        return put_slot(state, _revise(plan, generator, verifier, take_slot(state, slot)), slot)
+
     def body(carry: Carry) -> Carry:
         carry = lax.while_loop(lambda c: goes_on(c) & ~c[0].ready.any(), one_token, carry)
         state, iterations, useful = carry
-        return lax.while_loop(lambda s: s.ready.any(), one_turn, state), iterations, useful
+        state = lax.while_loop(lambda s: s.ready.any(), one_turn, state)
+        if plan.revisions > 1:
+            state = lax.while_loop(lambda s: s.revising.any(), one_revision, state)
+        return state, iterations, useful
 
     zero = jnp.zeros((), jnp.int32)
     state, iterations, useful = lax.while_loop(goes_on, body, (state, zero, zero))
@@ -194,7 +227,9 @@ def _turn(
     if verifier is not None:
         state, reads, peeks = _score(plan, verifier, state, looked, steps)
 
-    done = state.done | decode.ended | (length >= T) | (state.round + 1 >= plan.turns)[:, None]
+    last_turn = state.round + 1 >= state.began + plan.turns
+    done = state.done | decode.ended | (length >= T) | last_turn[:, None]
+    complete = done.all(-1)
     rows = jnp.arange(N)[None]
     if plan.strategy.stops_at_steps:
         key = jax.random.fold_in(jax.random.fold_in(state.keys[0], CHOICE), state.round[0])
@@ -206,13 +241,18 @@ def _turn(
     else:
         parents = rows
     failed = state.failed | jnp.isnan(state.score).any(-1)
+    answer = jnp.where(complete, state.answer + 1, state.answer)
+    revising = complete & (answer < plan.revisions) & ~failed
     state = dataclasses.replace(
         state,
         failed=failed,
         lineage=_write(plan, state, parents, length, looked.cache.length, reads, peeks),
+        answers=_complete(state, complete),
+        answer=answer,
         done=done,
-        active=state.active & ~done.all(-1) & ~failed,
+        active=state.active & (~complete | revising) & ~failed,
         ready=jnp.zeros_like(state.ready),
+        revising=revising,
         round=state.round + 1,
         looked=jnp.zeros_like(state.looked),
     )
@@ -237,9 +277,8 @@ def _score(
     """
     T, decode = plan.max_new_tokens, state.decode
     length, at = decode.cache.length, jnp.arange(plan.max_new_tokens)[None, None]
-    given = jnp.broadcast_to(state.last[:, None, None], (*length.shape, 1))
-    # As the verifier counts: the prompt's last token is number 0, token i is number i + 1.
-    text = jnp.concatenate([given, looked.tokens], -1)
+    # As the verifier counts: the last token before the answer is number 0, token i number i + 1.
+    text = jnp.concatenate([state.given[..., None], looked.tokens], -1)
     is_end = jnp.pad(steps, ((0, 0), (0, 0), (1, 0)))
 
     def chunk(first: Array, end: Array, is_end: Array, width: int) -> tuple[Array, Array, Array]:
@@ -290,9 +329,129 @@ def _write(plan: Plan, state: SearchState, parents: Array, *entries: Array) -> L
     at = state.started[..., None] + jnp.arange(plan.step)[None, None]
     tokens = jnp.take_along_axis(state.decode.tokens, jnp.minimum(at, plan.max_new_tokens - 1), -1)
     tokens = jnp.where(at < ends[..., None], tokens, 0)
-    entry = Lineage(tokens, parents, state.score, state.started, *entries)
+    answers = jnp.broadcast_to(state.answer[:, None], parents.shape)
+    contexts = state.decode.cache.context
+    more = {"answers": answers, "contexts": contexts}
+    entry = Lineage(tokens, parents, state.score, state.started, *entries, **more)
 
     def put(old: Array, new: Array) -> Array:
         return lax.dynamic_update_slice_in_dim(old, new[:, None], state.round[0], 1)
 
     return jax.tree.map(put, state.lineage, entry)
+
+
+def _complete(state: SearchState, complete: Bool[Array, " 1"]) -> Answers:
+    """One question's answers, with those that its rows have just completed."""
+    decode = state.decode
+    now = Answers(
+        tokens=decode.tokens,
+        lengths=decode.cache.length,
+        log_prob=decode.log_prob,
+        finished=decode.ended,
+        step_scores=state.step_scores,
+        scored=state.scored,
+    )
+
+    def put(all_answers: Array, answer: Array) -> Array:
+        before = lax.dynamic_index_in_dim(all_answers, state.answer[0], 2, keepdims=False)
+        answer = jnp.where(complete[0], answer, before)
+        return lax.dynamic_update_index_in_dim(all_answers, answer, state.answer[0], 2)
+
+    return jax.tree.map(put, state.answers, now)
+
+
+def _revise(
+    plan: Plan, generator: Transformer, verifier: Verifier | None, state: SearchState
+) -> SearchState:
+    """One question's rows begin their next answers, with the latest ones in their context."""
+    decode, N, T = state.decode, plan.candidates, plan.max_new_tokens
+    chosen = jnp.arange(N)[None]
+    if plan.strategy.stops_at_steps:
+        chosen = jnp.broadcast_to(state.score.argmax(-1)[:, None], (1, N))
+    answer = jnp.take_along_axis(decode.tokens, chosen[..., None], 1)
+    length = jnp.take_along_axis(decode.cache.length - decode.ended.astype(jnp.int32), chosen, 1)
+    earlier = jnp.concatenate([state.earlier[:, :, 1:], answer[:, :, None]], 2)
+    earlier_length = jnp.concatenate([state.earlier_length[:, :, 1:], length[..., None]], 2)
+    text, real = _context(plan, state, earlier, earlier_length)
+
+    cache = _read(generator, dataclasses.replace(decode.cache, live=real > 0).clear(), text, real)
+    given = jnp.take_along_axis(text, real[..., None], 2)[..., 0]
+    fork = jax.vmap(jax.vmap(jax.random.fold_in, (0, None)))
+    nothing, zero = jnp.zeros((1, N), jnp.int32), jnp.zeros((1, N), jnp.float32)
+    decode = dataclasses.replace(
+        decode,
+        cache=cache.settle(),
+        tokens=jnp.zeros_like(decode.tokens),
+        pending=given,
+        log_prob=zero,
+        entropy=zero,
+        certainty=zero,
+        ended=nothing != 0,
+        # Positions are folded in below T, rounds from there on, answers behind them.
+        keys=fork(decode.keys, T + plan.all_turns + state.answer),
+    )
+    shown = state.verifier
+    if verifier is not None:
+        shown = verifier.reread(text, real, shown)
+    limit = jnp.full((1, N), plan.step, jnp.int32)
+    return dataclasses.replace(
+        state,
+        decode=wake(decode, jnp.ones((1, N), bool), limit),
+        verifier=shown,
+        given=given,
+        revising=jnp.zeros_like(state.revising),
+        began=state.round,
+        done=nothing != 0,
+        limit=limit,
+        started=nothing,
+        shown=nothing,
+        score=zero,
+        step_scores=jnp.zeros_like(state.step_scores),
+        scored=jnp.zeros_like(state.scored),
+        saved=cursors(decode) if plan.lookahead else {},
+        earlier=earlier,
+        earlier_length=earlier_length,
+    )
+
+
+def _context(
+    plan: Plan, state: SearchState, earlier: Int[Array, "1 N E T"], length: Int[Array, "1 N E"]
+) -> tuple[Int[Array, "1 N C"], Int[Array, "1 N"]]:
+    """The prompt's last token and the earlier answers behind it, as one text.
+
+    Returns:
+      The text, and how many of its tokens are read before the answer. The one behind them is left
+      to be fed with the answer, as a prompt's last token is.
+    """
+    N, b = plan.candidates, len(plan.between)
+    width = 1 + plan.context
+    text = jnp.zeros((1, N, width), jnp.int32).at[..., 0].set(state.last[:, None])
+    exists = jnp.arange(plan.earlier)[None, None] >= plan.earlier - state.answer[:, None, None]
+    sizes = jnp.where(exists, length + b, 0)
+    starts = 1 + jnp.cumsum(sizes, -1) - sizes
+    at = jnp.arange(plan.max_new_tokens)[None, None]
+    for i in range(plan.earlier):
+        first, end = starts[..., i : i + 1], length[..., i : i + 1]
+        there = exists[..., i : i + 1]
+        where = jnp.where(there & (at < end), first + at, width)  # dropped beyond the answer
+        text = jnp.put_along_axis(text, where, earlier[:, :, i], -1, inplace=False, mode="drop")
+        if b:
+            where = jnp.where(there, first + end + jnp.arange(b)[None, None], width)
+            between = jnp.broadcast_to(jnp.array(plan.between, jnp.int32), where.shape)
+            text = jnp.put_along_axis(text, where, between, -1, inplace=False, mode="drop")
+    return text, sizes.sum(-1)
+
+
+def _read(
+    generator: Transformer, cache: KVCache, text: Int[Array, "1 N C"], real: Int[Array, "1 N"]
+) -> KVCache:
+    """A cache that holds the first `real` tokens of each row's text, read in pieces."""
+    width = min(CONTEXT_PIECE, text.shape[2])
+    text = jnp.pad(text, ((0, 0), (0, 0), (0, -text.shape[2] % width)))
+
+    def read_piece(i: Array, cache: KVCache) -> KVCache:
+        piece = lax.dynamic_slice_in_dim(text, i * width, width, 2)
+        _, cache = generator.extend(piece, cache)
+        return cache.advance(jnp.clip(real - i * width, 0, width))
+
+    return lax.fori_loop(0, (real.max() + width - 1) // width, read_piece, cache)

@@ -8,6 +8,7 @@ from ttc_jax.errors import UserError
 from ttc_jax.models.transformer import Transformer
 from ttc_jax.sampling.draw import Drawing
 from ttc_jax.search.strategies.strategy import Strategy
+from ttc_jax.tasks.prompts import EARLIER
 from ttc_jax.verifiers.verifier import Verifier
 
 
@@ -23,6 +24,9 @@ class Plan:
       lookahead: k, greedy steps rolled out before a step is scored.
       doubt: whether the verifier reads entropy or self-certainty.
       lanes: W, rows decoded in an iteration, whichever go on; 0: all B·N, those that rest included.
+      revisions: s, answers that follow each other, each with the latest `EARLIER` before it in its
+        context; 1: no answer is revised.
+      between: tokens behind an earlier answer, in place of its end token.
     """
 
     strategy: Strategy
@@ -34,6 +38,8 @@ class Plan:
     drawing: Drawing = dataclasses.field(default_factory=Drawing)
     doubt: bool = False
     lanes: int = 0
+    revisions: int = 1
+    between: tuple[int, ...] = ()
 
     @property
     def step(self) -> int:
@@ -44,8 +50,28 @@ class Plan:
 
     @property
     def turns(self) -> int:
-        """R, or 1 where answers are written in one go."""
+        """Rounds of an answer: R, or 1 where answers are written in one go."""
         return self.rounds if self.strategy.stops_at_steps else 1
+
+    @property
+    def sequential(self) -> int:
+        """Answers of a chain, where each row is one; 1 where a revision is a search."""
+        return 1 if self.strategy.stops_at_steps else self.revisions
+
+    @property
+    def all_turns(self) -> int:
+        """Rounds of all answers that follow each other."""
+        return self.turns * self.revisions
+
+    @property
+    def earlier(self) -> int:
+        """Answers that a context holds at most."""
+        return min(self.revisions - 1, EARLIER)
+
+    @property
+    def context(self) -> int:
+        """Tokens of a context at most."""
+        return self.earlier * (self.max_new_tokens + len(self.between))
 
     @property
     def most_steps(self) -> int:
@@ -65,6 +91,7 @@ def check_plan(plan: Plan, generator: Transformer, verifier: Verifier | None) ->
         ("sampling.max_new_tokens", plan.max_new_tokens),
         ("search.max_step_tokens", plan.max_step_tokens),
         ("search.rounds", plan.rounds),
+        ("search.revisions", plan.revisions),
     ):
         if value < 1:
             raise UserError(f"{name} is {value}; it must be at least 1")

@@ -97,5 +97,6 @@ class Recorder:
             seed=self.seed,
             candidates=candidates,
             ledger=outcome.ledger,
+            sequential=self.search.plan.sequential,
             level=question.level,
         )

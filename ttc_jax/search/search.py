@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Sequence
-from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -19,13 +18,17 @@ from ttc_jax.models.transformer import Transformer
 from ttc_jax.sampling.sampler import bucket, pad_prompts
 from ttc_jax.search import kernel
 from ttc_jax.search.plan import Plan, check_plan
-from ttc_jax.search.state import Lineage, SearchState, put_slot
+from ttc_jax.search.state import Lineage, SearchState, insert
 from ttc_jax.verifiers.confidence import Confidence
 from ttc_jax.verifiers.verifier import Verifier
 
 
 class Outcome(NamedTuple):
-    """What became of a question's N candidates, on the host."""
+    """What became of a question's N candidates, on the host.
+
+    Of answers that are revised there are N·s: chain by chain, where rows are chains; else revision
+    by revision.
+    """
 
     tokens: np.ndarray  # [N, T] int32, 0 behind the end
     lengths: np.ndarray  # [N] tokens drawn, the end token included
@@ -101,7 +104,7 @@ class Search:
         self._seed, self._compilations = seed, 0
         self._admit = jax.jit(self._run_admit)
         self._empty = jax.jit(self._run_empty, static_argnums=0)
-        self._insert = jax.jit(partial(put_slot, new=True), donate_argnums=0)
+        self._insert = jax.jit(insert, donate_argnums=0)
         self._segment = jax.jit(self._run_segment, donate_argnums=1)
         self._harvest = jax.jit(_harvest)
 
@@ -114,22 +117,23 @@ class Search:
         """Refuses an empty prompt, and one that leaves no room for an answer."""
         if not prompt:
             raise UserError("a prompt is empty: prompt.template must give at least one token")
-        longest = len(prompt) + self.plan.max_new_tokens
+        longest = len(prompt) + self.plan.context + self.plan.max_new_tokens
+        answers = f"an answer of up to {self.plan.max_new_tokens}"
+        if self.plan.context:
+            answers += f" with up to {self.plan.earlier} earlier ones before it"
         if longest > self.generator.context:
             raise UserError(
-                f"a prompt of {len(prompt)} tokens and an answer of up to "
-                f"{self.plan.max_new_tokens} do not fit the generator's context of "
-                f"{self.generator.context} tokens; lower sampling.max_new_tokens"
+                f"a prompt of {len(prompt)} tokens and {answers} do not fit the generator's "
+                f"context of {self.generator.context} tokens; lower sampling.max_new_tokens"
             )
         if self.verifier is None or not self.verifier.context:
             return
         markers = len(self.verifier.step_format.markers) * self.plan.most_steps
         if longest + markers > self.verifier.context:
             raise UserError(
-                f"a prompt of {len(prompt)} tokens, an answer of up to "
-                f"{self.plan.max_new_tokens} and {markers} step markers do not fit the verifier's "
-                f"context of {self.verifier.context} tokens; lower sampling.max_new_tokens"
-                + (" or search.rounds" if markers else "")
+                f"a prompt of {len(prompt)} tokens, {answers} and {markers} step markers do not "
+                f"fit the verifier's context of {self.verifier.context} tokens; lower "
+                "sampling.max_new_tokens" + (" or search.rounds" if markers else "")
             )
 
     def run(
@@ -181,7 +185,7 @@ class Search:
                 if not active[slot]:
                     index, slots[slot] = slots[slot], -1
                     found = jax.device_get(self._harvest(state, jax.device_put(np.int32(slot))))
-                    if found.pop("failed"):
+                    if found["failed"]:
                         raise Failed(index)
                     yield index, self._outcome(found, len(prompts[index]))
 
@@ -209,16 +213,20 @@ class Search:
         return kernel.segment(self.plan, *models, ends, delimiters, state, tokens)
 
     def _outcome(self, found: dict[str, Any], prompt: int) -> Outcome:
-        rounds = int(found.pop("round"))
-        lineage = jax.tree.map(lambda x: x[:rounds], found.pop("lineage"))
-        return Outcome(**found, lineage=lineage, ledger=self._cost(lineage, prompt))
+        rounds = int(found["round"])
+        lineage = jax.tree.map(lambda x: x[:rounds], found["lineage"])
+        answers = vars(found["answers"])
+        if self.plan.strategy.stops_at_steps:
+            answers = {name: x.swapaxes(0, 1) for name, x in answers.items()}
+        flat = {name: x.reshape(-1, *x.shape[2:]) for name, x in answers.items()}
+        return Outcome(**flat, lineage=lineage, ledger=self._cost(lineage, prompt))
 
     def _cost(self, lineage: Lineage, prompt: int) -> Ledger:
         """What a question cost.
 
         Its prompt is read once, but for the last token, which every candidate is fed (`KVCache`).
         """
-        shared, verifier = prompt - 1, self.verifier
+        shared, verifier, N = prompt - 1, self.verifier, self.plan.candidates
 
         def generate(first: int, tokens: int) -> int:
             return generator_flops(self.generator, first, tokens, logits=tokens)
@@ -228,25 +236,35 @@ class Search:
 
         reads_prompt = verifier is not None and verifier.vocab_size > 0
         read_prompt = generator_flops(self.generator, 0, shared, logits=0)
+        # Rounds in which rows began to revise, for which they had read their contexts.
+        again = np.flatnonzero(np.diff(lineage.answers[:, 0])) + 1
+        contexts = int(lineage.contexts[again].sum())
         cost = Ledger(
-            generations=self.plan.candidates * (self.plan.lookahead + 1),
-            prefill_tokens=shared,
+            generations=N * (self.plan.lookahead + 1) * self.plan.revisions,
+            prefill_tokens=shared + contexts,
             decode_tokens=int((lineage.ends - lineage.starts).sum()),
             lookahead_tokens=int((lineage.looks - lineage.ends).sum()),
-            verifier_tokens=shared * reads_prompt + int((lineage.reads + lineage.peeks).sum()),
+            verifier_tokens=(shared + contexts) * reads_prompt
+            + int((lineage.reads + lineage.peeks).sum()),
             generator_flops=read_prompt,
             verifier_flops=judge(0, shared),
         )
-        kept = np.zeros(self.plan.candidates, np.int64)  # tokens in the verifier's cache, a row
+        kept = np.zeros(N, np.int64)  # tokens in the verifier's cache, a row
         flops = dict.fromkeys(("cached", "anew", "judged", "judged_anew"), 0)
         for r in range(len(lineage.starts)):
-            for n, start in enumerate(lineage.starts[r].tolist()):
-                look = int(lineage.looks[r, n])
+            context = lineage.contexts[r].tolist()
+            if r in again:
+                kept[:] = context
+                for tokens in context:
+                    flops["cached"] += generator_flops(self.generator, shared, tokens, logits=0)
+                    flops["judged"] += judge(shared, tokens)
+            for n, start in enumerate((lineage.contexts + lineage.starts)[r].tolist()):
+                look = int(lineage.looks[r, n]) + context[n]
                 if look > start:
                     decoded = generate(shared + start, look - start)
                     flops["cached"] += decoded
-                    again = generator_flops(self.generator, 0, shared + start, logits=0)
-                    flops["anew"] += again + decoded
+                    before = generator_flops(self.generator, 0, shared + start, logits=0)
+                    flops["anew"] += before + decoded
                 read, peek = int(lineage.reads[r, n]), int(lineage.peeks[r, n])
                 if read:
                     flops["judged"] += judge(shared + int(kept[n]), read + peek)
@@ -277,19 +295,8 @@ class Failed(UserError):
 
 def _harvest(state: SearchState, slot: jax.Array) -> dict[str, Any]:
     """What the host wants of a question that is done."""
-    decode = state.decode
-    found = {
-        "tokens": decode.tokens,
-        "lengths": decode.cache.length,
-        "log_prob": decode.log_prob,
-        "finished": decode.ended,
-        "step_scores": state.step_scores,
-        "scored": state.scored,
-        "lineage": state.lineage,
-        "round": state.round,
-        "failed": state.failed,
-    }
-    return jax.tree.map(lambda x: x[slot], found)
+    names = ("answers", "lineage", "round", "failed")
+    return jax.tree.map(lambda x: x[slot], {name: getattr(state, name) for name in names})
 
 
 def _zeros(batch: int, shape: jax.ShapeDtypeStruct) -> jax.Array:

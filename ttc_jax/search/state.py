@@ -35,6 +35,21 @@ class Lineage:
     looks: Int[Array, "B R N"]  # tokens that lookahead reached; equals `ends` without it
     reads: Int[Array, "B R N"]  # tokens that the verifier kept of the step, markers included
     peeks: Int[Array, "B R N"]  # tokens that it read of the lookahead, and forgot
+    answers: Int[Array, "B R N"]  # which of its s answers the row was writing
+    contexts: Int[Array, "B R N"]  # tokens that were read before that answer: see `KVCache`
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Answers:
+    """The s answers that each row completes, one after the other; 0 for those to come."""
+
+    tokens: Int[Array, "B N s T"]
+    lengths: Int[Array, "B N s"]
+    log_prob: Float[Array, "B N s"]
+    finished: Bool[Array, "B N s"]
+    step_scores: Float[Array, "B N s T"]
+    scored: Bool[Array, "B N s T"]
 
 
 @jax.tree_util.register_dataclass
@@ -44,12 +59,16 @@ class SearchState:
 
     decode: DecodeState
     verifier: Any  # its own state, see `Verifier.start`
-    last: Int[Array, " B"]  # last token of the prompt, the first that a verifier is shown
+    last: Int[Array, " B"]  # last token of the prompt
+    given: Int[Array, "B N"]  # last token before the answer, the first that a verifier is shown
     keys: jax.Array  # [B] the questions' own
     active: Bool[Array, " B"]  # slots with a question that is not done
     ready: Bool[Array, " B"]  # all rows rest: the question's turn has come
+    revising: Bool[Array, " B"]  # the answers are complete, and not the last ones
     failed: Bool[Array, " B"]  # a score was NaN
     round: Int[Array, " B"]
+    began: Int[Array, " B"]  # round in which the answers began
+    answer: Int[Array, " B"]  # answers that are complete
     looked: Int[Array, " B"]  # lookahead steps begun in this round
     done: Bool[Array, "B N"]  # rows that are finished or cut off
     limit: Int[Array, "B N"]  # tokens at which a row rests at the latest
@@ -60,6 +79,9 @@ class SearchState:
     scored: Bool[Array, "B N T"]
     saved: dict[str, Array]  # cursors at the step's end while lookahead goes on; {} without it
     lineage: Lineage
+    answers: Answers
+    earlier: Int[Array, "B N E T"]  # the latest answers, the newest last, without end tokens ...
+    earlier_length: Int[Array, "B N E"]  # ... and how long they are
 
 
 def gather(state: SearchState, parents: Int[Array, "B N"]) -> SearchState:
@@ -113,29 +135,30 @@ def rewind(decode: DecodeState, saved: dict[str, Array]) -> DecodeState:
 
 
 def take_slot(state: SearchState, slot: Int[Array, ""]) -> SearchState:
-    """The state of one question, B = 1."""
-    return jax.tree.map(lambda x: lax.dynamic_slice_in_dim(x, slot, 1, 0), state)
+    """The state of one question, B = 1; caches are views."""
+
+    def take(x: Any) -> Any:
+        return x.view(slot) if _is_cache(x) else lax.dynamic_slice_in_dim(x, slot, 1, 0)
+
+    return jax.tree.map(take, state, is_leaf=_is_cache)
 
 
-def put_slot(
-    state: SearchState, question: SearchState, slot: Int[Array, ""], *, new: bool = False
-) -> SearchState:
-    """The state with one question's part replaced.
-
-    Args:
-      new: whether it is another question; else its prompt is there already, and is not copied.
-    """
+def put_slot(state: SearchState, question: SearchState, slot: Int[Array, ""]) -> SearchState:
+    """The state after one question, as `take_slot` gave it, was changed."""
 
     def put(whole: Any, part: Any) -> Any:
-        if isinstance(whole, KVCache):
-            names = ("suffix_k", "suffix_v", "length", "live")
-            return dataclasses.replace(
-                whole,
-                **{x: jax.tree.map(put, getattr(whole, x), getattr(part, x)) for x in names},
-            )
+        if _is_cache(whole):
+            return whole.merge(part)
         return lax.dynamic_update_slice_in_dim(whole, part, slot, 0)
 
-    return jax.tree.map(put, state, question, is_leaf=None if new else _is_cache)
+    return jax.tree.map(put, state, question, is_leaf=_is_cache)
+
+
+def insert(state: SearchState, question: SearchState, slot: Int[Array, ""]) -> SearchState:
+    """The state with another question in a slot."""
+    return jax.tree.map(
+        lambda whole, part: lax.dynamic_update_slice_in_dim(whole, part, slot, 0), state, question
+    )
 
 
 def _is_cache(x: Any) -> bool:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from functools import partial
 
+import grain
 import numpy as np
 
 from ttc_jax.errors import UserError
 
 Batch = dict[str, np.ndarray]
+NONE = -1  # stands for the example of a row that holds none
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,72 +37,83 @@ class Batches:
 
     A batch holds rows of one bucket, about `tokens` tokens in all, so there is one shape a bucket.
     Which rows make batch number `step` depends on `seed` and `step` alone. An epoch holds every
-    example once; what does not fill a batch comes at its end, with empty rows.
+    example once; the last batch of a bucket is filled up with rows that hold nothing.
+
+    Args:
+      lengths: of the buckets, tokens.
+      multiple: every batch has a multiple of so many rows, for meshes and accumulation to divide.
+
+    Attributes:
+      per_epoch: batches in an epoch.
+      rows: of a batch of each bucket.
 
     Raises:
-      UserError: no example, or one longer than the last of `lengths`.
+      UserError: no example that asks for anything, or one longer than the last of `lengths`.
     """
 
     def __init__(
-        self, examples: Sequence[Example], *, lengths: Sequence[int], tokens: int, seed: int
+        self,
+        examples: Sequence[Example],
+        *,
+        lengths: Sequence[int],
+        tokens: int,
+        seed: int,
+        multiple: int = 1,
     ):
-        if not examples:
+        if not any(example.weights.any() for example in examples):
             raise UserError("there is no usable example to train on")
-        self._lengths, self._tokens, self._seed = sorted(lengths), tokens, seed
-        sizes = np.array([len(example.tokens) for example in examples])
-        if sizes.max() > self._lengths[-1]:
+        lengths, sizes = sorted(lengths), [len(example.tokens) for example in examples]
+        if max(sizes) > lengths[-1]:
             raise UserError(
-                f"an example has {sizes.max()} tokens; train.lengths ends at {self._lengths[-1]}"
+                f"an example has {max(sizes)} tokens; train.lengths ends at {lengths[-1]}"
             )
-        bucket = np.searchsorted(self._lengths, sizes)
-        self._rows = [self._rows_of(length) for length in self._lengths]
-        self._members = [np.flatnonzero(bucket == i) for i in range(len(self._lengths))]
-        self._data = [
-            _stack([examples[j] for j in members.tolist()], length)
-            for members, length in zip(self._members, self._lengths, strict=True)
-        ]
-        self.per_epoch = len(self._plan(0))
-
-    def _rows_of(self, length: int) -> int:
-        return max(1, self._tokens // length)
+        bucket = np.searchsorted(lengths, sizes)
+        self.rows, fixed, shuffled = [], [], []
+        for number in np.unique(bucket):
+            members = np.flatnonzero(bucket == number)
+            rows = max(1, tokens // (lengths[number] * multiple)) * multiple
+            take = partial(_take, _stack(examples, members, lengths[number]), rows)
+            order = grain.MapDataset.range(len(members))
+            fixed.append(order.batch(rows, batch_fn=take))
+            shuffled.append(order.seed(seed).shuffle().batch(rows, batch_fn=take))
+            self.rows.append(rows)
+        self._fixed = grain.MapDataset.concatenate(fixed)
+        self._shuffled = grain.MapDataset.concatenate(shuffled).seed(seed).shuffle()
+        self.per_epoch = len(self._fixed)
 
     def batch(self, step: int) -> Batch:
-        """Batch number `step`, from 0 over all epochs: `Example`'s fields, [rows, length]."""
-        epoch, index = divmod(step, self.per_epoch)
-        bucket, rows = self._plan(epoch)[index]
-        return {name: array[rows] for name, array in self._data[bucket].items()}
+        """Batch number `step`, from 0 over all epochs.
+
+        Returns:
+          `Example`'s fields, [rows, length] (`prompt_lengths` [rows]), and `examples`, [rows]:
+          their places among the examples, or NONE.
+        """
+        return self._shuffled[step]
 
     def all(self) -> list[Batch]:
         """One epoch's batches in a fixed order, for validation."""
-        return [self.batch(step) for step in range(self.per_epoch)]
-
-    def _plan(self, epoch: int) -> list[tuple[int, np.ndarray]]:
-        if getattr(self, "_planned", None) != epoch:
-            rng = np.random.default_rng((self._seed, epoch))
-            full, rest = [], []
-            for i, (members, rows) in enumerate(zip(self._members, self._rows, strict=True)):
-                order = rng.permutation(len(members))
-                whole = len(members) // rows * rows
-                full += [(i, part) for part in order[:whole].reshape(-1, rows)]
-                if left := len(members) - whole:
-                    empty = np.full(rows - left, len(members))
-                    rest.append((i, np.concatenate([order[whole:], empty])))
-            shuffled = [full[j] for j in rng.permutation(len(full))]
-            self._planned, self._epoch_plan = epoch, shuffled + rest
-        return self._epoch_plan
+        return [self._fixed[i] for i in range(self.per_epoch)]
 
 
-def _stack(examples: Sequence[Example], length: int) -> Batch:
-    """Examples as arrays, with an empty row behind the last."""
-    shape = (len(examples) + 1, length)
-    batch = {
+def _take(bucket: Batch, rows: int, places: Sequence[int]) -> Batch:
+    """These rows of a bucket, filled up to `rows` with the last one, which is empty."""
+    places = [*places, *[-1] * (rows - len(places))]
+    return {name: array[places] for name, array in bucket.items()}
+
+
+def _stack(examples: Sequence[Example], members: np.ndarray, length: int) -> Batch:
+    """The members of a bucket as arrays, with an empty row behind the last."""
+    shape = (len(members) + 1, length)
+    bucket = {
         "tokens": np.zeros(shape, np.int32),
         "targets": np.zeros(shape, np.float32),
         "weights": np.zeros(shape, np.float32),
     }
-    for row, example in enumerate(examples):
-        for name, array in batch.items():
-            values = getattr(example, name)
+    for row, member in enumerate(members):
+        for name, array in bucket.items():
+            values = getattr(examples[member], name)
             array[row, : len(values)] = values
-    prompt_lengths = np.array([*(example.prompt_length for example in examples), 0], np.int32)
-    return batch | {"prompt_lengths": prompt_lengths}
+    prompt_lengths = [*(examples[member].prompt_length for member in members), 0]
+    bucket["prompt_lengths"] = np.array(prompt_lengths, np.int32)
+    bucket["examples"] = np.append(members, NONE).astype(np.int32)
+    return bucket

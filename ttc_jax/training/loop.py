@@ -1,69 +1,30 @@
-"""The training loop: AdamW, validation, and checkpoints from which a killed run goes on."""
+"""The training loop: updates, validation, and checkpoints from which a killed run goes on.
+
+An update is a pure function of the state before it and of its number, which says what batch it
+reads and what dropout drops: the same run, resumed, needs neither a place in the data nor a key.
+"""
 
 from __future__ import annotations
 
-import dataclasses
-import json
 import math
-from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-import optax
-import orbax.checkpoint as ocp
 from flax import nnx
-from jaxtyping import Array, Float
-from tqdm import tqdm
+from jax.sharding import Mesh
 
 from ttc_jax.errors import UserError
-from ttc_jax.training.batches import Batches
+from ttc_jax.models import parameters
+from ttc_jax.parallel.mesh import make_mesh
+from ttc_jax.training.batches import NONE, Batches
+from ttc_jax.training.checkpoints import Checkpoints
+from ttc_jax.training.metrics import Metrics
+from ttc_jax.training.optimisation import Optimisation
+from ttc_jax.training.update import NEVER, Loss, Program, Trouble
 
-Loss = Callable[[Any, Mapping[str, Array]], tuple[Float[Array, ""], Float[Array, ""]]]
-
-
-@dataclasses.dataclass(frozen=True)
-class Optimisation:
-    """How a model is fitted: AdamW with warm-up and cosine decay to `final_rate` of the peak.
-
-    What is saved has been validated just before: no checkpoint holds what is not a number, and a
-    rerun logs what an uninterrupted run does.
-
-    Raises:
-      UserError: steps, evaluate_every or save_every below 1.
-    """
-
-    steps: int
-    learning_rate: float
-    warmup: int = 100
-    final_rate: float = 0.1
-    beta1: float = 0.9
-    beta2: float = 0.95
-    weight_decay: float = 0.01
-    clip: float = 1.0
-    evaluate_every: int = 500
-    save_every: int = 500
-
-    def __post_init__(self) -> None:
-        for name in ("steps", "evaluate_every", "save_every"):
-            if (value := getattr(self, name)) < 1:
-                raise UserError(f"train.{name} is {value}; it must be at least 1")
-
-    def transform(self) -> optax.GradientTransformation:
-        """The optax chain."""
-        rate = optax.warmup_cosine_decay_schedule(
-            0.0,
-            self.learning_rate,
-            min(self.warmup, self.steps // 2),
-            self.steps,
-            self.learning_rate * self.final_rate,
-        )
-        return optax.chain(
-            optax.clip_by_global_norm(self.clip),
-            optax.adamw(rate, self.beta1, self.beta2, weight_decay=self.weight_decay),
-        )
+NAMED_AT_MOST = 5  # examples of a bad batch
 
 
 def fit(
@@ -73,119 +34,91 @@ def fit(
     validation: Batches,
     optimisation: Optimisation,
     folder: Path,
+    *,
     trainable: Any = nnx.Param,
+    mesh: Mesh | None = None,
+    seed: int = 0,
 ) -> dict[str, float]:
-    """Fits `model` in place and leaves it with the parameters of the lowest validation loss.
+    """Fits `model` in place and leaves it with the weights of the lowest validation loss.
+
+    Or with those of `optimisation.past_best` evaluations later. They lie where the model's lay.
 
     Args:
-      loss: (model, batch) -> (sum of losses, sum of weights); the quotient is minimised.
+      loss: (model, batch, regime) -> (sum of losses, sum of weights); the quotient is minimised.
+        In validation there is no regime.
+      folder: gets checkpoints/, from which a rerun goes on, metrics.jsonl and tensorboard/.
       trainable: NNX filter of the parameters that move; the others stay as they are.
-      folder: holds checkpoints, from which a rerun goes on, and `metrics.jsonl`.
+      mesh: parameters and optimiser are split by its rules, batches by rows; None: one device.
+      seed: of dropout.
 
     Returns:
-      Final figures: steps, tokens seen, best validation loss.
+      Steps and tokens in all, and the step and the validation loss of the weights.
 
     Raises:
-      UserError: the loss is not a number; names the step and the last checkpoint.
+      UserError: a loss that is no number or a gradient that explodes (names the step, the batch
+        and the last good checkpoint); checkpoints of another architecture; a mesh that does not
+        divide the model or a batch.
     """
-    graph, moving, still = nnx.split(model, trainable, ...)
-    transform = optimisation.transform()
-    state = {
-        "parameters": moving,
-        "optimiser": transform.init(moving),
-        "best": jax.tree.map(jnp.copy, moving),
-        "best_loss": jnp.float32(jnp.inf),
-        "tokens": jnp.float32(0),
-    }
-
-    def mean_loss(moving: Any, still: Any, batch: Mapping[str, Array]) -> Array:
-        total, weight = loss(nnx.merge(graph, moving, still), batch)
-        return total / jnp.maximum(weight, 1.0)
-
-    def update(moving: Any, optimiser: Any, still: Any, batch: Mapping[str, Array]):
-        value, gradient = jax.value_and_grad(mean_loss)(moving, still, batch)
-        step, optimiser = transform.update(gradient, optimiser, moving)
-        return optax.apply_updates(moving, step), optimiser, value
-
-    def sums(moving: Any, still: Any, batch: Mapping[str, Array]):
-        return loss(nnx.merge(graph, moving, still), batch)
-
-    update, sums = jax.jit(update, donate_argnums=(0, 1)), jax.jit(sums)
-    with _checkpoints(folder) as manager:
-        first = 0
-        if (latest := manager.latest_step()) is not None:
-            state = manager.restore(latest, args=ocp.args.StandardRestore(state))
-            first = latest
-        log = _Log(folder / "metrics.jsonl", first)
-        bar = tqdm(range(first, optimisation.steps), initial=first, total=optimisation.steps)
-        recent: list[Array] = []
-        for step in bar:
-            batch = train.batch(step)
-            state["parameters"], state["optimiser"], value = update(
-                state["parameters"], state["optimiser"], still, batch
-            )
-            recent.append(value)
-            state["tokens"] += batch["tokens"].size
-            done = step + 1
-            save = done % optimisation.save_every == 0 or done == optimisation.steps
-            if save or done % optimisation.evaluate_every == 0:
-                figures = {
-                    "step": done,
-                    "tokens": int(state["tokens"]),
-                    "loss": float(np.mean(jax.device_get(recent))),
-                    "validation_loss": _mean(
-                        [sums(state["parameters"], still, b) for b in validation.all()]
-                    ),
-                }
+    mesh = make_mesh(1, 1, jax.devices()[:1]) if mesh is None else mesh
+    _refuse_ragged([*train.rows, *validation.rows], mesh, optimisation.accumulate)
+    program = Program(model, loss, optimisation, trainable=trainable, mesh=mesh, seed=seed)
+    state, held_out = program.start(), validation.all()
+    with Checkpoints(folder / "checkpoints", optimisation.past_best) as checkpoints:
+        progress, weights, optimiser = checkpoints.latest(state.weights, state.optimiser)
+        state = state._replace(weights=weights, optimiser=optimiser)
+        tokens, recent = progress.tokens, []
+        with Metrics(folder, progress, optimisation.steps) as metrics:
+            for step in metrics.steps():
+                if 0 < optimisation.patience <= progress.since_best:
+                    break
+                batch = train.batch(step)
+                state, figures = program.update(state, batch, step)
+                recent.append(figures)
+                tokens += batch["tokens"].size
+                done = step + 1
+                if done % optimisation.evaluate_every and done < optimisation.steps:
+                    continue
+                _refuse_trouble(jax.device_get(state.trouble), train, checkpoints)
+                validation_loss = program.evaluate(state.weights, held_out)
+                if not math.isfinite(validation_loss):
+                    raise UserError(
+                        f"the validation loss is {validation_loss} at step {done}; "
+                        f"{checkpoints.name_latest()}; lower train.learning_rate"
+                    )
+                means = jax.tree.map(lambda *x: float(np.mean(x)), *jax.device_get(recent))
                 recent = []
-                _refuse_nan(figures, manager)
-                bar.set_postfix(loss=figures["loss"], validation=figures["validation_loss"])
-                log.append(figures)
-                if figures["validation_loss"] < float(state["best_loss"]):
-                    state["best_loss"] = jnp.float32(figures["validation_loss"])
-                    state["best"] = jax.tree.map(jnp.copy, state["parameters"])
-            if save:
-                manager.save(done, args=ocp.args.StandardSave(state))
-    nnx.update(model, state["best"])
+                progress = progress.after(done, tokens, validation_loss)
+                metrics.append(progress, means)
+                checkpoints.save(progress, state.weights, state.optimiser)
+        moving = nnx.state(model, trainable)
+        kept, weights = checkpoints.kept(parameters.named(moving))
+    nnx.update(model, parameters.as_state(weights, moving))
     return {
-        "steps": optimisation.steps,
-        "tokens": int(state["tokens"]),
-        "validation_loss": float(state["best_loss"]),
+        "steps": progress.step,
+        "tokens": progress.tokens,
+        "kept_step": kept.step,
+        "validation_loss": kept.validation_loss,
     }
 
 
-def _checkpoints(folder: Path) -> ocp.CheckpointManager:
-    options = ocp.CheckpointManagerOptions(max_to_keep=2)
-    return ocp.CheckpointManager((folder / "checkpoints").absolute(), options=options)
+def _refuse_ragged(rows: list[int], mesh: Mesh, accumulate: int) -> None:
+    data = mesh.shape["data"]
+    for count in rows:
+        if count % (data * accumulate):
+            raise UserError(
+                f"mesh data={data} × train.accumulate={accumulate} does not divide a batch of "
+                f"{count} rows; change them, or train.batch_tokens"
+            )
 
 
-def _mean(sums: list[tuple[Array, Array]]) -> float:
-    totals = np.asarray(jax.device_get(sums), np.float64).sum(0)
-    return float(totals[0] / max(totals[1], 1.0))
-
-
-def _refuse_nan(figures: Mapping[str, float], manager: ocp.CheckpointManager) -> None:
-    if not (math.isfinite(figures["loss"]) and math.isfinite(figures["validation_loss"])):
-        raise UserError(
-            f"the loss is not a number at step {figures['step']}; the last good checkpoint is step "
-            f"{manager.latest_step() or 0}; lower train.learning_rate"
-        )
-
-
-class _Log:
-    """One JSON line an evaluation; lines of steps that a resumed run does again are dropped.
-
-    So is a line that a kill has torn.
-    """
-
-    def __init__(self, path: Path, first: int):
-        kept = []
-        if path.exists():
-            whole, _, _ = path.read_text().rpartition("\n")
-            kept = [line for line in whole.splitlines() if json.loads(line)["step"] <= first]
-        self._path = path
-        path.write_text("".join(f"{line}\n" for line in kept))
-
-    def append(self, figures: Mapping[str, float]) -> None:
-        with self._path.open("a") as file:
-            file.write(json.dumps(figures) + "\n")
+def _refuse_trouble(trouble: Trouble, train: Batches, checkpoints: Checkpoints) -> None:
+    if (number := int(trouble.step)) == NEVER:
+        return
+    examples = [str(x) for x in train.batch(number)["examples"] if x != NONE]
+    if len(examples) > NAMED_AT_MOST:
+        examples[NAMED_AT_MOST:] = [f"and {len(examples) - NAMED_AT_MOST} more"]
+    raise UserError(
+        f"training stopped at step {number + 1}, on batch {number} (examples "
+        f"{', '.join(examples)}): loss {trouble.loss:.4g}, gradient norm {trouble.norm:.4g}; "
+        f"{checkpoints.name_latest()}; lower train.learning_rate"
+    )

@@ -1,4 +1,4 @@
-"""Supervised finetuning: next-token loss on worked solutions, none on the questions."""
+"""Supervised finetuning: next-token loss on answers, none on what they are written behind."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float
 
+from ttc_jax.models.regime import Regime
 from ttc_jax.models.transformer import Transformer
 from ttc_jax.training.batches import Example
+from ttc_jax.training.data import Examples
 
 if TYPE_CHECKING:
     from ttc_jax.models.tokenizers import Tokenizer
@@ -19,27 +21,51 @@ if TYPE_CHECKING:
     from ttc_jax.tasks.task import Question
 
 
-def examples(
-    questions: Sequence[Question], prompt: PromptFormat, tokenizer: Tokenizer
-) -> list[Example]:
-    """Each question's prompt, solution and end token; position t is asked for token t + 1."""
-    found = []
-    for question in questions:
-        start = prompt.encode(question.text, tokenizer)
-        answer = [*tokenizer.encode(question.solution), tokenizer.eos_ids[0]]
-        tokens = np.array(start + answer, np.int32)
-        weights = np.zeros(len(tokens), np.float32)
-        weights[len(start) - 1 : -1] = 1.0
-        targets = np.append(tokens[1:], 0).astype(np.float32)
-        found.append(Example(tokens, targets, weights, len(start)))
-    return found
+def examples(questions: Sequence[Question], prompt: PromptFormat, tokenizer: Tokenizer) -> Examples:
+    """Each question's worked solution and its end; questions without one are left out."""
+    return {
+        question.id: [
+            example(
+                prompt.encode(question.text, tokenizer),
+                [[*tokenizer.encode(question.solution), tokenizer.eos_ids[0]]],
+            )
+        ]
+        for question in questions
+        if question.solution
+    }
+
+
+def example(
+    prompt: Sequence[int], answers: Sequence[Sequence[int]], between: Sequence[int] = ()
+) -> Example:
+    """A prompt and answers behind it, all of which are asked for; position t gives token t + 1.
+
+    With between = "/", "." for the end token and two answers:
+
+        tokens    a b = 1 / 2
+        targets       1 . 2 .
+
+    Args:
+      prompt: [P] tokens.
+      answers: tokens of each, the end token included.
+      between: what stands behind an earlier answer in the place of its end token, which is asked
+        for all the same: there a model has to stop before it revises.
+    """
+    tokens, asked = list(prompt), dict[int, int]()
+    for answer in answers:
+        asked |= enumerate(answer, len(tokens) - 1)
+        tokens += [*answer[:-1], *between]
+    tokens = tokens[: max(asked) + 1]
+    targets, weights = np.zeros((2, len(tokens)), np.float32)
+    targets[list(asked)], weights[list(asked)] = list(asked.values()), 1.0
+    return Example(np.array(tokens, np.int32), targets, weights, len(prompt))
 
 
 def loss(
-    model: Transformer, batch: Mapping[str, Array]
+    model: Transformer, batch: Mapping[str, Array], regime: Regime | None = None
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
     """Cross-entropy in nats, summed over the asked positions, and their number."""
-    logits = model.logits(model(batch["tokens"]))
+    logits = model.logits(model(batch["tokens"], regime))
     targets = batch["targets"].astype(jnp.int32)
     losses = optax.softmax_cross_entropy_with_integer_labels(logits, targets)
     return (losses * batch["weights"]).sum(), batch["weights"].sum()

@@ -63,6 +63,13 @@ class Confidence(nnx.Module):
         scores = SIGNS[self.sign](decoded, written)
         return jnp.broadcast_to(scores[..., None], tokens.shape), state
 
+    def reread(
+        self, tokens: Int[Array, "B N T"], real: Int[Array, "B N"], state: tuple[()]
+    ) -> tuple[()]:
+        """It keeps nothing."""
+        del tokens, real
+        return state
+
     def flops(self, first: int, tokens: int) -> int:
         """None."""
         del first, tokens

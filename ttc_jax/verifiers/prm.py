@@ -19,13 +19,15 @@ from jaxtyping import Array, Bool, Float, Int
 
 from ttc_jax.compute.flops import generator_flops, layers_flops
 from ttc_jax.models import checkpoints
-from ttc_jax.models.cache import KVCache, PromptCache
+from ttc_jax.models.cache import KVCache, LaneCache, PromptCache
 from ttc_jax.models.config import ModelConfig
+from ttc_jax.models.regime import Regime
 from ttc_jax.models.transformer import FLOAT32, Layers, RMSNorm, Transformer, matrix
 from ttc_jax.verifiers.steps import StepFormat
+from ttc_jax.verifiers.verifier import CONTEXT_PIECE
 
 KIND = "prm"
-PIECE = 8  # tokens that `read` takes in at a time
+PIECES = (8, 16)  # tokens of a row that `read` takes in at a time, see `_at_a_time`
 CLUES = 3  # numbers a token about how likely the trunk finds the answer: see `_clues`
 
 
@@ -36,6 +38,7 @@ class PRMConfig:
     trunk: ModelConfig
     layers: ModelConfig | None = None
     step_format: StepFormat = dataclasses.field(default_factory=StepFormat)
+    every_step: bool = True  # False: an ORM, which was taught to score whole answers alone
 
     def to_json(self) -> dict[str, Any]:
         """Plain data, read back by `from_json`."""
@@ -44,6 +47,7 @@ class PRMConfig:
             "trunk": self.trunk.to_json(),
             "layers": self.layers.to_json() if self.layers else None,
             "step_format": step_format | {"markers": list(self.step_format.markers)},
+            "every_step": self.every_step,
         }
 
     def flops(self, first: int, tokens: int) -> int:
@@ -64,6 +68,7 @@ class PRMConfig:
             step_format=StepFormat(
                 markers=tuple(step_format.get("markers", ())), offset=step_format.get("offset", 0)
             ),
+            every_step=data.get("every_step", True),
         )
 
 
@@ -85,8 +90,6 @@ class ProcessRewardModel(nnx.Module):
     final answer.
     """
 
-    every_step = True
-
     def __init__(self, config: PRMConfig, *, rngs: nnx.Rngs, dtype: jnp.dtype = FLOAT32):
         self.config = config
         self.trunk = Transformer(config.trunk, rngs=rngs, dtype=dtype)
@@ -106,6 +109,11 @@ class ProcessRewardModel(nnx.Module):
         return self.config.step_format
 
     @property
+    def every_step(self) -> bool:
+        """Whether it is a PRM and no ORM."""
+        return self.config.every_step
+
+    @property
     def vocab_size(self) -> int:
         """Of its trunk."""
         return self.config.trunk.vocab_size
@@ -120,18 +128,21 @@ class ProcessRewardModel(nnx.Module):
         return self.config.flops(first, tokens)
 
     def __call__(
-        self, tokens: Int[Array, "B T"], prompt_lengths: Int[Array, " B"]
+        self,
+        tokens: Int[Array, "B T"],
+        prompt_lengths: Int[Array, " B"],
+        regime: Regime | None = None,
     ) -> Float[Array, "B T"]:
         """Scores of whole sequences, prompt and answer, padded on the right (teacher forcing)."""
-        hidden = self.trunk(tokens)
         if self.layers is None:
-            return self._head(hidden)
-        hidden = jax.lax.stop_gradient(hidden)
+            return self._head(self.trunk(tokens, regime))
+        hidden = jax.lax.stop_gradient(self.trunk(tokens))  # as it is when the PRM is used
         before = jnp.pad(hidden[:, :-1], ((0, 0), (1, 0), (0, 0)))
         answer = jnp.arange(tokens.shape[1])[None] >= prompt_lengths[:, None]
         so_far = jnp.zeros(prompt_lengths.shape, jnp.float32)
         clues, _ = self._clues(before, tokens, answer, so_far)
-        return self._head(self.norm(self.layers(self._enter(hidden, clues), PromptCache())[0]))
+        x, _ = self.layers(self._enter(hidden, clues), PromptCache(), regime)
+        return self._head(self.norm(x))
 
     def start(
         self,
@@ -143,7 +154,7 @@ class ProcessRewardModel(nnx.Module):
         """Reads prompts but for the last token, with which every first chunk begins."""
         rows = (prompts.shape[0], candidates)
         hidden, trunk = self.trunk.prefill(prompts[:, :-1])
-        slots = capacity + PIECE  # the last piece may hang over
+        slots = capacity + max(PIECES)  # the last piece may hang over
         on_trunk = None
         if self.layers is not None:
             clues = jnp.zeros((*hidden.shape[:-1], CLUES), hidden.dtype)
@@ -165,44 +176,112 @@ class ProcessRewardModel(nnx.Module):
     ) -> tuple[Float[Array, "B N T"], PRMState]:
         """Scores in [0, 1] of further tokens, of which the first `real` are kept.
 
-        It reads pieces, as many as the longest row needs: cost follows what is there to read.
+        It reads a piece of some rows at a time, those with most left to read first: cost follows
+        what is there to read, not the longest row.
         """
         del decoded
+        return self._read(tokens, real, state, self._at_a_time(state), in_answer=True)
+
+    def _at_a_time(self, state: PRMState) -> tuple[int, int]:
+        """How many rows are read at a time, and how many tokens of each.
+
+        Where products with weights, some 24·D² FLOPs a layer and token, outweigh attention to S
+        slots, 4·D·S, padding is what costs: half of the rows, and short pieces. Else it is the
+        number of times that all rows attend.
+        """
+        rows, span = state.trunk.live.size, state.trunk.span(0)
+        if 24 * self.config.trunk.width > 16 * span:
+            return -(-rows // 2), PIECES[0]
+        return rows, PIECES[1]
+
+    def reread(
+        self, tokens: Int[Array, "B N T"], real: Int[Array, "B N"], state: PRMState
+    ) -> PRMState:
+        """What rows hold is their prompt, and of `tokens` the first `real`, which are no answer."""
+        state = dataclasses.replace(
+            state,
+            trunk=state.trunk.clear(),
+            layers=state.layers and state.layers.clear(),
+            log_prob=jnp.zeros_like(state.log_prob),
+        )
+        shape = (real.size, CONTEXT_PIECE)
+        _, state = self._read(tokens, real, state, shape, in_answer=False)
+        return dataclasses.replace(
+            state, trunk=state.trunk.settle(), layers=state.layers and state.layers.settle()
+        )
+
+    def _read(
+        self,
+        tokens: Array,
+        real: Array,
+        state: PRMState,
+        at_a_time: tuple[int, int],
+        *,
+        in_answer: bool,
+    ) -> tuple[Float[Array, "B N T"], PRMState]:
+        """As `read`, which is of answers, or `reread`, which is of contexts."""
         B, N, T = tokens.shape
-        width = min(PIECE, T)
-        tokens = jnp.pad(tokens, ((0, 0), (0, 0), (0, -T % width)))
+        lanes, width = at_a_time[0], min(at_a_time[1], T)
+        at = jnp.arange(width)[None]
 
-        def read_piece(i: Array, carry: tuple[Array, PRMState]) -> tuple[Array, PRMState]:
-            scores, state = carry
-            piece = jax.lax.dynamic_slice_in_dim(tokens, i * width, width, 2)
-            found, state = self.extend(piece, state, jnp.clip(real - i * width, 0, width))
-            found = jax.nn.sigmoid(found.astype(jnp.float32))
-            return jax.lax.dynamic_update_slice_in_dim(scores, found, i * width, 2), state
+        def read_piece(carry: tuple[Array, PRMState, Array]) -> tuple[Array, PRMState, Array]:
+            scores, state, begun = carry
+            window = LaneCache.of(state.trunk, (real - begun).reshape(-1), lanes)
+            first, left = window.take(begun), window.take(real - begun)
+            piece = jnp.take_along_axis(
+                window.take(tokens), jnp.minimum(first[:, None] + at, T - 1), -1
+            )
+            count = jnp.clip(left, 0, width)
+            found, state = self._extend(piece, state, count, window, in_answer=in_answer)
+            found = window.spread(jax.nn.sigmoid(found.astype(jnp.float32)))
+            count = window.spread(count)
+            where = jnp.where(at[None] < count[..., None], begun[..., None] + at[None], T)
+            scores = jnp.put_along_axis(scores, where, found, -1, inplace=False, mode="drop")
+            return scores, state, begun + count
 
-        pieces = (real.max() + width - 1) // width
-        nothing = jnp.zeros((B, N, tokens.shape[2]), jnp.float32)
-        scores, state = jax.lax.fori_loop(0, pieces, read_piece, (nothing, state))
-        return scores[..., :T], state
+        nothing = jnp.zeros((B, N, T), jnp.float32)
+        carry = (nothing, state, jnp.zeros_like(real))
+        scores, state, _ = jax.lax.while_loop(lambda c: (c[2] < real).any(), read_piece, carry)
+        return scores, state
 
     def extend(
         self, tokens: Int[Array, "B N T"], state: PRMState, real: Int[Array, "B N"]
     ) -> tuple[Float[Array, "B N T"], PRMState]:
         """Scores of T further tokens of every candidate, of which the first `real` are kept."""
-        at = jnp.arange(tokens.shape[2])[None, None]
-        hidden, trunk = self.trunk.extend(tokens, _awake(state.trunk, real > 0))
+        every = LaneCache.of(state.trunk, real.reshape(-1), real.size)
+        scores, state = self._extend(every.take(tokens), state, every.take(real), every)
+        return every.spread(scores), state
+
+    def _extend(
+        self,
+        tokens: Int[Array, "W T"],
+        state: PRMState,
+        real: Int[Array, " W"],
+        window: LaneCache,
+        *,
+        in_answer: bool = True,
+    ) -> tuple[Float[Array, "W T"], PRMState]:
+        """`extend` for the rows of `window`, which is one of the trunk's cache."""
+        at = jnp.arange(tokens.shape[1])[None]
+        take, spread = window.take, window.spread
+        reads = spread(real)
+        hidden, trunk = self.trunk.extend(tokens, window.over(_awake(state.trunk, reads > 0)))
         if self.layers is None or state.layers is None:
-            state = dataclasses.replace(state, trunk=trunk.advance(real))
+            state = dataclasses.replace(state, trunk=trunk.cache.advance(reads))
             return self._head(hidden), state
-        before = jnp.concatenate([state.last[:, :, None], hidden[:, :, :-1]], 2)
-        answer = state.trunk.length[..., None] + at > 0  # slot 0 holds the prompt's last token
-        clues, log_prob = self._clues(before, tokens, answer, state.log_prob)
-        x, layers = self.layers(self._enter(hidden, clues), _awake(state.layers, real > 0))
-        final = at == real[..., None] - 1
+        before = jnp.concatenate([take(state.last)[:, None], hidden[:, :-1]], 1)
+        # Slot 0 holds the last token before the answer.
+        answer = in_answer & (take(state.trunk.length)[:, None] + at > 0)
+        clues, log_prob = self._clues(before, tokens, answer, take(state.log_prob))
+        layers = window.over(_awake(state.layers, reads > 0))
+        x, layers = self.layers(self._enter(hidden, clues), layers)
+        final = at == real[:, None] - 1
+        last, log_prob = spread(_at(final, hidden)), spread(_at(final, log_prob))
         state = PRMState(
-            trunk=trunk.advance(real),
-            layers=layers.advance(real),
-            last=jnp.where((real > 0)[..., None], _at(final, hidden), state.last),
-            log_prob=jnp.where(real > 0, _at(final, log_prob), state.log_prob),
+            trunk=trunk.cache.advance(reads),
+            layers=layers.cache.advance(reads),
+            last=jnp.where((reads > 0)[..., None], last, state.last),
+            log_prob=jnp.where(reads > 0, log_prob, state.log_prob),
         )
         return self._head(self.norm(x)), state
 
@@ -260,7 +339,7 @@ def _awake(cache: KVCache, live: Bool[Array, "B N"]) -> KVCache:
     return dataclasses.replace(cache, live=live)
 
 
-def _at(final: Bool[Array, "B N T"], values: Array) -> Array:
-    """The entry of `values`, [B, N, T, ...], where `final` holds; 0 where it never does."""
-    final = jnp.expand_dims(final, tuple(range(3, values.ndim)))
-    return jnp.where(final, values, 0.0).sum(2)
+def _at(final: Bool[Array, "W T"], values: Array) -> Array:
+    """The entry of `values`, [W, T, ...], where `final` holds; 0 where it never does."""
+    final = jnp.expand_dims(final, tuple(range(2, values.ndim)))
+    return jnp.where(final, values, 0.0).sum(1)

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
+from ttc_jax.models import checkpoints
 from ttc_jax.models.transformer import FLOAT32
 from ttc_jax.sampling.sampler import DecodeState
 from ttc_jax.verifiers.steps import StepFormat
+
+KIND = "probe"
 
 
 class HiddenStateProbe(nnx.Module):
@@ -47,7 +54,30 @@ class HiddenStateProbe(nnx.Module):
         scores = jax.nn.sigmoid(self(decoded.hidden).astype(jnp.float32))
         return jnp.broadcast_to(scores[..., None], tokens.shape), state
 
+    def reread(
+        self, tokens: Int[Array, "B N T"], real: Int[Array, "B N"], state: tuple[()]
+    ) -> tuple[()]:
+        """It keeps nothing."""
+        del tokens, real
+        return state
+
     def flops(self, first: int, tokens: int) -> int:
         """One product a step, which is nothing beside the generator: counted as none."""
         del first, tokens
         return 0
+
+
+def save_probe(path: str | Path, probe: HiddenStateProbe, metadata: Mapping[str, Any]) -> None:
+    """Writes the probe's folder; `metadata` says how it was made, and of which generator."""
+    config = {"width": probe.weights[...].shape[0]}
+    checkpoints.save(path, probe, checkpoints.Description(KIND, config, dict(metadata)))
+
+
+def load_probe(path: str | Path) -> HiddenStateProbe:
+    """The probe in a folder that `save_probe` wrote.
+
+    Raises:
+      UserError: not such a folder, or parameters of another width.
+    """
+    width = checkpoints.describe(path, KIND).config["width"]
+    return checkpoints.restore(path, lambda: HiddenStateProbe(width))

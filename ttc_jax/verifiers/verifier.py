@@ -9,6 +9,8 @@ from jaxtyping import Array, Float, Int
 from ttc_jax.sampling.sampler import DecodeState
 from ttc_jax.verifiers.steps import StepFormat
 
+CONTEXT_PIECE = 64  # tokens of a context that are read at a time
+
 
 class Verifier(Protocol):
     """Scores steps, incrementally: it keeps what it has read of every candidate.
@@ -52,6 +54,13 @@ class Verifier(Protocol):
 
         Args:
           decoded: what the generator knows at the end of these tokens.
+        """
+        ...
+
+    def reread(self, tokens: Int[Array, "B N T"], real: Int[Array, "B N"], state: Any) -> Any:
+        """Its state once rows hold their prompt and the first `real` tokens behind it, no more.
+
+        Here begins an answer that has earlier ones in its context.
         """
         ...
 

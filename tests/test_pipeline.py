@@ -1,0 +1,80 @@
+"""Stages: in order, once each, with the paths of earlier ones."""
+
+from types import SimpleNamespace
+
+import pytest
+from ml_collections import ConfigDict
+
+from ttc_jax import pipeline
+from ttc_jax.errors import UserError
+from ttc_jax.jobs import run
+
+
+@pytest.fixture
+def calls(monkeypatch) -> list:
+    """Jobs that do nothing but tell what they were given; `fail` names a stage that is killed."""
+    seen: list = []
+
+    def job(name: str) -> SimpleNamespace:
+        def main(config, workdir):
+            workdir.mkdir(parents=True, exist_ok=True)
+            if config.get("fail"):
+                raise KeyboardInterrupt
+            seen.append((name.rpartition(".")[2], workdir.name, config.to_dict()))
+
+        return SimpleNamespace(main=main)
+
+    monkeypatch.setattr(pipeline.importlib, "import_module", job)
+    return seen
+
+
+def config(**changes) -> ConfigDict:
+    stages = {
+        "base": {"job": "train", "steps": 3},
+        "data": {"job": "sweep", "generator": {"path": "stage:base"}},
+        "head": {"job": "train", "data": {"path": "stage:data"}, "start": {"path": "stage:base"}},
+    }
+    return ConfigDict({"stages": ("base", "data", "head"), "stage": stages} | changes)
+
+
+def test_stages_find_what_earlier_ones_left(calls, tmp_path):
+    run.main(config(), tmp_path)
+    assert [(job, stage) for job, stage, _ in calls] == [
+        ("train", "base"),
+        ("sweep", "data"),
+        ("train", "head"),
+    ]
+    assert calls[1][2]["generator"] == {"path": str(tmp_path / "base" / "model")}
+    assert calls[2][2]["data"] == {"path": str(tmp_path / "data")}
+
+
+def test_a_stopped_pipeline_goes_on_with_the_stage_that_was_stopped(calls, tmp_path):
+    stopped = config()
+    stopped.stage.data.fail = True
+    with pytest.raises(KeyboardInterrupt):
+        pipeline.run_stages(stopped, tmp_path)
+    pipeline.run_stages(config(), tmp_path)
+    assert [stage for _, stage, _ in calls] == ["base", "data", "head"]
+    pipeline.run_stages(config(), tmp_path)
+    assert len(calls) == 3
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"stages": ("data", "base")}, r"stage\.data\.generator\.path=stage:base: .* one of none"),
+        ({"stages": ("base", "other")}, r"stages: other has no section stage\.other"),
+    ],
+)
+def test_mistakes_are_found_before_anything_is_done(calls, tmp_path, changes, message):
+    with pytest.raises(UserError, match=message):
+        pipeline.run_stages(config(**changes), tmp_path)
+    assert not calls
+
+
+def test_an_unknown_job_is_named(calls, tmp_path):
+    wrong = config()
+    wrong.stage.head.job = "paint"
+    with pytest.raises(UserError, match=r"stage\.head\.job=paint: must be one of .*train"):
+        pipeline.run_stages(wrong, tmp_path)
+    assert not calls

@@ -1,0 +1,142 @@
+"""Training over eight simulated devices gives the losses of one."""
+
+import contextlib
+import dataclasses
+import functools
+import json
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+from flax import nnx
+
+from ttc_jax.errors import UserError
+from ttc_jax.models import parameters
+from ttc_jax.models.config import ModelConfig
+from ttc_jax.models.transformer import Transformer
+from ttc_jax.parallel.mesh import make_mesh
+from ttc_jax.training import prm, sft
+from ttc_jax.training.batches import Batch, Batches, Example
+from ttc_jax.training.loop import fit
+from ttc_jax.training.optimisation import Optimisation
+from ttc_jax.training.update import Loss, Program
+
+CONFIG = ModelConfig(
+    vocab_size=24, width=16, depth=1, heads=8, kv_heads=8, head_size=4, ffn_width=32, context=16
+)
+OPTIMISATION = Optimisation(
+    steps=10,
+    learning_rate=0.01,
+    warmup=2,
+    accumulate=2,
+    dropout=0.1,
+    evaluate_every=5,
+    past_best=100,  # the last weights are kept
+)
+
+
+RNG = np.random.default_rng(0)
+EXAMPLES = [
+    Example(
+        RNG.integers(0, 24, size),
+        RNG.integers(0, 2, size).astype(np.float32),
+        np.ones(size, np.float32),
+        2,
+    )
+    for size in RNG.integers(5, 13, 30)
+]
+LAYOUT = {"lengths": (12,), "tokens": 200, "seed": 0, "multiple": 16}
+BATCHES = Batches(EXAMPLES, **LAYOUT)
+
+
+def build(kind: str) -> tuple[nnx.Module, Loss, Any]:
+    """A new model, its loss and what of it is taught."""
+    generator = Transformer(CONFIG, rngs=nnx.Rngs(0))
+    if kind == "generator":
+        return generator, sft.loss, nnx.Param
+    return prm.on_trunk(generator, depth=1, ffn_width=16, seed=0), prm.loss, prm.above_trunk
+
+
+@functools.cache
+def train(kind: str, data: int, model: int) -> tuple[list[float], dict[str, np.ndarray]]:
+    """Losses of ten updates and of validation, and the weights."""
+    module, loss, trainable = build(kind)
+    mesh = make_mesh(data, model, jax.devices()[: data * model])
+    program = Program(module, loss, OPTIMISATION, trainable=trainable, mesh=mesh, seed=0)
+    state, losses = program.start(), []
+    for step in range(10):
+        state, figures = program.update(state, BATCHES.batch(step), step)
+        losses.append(float(figures["loss"]))
+    losses.append(program.evaluate(state.weights, BATCHES.all()))
+    return losses, {name: np.asarray(x) for name, x in state.weights.items()}
+
+
+@pytest.mark.parametrize(
+    ("kind", "data", "model"),
+    [("generator", 8, 1), ("generator", 2, 4), ("generator", 1, 8), ("prm", 2, 4)],
+)
+def test_losses_and_weights_are_those_of_one_device(kind, data, model):
+    (expected, weights), (losses, found) = train(kind, 1, 1), train(kind, data, model)
+    assert expected[-1] < expected[0] - 0.01
+    np.testing.assert_allclose(losses, expected, atol=1e-4, rtol=0)
+    for name, value in weights.items():
+        np.testing.assert_allclose(found[name], value, atol=1e-3, err_msg=name)
+
+
+class Killed(Batches):
+    def batch(self, step: int) -> Batch:
+        if step == 8:
+            raise KeyboardInterrupt
+        return super().batch(step)
+
+
+def test_a_split_run_goes_on_and_leaves_the_weights_where_they_were(tmp_path: Path):
+    mesh = make_mesh(2, 4)
+    for batches in (Killed(EXAMPLES, **LAYOUT), BATCHES):
+        model, loss, trainable = build("prm")
+        before = {name: x.sharding for name, x in parameters.named(model).items()}
+        with contextlib.suppress(KeyboardInterrupt):
+            fit(
+                model,
+                loss,
+                batches,
+                BATCHES,
+                OPTIMISATION,
+                tmp_path,
+                trainable=trainable,
+                mesh=mesh,
+            )
+    assert {name: x.sharding for name, x in parameters.named(model).items()} == before
+    losses, weights = train("prm", 2, 4)
+    for name, value in weights.items():
+        np.testing.assert_array_equal(parameters.named(model)[name], value, name)
+    assert (
+        json.loads((tmp_path / "metrics.jsonl").read_text().splitlines()[-1])["validation_loss"]
+        == losses[-1]
+    )
+
+
+def test_weights_and_optimiser_are_split_alike_and_stay_so():
+    model = prm.on_trunk(Transformer(CONFIG, rngs=nnx.Rngs(0)), depth=1, ffn_width=16, seed=0)
+    program = Program(
+        model, prm.loss, OPTIMISATION, trainable=nnx.Param, mesh=make_mesh(2, 4), seed=0
+    )
+    states = [program.start()]
+    before = jax.tree.map(lambda x: x.sharding, states[0])
+    states.append(program.update(states.pop(), BATCHES.batch(0), 0)[0])
+    assert jax.tree.map(lambda x: x.sharding, states[0]) == before
+    adam = states[0].optimiser[1][0]
+    split = {name for name, x in states[0].weights.items() if not x.sharding.is_fully_replicated}
+    assert {"trunk.embedding", "layers.blocks.0.ffn.down"} <= split
+    assert "score" not in split
+    for name, value in states[0].weights.items():
+        assert adam.mu[name].sharding == adam.nu[name].sharding == value.sharding, name
+        assert value.addressable_shards[0].data.size == value.size // (4 if name in split else 1)
+
+
+def test_a_mesh_that_does_not_divide_the_model_is_refused(tmp_path: Path):
+    model = Transformer(dataclasses.replace(CONFIG, kv_heads=2), rngs=nnx.Rngs(0))
+    with pytest.raises(UserError, match="mesh model=8 does not divide the 2 key/value heads"):
+        fit(model, sft.loss, BATCHES, BATCHES, OPTIMISATION, tmp_path, mesh=make_mesh(1, 8))

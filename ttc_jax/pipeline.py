@@ -1,0 +1,73 @@
+"""A config of several stages, each of which is a job with a workdir of its own.
+
+    config.stages = ("generator", "rollouts", "prm")       # in this order
+    config.stage.rollouts = {"job": "collect", "generator": {"path": "stage:generator"}, ...}
+
+Stage NAME works in WORKDIR/NAME. A path of "stage:NAME" leads to what an earlier stage left: the
+model of one that trained, else the workdir with its records. Stages are done once; one that was
+stopped goes on where it was, since every job does.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import pkgutil
+import time
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+from ttc_jax import jobs
+from ttc_jax.config import fields
+from ttc_jax.errors import UserError
+from ttc_jax.results.summary import write_json
+
+PREFIX = "stage:"
+DONE = "done.json"
+_log = logging.getLogger(__name__)
+
+
+def run_stages(config: ConfigDict, workdir: Path) -> None:
+    """Does all stages that are not done yet, in their order.
+
+    Raises:
+      UserError: a stage without a section, of an unknown job, or that refers to a later one.
+    """
+    stages = {name: _resolved(config, name, workdir) for name in config.stages}
+    for number, (name, stage) in enumerate(stages.items(), 1):
+        folder = workdir / name
+        if (folder / DONE).exists():
+            _log.info("stage %d of %d, %s: done before", number, len(stages), name)
+            continue
+        _log.info("stage %d of %d, %s: ttc %s", number, len(stages), name, stage.job)
+        began = time.perf_counter()
+        importlib.import_module(f"ttc_jax.jobs.{stage.job}").main(stage, folder)
+        write_json(folder / DONE, {"seconds_of_last_run": round(time.perf_counter() - began, 1)})
+
+
+def _resolved(config: ConfigDict, name: str, workdir: Path) -> ConfigDict:
+    """A stage's own config, with the paths of earlier stages."""
+    if name not in config.stage:
+        raise UserError(f"stages: {name} has no section stage.{name}")
+    stage = config.stage[name].copy_and_resolve_references()
+    known = [module.name for module in pkgutil.iter_modules(jobs.__path__)]
+    if stage.job not in known:
+        raise UserError(f"stage.{name}.job={stage.job}: must be one of {', '.join(known)}")
+    earlier = config.stages[: config.stages.index(name)]
+    for field, value in fields(stage).items():
+        if not (isinstance(value, str) and value.startswith(PREFIX)):
+            continue
+        other = value.removeprefix(PREFIX)
+        if other not in earlier:
+            raise UserError(
+                f"stage.{name}.{field}={value}: must name an earlier stage, one of "
+                f"{', '.join(earlier) or 'none'}"
+            )
+        trained = config.stage[other].job == "train"
+        section: ConfigDict = stage
+        *path, last = field.split(".")
+        for part in path:
+            section = section[part]
+        section[last] = str(workdir / other / "model" if trained else workdir / other)
+    return stage

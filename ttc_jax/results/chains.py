@@ -1,0 +1,79 @@
+"""Along chains of revisions: accuracy by position, and answers that flip (paper section 6.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ttc_jax.errors import UserError
+from ttc_jax.results.curves import Estimate, bootstrap
+from ttc_jax.results.store import Record
+
+FLIPS: Final = ("right_to_wrong", "wrong_to_right")
+
+
+def pass_at_1_by_position(records: Sequence[Record], seed: int = 0) -> list[Estimate]:
+    """Accuracy of the first, second, … answer of a chain, over chains and questions.
+
+    Args:
+        records: of chains equally long.
+        seed: of the bootstrap over questions.
+
+    Raises:
+        UserError: no record, or chains of different lengths.
+    """
+    by_question = [chains.mean(0) for chains in _correct(records).values()]
+    return bootstrap(np.array(by_question), seed)
+
+
+def flips(records: Sequence[Record], seed: int = 0) -> dict[str, Estimate | None]:
+    """How often a revision makes a right answer wrong, and a wrong one right.
+
+    Returns:
+        Shares of the pairs of consecutive answers whose first is right, and wrong; None where there
+        is no such pair.
+
+    Raises:
+        UserError: as `pass_at_1_by_position`.
+    """
+    pairs = [(x[:, :-1].ravel(), x[:, 1:].ravel()) for x in _correct(records).values()]
+    found: dict[str, Estimate | None] = {}
+    for name, was in zip(FLIPS, (1, 0), strict=True):
+        counts = [((a == was).sum(), ((a == was) & (b != was)).sum()) for a, b in pairs]
+        found[name] = _ratio(np.array(counts, np.float64), seed)
+    return found
+
+
+def summarise_chains(records: Sequence[Record], seed: int = 0) -> dict[str, Any]:
+    """Both, as plain data for summary.json. Raises as they do."""
+    return {
+        "pass_at_1_by_position": [vars(x) for x in pass_at_1_by_position(records, seed)],
+        "flips": {name: x and vars(x) for name, x in flips(records, seed).items()},
+    }
+
+
+def _correct(records: Sequence[Record]) -> dict[str, NDArray[np.float64]]:
+    """Question -> [chains, s], 1.0 where an answer is right; seeds together."""
+    if len(lengths := {record.sequential for record in records}) != 1:
+        raise UserError(f"results: chains must be of one length, not {sorted(lengths) or 'none'}")
+    [s] = lengths
+    found: dict[str, list[NDArray[np.float64]]] = {}
+    for record in sorted(records, key=lambda record: record.key):
+        right = np.array([candidate.correct for candidate in record.candidates], np.float64)
+        found.setdefault(record.question, []).append(right.reshape(-1, s))
+    return {question: np.concatenate(chains) for question, chains in found.items()}
+
+
+def _ratio(counts: NDArray[np.float64], seed: int, resamples: int = 2000) -> Estimate | None:
+    """Sum of the second column over the sum of the first, with questions resampled."""
+    questions, (pairs, flipped) = len(counts), counts.sum(0)
+    if not pairs:
+        return None
+    rng = np.random.default_rng(seed)
+    totals = rng.multinomial(questions, [1 / questions] * questions, size=resamples) @ counts
+    totals = totals[totals[:, 0] > 0]
+    low, high = np.quantile(totals[:, 1] / totals[:, 0], [0.025, 0.975])
+    return Estimate(float(flipped / pairs), float(low), float(high))

@@ -1,0 +1,176 @@
+"""One update of a model, as a program for a mesh: the gradient part by part, AdamW, a watch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from typing import Any, NamedTuple, TypeVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import nnx
+from jax import lax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jaxtyping import Array, Bool, Float, Int
+
+from ttc_jax.models import parameters
+from ttc_jax.models.regime import Regime
+from ttc_jax.parallel.mesh import sharding, shardings
+from ttc_jax.training.batches import Batch
+from ttc_jax.training.optimisation import Optimisation
+
+Weights = dict[str, Array]  # by name, as in `parameters.named`
+Sums = tuple[Float[Array, ""], Float[Array, ""]]
+Loss = Callable[[Any, Mapping[str, Array], Regime | None], Sums]
+T = TypeVar("T")
+NEVER = -1
+
+
+class Trouble(NamedTuple):
+    """The first update whose loss or gradient was no good; kept on the device, so nobody waits."""
+
+    step: Int[Array, ""]  # from 0, or NEVER
+    loss: Float[Array, ""]
+    norm: Float[Array, ""]  # of the gradient before clipping
+
+
+class State(NamedTuple):
+    """What an update changes. From the first trouble on it changes nothing."""
+
+    weights: Weights
+    optimiser: Any
+    trouble: Trouble
+
+
+class Program:
+    """Updates and evaluations of a model, compiled once for each shape of batch.
+
+    Parameters and optimiser lie over the mesh by its rules, the rows of a batch over `data`.
+
+    Args:
+      model: stays as it is; the weights that move are copies.
+      loss: as in `fit`.
+      trainable: NNX filter of the parameters that move.
+      seed: of dropout.
+
+    Raises:
+      UserError: the mesh does not divide the model.
+    """
+
+    def __init__(
+        self,
+        model: nnx.Module,
+        loss: Loss,
+        optimisation: Optimisation,
+        *,
+        trainable: Any,
+        mesh: Mesh,
+        seed: int,
+    ):
+        self._loss, self._optimisation, self._seed = loss, optimisation, seed
+        self._transform = optimisation.transform()
+        self._graph, self._moving, still = nnx.split(model, trainable, ...)
+        self._still = jax.device_put(still, shardings(still, mesh))
+        self._rows = NamedSharding(mesh, PartitionSpec(None, "data"))
+        everywhere = NamedSharding(mesh, PartitionSpec())
+        weights = parameters.named(self._moving)
+        places = {name: sharding(name, x.shape, mesh) for name, x in weights.items()}
+        optimiser = optax.tree_map_params(
+            self._transform,
+            lambda _, place: place,
+            jax.eval_shape(self._transform.init, weights),
+            places,
+            transform_non_params=lambda _: everywhere,
+        )
+        self._places = State(places, optimiser, everywhere)
+        self._update = jax.jit(
+            self._next, donate_argnums=0, out_shardings=(self._places, everywhere)
+        )
+        self._evaluate = jax.jit(self._sums_of_parts)
+
+    def start(self) -> State:
+        """The state before the first update: float32 copies of the model's weights."""
+        weights = parameters.named(self._moving)
+        weights = {name: x.astype(jnp.float32) for name, x in weights.items()}
+        weights = jax.device_put(weights, self._places.weights, may_alias=False)
+        optimiser = jax.jit(self._transform.init, out_shardings=self._places.optimiser)(weights)
+        trouble = Trouble(np.int32(NEVER), np.float32(0), np.float32(0))
+        return State(weights, optimiser, jax.device_put(trouble, self._places.trouble))
+
+    def update(self, state: State, batch: Batch, step: int) -> tuple[State, dict[str, Array]]:
+        """Update number `step`, from 0; `state` is used up.
+
+        Returns:
+          The next state, and what there was to see: "loss" and "gradient_norm".
+        """
+        return self._update(state, self._still, self._put(batch), np.int32(step))
+
+    def evaluate(self, weights: Weights, batches: Iterable[Batch]) -> float:
+        """The mean loss over all batches, without a regime."""
+        sums = [self._evaluate(weights, self._still, self._put(batch)) for batch in batches]
+        total, weight = np.asarray(jax.device_get(sums), np.float64).sum(0)
+        return float(total / weight)
+
+    def _put(self, batch: Batch) -> Batch:
+        """On the mesh, cut into parts: [rows, …] becomes [parts, rows of a part, …]."""
+        parts = self._optimisation.accumulate
+        cut = {name: x.reshape(parts, -1, *x.shape[1:]) for name, x in batch.items()}
+        return jax.device_put(cut, self._rows)
+
+    def _next(
+        self, state: State, still: nnx.State, parts: Batch, step: Int[Array, ""]
+    ) -> tuple[State, dict[str, Array]]:
+        mean, gradient = self._gradient(state.weights, still, parts, step)
+        norm = optax.tree.norm(gradient)
+        # A norm that is no number is not below the limit either.
+        good = jnp.isfinite(mean) & (norm <= self._optimisation.gradient_limit)
+        first = ~good & (state.trouble.step == NEVER)
+        trouble = _where(first, Trouble(step, mean, norm), state.trouble)
+        change, optimiser = self._transform.update(gradient, state.optimiser, state.weights)
+        weights = optax.apply_updates(state.weights, change)
+        weights, optimiser = _where(
+            trouble.step == NEVER, (weights, optimiser), (state.weights, state.optimiser)
+        )
+        return State(weights, optimiser, trouble), {"loss": mean, "gradient_norm": norm}
+
+    def _gradient(
+        self, weights: Weights, still: nnx.State, parts: Batch, step: Int[Array, ""]
+    ) -> tuple[Float[Array, ""], Weights]:
+        """The mean loss of a batch and its gradient: sums over all parts, then the quotient."""
+        key = jax.random.fold_in(jax.random.key(self._seed), step)
+        regime = Regime(key, self._optimisation.dropout, self._optimisation.remat)
+
+        def add(so_far: Any, numbered: tuple[Array, Batch]) -> tuple[Any, None]:
+            number, part = numbered
+            found = jax.value_and_grad(self._sums, has_aux=True)(
+                weights, still, part, regime.at(number)
+            )
+            return jax.tree.map(jnp.add, so_far, found), None
+
+        zero = jnp.zeros((), jnp.float32)
+        start = ((zero, zero), jax.tree.map(jnp.zeros_like, weights))
+        numbers = jnp.arange(self._optimisation.accumulate)
+        ((total, weight), gradient), _ = lax.scan(add, start, (numbers, parts))
+        weight = jnp.where(weight > 0, weight, 1.0)  # a batch may ask for nothing
+        return total / weight, jax.tree.map(lambda x: x / weight, gradient)
+
+    def _sums_of_parts(self, weights: Weights, still: nnx.State, parts: Batch) -> Sums:
+        totals, counts = lax.map(lambda part: self._sums(weights, still, part, None), parts)
+        return totals.sum(), counts.sum()
+
+    def _sums(self, weights: Weights, still: nnx.State, part: Batch, regime: Regime | None) -> Sums:
+        """The loss as it is computed: with all arrays in the dtype that is asked for."""
+
+        def narrow(x: Array) -> Array:
+            floating = jnp.issubdtype(x.dtype, jnp.floating)
+            return x.astype(self._optimisation.compute_dtype) if floating else x
+
+        state = parameters.as_state(jax.tree.map(narrow, weights), self._moving)
+        model = nnx.merge(self._graph, state, jax.tree.map(narrow, still))
+        return self._loss(model, part, regime)
+
+
+def _where(condition: Bool[Array, ""], new: T, old: T) -> T:
+    return jax.tree.map(partial(jnp.where, condition), new, old)
