@@ -39,12 +39,12 @@ from ttc_jax.verifiers.steps import step_ends
 class Settings:
     """What is measured."""
 
-    questions: int = 4
+    questions: int = 8
     samples: int = 4  # answers to each, whose prefixes are rolled out
     ends: int = 4  # K
     tokens: int = 64  # of the longest answer
-    rows: int = 64  # decoded together, over all questions
-    rows_each: int = 16  # of a question, in ours
+    rows: int = 32  # decoded together, over all questions
+    rows_each: int = 8  # of a question, in ours
     prompt: int = 100  # tokens, where prompts are random
 
 

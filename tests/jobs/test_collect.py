@@ -184,7 +184,7 @@ def test_every_question_is_one_hosts(monkeypatch, hosts: int):
         ({"generator__dtype": "float16"}, "must be one of float32, bfloat16"),
         ({"generator__path": "embedded:nobody"}, "embedded:nobody: no such checkpoint"),
         ({"step_delimiter": "@"}, "step_delimiter '@' is in no token of"),
-        ({"sampling__max_new_tokens": 250}, "train/1/.: a prompt of .* do not fit"),
+        ({"sampling__max_new_tokens": 2000}, "train/1/.: a prompt of .* do not fit"),
         ({"prompt__template": "?"}, "lacks {question}"),
     ],
 )

@@ -111,7 +111,7 @@ def fork(
 def _begin(
     cache: KVCache, *, tokens: Array, pending: Array, hidden: Array, keys: jax.Array
 ) -> DecodeState:
-    """Rows that have drawn nothing yet; `hidden` is the like of their hidden states."""
+    """Rows that have drawn nothing yet; `hidden` has the width and dtype of theirs."""
     zero = jnp.zeros(pending.shape, jnp.float32)
     return DecodeState(
         cache=cache,
