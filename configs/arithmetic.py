@@ -228,9 +228,9 @@ def _orm(config: ConfigDict) -> ConfigDict:
 
 
 def _probe(config: ConfigDict) -> ConfigDict:
-    """A vector of the generator's width."""
+    """A vector of the generator's width, which is solved for: there are no steps to set."""
     config = _on_records(config, "probe", "runs/rollouts")
-    config.train.learning_rate = 3e-2
+    config.train = {"batch_tokens": 16384, "lengths": _LENGTHS}
     return config
 
 

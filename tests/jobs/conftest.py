@@ -46,17 +46,16 @@ def generator_config() -> ConfigDict:
 
 def records_config(variant: str, generator: Path, data: Path, **changes) -> ConfigDict:
     """A few steps on what `data` holds, in one bucket."""
+    steps = {} if variant == "probe" else {"train__steps": 3, "train__evaluate_every": 2}
     fields = {
         "start__path": generator,
         "data__path": data,
         "data__held_out": 0.3,
         "task__size": 16,
-        "train__steps": 3,
-        "train__evaluate_every": 2,
         "train__batch_tokens": 1600,
         "train__lengths": "256" if "chains" in data.name or variant == "revision" else "80",
     }
-    return configure(variant, **fields | changes)
+    return configure(variant, **steps | fields | changes)
 
 
 def prm_config(generator: Path, data: Path) -> ConfigDict:

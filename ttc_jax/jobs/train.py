@@ -4,7 +4,8 @@ sft       next-token loss on the task's worked solutions, from fresh weights or 
 prm       Monte-Carlo values at the ends of steps, by a head on a trunk or layers above it
 orm       correctness at the end of each answer, by the same network; on chains of revisions the
           earlier answers are in its prompt, which makes it the verifier for revisions
-probe     Monte-Carlo values, by a linear head on the generator's hidden states
+probe     Monte-Carlo values, by a linear head on the generator's hidden states, which is solved
+          for and not trained step by step
 revision  correct answers behind wrong ones, built from parallel samples
 rest_em   chains that got to a correct answer, all of their answers
 
@@ -22,12 +23,12 @@ import logging
 import shlex
 import sys
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 from flax import nnx
-from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from ttc_jax import assets
@@ -55,6 +56,7 @@ from ttc_jax.verifiers.prm import ProcessRewardModel, save_prm
 from ttc_jax.verifiers.probe import save_probe
 
 _log = logging.getLogger(__name__)
+Teach = Callable[..., dict[str, float]]  # (train, validation, folder) -> figures
 
 
 class Kind(NamedTuple):
@@ -62,42 +64,27 @@ class Kind(NamedTuple):
 
     Attributes:
       examples: what is learnt from.
-      build: the model that is taught, on the one that the config starts from.
+      prepare: the model that is taught, made of the one that the config starts from, and what
+        teaches it.
       needs: what a collection without examples lacks.
-      trainable: of that model, an NNX filter of the parameters that move.
     """
 
     examples: Callable[[ConfigDict, Tokenizer], Examples]
-    build: Callable[[ConfigDict, Transformer], Any]
-    loss: Loss
+    prepare: Callable[[ConfigDict, Transformer], tuple[nnx.Module, Teach]]
     needs: str
-    trainable: Callable[[Any], Any] = lambda _: nnx.Param
 
 
 def main(config: ConfigDict, workdir: Path) -> None:
     """Trains what `config.kind` says, and writes WORKDIR/model."""
     one_of(config, "kind", tuple(KINDS))
     at_least(config, 1, "train.batch_tokens", "train.lengths")
-    at_least(config, 1, "train.mesh.data", "train.mesh.model")
-    kind = KINDS[config.kind]
-    optimisation, mesh = _optimisation(config), _mesh(config)
     generator, tokenizer = _start(config)
+    model, teach = KINDS[config.kind].prepare(config, generator)
     train, held_out = _examples(config, tokenizer, generator.config.context)
-    model = kind.build(config, generator)
     training, validation = _batches(train, config), _batches(held_out, config)
     # Not before: a mistake found so far leaves the workdir free for the mended config.
     claim_workdir(workdir, config)
-    figures = fit(
-        model,
-        kind.loss,
-        training,
-        validation,
-        optimisation,
-        workdir,
-        trainable=kind.trainable(model),
-        mesh=mesh,
-        seed=config.seed,
-    )
+    figures = teach(train=training, validation=validation, folder=workdir)
     if not isinstance(model, Transformer):
         figures |= _verifier_quality(model, validation, held_out, workdir)
     _save(config, workdir / "model", model, tokenizer, figures)
@@ -169,29 +156,47 @@ def _trajectories(config: ConfigDict, tokenizer: Tokenizer) -> Examples:
     return rest_em.examples(answers, per_length=config.data.per_length, seed=config.seed)
 
 
-def _prm(config: ConfigDict, generator: Transformer) -> ProcessRewardModel:
+def _generator(config: ConfigDict, generator: Transformer) -> tuple[Transformer, Teach]:
+    return generator, _fitting(config, generator, sft.loss, nnx.Param)
+
+
+def _prm(config: ConfigDict, generator: Transformer) -> tuple[ProcessRewardModel, Teach]:
     at_least(config, 0, "model.depth")
     every_step = config.kind == "prm"
-    return prm.on_trunk(generator, seed=config.seed, every_step=every_step, **config.model)
+    model = prm.on_trunk(generator, seed=config.seed, every_step=every_step, **config.model)
+    return model, _fitting(config, model, prm.loss, prm.trainable(model))
 
 
-def _itself(_: ConfigDict, generator: Transformer) -> Transformer:
-    return generator
+def _probe(_: ConfigDict, generator: Transformer) -> tuple[probe.Probed, Teach]:
+    model = probe.Probed(generator)
+    return model, lambda train, validation, folder: probe.solve(model, train, validation)
 
 
-def _probed(_: ConfigDict, generator: Transformer) -> probe.Probed:
-    return probe.Probed(generator)
+def _fitting(config: ConfigDict, model: nnx.Module, loss: Loss, trainable: Any) -> Teach:
+    """`fit` as the config wants it."""
+    at_least(config, 1, "train.mesh.data", "train.mesh.model")
+    axes = config.train.mesh
+    mesh = make_mesh(axes.data, axes.model, jax.devices()[: axes.data * axes.model])
+    names = {field.name for field in dataclasses.fields(Optimisation)}
+    optimisation = Optimisation(**{k: v for k, v in config.train.items() if k in names})
+    return partial(
+        fit,
+        model,
+        loss,
+        optimisation=optimisation,
+        trainable=trainable,
+        mesh=mesh,
+        seed=config.seed,
+    )
 
 
 KINDS: Mapping[str, Kind] = {
-    "sft": Kind(_solutions, _itself, sft.loss, "questions with worked solutions"),
-    "prm": Kind(_values, _prm, prm.loss, "answers with Monte-Carlo values", prm.trainable),
-    "orm": Kind(_outcomes, _prm, prm.loss, "answers that could be parsed", prm.trainable),
-    "probe": Kind(
-        _values, _probed, prm.loss, "answers with Monte-Carlo values", lambda _: probe.of_probe
-    ),
-    "revision": Kind(_pairs, _itself, sft.loss, "correct answers among parallel samples"),
-    "rest_em": Kind(_trajectories, _itself, sft.loss, "chains that get to a correct answer"),
+    "sft": Kind(_solutions, _generator, "questions with worked solutions"),
+    "prm": Kind(_values, _prm, "answers with Monte-Carlo values"),
+    "orm": Kind(_outcomes, _prm, "answers that could be parsed"),
+    "probe": Kind(_values, _probe, "answers with Monte-Carlo values"),
+    "revision": Kind(_pairs, _generator, "correct answers among parallel samples"),
+    "rest_em": Kind(_trajectories, _generator, "chains that get to a correct answer"),
 }
 
 
@@ -202,18 +207,8 @@ def _batches(examples: Examples, config: ConfigDict) -> Batches:
         lengths=train.lengths,
         tokens=train.batch_tokens,
         seed=config.seed,
-        multiple=train.mesh.data * train.accumulate,
+        multiple=train.mesh.data * train.accumulate if "mesh" in train else 1,
     )
-
-
-def _mesh(config: ConfigDict) -> Mesh:
-    data, model = config.train.mesh.data, config.train.mesh.model
-    return make_mesh(data, model, jax.devices()[: data * model])
-
-
-def _optimisation(config: ConfigDict) -> Optimisation:
-    fields = {field.name for field in dataclasses.fields(Optimisation)}
-    return Optimisation(**{name: x for name, x in config.train.items() if name in fields})
 
 
 def _verifier_quality(
@@ -230,7 +225,11 @@ def _verifier_quality(
 
 
 def _save(
-    config: ConfigDict, folder: Path, model: Any, tokenizer: Tokenizer, figures: Mapping[str, Any]
+    config: ConfigDict,
+    folder: Path,
+    model: nnx.Module,
+    tokenizer: Tokenizer,
+    figures: Mapping[str, float],
 ) -> None:
     taught = model.probe if isinstance(model, probe.Probed) else model
     origin = {
@@ -243,5 +242,5 @@ def _save(
         save_model(folder, model, tokenizer=tokenizer, metadata=origin)
     elif isinstance(model, probe.Probed):
         save_probe(folder, model.probe, origin)
-    else:
+    elif isinstance(model, ProcessRewardModel):
         save_prm(folder, model, origin)

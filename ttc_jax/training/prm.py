@@ -94,12 +94,12 @@ def example(
 
 
 def loss(
-    model: Any, batch: Mapping[str, Array], regime: Regime | None = None
+    model: ProcessRewardModel, batch: Mapping[str, Array], regime: Regime | None = None
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
     """Binary cross-entropy in nats, summed over where values are asked for, and their number.
 
     Args:
-      model: gives a score, as a logit, at every token: a PRM, an ORM or a probe on its generator.
+      model: gives a score, as a logit, at every token: a PRM or an ORM.
     """
     scores = model(batch["tokens"], batch["prompt_lengths"], regime).astype(jnp.float32)
     losses = optax.sigmoid_binary_cross_entropy(scores, batch["targets"])

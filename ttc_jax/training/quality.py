@@ -29,7 +29,7 @@ def score(verifier: nnx.Module, validation: Batches, questions: Sequence[str]) -
     """The chances that a verifier gives where values are asked for, in the examples' order.
 
     Args:
-      verifier: what `prm.loss` takes.
+      verifier: gives a score, as a logit, at every token: a PRM, an ORM or `probe.Probed`.
       questions: whose answer each of the examples is.
     """
     graph, parameters = nnx.split(verifier)
