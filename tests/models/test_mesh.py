@@ -42,6 +42,10 @@ def test_rules() -> None:
         "ffn.down": P("model", None),
     }
     assert {name: spec for name, spec in found.items() if spec != P()} == split
+    for name, spec in split.items():  # a model within another
+        path = name if name in ("embedding", "head") else f"layers.blocks.0.{name}"
+        shape = parameters.named(parameters.outline(build))[path].shape
+        assert sharding(f"trunk.{path}", shape, mesh).spec == spec
 
 
 @pytest.mark.parametrize(("data", "model"), [(8, 1), (4, 2), (2, 4)])

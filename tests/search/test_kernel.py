@@ -148,8 +148,9 @@ def test_the_search_is_the_oracles(generator, forward, case: str):
     search = make_search(generator, verifier, plan, seed=seed)
     oracle = SearchOracle(forward, verifier, plan, ends=ENDS, delimiters=DELIMITERS, seed=seed)
     clear: list[bool] = []
+    examples = EXAMPLES if plan.revisions == 1 else EXAMPLES // 2  # they are long
 
-    @hypothesis.settings(max_examples=EXAMPLES)
+    @hypothesis.settings(max_examples=examples)
     @hypothesis.given(QUESTIONS)
     def check(questions: list[tuple[list[int], int]]) -> None:
         outcomes = run(search, questions)
@@ -163,6 +164,6 @@ def test_the_search_is_the_oracles(generator, forward, case: str):
                 assert_as_oracle(outcome, found)
 
     check()
-    assert len(clear) >= 2 * EXAMPLES
+    assert len(clear) >= 2 * examples
     assert np.mean(clear) > 0.9
     assert search.compilations == 1
