@@ -154,7 +154,7 @@ def test_without_a_verifier_no_rule_reads_scores(finished, config, tmp_path):
         ({"selection__aggregation": "mean"}, "must be one of last, min, product"),
         ({"generator__dtype": "float16"}, "must be one of float32, bfloat16"),
         ({"generator__path": "embedded:nobody"}, "embedded:nobody: no such checkpoint"),
-        ({"sampling__max_new_tokens": 250}, "do not fit the generator's context of 256"),
+        ({"sampling__max_new_tokens": 1020}, "do not fit the generator's context of 1024"),
         ({"prompt__template": "?"}, "lacks {question}"),
         (
             {"search__strategy": "bean"},
@@ -177,7 +177,7 @@ def test_bad_fields_are_named_and_leave_the_workdir_free(config, tmp_path, field
 
 
 def test_a_generator_is_no_verifier(config, tmp_path):
-    with pytest.raises(UserError, match="holds a generator, not a prm"):
+    with pytest.raises(UserError, match="holds a generator; a verifier is a prm or a probe"):
         run.main(changed(config, verifier__path=config.generator.path), tmp_path)
 
 

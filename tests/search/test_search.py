@@ -20,6 +20,7 @@ from tests.search.toy import (
     make_plan,
     make_search,
     marked_prm,
+    random_probe,
     run,
 )
 from ttc_jax.errors import UserError
@@ -439,6 +440,11 @@ def test_a_strategy_that_selects_needs_a_verifier(generator, strategy: str):
 def test_a_verifier_of_another_vocabulary_is_refused(generator):
     message = refused(generator, Grader(TINY.vocab_size + 1), make_plan())
     assert "verifier.path: its vocabulary has 38 tokens, the generator's 37" in message
+
+
+def test_a_probe_of_another_generator_is_refused(generator):
+    message = refused(generator, random_probe(TINY.width + 1), make_plan())
+    assert f"verifier.path: the probe reads hidden states of width {TINY.width + 1}" in message
 
 
 def test_prompts_that_do_not_fit_are_refused_before_anything_is_compiled(generator):

@@ -9,6 +9,7 @@ from ttc_jax.models.transformer import Transformer
 from ttc_jax.sampling.draw import Drawing
 from ttc_jax.search.strategies.strategy import Strategy
 from ttc_jax.tasks.prompts import EARLIER
+from ttc_jax.verifiers.probe import HiddenStateProbe
 from ttc_jax.verifiers.verifier import Verifier
 
 
@@ -107,6 +108,11 @@ def check_plan(plan: Plan, generator: Transformer, verifier: Verifier | None) ->
         )
     if plan.lookahead and not plan.strategy.stops_at_steps:
         raise UserError("search.lookahead needs a strategy that stops at steps, such as beam")
+    if isinstance(verifier, HiddenStateProbe) and verifier.width != generator.config.width:
+        raise UserError(
+            f"verifier.path: the probe reads hidden states of width {verifier.width}, the "
+            f"generator's is {generator.config.width}; choose a probe of this generator"
+        )
     vocabulary = generator.config.vocab_size
     if verifier is not None and verifier.vocab_size not in (0, vocabulary):
         raise UserError(

@@ -31,6 +31,7 @@ class HiddenStateProbe(nnx.Module):
     vocab_size = context = 0
 
     def __init__(self, width: int, *, dtype: jnp.dtype = FLOAT32):
+        self.width = width
         self.weights = nnx.Param(jnp.zeros((width,), dtype))
         self.bias = nnx.Param(jnp.zeros((), dtype))
 
@@ -69,7 +70,7 @@ class HiddenStateProbe(nnx.Module):
 
 def save_probe(path: str | Path, probe: HiddenStateProbe, metadata: Mapping[str, Any]) -> None:
     """Writes the probe's folder; `metadata` says how it was made, and of which generator."""
-    config = {"width": probe.weights[...].shape[0]}
+    config = {"width": probe.width}
     checkpoints.save(path, probe, checkpoints.Description(KIND, config, dict(metadata)))
 
 
