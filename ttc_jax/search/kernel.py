@@ -27,11 +27,11 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Int
 
-from ttc_jax.models.cache import KVCache
 from ttc_jax.models.transformer import Transformer
 from ttc_jax.sampling.draw import candidate_keys
 from ttc_jax.sampling.sampler import DecodeState, decode_token, start, wake
 from ttc_jax.search.plan import Plan
+from ttc_jax.search.revisions import revise
 from ttc_jax.search.state import (
     Answers,
     Lineage,
@@ -163,7 +163,7 @@ def segment(
 
     def one_revision(state: SearchState) -> SearchState:
         slot = state.revising.argmax()
-        return put_slot(state, _revise(plan, generator, verifier, take_slot(state, slot)), slot)
+        return put_slot(state, revise(plan, generator, verifier, take_slot(state, slot)), slot)
 
     def body(carry: Carry) -> Carry:
         carry = lax.while_loop(lambda c: goes_on(c) & ~c[0].ready.any(), one_token, carry)
@@ -358,100 +358,3 @@ def _complete(state: SearchState, complete: Bool[Array, " 1"]) -> Answers:
         return lax.dynamic_update_index_in_dim(all_answers, answer, state.answer[0], 2)
 
     return jax.tree.map(put, state.answers, now)
-
-
-def _revise(
-    plan: Plan, generator: Transformer, verifier: Verifier | None, state: SearchState
-) -> SearchState:
-    """One question's rows begin their next answers, with the latest ones in their context."""
-    decode, N, T = state.decode, plan.candidates, plan.max_new_tokens
-    chosen = jnp.arange(N)[None]
-    if plan.strategy.stops_at_steps:
-        chosen = jnp.broadcast_to(state.score.argmax(-1)[:, None], (1, N))
-    answer = jnp.take_along_axis(decode.tokens, chosen[..., None], 1)
-    length = jnp.take_along_axis(decode.cache.length - decode.ended.astype(jnp.int32), chosen, 1)
-    earlier = jnp.concatenate([state.earlier[:, :, 1:], answer[:, :, None]], 2)
-    earlier_length = jnp.concatenate([state.earlier_length[:, :, 1:], length[..., None]], 2)
-    text, real = _context(plan, state, earlier, earlier_length)
-
-    cache = _read(generator, dataclasses.replace(decode.cache, live=real > 0).clear(), text, real)
-    given = jnp.take_along_axis(text, real[..., None], 2)[..., 0]
-    fork = jax.vmap(jax.vmap(jax.random.fold_in, (0, None)))
-    nothing, zero = jnp.zeros((1, N), jnp.int32), jnp.zeros((1, N), jnp.float32)
-    decode = dataclasses.replace(
-        decode,
-        cache=cache.settle(),
-        tokens=jnp.zeros_like(decode.tokens),
-        pending=given,
-        log_prob=zero,
-        entropy=zero,
-        certainty=zero,
-        ended=nothing != 0,
-        # Positions are folded in below T, rounds from there on, answers behind them.
-        keys=fork(decode.keys, T + plan.all_turns + state.answer),
-    )
-    shown = state.verifier
-    if verifier is not None:
-        shown = verifier.reread(text, real, shown)
-    limit = jnp.full((1, N), plan.step, jnp.int32)
-    return dataclasses.replace(
-        state,
-        decode=wake(decode, jnp.ones((1, N), bool), limit),
-        verifier=shown,
-        given=given,
-        revising=jnp.zeros_like(state.revising),
-        began=state.round,
-        done=nothing != 0,
-        limit=limit,
-        started=nothing,
-        shown=nothing,
-        score=zero,
-        step_scores=jnp.zeros_like(state.step_scores),
-        scored=jnp.zeros_like(state.scored),
-        saved=cursors(decode) if plan.lookahead else {},
-        earlier=earlier,
-        earlier_length=earlier_length,
-    )
-
-
-def _context(
-    plan: Plan, state: SearchState, earlier: Int[Array, "1 N E T"], length: Int[Array, "1 N E"]
-) -> tuple[Int[Array, "1 N C"], Int[Array, "1 N"]]:
-    """The prompt's last token and the earlier answers behind it, as one text.
-
-    Returns:
-      The text, and how many of its tokens are read before the answer. The one behind them is left
-      to be fed with the answer, as a prompt's last token is.
-    """
-    N, b = plan.candidates, len(plan.between)
-    width = 1 + plan.context
-    text = jnp.zeros((1, N, width), jnp.int32).at[..., 0].set(state.last[:, None])
-    exists = jnp.arange(plan.earlier)[None, None] >= plan.earlier - state.answer[:, None, None]
-    sizes = jnp.where(exists, length + b, 0)
-    starts = 1 + jnp.cumsum(sizes, -1) - sizes
-    at = jnp.arange(plan.max_new_tokens)[None, None]
-    for i in range(plan.earlier):
-        first, end = starts[..., i : i + 1], length[..., i : i + 1]
-        there = exists[..., i : i + 1]
-        where = jnp.where(there & (at < end), first + at, width)  # dropped beyond the answer
-        text = jnp.put_along_axis(text, where, earlier[:, :, i], -1, inplace=False, mode="drop")
-        if b:
-            where = jnp.where(there, first + end + jnp.arange(b)[None, None], width)
-            between = jnp.broadcast_to(jnp.array(plan.between, jnp.int32), where.shape)
-            text = jnp.put_along_axis(text, where, between, -1, inplace=False, mode="drop")
-    return text, sizes.sum(-1)
-
-
-def _read(
-    generator: Transformer, cache: KVCache, text: Int[Array, "1 N C"], real: Int[Array, "1 N"]
-) -> KVCache:
-    """A cache that holds the first `real` tokens of each row's text, read in pieces."""
-    width = min(CONTEXT_PIECE, text.shape[2])
-    text = jnp.pad(text, ((0, 0), (0, 0), (0, -text.shape[2] % width)))
-
-    def read_piece(i: Array, cache: KVCache) -> KVCache:
-        piece = lax.dynamic_slice_in_dim(text, i * width, width, 2)
-        _, cache = generator.extend(piece, cache)
-        return cache.advance(jnp.clip(real - i * width, 0, width))
-
-    return lax.fori_loop(0, (real.max() + width - 1) // width, read_piece, cache)

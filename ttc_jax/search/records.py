@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import time
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 from ttc_jax.errors import UserError
@@ -21,6 +21,28 @@ class Prompted(NamedTuple):
 
     question: Question
     tokens: list[int]
+
+
+def encode(
+    questions: Sequence[Question],
+    prompt: PromptFormat,
+    tokenizer: Tokenizer,
+    check: Callable[[Sequence[int]], None],
+) -> list[Prompted]:
+    """The questions' prompts.
+
+    Raises:
+      UserError: `check` refuses one; names the question.
+    """
+    prompted = []
+    for question in questions:
+        tokens = prompt.encode(question.text, tokenizer)
+        try:
+            check(tokens)
+        except UserError as error:
+            raise UserError(f"{question.id}: {error}") from error
+        prompted.append(Prompted(question, tokens))
+    return prompted
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,15 +67,7 @@ class Recorder:
         Raises:
           UserError: one does not fit the context; names the question.
         """
-        prompted = []
-        for question in questions:
-            tokens = self.prompt.encode(question.text, self.tokenizer)
-            try:
-                self.search.check(tokens)
-            except UserError as error:
-                raise UserError(f"{question.id}: {error}") from error
-            prompted.append(Prompted(question, tokens))
-        return prompted
+        return encode(questions, self.prompt, self.tokenizer, self.search.check)
 
     def run(self, prompted: Sequence[Prompted]) -> Iterator[Record]:
         """One record a question, as they are done.

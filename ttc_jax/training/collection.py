@@ -17,13 +17,12 @@ import numpy as np
 
 from ttc_jax.compute.flops import generator_flops
 from ttc_jax.compute.ledger import Ledger
-from ttc_jax.errors import UserError
 from ttc_jax.models.config import ModelConfig
 from ttc_jax.models.tokenizers import Tokenizer
 from ttc_jax.results.store import Candidate, Record
 from ttc_jax.sampling.rollouts import Finished, Prefix, Rollouts
 from ttc_jax.sampling.sampler import Samples
-from ttc_jax.search.records import Prompted
+from ttc_jax.search.records import Prompted, encode
 from ttc_jax.tasks.prompts import PromptFormat
 from ttc_jax.tasks.task import Question, Task
 from ttc_jax.verifiers.steps import step_ends
@@ -73,15 +72,7 @@ class Collector:
         Raises:
           UserError: one does not fit the context; names the question.
         """
-        prompted = []
-        for question in questions:
-            tokens = self.prompt.encode(question.text, self.tokenizer)
-            try:
-                self.sampler.check(tokens)
-            except UserError as error:
-                raise UserError(f"{question.id}: {error}") from error
-            prompted.append(Prompted(question, tokens))
-        return prompted
+        return encode(questions, self.prompt, self.tokenizer, self.sampler.check)
 
     def run(self, prompted: Sequence[Prompted]) -> Iterator[Record]:
         """One record a question, as they are done."""
