@@ -1,6 +1,6 @@
 """Rollouts from forked caches beside prefixes that are read again, in one run on the same weights.
 
-    python -m tests.bench.collection --json=FILE [--rounds=3] [--quick]
+    python -m tests.bench.collection --json=FILE [--rounds 3] [--shots N] [--questions N] [--quick]
 
     ours      `Rollouts`: rows fork from the caches that the sampled answers left behind
     shared    each prefix is a prompt of its own, read once for its K ends (`Sampler`)
@@ -45,10 +45,11 @@ class Settings:
     tokens: int = 64  # of the longest answer
     rows: int = 32  # decoded together, over all questions
     rows_each: int = 8  # of a question, in ours
+    shots: int = 4  # worked examples before each question (paper, appendix on prompts)
     prompt: int = 100  # tokens, where prompts are random
 
 
-QUICK = Settings(questions=2, samples=2, ends=2, tokens=24, rows=8, rows_each=4, prompt=20)
+QUICK = Settings(questions=2, samples=2, ends=2, tokens=24, rows=8, rows_each=4, shots=0, prompt=20)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -58,11 +59,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--json", type=Path, help="where the figures go")
     parser.add_argument("--rounds", type=int, default=3, help="medians are over so many")
+    parser.add_argument("--shots", type=int, help="worked examples before each question (4)")
+    parser.add_argument("--questions", type=int, help="whose answers are rolled out (8)")
     parser.add_argument("--quick", action="store_true", help="a tiny model: mostly compiling")
     options = parser.parse_args(arguments)
     settings = QUICK if options.quick else Settings()
+    given = {name: getattr(options, name) for name in ("shots", "questions")}
+    changes = {name: value for name, value in given.items() if value is not None}
+    settings = dataclasses.replace(settings, **changes)
     shape = TINY if options.quick else SMOLLM2
-    material = load(settings.questions, shape, settings.prompt, 0, real=not options.quick)
+    material = load(
+        settings.questions, shape, settings.prompt, settings.shots, real=not options.quick
+    )
     print(material.what, flush=True)
     figures = measure(material, settings, options.rounds)
     figures["settings"] = dataclasses.asdict(settings) | {"weights": material.what}

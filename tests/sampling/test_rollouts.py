@@ -1,11 +1,15 @@
 """Rollouts, against an oracle that feeds prompt, prefix and end anew for every token."""
 
 from collections.abc import Sequence
+from types import SimpleNamespace
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.sampling.oracle import TINY, Oracle, tiny_generator
 from ttc_jax.errors import UserError
@@ -61,7 +65,9 @@ def run(rollouts: Rollouts, questions: Sequence[int] = range(4), choose=choose) 
         [NUMBERS[i] for i in questions],
         lambda index, samples: choose(questions[index], samples),
     )
-    return {questions[index]: (samples, finished) for index, samples, finished in found}
+    outcomes = list(found)
+    assert len(outcomes) == len(questions)
+    return {questions[index]: (samples, finished) for index, samples, finished in outcomes}
 
 
 @pytest.fixture(scope="module")
@@ -151,6 +157,73 @@ def test_resting_rows_and_slots_get_work_before_the_last_is_done(rollouts, monke
     assert left[0] == 2
     assert left[-1] == waiting[-1] == 0
     assert len(set(waiting)) > 4
+
+
+class Pretended(Rollouts):
+    """The host's part alone: rows draw what is drawn up for them, and rest at any time."""
+
+    def __init__(self, rng: np.random.Generator, **sizes: int):
+        self.rng, self.max_new_tokens, self._parameters = rng, 9, None
+        self.ends, self.slots, self.rows, self.batch = (sizes[x] for x in "kbwq")
+        self.useful_steps = self.row_steps = 0
+
+    def write(self, prompts, numbers, limits=None) -> Any:
+        del limits
+        samples = Samples(np.zeros((len(prompts), 2, 9), int), *np.full((3, len(prompts), 2), 9))
+        return samples, list(numbers)
+
+    def _rest(self, state):
+        shape = (self.slots, self.rows)
+        live, lengths, tokens = np.zeros(shape, bool), np.zeros(shape, int), np.zeros((*shape, 9))
+        cache = SimpleNamespace(live=live, length=lengths)
+        return [None] * self.slots, SimpleNamespace(cache=cache, tokens=tokens)
+
+    def _take(self, source, state, slot, place):
+        source[int(slot)] = state[int(place)]
+        return source
+
+    def _segment(self, parameters, source, rows, tasks, waiting, left):
+        new, parents, lengths, numbers = np.asarray(tasks)
+        live = rows.cache.live
+        assert not (live & (new > 0)).any()
+        assert (live | (new > 0)).any()
+        for slot, row in np.argwhere(new):
+            live[slot, row], rows.cache.length[slot, row] = True, lengths[slot, row]
+            told = (source[slot], parents[slot, row], lengths[slot, row], numbers[slot, row])
+            rows.tokens[slot, row, :4] = told
+        rows.cache.length += live
+        live &= self.rng.random(live.shape) < 0.6
+        live &= rows.cache.length < 9
+        return rows
+
+
+@given(
+    st.integers(0, 2**32 - 1),
+    st.fixed_dictionaries({name: st.integers(1, 4) for name in "kbwq"}),
+    st.lists(st.integers(0, 5), max_size=7),
+)
+def test_every_rollout_is_done_once(seed, sizes, chosen):
+    """`chosen`: how many prefixes each question has."""
+    rollouts = Pretended(np.random.default_rng(seed), **sizes)
+    places = [[Prefix(j % 2, 1 + j) for j in range(count)] for count in chosen]
+    found = list(
+        rollouts.run(
+            [[1] * (1 + i % 3) for i in range(len(chosen))],
+            [100 + i for i in range(len(chosen))],
+            lambda i, _: places[i],
+        )
+    )
+    assert sorted(i for i, *_ in found) == list(range(len(chosen)))
+    for i, _, finished in found:
+        assert finished.lengths.shape == (chosen[i], sizes["k"])
+        for j, k in np.ndindex(finished.lengths.shape):
+            assert finished.tokens[j, k, :4].tolist() == [100 + i, *places[i][j], k]
+            assert places[i][j].length < finished.lengths[j, k] <= 9
+    drawn = sum(
+        int(finished.lengths.sum()) - sizes["k"] * sum(place.length for place in places[i])
+        for i, _, finished in found
+    )
+    assert rollouts.useful_steps == drawn <= rollouts.row_steps
 
 
 def test_rows_are_donated_and_samples_kept(rollouts):

@@ -95,41 +95,45 @@ class Rollouts(Sampler):
         prompts: Sequence[Sequence[int]],
         numbers: Sequence[int],
         choose: Choose,
-    ) -> Iterator[tuple[_Job, DecodeState, int]]:
-        """Each question, and its place in a state; the next Q are sampled when one is asked for."""
+    ) -> Iterator[_Job]:
+        """The questions; Q more are sampled whenever one is asked for that is not there."""
         for first in range(0, len(indices), self.batch):
             batch = indices[first : first + self.batch]
             drawn, state = self.write([prompts[i] for i in batch], [numbers[i] for i in batch])
             for place, index in enumerate(batch):
                 samples = Samples(*(x[place] for x in drawn))
-                yield _Job(index, samples, choose(index, samples), self.ends), state, place
+                yield _Job(index, samples, choose(index, samples), self.ends, state, place)
 
-    def _roll(
-        self, jobs: Iterator[tuple[_Job, DecodeState, int]], left: int
-    ) -> Iterator[tuple[int, Samples, Finished]]:
+    def _roll(self, jobs: Iterator[_Job], left: int) -> Iterator[tuple[int, Samples, Finished]]:
         slots: list[_Job | None] = [None] * self.slots
         source = rows = None
         lengths = np.zeros((self.slots, self.rows), np.int32)
         while True:
-            for slot in range(self.slots):
-                while left and slots[slot] is None:
-                    (job, state, place), left = next(jobs), left - 1
-                    if job.done:  # nothing was chosen
-                        yield job.outcome
-                        continue
-                    slots[slot] = job
-                    if source is None:
-                        source, rows = self._rest(state)
-                    source = self._take(source, state, *jax.device_put((slot, place)))
-            if not any(slots):
-                return
             tasks = np.zeros((4, self.slots, self.rows), np.int32)
             for slot, job in enumerate(slots):
                 if job:
-                    job.hand_out(tasks[:, slot])
+                    job.hand_out(slot, tasks[:, slot])
+            for slot in [slot for slot, job in enumerate(slots) if not job]:
+                job = None
+                while left and not job:
+                    job, left = next(jobs), left - 1
+                    if job.done:  # nothing was chosen
+                        yield job.outcome
+                        job = None
+                job = job or max(filter(None, slots), key=lambda job: len(job.queue), default=None)
+                if job and job.queue:
+                    slots[slot] = job
+                    if source is None:
+                        source, rows = self._rest(job.state)
+                    place = jax.device_put((slot, job.place))
+                    source = self._take(source, job.state, *place)
+                    job.hand_out(slot, tasks[:, slot])
+            if not any(slots):
+                return
             waiting = np.array([len(job.queue) if job else 0 for job in slots], np.int32)
+            shares = sum(len(job.queue) for job in set(filter(None, slots))) // self.rows
             before = np.where(tasks[0], tasks[2], lengths)
-            given = jax.device_put((tasks, waiting, np.int32(left)))
+            given = jax.device_put((tasks, waiting, np.int32(left or shares)))
             rows = self._segment(self._parameters, source, rows, *given)
             live, tokens, lengths = jax.device_get(
                 (rows.cache.live, rows.tokens, rows.cache.length)
@@ -139,10 +143,11 @@ class Rollouts(Sampler):
             self.row_steps += int(drawn.max()) * drawn.size  # some row drew in every step
             for slot, job in enumerate(slots):
                 if job:
-                    job.collect(live[slot], tokens[slot], lengths[slot])
-                    if job.done:
-                        slots[slot] = None
-                        yield job.outcome
+                    job.collect(slot, live[slot], tokens[slot], lengths[slot])
+            for job in dict.fromkeys(filter(None, slots)):
+                if job.done:
+                    yield job.outcome
+            slots = [job if job and job.busy(slot) else None for slot, job in enumerate(slots)]
 
     def _run_rest(self, state: DecodeState) -> tuple[DecodeState, DecodeState]:
         """Samples for B slots, whosesoever they are, and W rows a slot that rest."""
@@ -166,8 +171,8 @@ class Rollouts(Sampler):
           source: the sampled answers of each slot's question.
           rows: of the rollouts.
           tasks: whether a row has a new one, and then `fork`'s arguments for it.
-          waiting: tasks of each question that no row has yet.
-          left: questions that have no slot yet.
+          waiting: tasks of each slot's question that no row has yet.
+          left: free slots that could be given a question.
         """
         new, parents, lengths, numbers = tasks
         prompt = {name: getattr(source.cache, name) for name in _WITHOUT_PROMPT}
@@ -186,35 +191,53 @@ class Rollouts(Sampler):
 
 
 class _Job:
-    """A question with prefixes to be rolled out, and what came of them."""
+    """A question whose answers are rolled out, and what came of it.
 
-    def __init__(self, index: int, samples: Samples, prefixes: Sequence[Prefix], ends: int):
+    Attributes:
+      state, place: where its answers are.
+      queue: (prefix, number) of rollouts that no row has yet.
+      held: the same of those that a row has, by slot and row.
+    """
+
+    def __init__(
+        self,
+        index: int,
+        samples: Samples,
+        prefixes: Sequence[Prefix],
+        ends: int,
+        state: DecodeState,
+        place: int,
+    ):
         shape = (len(prefixes), ends)
-        finished = Finished(
-            np.zeros((*shape, samples.tokens.shape[-1]), np.int32), np.zeros(shape, np.int32)
-        )
-        self.outcome, self.finished, self.prefixes = (index, samples, finished), finished, prefixes
+        tokens = np.zeros((*shape, samples.tokens.shape[-1]), np.int32)
+        self.finished = Finished(tokens, np.zeros(shape, np.int32))
+        self.outcome = (index, samples, self.finished)
+        self.prefixes, self.state, self.place = prefixes, state, place
         # Rows should come to rest together: what has most before it is taken first, from the end.
         ahead = [int(samples.lengths[prefix.candidate]) - prefix.length for prefix in prefixes]
         self.queue = sorted(np.ndindex(shape), key=lambda task: ahead[task[0]])
-        self.held: dict[int, tuple[int, ...]] = {}  # (prefix, number) by row
+        self.held: dict[tuple[int, int], tuple[int, ...]] = {}
 
     @property
     def done(self) -> bool:
         return not self.queue and not self.held
 
-    def hand_out(self, tasks: Int[np.ndarray, "4 W"]) -> None:
-        """Gives resting rows their next task."""
+    def hand_out(self, slot: int, tasks: Int[np.ndarray, "4 W"]) -> None:
+        """Gives a slot's resting rows their next tasks."""
         for row in range(tasks.shape[1]):
-            if self.queue and row not in self.held:
-                self.held[row] = prefix, number = self.queue.pop()
+            if self.queue and (slot, row) not in self.held:
+                self.held[slot, row] = prefix, number = self.queue.pop()
                 tasks[:, row] = 1, *self.prefixes[prefix], number
 
-    def collect(self, live: np.ndarray, tokens: np.ndarray, lengths: np.ndarray) -> None:
-        """Keeps what rows have written that rest now: [W], [W, T], [W]."""
-        for row in [row for row in self.held if not live[row]]:
-            task = self.held.pop(row)
+    def collect(self, slot: int, live: np.ndarray, tokens: np.ndarray, lengths: np.ndarray) -> None:
+        """Keeps what a slot's rows have written that rest now: [W], [W, T], [W]."""
+        for row in [row for at, row in self.held if at == slot and not live[row]]:
+            task = self.held.pop((slot, row))
             self.finished.tokens[task], self.finished.lengths[task] = tokens[row], lengths[row]
+
+    def busy(self, slot: int) -> bool:
+        """Whether there is something left for a slot to do."""
+        return bool(self.queue) or any(at == slot for at, _ in self.held)
 
 
 def _take(source: DecodeState, state: DecodeState, slot: Array, place: Array) -> DecodeState:
