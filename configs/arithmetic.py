@@ -13,6 +13,7 @@ compares all search strategies at equal budgets, and goes on where it was stoppe
 
 trains a generator from fresh weights. The other trainings learn from what has been collected:
 
+    ttc collect --config=configs/arithmetic.py:rollouts --workdir=runs/rollouts
     ttc train --config=configs/arithmetic.py:prm --workdir=runs/prm --config.data.path=runs/rollouts
 """
 
