@@ -120,3 +120,11 @@ def trained_prm(trained_generator, samples, tmp_path_factory) -> Path:
     workdir = tmp_path_factory.mktemp("prm")
     run_train(prm_config(trained_generator / "model", samples), workdir)
     return workdir
+
+
+def changed(config: ConfigDict, **fields) -> ConfigDict:
+    copy = config.copy_and_resolve_references()
+    for name, value in fields.items():
+        section, _, field = name.rpartition("__")
+        (copy[section] if section else copy)[field] = value
+    return copy

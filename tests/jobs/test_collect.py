@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 from ml_collections import ConfigDict
 
-from tests.jobs.conftest import configure
+from tests.jobs.conftest import changed, configure
 from ttc_jax.compute.ledger import Ledger
 from ttc_jax.errors import UserError
 from ttc_jax.jobs import collect
@@ -42,14 +42,6 @@ def finished(config, tmp_path_factory) -> Path:
     workdir = tmp_path_factory.mktemp("collect")
     collect.main(config, workdir)
     return workdir
-
-
-def changed(config: ConfigDict, **fields) -> ConfigDict:
-    copy = config.copy_and_resolve_references()
-    for name, value in fields.items():
-        section, _, field = name.rpartition("__")
-        (copy[section] if section else copy)[field] = value
-    return copy
 
 
 def be_host(patch: pytest.MonkeyPatch, host: int, hosts: int) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from ml_collections import ConfigDict
 
-from tests.jobs.conftest import configure
+from tests.jobs.conftest import changed, configure
 from ttc_jax.errors import UserError
 from ttc_jax.jobs import run
 from ttc_jax.models.tokenizers import load_tokenizer
@@ -39,14 +39,6 @@ def finished(config, tmp_path_factory) -> Path:
     workdir = tmp_path_factory.mktemp("run")
     run.main(config, workdir)
     return workdir
-
-
-def changed(config: ConfigDict, **fields) -> ConfigDict:
-    copy = config.copy_and_resolve_references()
-    for name, value in fields.items():
-        section, _, field = name.rpartition("__")
-        (copy[section] if section else copy)[field] = value
-    return copy
 
 
 def test_records_hold_every_answer_graded_and_scored(finished: Path, config):

@@ -325,14 +325,15 @@ def _score(
 
 def _write(plan: Plan, state: SearchState, parents: Array, *entries: Array) -> Lineage:
     """One question's lineage with this round's entry: ends, looks, reads and peeks."""
-    ends = entries[0]
+    ends, looks, reads, peeks = entries
     at = state.started[..., None] + jnp.arange(plan.step)[None, None]
     tokens = jnp.take_along_axis(state.decode.tokens, jnp.minimum(at, plan.max_new_tokens - 1), -1)
     tokens = jnp.where(at < ends[..., None], tokens, 0)
     answers = jnp.broadcast_to(state.answer[:, None], parents.shape)
     contexts = state.decode.cache.context
-    more = {"answers": answers, "contexts": contexts}
-    entry = Lineage(tokens, parents, state.score, state.started, *entries, **more)
+    entry = Lineage(
+        tokens, parents, state.score, state.started, ends, looks, reads, peeks, answers, contexts
+    )
 
     def put(old: Array, new: Array) -> Array:
         return lax.dynamic_update_slice_in_dim(old, new[:, None], state.round[0], 1)

@@ -253,14 +253,15 @@ class Search:
         )
         kept = np.zeros(N, np.int64)  # tokens in the verifier's cache, a row
         flops = dict.fromkeys(("cached", "anew", "judged", "judged_anew"), 0)
-        for r in range(len(lineage.starts)):
+        begins = lineage.contexts + lineage.starts
+        for r in range(len(begins)):
             context = lineage.contexts[r].tolist()
             if r in again:
                 kept[:] = context
                 for tokens in context:
                     flops["cached"] += generator_flops(self.generator, shared, tokens, logits=0)
                     flops["judged"] += judge(shared, tokens)
-            for n, start in enumerate((lineage.contexts + lineage.starts)[r].tolist()):
+            for n, start in enumerate(begins[r].tolist()):
                 look = int(lineage.looks[r, n]) + context[n]
                 if look > start:
                     decoded = generate(shared + start, look - start)
