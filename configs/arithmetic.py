@@ -15,8 +15,15 @@ trains a generator from fresh weights. The other trainings learn from what has b
 
     ttc collect --config=configs/arithmetic.py:rollouts --workdir=runs/rollouts
     ttc train --config=configs/arithmetic.py:prm --workdir=runs/prm --config.data.path=runs/rollouts
+
+All models that ship, and what they learn from, are made by one command, which takes hours on two
+cores and goes on where it was stopped:
+
+    ttc run --config=configs/arithmetic.py:assets --workdir=runs/assets
 """
 
+from collections.abc import Callable
+from fractions import Fraction
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -33,6 +40,11 @@ VARIANTS = {
     "revision": "a model that revises, on pairs built from parallel samples (job: train)",
     "revision_orm": "an ORM that sees earlier answers, on chains of revisions (job: train)",
     "rest_em": "the ReST^EM variant, on chains that got to a correct answer (job: train)",
+    "assets": "all models that ship, from nothing, with their manifest (job: run)",
+    "policy": "the best strategy by difficulty and budget, from the sweep `search` (job: policy)",
+    "verifiers": "PRM, ORM, probe and a PRM that errs, from the same samples (job: sweep)",
+    "chains": "four chains of 16 revisions of each question (job: run)",
+    "ratios": "revisions in sequence against in parallel, 16 and 64 answers (job: sweep)",
 }
 
 # Further fields of every `train` section; see ttc_jax.training.optimisation.
@@ -48,13 +60,10 @@ _TRAIN = {
 # Buckets of examples, tokens: without earlier answers in the prompt, and with four of them.
 _LENGTHS = (64, 96, 128, 160)
 _LONG_LENGTHS = (*_LENGTHS, 256, 384, 512, 640)
+_MADE = "runs/assets/models"  # where the variant `assets` leaves its models
 
 
 def get_config(variant: str = "quickstart") -> ConfigDict:
-    config = ConfigDict()
-    config.seed = 0
-    config.task = {"name": "arithmetic", "size": 300, "seed": 0}
-    config.prompt = {"template": "{question}"}
     variants = {
         "quickstart": _quickstart,
         "beam": _beam,
@@ -67,8 +76,22 @@ def get_config(variant: str = "quickstart") -> ConfigDict:
         "revision": _revision,
         "revision_orm": _revision_orm,
         "rest_em": _rest_em,
+        "assets": _assets,
+        "policy": _policy,
+        "verifiers": _verifiers,
+        "chains": _chains,
+        "ratios": _ratios,
     }
-    return variants[variant](config)
+    return variants[variant](_base())
+
+
+def _base() -> ConfigDict:
+    """What all variants share."""
+    config = ConfigDict()
+    config.seed = 0
+    config.task = {"name": "arithmetic", "size": 300, "seed": 0}
+    config.prompt = {"template": "{question}"}
+    return config
 
 
 def _quickstart(config: ConfigDict) -> ConfigDict:
@@ -115,6 +138,7 @@ def _search(config: ConfigDict) -> ConfigDict:
         "budgets": (4, 16, 64, 256),
         "seeds": (0, 1),
         "rows": 1024,  # candidates decoded together, over all questions of a batch
+        "difficulty": {"samples": 64, "seed": 1000},  # for the bins; these are not scored
         "strategies": {
             "best_of_n": _entry("best_of_n"),
             "beam_4": _entry("beam", width=4),
@@ -126,6 +150,67 @@ def _search(config: ConfigDict) -> ConfigDict:
             "particles": _entry("particles", temperature=1.0),
         },
     }
+    return config
+
+
+def _policy(config: ConfigDict) -> ConfigDict:
+    """Five bins, chosen and judged on different halves of the questions (paper section 3.2)."""
+    config.data = {"path": "runs/search"}
+    config.selection = {"rule": "best_of_n_weighted", "aggregation": "last", "subsets": 512}
+    config.policy = {
+        "difficulty": "predicted",  # of the policy that is written; both kinds are reported
+        "bins": 5,
+        "edges": (),  # absolute bins instead, such as 0.5,0.1: bounds of the difficulty
+        "budgets": (4, 16, 64, 256),
+        "baseline": "best_of_n",
+        "pools": ("best_of_n",),  # whose candidates are independent
+        "resamples": 1000,
+    }
+    config.flops_match = {
+        "large": "",  # the run of a larger model's greedy answers to the same questions
+        "scale": 14.0,  # its parameters, times those of the small one
+        "ratios": (0.16, 0.79, 22.0),  # tokens inferred over tokens trained on (paper section 7)
+        "formula": "arxiv",  # or iclr, which charges the verifier
+    }
+    return config
+
+
+def _verifiers(config: ConfigDict) -> ConfigDict:
+    """Which verifier chooses best, as N grows (paper, appendix on ORMs), and how errors hurt.
+
+    Majority and other aggregations come from the same records: --config.selection.rule=majority.
+    """
+    config = _search(config)
+    config.generator.path, config.verifier.path = f"{_MADE}/generator", f"{_MADE}/prm"
+    config.sweep.budgets = (1, 2, 4, 8, 16, 32, 64)
+    config.sweep.strategies = {
+        "best_of_n": _entry("best_of_n"),
+        "orm": _entry("best_of_n", verifier=f"{_MADE}/orm"),
+        "probe": _entry("best_of_n", verifier=f"{_MADE}/probe"),
+        "prm_fifth_flipped": _entry("best_of_n", verifier=f"flipped:0.2:{_MADE}/prm"),
+        "log_probability": _entry("best_of_n", verifier="confidence:log_prob"),
+    }
+    return config
+
+
+def _chains(config: ConfigDict) -> ConfigDict:
+    """Accuracy along a chain, past the four answers that the model was taught to look back on."""
+    config = _quickstart(config)
+    config.generator.path, config.verifier.path = f"{_MADE}/revision", f"{_MADE}/revision_orm"
+    config.sampling.n, config.search.revisions = 4, 16
+    return config
+
+
+def _ratios(config: ConfigDict) -> ConfigDict:
+    """The ratio grid of paper section 6.2: s = √(N · ratio) answers in each of N / s chains."""
+    config = _search(config)
+    config.sweep.budgets = (16, 64)
+    config.generator.path, config.verifier.path = f"{_MADE}/generator", f"{_MADE}/prm"
+    revise = {"generator": f"{_MADE}/revision", "verifier": f"{_MADE}/revision_orm"}
+    config.sweep.strategies = {"best_of_n": _entry("best_of_n")}
+    for ratio in [Fraction(4) ** power for power in range(-3, 4)]:
+        name = f"sequential_{ratio.numerator}_to_{ratio.denominator}"
+        config.sweep.strategies[name] = _entry("best_of_n", ratio=float(ratio), **revise)
     return config
 
 
@@ -175,6 +260,15 @@ def _generator(config: ConfigDict) -> ConfigDict:
         "lengths": _LENGTHS,
         **_TRAIN,
     }
+    return config
+
+
+def _large(config: ConfigDict) -> ConfigDict:
+    """About 14 times the parameters, on the same tokens: what pretraining would buy instead."""
+    config = _generator(config)
+    config.model.width, config.model.ffn_width = 112, 336
+    config.model.depth, config.model.heads, config.model.head_size = 4, 8, 14
+    config.train.learning_rate = 2e-3
     return config
 
 
@@ -257,4 +351,78 @@ def _rest_em(config: ConfigDict) -> ConfigDict:
     config = _on_records(config, "rest_em", "runs/base-chains")
     config.data.per_length = 2000
     config.train.learning_rate, config.train.lengths = 1e-3, _LONG_LENGTHS
+    return config
+
+
+def _assets(config: ConfigDict) -> ConfigDict:
+    """Everything that ships, stage by stage; no stage sees a test question."""
+
+    def stage(job: str, like: Callable[[ConfigDict], ConfigDict], **fields: Any) -> ConfigDict:
+        found = like(_base())
+        found.job = job
+        # Dots of a field are `__` in a keyword.
+        found.update_from_flattened_dict({k.replace("__", "."): v for k, v in fields.items()})
+        return found
+
+    unscored = {"verifier__path": "", "selection__subsets": 16, "sampling__questions_per_batch": 64}
+    train = {"split": "train", **unscored}
+    greedy = {
+        "split": "validation",
+        "task__size": 500,
+        **unscored,
+        "sampling__n": 1,
+        "sampling__temperature": 0.0,
+    }
+    on_generator = {"start__path": "stage:generator"}
+    stages: dict[str, Any] = {
+        "generator": stage("train", _generator),
+        "large": stage("train", _large),
+        "greedy": stage("run", _quickstart, generator__path="stage:generator", **greedy),
+        "large_greedy": stage("run", _quickstart, generator__path="stage:large", **greedy),
+        "rollouts": stage("collect", _rollouts, generator__path="stage:generator"),
+        "prm": stage("train", _prm, data__path="stage:rollouts", **on_generator),
+        "orm": stage("train", _orm, data__path="stage:rollouts", **on_generator),
+        "probe": stage("train", _probe, data__path="stage:rollouts", **on_generator),
+        "samples": stage(
+            "run",
+            _quickstart,
+            generator__path="stage:generator",
+            task__seed=2,
+            task__size=4000,
+            sampling__n=16,
+            **train,
+        ),
+        "revision": stage(
+            "train", _revision, data__path="stage:samples", task__seed=2, **on_generator
+        ),
+        "chains": stage(
+            "run",
+            _quickstart,
+            generator__path="stage:revision",
+            task__seed=3,
+            task__size=2000,
+            sampling__n=4,
+            search__revisions=5,
+            **train,
+        ),
+        "revision_orm": stage(
+            "train",
+            _revision_orm,
+            start__path="stage:revision",
+            data__path="stage:chains",
+            task__seed=3,
+        ),
+    }
+    shipped = ("generator", "large", "prm", "orm", "probe", "revision", "revision_orm")
+    stages["models"] = {
+        "job": "gather",
+        "models": {name: f"stage:{name}" for name in shipped},
+        "measured": {
+            "generator": {"greedy": "stage:greedy"},
+            "large": {"greedy": "stage:large_greedy"},
+            "revision": {"chains": "stage:chains"},
+        },
+        "megabytes": 12,
+    }
+    config.stages, config.stage = tuple(stages), stages
     return config

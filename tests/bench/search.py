@@ -61,12 +61,12 @@ class Settings:
     candidates: tuple[int, ...] = (16, 64)
     batch: tuple[int, ...] = (8, 2)  # questions that ours searches together, for each N
     theirs: tuple[int, ...] = (2, 1)  # questions that theirs answers, for each N
-    rounds: tuple[int, ...] = (16, 16)  # of a search, for each N
-    questions: tuple[int, ...] = (16, 8)  # that ours answers, for each N
+    rounds: tuple[int, ...] = (8, 4)  # of a search, for each N
+    questions: tuple[int, ...] = (8, 8)  # that ours answers, for each N
     step: int = 32  # tokens
     more_candidates: tuple[int, ...] = (16, 64, 256)
     more_questions: tuple[int, ...] = (1, 8, 32)
-    more_rounds: int = 4
+    more_rounds: int = 2
     share_questions: int = 16
     share_tokens: int = 128  # of the longest answer, where the useful share is measured
     shots: int = 4  # worked examples before each question (paper, appendix on prompts)

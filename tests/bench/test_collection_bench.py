@@ -9,9 +9,6 @@ from pathlib import Path
 import pytest
 
 from tests.bench import collection
-from tests.sampling.conftest import quick_compilation
-
-__all__ = ["quick_compilation"]
 
 
 def test_quick(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

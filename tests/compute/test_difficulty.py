@@ -1,6 +1,69 @@
-"""Difficulty bins: equal in size, easiest first, ties by id."""
+"""Difficulty: shares, scores, what few samples tell, and bins of them all."""
 
-from ttc_jax.compute.difficulty import quantile_bins
+import numpy as np
+import pytest
+
+from ttc_jax.compute.difficulty import (
+    absolute_bins,
+    oracle,
+    posteriors,
+    predicted,
+    quantile_bins,
+)
+from ttc_jax.compute.ledger import Ledger
+from ttc_jax.errors import UserError
+from ttc_jax.results.store import Candidate, Record
+
+
+def record(question: str, right: list[bool], scores: list[tuple[float, ...]], seed=0) -> Record:
+    candidates = tuple(
+        Candidate((1,), "x", True, -1.0, score, "1", correct)
+        for correct, score in zip(right, scores, strict=True)
+    )
+    return Record(question, "best_of_n", len(right), seed, candidates, Ledger())
+
+
+def test_oracle_and_predicted_over_all_records_of_a_question():
+    records = [
+        record("b", [True, False], [(0.1, 0.9), (0.3,)]),
+        record("a", [False], [()]),
+        record("a", [True], [(0.4,)], seed=1),
+    ]
+    assert oracle(records) == {"a": 0.5, "b": 0.5}
+    assert predicted(records) == pytest.approx({"a": 0.2, "b": 0.6})
+    assert predicted(records, "product") == pytest.approx({"a": 0.2, "b": (0.09 + 0.3) / 2})
+    with pytest.raises(UserError, match="samples of 'a' have no scores"):
+        predicted([record("a", [True], [()])])
+
+
+def test_few_samples_are_drawn_towards_what_questions_are_like():
+    rng = np.random.default_rng(0)
+    chances = rng.beta(2.0, 6.0, 2000)
+    records = [
+        record(f"q{i:04}", (rng.random(8) < p).tolist(), [()] * 8) for i, p in enumerate(chances)
+    ]
+    found, observed = posteriors(records), oracle(records)
+    means = np.array([x.mean for x in found.values()])
+    shares = np.array(list(observed.values()))
+    assert np.square(means - chances).mean() < 0.7 * np.square(shares - chances).mean()
+    bounds = np.array([x.interval() for x in found.values()])
+    assert 0.92 < np.mean((bounds[:, 0] <= chances) & (chances <= bounds[:, 1])) < 0.98
+    prior = found["q0000"].alpha + found["q0000"].beta - 8
+    assert 6 < prior < 10.5
+
+
+def test_questions_that_do_not_differ_keep_the_uniform_prior():
+    [alike] = posteriors([record("a", [True, False], [()] * 2)]).values()
+    assert (alike.alpha, alike.beta) == (2.0, 2.0)
+    [sure] = posteriors([record("a", [True, True], [()] * 2)]).values()
+    assert (sure.alpha, sure.beta) == (3.0, 1.0)
+
+
+def test_absolute_bins_and_bounds_that_rise():
+    values = {"a": 0.9, "b": 0.5, "c": 0.49, "d": 0.1, "e": 0.0}
+    assert absolute_bins(values) == {"a": 0, "b": 0, "c": 1, "d": 1, "e": 2}
+    with pytest.raises(UserError, match="bounds must fall"):
+        absolute_bins(values, (0.1, 0.5))
 
 
 def test_quintiles_are_equal_in_size_and_ordered():

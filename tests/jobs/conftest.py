@@ -7,14 +7,11 @@ import jax
 import pytest
 from ml_collections import ConfigDict
 
-from tests.sampling.conftest import quick_compilation
 from tests.training.toy import sampled
 from ttc_jax.config import load_config
 from ttc_jax.jobs import train
 from ttc_jax.results.store import ResultsStore
 from ttc_jax.tasks import arithmetic, load_task
-
-__all__ = ["quick_compilation"]
 
 CONFIG = Path(__file__).parents[2] / "configs" / "arithmetic.py"
 

@@ -10,6 +10,7 @@ from tests.jobs.conftest import changed, configure
 from ttc_jax.errors import UserError
 from ttc_jax.jobs import run
 from ttc_jax.models.tokenizers import load_tokenizer
+from ttc_jax.results.chains import summarise_chains
 from ttc_jax.results.store import ResultsStore
 from ttc_jax.results.summary import summarise
 from ttc_jax.tasks.arithmetic import Arithmetic
@@ -121,6 +122,24 @@ def test_a_search_is_reported_at_its_own_budget_alone(config, tmp_path):
     before = (tmp_path / "summary.json").read_bytes()
     run.main(changed(beam, search__refill=False, search__segment=5), tmp_path)  # the same workdir
     assert (tmp_path / "summary.json").read_bytes().count(b"false") > before.count(b"false")
+
+
+def test_chains_of_revisions_are_reported_by_position(config, tmp_path):
+    revised = changed(config, search__revisions=3, sampling__n=2, limit=4)
+    run.main(revised, tmp_path)
+    records = ResultsStore(tmp_path).read()
+    assert [record.sequential for record in records] == [3] * 4
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert summary["chains"] == summarise_chains(records)
+    assert len(summary["chains"]["pass_at_1_by_position"]) == 3
+    assert all(list(curve) == ["6"] for curve in summary["accuracy"].values())
+    assert (tmp_path / "chains.png").stat().st_size > 0
+    last = summary["accuracy"]["best_of_n"]["6"]
+    run.main(changed(revised, selection__aggregation="min"), tmp_path)  # the same answers
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert summary["config"]["selection"]["aggregation"] == "min"
+    assert summary["accuracy"]["best_of_n"]["6"].keys() == last.keys()
+    assert ResultsStore(tmp_path).read() == records
 
 
 def test_without_a_verifier_no_rule_reads_scores(finished, config, tmp_path):

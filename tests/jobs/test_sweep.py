@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from ml_collections import ConfigDict
 
-from tests.jobs.conftest import configure
+from tests.jobs.conftest import changed, configure
 from ttc_jax.errors import UserError
 from ttc_jax.jobs import run, sweep
 from ttc_jax.results.store import ResultsStore
@@ -26,10 +26,14 @@ def config(trained_generator: Path, trained_prm: Path) -> ConfigDict:
         sweep__budgets="2,4",
         sweep__seeds="0",
         sweep__rows=16,
+        sweep__difficulty__samples=0,
     )
     strategies = config.sweep.strategies.to_dict()
     strategies = {name: strategies[name] for name in ("best_of_n", "lookahead_1", "beam_sqrt_n")}
     strategies["lookahead_1"]["options"]["width"] = 2
+    flipped = {"verifier": f"flipped:0.5:{config.verifier.path}"}
+    strategies["flipped"] = strategies["best_of_n"] | flipped
+    strategies["ratio_1"] = strategies["best_of_n"] | {"ratio": 1.0}
     with config.unlocked():
         config.sweep.strategies = ConfigDict(strategies)
     return config
@@ -52,27 +56,38 @@ def test_a_sweep_goes_on_where_it_was_stopped(config, tmp_path, monkeypatch):
     sweep.main(config, tmp_path)
     records = ResultsStore(tmp_path).read()
     lines = (tmp_path / "results" / "00000.jsonl").read_bytes().splitlines()
-    assert len(lines) == len(records) == 10 * 3
+    assert len(lines) == len(records) == 10 * 5
     cells = {record.key[1:] for record in records}
     # √N needs a square; looking one step ahead costs two generations a candidate, and M is 2.
-    assert cells == {("best_of_n", 4, 0), ("beam_sqrt_n", 4, 0), ("lookahead_1", 4, 0)}
+    assert cells == {(name, 4, 0) for name in config.sweep.strategies}
     for record in records:
         assert record.ledger.generations == record.budget
         assert len(record.candidates) == (2 if record.strategy == "lookahead_1" else 4)
         assert (record.ledger.lookahead_tokens > 0) == (record.strategy == "lookahead_1")
+        assert record.sequential == (2 if record.strategy == "ratio_1" else 1)
+    pools = [
+        [c.text for record in records if record.strategy == name for c in record.candidates]
+        for name in ("best_of_n", "flipped")
+    ]
+    assert pools[0] == pools[1]
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert {name: list(curve) for name, curve in summary["accuracy"].items()} == {
         "best_of_n": ["2", "4"],
         "beam_sqrt_n": ["4"],
+        "flipped": ["2", "4"],
         "lookahead_1": ["4"],
+        "ratio_1": ["4"],
     }
     assert [part["questions"] for part in summary["bins"]] == [2] * 5
-    for name in ("accuracy.png", "accuracy.csv", "bins.png", "bins.svg"):
+    for name in ("accuracy.png", "accuracy.csv", "bins.png", "bins.svg", "ratios.png"):
         assert (tmp_path / name).stat().st_size > 0
     monkeypatch.setattr(run, "build", lambda *_: pytest.fail("nothing is left to search"))
     before = (tmp_path / "summary.json").read_bytes()
     sweep.main(config, tmp_path)
     assert (tmp_path / "summary.json").read_bytes() == before
+    sweep.main(changed(config, selection__rule="majority"), tmp_path)
+    votes = json.loads((tmp_path / "summary.json").read_text())["accuracy"]
+    assert votes["flipped"] == votes["best_of_n"]
 
 
 def test_a_strategy_that_fits_no_budget_is_refused(config, tmp_path):

@@ -9,7 +9,15 @@ import pytest
 from PIL import Image
 
 from ttc_jax.errors import UserError
-from ttc_jax.report.figures import accuracy_csv, accuracy_figure, write_accuracy, write_calibration
+from ttc_jax.report.figures import (
+    accuracy_csv,
+    accuracy_figure,
+    chains_figure,
+    ratios_figure,
+    write_accuracy,
+    write_calibration,
+    write_chains,
+)
 from ttc_jax.report.tables import cost_lines, label, print_summary
 
 
@@ -81,6 +89,37 @@ def test_calibration_is_drawn_and_written(tmp_path):
     (tmp_path / "again").mkdir()
     write_calibration(quality, tmp_path / "again")
     assert (tmp_path / "again" / "calibration.svg").read_text() == svg
+
+
+def test_a_panel_for_each_budget_and_a_line_for_each_bin_over_the_ratios():
+    ratios = {"few": 0.25, "even": 1.0, "many": 16.0}
+    tables = [
+        {name: {str(n): point(base + r / 100) for n in (16, 64)} for name, r in ratios.items()}
+        for base in (0.5, 0.8, 0.2)
+    ]
+    del tables[0]["many"]["16"]  # a ratio that no 16 answers make
+    bins = [{"accuracy": table} for table in tables[1:]]
+    figure = ratios_figure({"accuracy": tables[0], "bins": bins}, ratios)
+    panels = figure.get_axes()
+    assert [axes.get_title() for axes in panels] == ["N = 16", "N = 64"]
+    drawn = [[tuple(line.get_xdata()) for line in axes.lines] for axes in panels]
+    assert drawn == [[(0.25, 1.0)] * 3, [(0.25, 1.0, 16.0)] * 3]
+    assert panels[1].lines[2].get_ydata()[-1] == pytest.approx(0.36)
+    figure.draw_without_rendering()
+    assert [tick.get_text() for tick in panels[1].get_xticklabels()] == ["1/4", "1", "16"]
+
+
+def test_chains_show_positions_and_flips(tmp_path):
+    chains = {
+        "pass_at_1_by_position": [point(0.2), point(0.3), point(0.35)],
+        "flips": {"right_to_wrong": None, "wrong_to_right": point(0.125)},
+    }
+    found = {"questions": 300, "chains": chains}
+    [line] = chains_figure(found).get_axes()[0].lines
+    assert line.get_xdata().tolist() == [1, 2, 3]
+    assert line.get_ydata().tolist() == [0.2, 0.3, 0.35]
+    write_chains(found, tmp_path)
+    assert "wrong to right 12.5 %; 300 questions" in (tmp_path / "chains.svg").read_text()
 
 
 def test_equal_summaries_give_equal_files(tmp_path):

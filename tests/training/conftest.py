@@ -3,10 +3,6 @@ from collections.abc import Iterator
 import jax
 import pytest
 
-from tests.sampling.conftest import quick_compilation
-
-__all__ = ["as_optax_needs_it", "quick_compilation"]
-
 
 @pytest.fixture(autouse=True, scope="package")
 def as_optax_needs_it() -> Iterator[None]:

@@ -91,6 +91,7 @@ def test_one_shape_a_bucket_and_rows_padded_with_nothing():
             size = SIZES[number] if number >= 0 else 0
             shorter = max((x for x in LENGTHS if x < length), default=0)
             assert number < 0 or shorter < size <= length
+            assert batch["lengths"][row] == size
             for name, value in (("tokens", number + 1), ("targets", number + 1.5), ("weights", 1)):
                 np.testing.assert_array_equal(batch[name][row, :size], value)
                 assert not batch[name][row, size:].any()

@@ -93,7 +93,7 @@ def test_the_loss_falls_and_the_log_tells(whole):
     found = lines(folder)
     assert [line["step"] for line in found] == EVALUATED
     assert found[-1]["loss"] < 0.5 * found[0]["loss"]
-    seen = np.cumsum([Watched().batch(step)["tokens"].size for step in range(11)])
+    seen = np.cumsum([Watched().batch(step)["lengths"].sum() for step in range(11)])
     assert [line["tokens"] for line in found] == [seen[step - 1] for step in EVALUATED]
     total, weight = np.sum([loss(model, batch) for batch in VALIDATION.all()], 0)
     assert found[-1]["validation_loss"] == pytest.approx(total / weight, rel=1e-5)

@@ -11,6 +11,7 @@ from tests.verifiers.toy import tiny_prm
 from ttc_jax.errors import UserError
 from ttc_jax.models.checkpoints import describe, save_model
 from ttc_jax.verifiers.confidence import Confidence
+from ttc_jax.verifiers.flipped import Flipped
 from ttc_jax.verifiers.load import load_verifier
 from ttc_jax.verifiers.prm import ProcessRewardModel, save_prm
 from ttc_jax.verifiers.probe import HiddenStateProbe, load_probe, save_probe
@@ -42,3 +43,13 @@ def test_what_is_no_verifier_is_named(tmp_path: Path):
         load_probe(tmp_path / "generator")
     with pytest.raises(UserError, match="the sign 'mood' is unknown"):
         load_verifier("confidence:mood")
+
+
+def test_flipped_scores_of_another_verifier(tmp_path: Path):
+    save_prm(tmp_path / "prm", tiny_prm(layered=False), {})
+    found = load_verifier(f"flipped:0.2:{tmp_path / 'prm'}")
+    assert isinstance(found, Flipped)
+    assert found.share == 0.2
+    for path in ("flipped:0.2", "flipped:few:embedded:prm", "flipped:embedded:prm"):
+        with pytest.raises(UserError, match="must be flipped:SHARE:PATH"):
+            load_verifier(path)

@@ -15,7 +15,7 @@ def tiny_prm(trunk: ModelConfig = TINY, *, layered: bool = True) -> ProcessRewar
     if not layered:
         return _random_head(PRMConfig(trunk))
     layers = dataclasses.replace(trunk, width=12, depth=1, kv_heads=1, windows=(), ropes=())
-    return _random_head(PRMConfig(trunk, layers))
+    return _random_head(PRMConfig(trunk, layers, reads_tokens=True))
 
 
 def _random_head(config: PRMConfig) -> ProcessRewardModel:

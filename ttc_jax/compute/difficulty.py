@@ -1,10 +1,85 @@
-"""How hard questions are for a generator (paper §3.2)."""
+"""How hard questions are for a generator (paper §3.2).
+
+All numbers here are the higher the easier a question is. *Oracle* difficulty is the share of
+samples that are right; *predicted* difficulty the mean score that a verifier gives them, for which
+nobody needs to know the answer.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+from scipy import stats
+
+from ttc_jax.errors import UserError
+from ttc_jax.results.store import Candidate, Record
+from ttc_jax.search.aggregate import answer_score
 
 BINS = 5
+EDGES = (0.5, 0.1)  # absolute bins of pass@1: easy above the first, hard below the last
+
+
+def oracle(records: Iterable[Record]) -> dict[str, float]:
+    """Each question's share of correct candidates, over all its records."""
+    return {
+        question: float(np.mean([candidate.correct for candidate in found]))
+        for question, found in _candidates(records).items()
+    }
+
+
+def predicted(records: Iterable[Record], aggregation: str = "last") -> dict[str, float]:
+    """Each question's mean answer score; answers without a step count as 0.
+
+    Raises:
+      UserError: samples that no verifier has scored.
+    """
+    found = {}
+    for question, candidates in _candidates(records).items():
+        if not any(candidate.step_scores for candidate in candidates):
+            raise UserError(f"difficulty: samples of {question!r} have no scores; name a verifier")
+        scores = [answer_score(candidate.step_scores, aggregation) for candidate in candidates]
+        found[question] = float(np.mean(np.maximum(scores, 0.0)))
+    return found
+
+
+@dataclasses.dataclass(frozen=True)
+class Posterior:
+    """What few samples tell of a question's pass@1: a beta distribution.
+
+    Attributes:
+      alpha, beta: its parameters.
+    """
+
+    alpha: float
+    beta: float
+
+    @property
+    def mean(self) -> float:
+        """Expected pass@1."""
+        return self.alpha / (self.alpha + self.beta)
+
+    def interval(self, level: float = 0.95) -> tuple[float, float]:
+        """Where pass@1 lies with this probability, equal tails left out."""
+        low, high = stats.beta.interval(level, self.alpha, self.beta)
+        return float(low), float(high)
+
+
+def posteriors(records: Iterable[Record]) -> dict[str, Posterior]:
+    """Pass@1 of each question from few samples, with a prior fitted to all questions together.
+
+    The prior is the beta distribution whose beta-binomial has the mean and variance of the observed
+    shares (empirical Bayes): few samples are drawn towards what questions are like.
+    """
+    found = _candidates(records)
+    right = np.array([sum(c.correct for c in group) for group in found.values()], float)
+    count = np.array([len(group) for group in found.values()], float)
+    alpha, beta = _prior(right, count)
+    return {
+        question: Posterior(alpha + k, beta + n - k)
+        for question, k, n in zip(found, right.tolist(), count.tolist(), strict=True)
+    }
 
 
 def quantile_bins(values: Mapping[str, float], bins: int = BINS) -> dict[str, int]:
@@ -17,3 +92,36 @@ def quantile_bins(values: Mapping[str, float], bins: int = BINS) -> dict[str, in
     """
     order = sorted(values, key=lambda question: (-values[question], question))
     return {question: place * bins // len(order) for place, question in enumerate(order)}
+
+
+def absolute_bins(values: Mapping[str, float], edges: Sequence[float] = EDGES) -> dict[str, int]:
+    """Questions by fixed bounds, 0 the easiest: a value on a bound belongs to the easier side.
+
+    Raises:
+      UserError: bounds that do not fall.
+    """
+    if list(edges) != sorted(set(edges), reverse=True):
+        raise UserError(f"difficulty.edges={tuple(edges)}: bounds must fall, as in {EDGES}")
+    return {question: sum(value < edge for edge in edges) for question, value in values.items()}
+
+
+def _prior(right: np.ndarray, count: np.ndarray) -> tuple[float, float]:
+    """Alpha and beta by moments; the uniform prior where questions do not differ beyond chance."""
+    share, n = right / count, count.mean()
+    mean, variance = share.mean(), share.var()
+    within = mean * (1 - mean)
+    if within == 0 or n <= 1:
+        return 1.0, 1.0
+    # The variance of a share is within · (1 + (n − 1) ρ) / n, with ρ = 1 / (alpha + beta + 1).
+    likeness = (variance * n / within - 1) / (n - 1)
+    if not 0 < likeness < 1:
+        return 1.0, 1.0
+    total = 1 / likeness - 1
+    return float(mean * total), float((1 - mean) * total)
+
+
+def _candidates(records: Iterable[Record]) -> dict[str, list[Candidate]]:
+    found: dict[str, list[Candidate]] = {}
+    for record in sorted(records, key=lambda record: record.key):
+        found.setdefault(record.question, []).extend(record.candidates)
+    return found

@@ -1,14 +1,17 @@
 """Searches for answers to every question, grades them, and reports accuracy against N.
 
-Records are appended to WORKDIR/results/ as they come, so that a killed run goes on where it was. At
-the end the workdir holds summary.json, accuracy.png/.svg/.csv and timing.json. A config of several
-stages runs them all, each in a folder of the workdir.
+Records are appended to WORKDIR/results/ as they come, so that a killed run goes on where it was. Of
+several hosts each takes a share of the questions; the first reports what all have stored. At the
+end the workdir holds summary.json, accuracy.png/.svg/.csv, timing.json and, where answers are
+revised, chains.png/.svg; with another `selection` the same records are reported anew. A config of
+several stages runs them all, each in a folder of the workdir.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
+import jax
 import numpy as np
 from ml_collections import ConfigDict
 from tqdm import tqdm
@@ -17,9 +20,11 @@ from ttc_jax import assets
 from ttc_jax.config import at_least, claim_workdir, one_of, to_json
 from ttc_jax.models.tokenizers import load_tokenizer
 from ttc_jax.models.weights import load_generator
+from ttc_jax.parallel.hosts import mine
 from ttc_jax.pipeline import run_stages
-from ttc_jax.report.figures import write_accuracy
+from ttc_jax.report.figures import write_accuracy, write_chains
 from ttc_jax.report.tables import print_summary
+from ttc_jax.results.chains import summarise_chains
 from ttc_jax.results.store import ResultsStore
 from ttc_jax.results.summary import summarise, write_json, write_summary
 from ttc_jax.sampling.draw import Drawing
@@ -46,20 +51,24 @@ def main(config: ConfigDict, workdir: Path) -> None:
     strategy = make_strategy(config.search.strategy, config.search.options)
     task = load_task(config.task)
     questions = task.questions(config.split)[: config.limit or None]
-    store = ResultsStore(workdir)
+    store = ResultsStore(workdir, shard=jax.process_index())
     done = {question for question, *_ in store.done()}
+    # Hosts load a checkpoint together, so also one that has nothing left to do.
+    any_left = any(question.id not in done for question in questions)
+    recorder = build(config, task, strategy) if any_left else None
+    questions = mine(questions)
     todo = [question for question in questions if question.id not in done]
-    recorder = build(config, task, strategy) if todo else None
     prompted = recorder.encode(todo) if recorder else []
     # Not before: a mistake found so far leaves the workdir free for the mended config.
-    claim_workdir(workdir, config, may_change=SCHEDULE)
+    claim_workdir(workdir, config, may_change=(*SCHEDULE, "selection"))
     if recorder:
-        bar = tqdm(total=len(questions), initial=len(done), desc="search", unit="question")
-        with bar:
+        held = len(questions) - len(todo)
+        with tqdm(total=len(questions), initial=held, desc="search", unit="question") as bar:
             for record in recorder.run(prompted):
                 store.append([record])
                 bar.update()
-    report(config, workdir, store, strategy)
+    if jax.process_index() == 0:
+        report(config, workdir, store, strategy)
 
 
 def check(config: ConfigDict) -> None:
@@ -122,6 +131,10 @@ def report(config: ConfigDict, workdir: Path, store: ResultsStore, strategy: Str
         subsets=config.selection.subsets,
         seed=config.seed,
     )
+    chained = any(record.sequential > 1 for record in records)
+    if chained:
+        summary["chains"] = summarise_chains(records, config.seed)
+        write_chains(summary, workdir)
     path = write_summary(workdir, summary)
     seconds = sum(record.seconds for record in records)
     rate = summary["ledger"]["decode_tokens"] / seconds

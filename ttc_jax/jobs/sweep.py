@@ -2,30 +2,36 @@
 
 Every strategy gets the same generation budgets; one that looks k steps ahead pays for k + 1
 generations a candidate, and one that revises spends its N on chains of s = √(N · ratio) answers,
-N / s of them side by side. Best-of-N's smaller budgets come from its largest pool. Records are
-appended to WORKDIR/results/ as they come: a killed sweep goes on where it was. At the end the
-workdir holds summary.json, accuracy.png/.svg/.csv, and the same by difficulty bin.
+N / s of them side by side. Best-of-N's smaller budgets come from its largest pool. How hard
+questions are is judged by samples of their own, `sweep.difficulty`. Records are appended to
+WORKDIR/results/ as they come: a killed sweep goes on where it was, and with another `selection` it
+reports the same records anew. Of several hosts each takes a share of the questions; the first
+reports what all have stored. At the end the workdir holds summary.json, accuracy.png/.svg/.csv, the
+same by difficulty bin, and ratios.png/.svg where answers are revised.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import jax
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from ttc_jax.config import at_least, claim_workdir, to_json
 from ttc_jax.errors import UserError
 from ttc_jax.jobs import run
-from ttc_jax.report.figures import write_accuracy, write_bins
+from ttc_jax.parallel.hosts import mine
+from ttc_jax.report.figures import write_accuracy, write_bins, write_ratios
 from ttc_jax.report.tables import print_sweep
 from ttc_jax.results.store import ResultsStore
-from ttc_jax.results.summary import POOL, summarise_sweep, write_summary
+from ttc_jax.results.summary import DIFFICULTY, POOL, summarise_sweep, write_summary
 from ttc_jax.search.strategies import Strategy, make_strategy
 from ttc_jax.tasks import load_task
+from ttc_jax.tasks.task import Question
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -45,21 +51,25 @@ def main(config: ConfigDict, workdir: Path) -> None:
     cells = sorted(_cells(config), key=lambda cell: (cell.budget, cell.seed))
     task = load_task(config.task)
     questions = task.questions(config.split)[: config.limit or None]
-    store = ResultsStore(workdir)
+    store = ResultsStore(workdir, shard=jax.process_index())
     done = store.done()
     # Records say their budget and seed, so a grid may grow in its workdir.
-    claim_workdir(workdir, config, may_change=(*run.SCHEDULE, "sweep.budgets", "sweep.seeds"))
-    left = {
-        cell: [q for q in questions if (q.id, cell.name, cell.budget, cell.seed) not in done]
-        for cell in cells
-    }
+    growing = ("sweep.budgets", "sweep.seeds", "sweep.difficulty", "selection")
+    claim_workdir(workdir, config, may_change=(*run.SCHEDULE, *growing))
+
+    def left(cell: Cell, questions: Sequence[Question]) -> list[Question]:
+        return [q for q in questions if (q.id, cell.name, cell.budget, cell.seed) not in done]
+
+    here = mine(questions)
     # A generation is what every cell pays with, so the bar's estimate holds across budgets.
-    total = sum(cell.budget for cell in cells) * len(questions)
-    waiting = sum(cell.budget * len(todo) for cell, todo in left.items())
+    total = sum(cell.budget for cell in cells) * len(here)
+    waiting = sum(cell.budget * len(left(cell, here)) for cell in cells)
     with tqdm(total=total, initial=total - waiting, desc="sweep", unit="generation") as bar:
-        for cell, todo in left.items():
-            if not todo:
+        for cell in cells:
+            # Hosts load a checkpoint together, so also one that has nothing left to do.
+            if not left(cell, questions):
                 continue
+            todo = left(cell, here)
             bar.set_postfix_str(f"{cell.name}, N={cell.budget}, seed {cell.seed}")
             strategy = make_strategy(cell.config.search.strategy, cell.config.search.options)
             recorder = run.build(cell.config, task, strategy)
@@ -67,7 +77,8 @@ def main(config: ConfigDict, workdir: Path) -> None:
             for record in recorder.run(recorder.encode(todo)):
                 store.append([record])
                 bar.update(cell.budget)
-    _report(config, workdir, store, {(cell.name, cell.budget, cell.seed) for cell in cells})
+    if jax.process_index() == 0:
+        _report(config, workdir, store, {(cell.name, cell.budget, cell.seed) for cell in cells})
 
 
 def _cells(config: ConfigDict) -> Iterator[Cell]:
@@ -85,7 +96,7 @@ def _cells(config: ConfigDict) -> Iterator[Cell]:
         ]
         if not fitting:
             raise UserError(f"sweep.strategies.{name} can spend none of sweep.budgets exactly")
-        for budget, candidates, revisions in fitting[-1:] if name == POOL else fitting:
+        for budget, candidates, revisions in fitting[-1:] if _is_pool(entry) else fitting:
             for seed in config.sweep.seeds:
                 cell = config.copy_and_resolve_references()
                 cell.seed = seed
@@ -98,6 +109,22 @@ def _cells(config: ConfigDict) -> Iterator[Cell]:
                 yield Cell(name, budget, seed, cell)
     if POOL not in config.sweep.strategies:
         raise UserError(f"sweep.strategies lacks {POOL}, whose pass@1 says how hard questions are")
+    if samples := config.sweep.difficulty.samples:
+        if config.sweep.difficulty.seed in config.sweep.seeds:
+            raise UserError(
+                f"sweep.difficulty.seed={config.sweep.difficulty.seed} is one of sweep.seeds; "
+                "difficulty is judged by other samples than those that are scored"
+            )
+        cell = config.copy_and_resolve_references()
+        cell.seed, cell.sampling.n = config.sweep.difficulty.seed, samples
+        cell.sampling.questions_per_batch = max(1, config.sweep.rows // samples)
+        cell.search.strategy, cell.search.options, cell.search.lookahead = POOL, {}, 0
+        yield Cell(DIFFICULTY, samples, cell.seed, cell)
+
+
+def _is_pool(entry: ConfigDict) -> bool:
+    """Whether its candidates are independent, so that some of them are a smaller budget's."""
+    return entry.strategy == POOL and not entry.ratio
 
 
 def _shape(strategy: Strategy, budget: int, lookahead: int, ratio: float) -> tuple[int, int] | None:
@@ -126,6 +153,7 @@ def _report(
         to_json(config),
         budgets=config.sweep.budgets,
         rule=config.selection.rule,
+        pools=[name for name, entry in config.sweep.strategies.items() if _is_pool(entry)],
         aggregation=config.selection.aggregation,
         subsets=config.selection.subsets,
     )
@@ -133,5 +161,8 @@ def _report(
     title = "Search strategies at equal generation budgets"
     write_accuracy(summary, workdir, title)
     write_bins(summary, workdir)
+    ratios = {name: entry.ratio for name, entry in config.sweep.strategies.items() if entry.ratio}
+    if ratios:
+        write_ratios(summary, ratios, workdir)
     print_sweep(summary)
     print(f"summary: {path}\nreport: {workdir / 'accuracy.png'}, {workdir / 'bins.png'}")

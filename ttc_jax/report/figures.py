@@ -1,8 +1,9 @@
-"""Figures: accuracy against the generation budget (the paper's figure 3), and calibration."""
+"""Figures: accuracy by budget, bin and ratio, pass@1 along chains of revisions, calibration."""
 
 import csv
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, Final
 
@@ -10,7 +11,8 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, NullLocator, PercentFormatter
+from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator, PercentFormatter
+from numpy.typing import NDArray
 from scipy.optimize import isotonic_regression
 
 from ttc_jax.errors import UserError
@@ -92,6 +94,18 @@ def write_accuracy(summary: Mapping[str, Any], workdir: Path, title: str = TITLE
     return _write(contents | _images("accuracy", accuracy_figure(summary, title)), workdir)
 
 
+def write_compute_optimal(summary: Mapping[str, Any], workdir: Path) -> None:
+    """Writes compute_optimal.png, .svg and .csv (after the paper's figure 4) to the workdir.
+
+    Args:
+        summary: that of the job `policy`.
+        workdir: where to. Raises as `write_accuracy`.
+    """
+    figure = accuracy_figure(summary, "The best strategy for each difficulty, and the baseline")
+    contents = {"compute_optimal.csv": accuracy_csv(summary).encode("ascii")}
+    _write(contents | _images("compute_optimal", figure), workdir)
+
+
 def _images(name: str, figure: Figure) -> dict[str, bytes]:
     contents = {}
     for kind, about in (("png", {"Software": None}), ("svg", {"Date": None})):
@@ -147,6 +161,85 @@ def write_bins(summary: Mapping[str, Any], workdir: Path) -> None:
     _write(_images("bins", bins_figure(summary)), workdir)
 
 
+def ratios_figure(summary: Mapping[str, Any], ratios: Mapping[str, float]) -> Figure:
+    """Accuracy against the ratio of sequential to parallel answers (the paper's figure 7).
+
+    A panel for each N; a line for each difficulty bin, and one for all questions.
+
+    Args:
+        summary: see `results.summary.summarise_sweep`.
+        ratios: of the strategies that revise, by name.
+    """
+    accuracy, names = summary["accuracy"], sorted(ratios, key=lambda name: ratios[name])
+    budgets = sorted({int(n) for name in names for n in accuracy[name]})
+    parts = [(f"bin {i + 1}", part["accuracy"]) for i, part in enumerate(summary["bins"])]
+    with matplotlib.rc_context(_SETTINGS):
+        figure = Figure(figsize=(4.6 * len(budgets), 4.9), dpi=160, layout="constrained")
+        panels = figure.subplots(1, len(budgets), sharey=True, squeeze=False)[0]
+        for axes, budget in zip(panels, budgets, strict=True):
+            spent = [name for name in names if str(budget) in accuracy[name]]
+            at = np.array([ratios[name] for name in spent])
+
+            def column(table: Mapping[str, Any], field: str) -> NDArray[np.float64]:
+                return np.array([table[name][str(budget)][field] for name in spent])  # noqa: B023
+
+            axes.fill_between(
+                at, column(accuracy, "low"), column(accuracy, "high"), color=_INK, alpha=0.1, lw=0
+            )
+            axes.plot(at, column(accuracy, "mean"), color=_INK, lw=2.6, label="all questions")
+            for (name, table), (color, marker) in zip(parts, _STYLES, strict=False):
+                mean = column(table, "mean")
+                axes.plot(at, mean, color=color, marker=marker, markersize=5, label=name)
+            _dress(axes, at.tolist(), "answers in sequence for one in parallel")
+            axes.xaxis.set_major_formatter(lambda ratio, _: str(Fraction(ratio)))
+            axes.set_title(f"N = {budget}", fontsize=11)
+        panels[0].set_ylim(0, 1.02)
+        handles, labels = panels[0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower center", ncols=6, frameon=False)
+        return figure
+
+
+def write_ratios(summary: Mapping[str, Any], ratios: Mapping[str, float], workdir: Path) -> None:
+    """Writes ratios.png and ratios.svg to the workdir. Raises as `write_accuracy`."""
+    _write(_images("ratios", ratios_figure(summary, ratios)), workdir)
+
+
+def chains_figure(summary: Mapping[str, Any]) -> Figure:
+    """Pass@1 of the first, second, … answer of chains of revisions (the paper's figure 6, left).
+
+    Args:
+        summary: see `results.summary.summarise`; reads "chains" and "questions".
+    """
+    points, flips = summary["chains"]["pass_at_1_by_position"], summary["chains"]["flips"]
+    at = np.arange(1, len(points) + 1)
+    mean, low, high = (np.array([x[name] for x in points]) for name in ("mean", "low", "high"))
+    color, marker = _STYLES[0]
+    with matplotlib.rc_context(_SETTINGS):
+        figure = Figure(figsize=(7.4, 4.6), dpi=160, layout="constrained")
+        axes = figure.subplots()
+        axes.fill_between(at, low, high, color=color, alpha=0.13, linewidth=0)
+        axes.plot(at, mean, color=color, marker=marker, markersize=5, lw=2.2)
+        axes.set_title("Along a chain of revisions", fontsize=14, fontweight="bold", loc="left")
+        shares = [
+            f"{name.replace('_', ' ')} {100 * share['mean']:.1f} %"
+            for name, share in flips.items()
+            if share
+        ]
+        axes.set_xlabel(
+            f"answer of the chain ({', '.join(shares)}; {summary['questions']:,} questions)",
+            labelpad=6,
+        )
+        axes.set_ylabel("pass@1")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        _in_percent(axes)
+        return figure
+
+
+def write_chains(summary: Mapping[str, Any], workdir: Path) -> None:
+    """Writes chains.png and chains.svg to the workdir. Raises as `write_accuracy`."""
+    _write(_images("chains", chains_figure(summary)), workdir)
+
+
 def calibration_figure(quality: Mapping[str, Any]) -> Figure:
     """How often scores of each size lead to a correct end: on the diagonal, as often as they say.
 
@@ -176,11 +269,7 @@ def calibration_figure(quality: Mapping[str, Any]) -> Figure:
         axes.set(xlim=(0, 1), ylim=(0, 1.02), ylabel="correct ends")
         counts.set(xlabel="score", ylabel="scores")
         for panel in (axes, counts):
-            panel.yaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
-            panel.grid(axis="y", color="#e6e6e6", linewidth=0.8)
-            panel.set_axisbelow(True)
-            panel.spines[["top", "right", "left"]].set_visible(False)
-            panel.tick_params(length=0, pad=6)
+            _in_percent(panel)
         return figure
 
 
@@ -205,17 +294,23 @@ def accuracy_csv(summary: Mapping[str, Any]) -> str:
     return table.getvalue()
 
 
-def _dress(axes: Axes, budgets: list[int]) -> None:
+def _dress(
+    axes: Axes, budgets: Sequence[float], meaning: str = "generations per question, N"
+) -> None:
     axes.set_xscale("log", base=2)
     axes.xaxis.set_major_locator(FixedLocator(budgets))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(lambda n, _: f"{n:g}")
-    axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
-    axes.set_xlabel("generations per question, N", labelpad=6)
+    axes.set_xlabel(meaning, labelpad=6)
     axes.set_xlim(budgets[0] / 1.1, budgets[-1] * 1.1)
     low, high = axes.dataLim.intervaly
     margin = 0.05 * max(high - low, 0.1)
     axes.set_ylim(max(0.0, low - margin), min(1.0, high + margin) + 0.002)
+    _in_percent(axes)
+
+
+def _in_percent(axes: Axes) -> None:
+    axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
     axes.grid(axis="y", color="#e6e6e6", linewidth=0.8)
     axes.set_axisbelow(True)
     axes.spines[["top", "right", "left"]].set_visible(False)

@@ -63,6 +63,31 @@ def print_sweep(summary: Mapping[str, Any], file: TextIO | None = None) -> None:
     _print(tables, [], file)
 
 
+def print_policy(summary: Mapping[str, Any], file: TextIO | None = None) -> None:
+    """Prints the policy's accuracy, its choices by bin, and how far it outdoes the baseline.
+
+    Args:
+        summary: that of the job `policy`.
+        file: where to; default: stdout.
+    """
+    tables, lines = [accuracy_table(summary)], []
+    for kind, found in summary["compute_optimal"].items():
+        table = _table(f"strategy by {kind} difficulty, bin 1 the easiest")
+        table.add_column("bin", no_wrap=True)
+        for n in found["gain"]:
+            table.add_column(f"N={n}", no_wrap=True)
+        for place, row in enumerate(found["choice"].values(), 1):
+            table.add_row(str(place), *(label(name) for name in row.values()))
+        tables.append(table)
+        for n, ratio in summary["efficiency"][kind].items():
+            bound = "at least " if ratio["censored"] else ""
+            lines.append(
+                f"{kind} difficulty, N={n}: the baseline needs {bound}{ratio['ratio']:.1f} times "
+                f"as many generations ({ratio['low']:.1f} to {ratio['high']:.1f})"
+            )
+    _print(tables, lines, file)
+
+
 def print_collection(summary: Mapping[str, Any], file: TextIO | None = None) -> None:
     """Prints collected step values: their mean by the step's place in the answer, and the cost.
 

@@ -50,8 +50,8 @@ def flips(records: Sequence[Record], seed: int = 0) -> dict[str, Estimate | None
 def summarise_chains(records: Sequence[Record], seed: int = 0) -> dict[str, Any]:
     """Both, as plain data for summary.json. Raises as they do."""
     return {
-        "pass_at_1_by_position": [vars(x) for x in pass_at_1_by_position(records, seed)],
-        "flips": {name: x and vars(x) for name, x in flips(records, seed).items()},
+        "pass_at_1_by_position": [x.rounded() for x in pass_at_1_by_position(records, seed)],
+        "flips": {name: x and x.rounded() for name, x in flips(records, seed).items()},
     }
 
 

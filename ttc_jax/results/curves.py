@@ -28,6 +28,7 @@ from ttc_jax.search.aggregate import (
     hierarchical,
 )
 
+DIGITS: Final = 6
 PASS: Final = "pass"  # pass@N: some candidate of N is correct; the ceiling of every selection rule
 
 
@@ -38,6 +39,10 @@ class Estimate:
     mean: float
     low: float
     high: float
+
+    def rounded(self) -> dict[str, float]:
+        """For JSON: rounded, where the last bits of floating-point sums may differ."""
+        return {name: round(value, DIGITS) for name, value in vars(self).items()}
 
 
 @dataclass(frozen=True)

@@ -9,17 +9,18 @@ import json
 import math
 import os
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 
-from ttc_jax.compute.difficulty import BINS, quantile_bins
+from ttc_jax.compute.difficulty import BINS, oracle, quantile_bins
 from ttc_jax.compute.ledger import Ledger
 from ttc_jax.errors import UserError
 from ttc_jax.results.curves import (
+    DIGITS,
     Estimate,
     accuracy_curves,
     bootstrap,
@@ -40,8 +41,8 @@ _PACKAGES: Final = (
     "math-verify",
     "numpy",
 )
-_DIGITS: Final = 6
-POOL: Final = "best_of_n"  # the strategy whose records are pools of independent candidates
+DIFFICULTY: Final = "difficulty"  # samples that say how hard questions are, and are not scored
+POOL: Final = "best_of_n"  # the strategy whose pass@1 says how hard questions are
 
 
 def summarise(
@@ -79,10 +80,10 @@ def summarise(
     questions = len(accuracy.questions)
     return {
         "accuracy": {
-            rule: {str(n): _estimate(estimate) for n, estimate in curve.items()}
+            rule: {str(n): estimate.rounded() for n, estimate in curve.items()}
             for rule, curve in curves.items()
         },
-        "pass_at_1": _estimate(_mean_correctness(records, seed)),
+        "pass_at_1": _mean_correctness(records, seed).rounded(),
         "questions": questions,
         "seeds": sorted({record.seed for record in records}),
         "candidates": _count(records),
@@ -98,19 +99,21 @@ def summarise_sweep(
     config: Mapping[str, Any],
     budgets: Sequence[int],
     rule: str = "best_of_n_weighted",
+    pools: Collection[str] = (POOL,),
     aggregation: str = "last",
     subsets: int = 512,
     seed: int = 0,
 ) -> dict[str, Any]:
     """What summary.json of a sweep holds.
 
-    Difficulty bins are quintiles of pass@1 in the pools of `POOL`: oracle bins, as the paper calls
-    them, since they know the answers.
+    Difficulty bins are quintiles of pass@1 in the records of `DIFFICULTY`, or, where there are
+    none, in the pools of `POOL`: oracle bins, as the paper calls them, as they know the answers.
 
     Args:
         records: of several strategies and budgets over the same questions, in any order.
         budgets: those at which strategies are compared.
         rule: how the final answer is chosen from a search's candidates.
+        pools: strategies whose candidates are independent: a part of them is a smaller budget.
         aggregation, subsets, seed: see `question_accuracy`.
 
     Returns:
@@ -123,11 +126,13 @@ def summarise_sweep(
     """
     cells: dict[tuple[str, int], list[Record]] = {}
     for record in records:
+        if record.strategy == DIFFICULTY:
+            continue
         cells.setdefault((record.strategy, record.budget), []).append(record)
     values: dict[tuple[str, int], dict[str, float]] = {}
     ledger: dict[str, dict[str, dict[str, float]]] = {}
     for (strategy, budget), group in sorted(cells.items(), key=lambda cell: cell[0][1]):
-        pool = strategy == POOL
+        pool = strategy in pools
         sizes = [n for n in budgets if n <= budget] if pool else [len(group[0].candidates)]
         options = {"aggregation": aggregation, "subsets": subsets, "seed": seed}
         accuracy = question_accuracy(group, [rule], sizes, **options)
@@ -139,15 +144,15 @@ def summarise_sweep(
         total = sum((record.ledger for record in group), Ledger()).to_dict()
         costs = {name: round(cost / len(group), 1) for name, cost in total.items()}
         ledger.setdefault(strategy, {})[str(budget)] = costs
-    pools = [record for record in records if record.strategy == POOL]
-    ease = _pass_at_1(pools)
+    by_name = {name: [x for x in records if x.strategy == name] for name in (DIFFICULTY, POOL)}
+    ease = oracle(by_name[DIFFICULTY] or by_name[POOL])
     bins = quantile_bins(ease)
     return {
         "accuracy": _table(values, set(ease), seed),
         "bins": [
             {
                 "questions": len(inside),
-                "pass_at_1": round(float(np.mean([ease[q] for q in inside])), _DIGITS),
+                "pass_at_1": round(float(np.mean([ease[q] for q in inside])), DIGITS),
                 "accuracy": _table(values, set(inside), seed),
             }
             for inside in ([q for q, b in bins.items() if b == which] for which in range(BINS))
@@ -184,11 +189,11 @@ def summarise_collection(
     return {
         "questions": len(records),
         "candidates": _count(records),
-        "pass_at_1": _estimate(_mean_correctness(records, seed)),
+        "pass_at_1": _mean_correctness(records, seed).rounded(),
         "prefixes": rollouts // ends,
         "rollouts": rollouts,
         "step_values": [
-            {"count": len(place), "mean": round(math.fsum(place) / len(place), _DIGITS)}
+            {"count": len(place), "mean": round(math.fsum(place) / len(place), DIGITS)}
             for place in places
         ],
         "ledger": sum((record.ledger for record in records), Ledger()).to_dict(),
@@ -213,20 +218,12 @@ def _table(
     for (strategy, budget), by_question in sorted(values.items()):
         column = np.array([[by_question[q]] for q in sorted(questions & by_question.keys())])
         [estimate] = bootstrap(column, seed)
-        table.setdefault(strategy, {})[str(budget)] = _estimate(estimate)
+        table.setdefault(strategy, {})[str(budget)] = estimate.rounded()
     return table
 
 
-def _pass_at_1(records: Sequence[Record]) -> dict[str, float]:
-    """Each question's share of correct candidates, over all its records."""
-    found: dict[str, list[float]] = {}
-    for record in sorted(records, key=lambda record: record.key):
-        found.setdefault(record.question, []).extend(c.correct for c in record.candidates)
-    return {question: float(np.mean(correct)) for question, correct in found.items()}
-
-
 def _mean_correctness(records: Sequence[Record], seed: int) -> Estimate:
-    [estimate] = bootstrap(np.array([[x] for x in _pass_at_1(records).values()]), seed)
+    [estimate] = bootstrap(np.array([[x] for x in oracle(records).values()]), seed)
     return estimate
 
 
@@ -267,7 +264,3 @@ def write_json(path: Path, value: Mapping[str, Any]) -> Path:
             "then run the same command again"
         ) from error
     return path
-
-
-def _estimate(estimate: Estimate) -> dict[str, float]:
-    return {name: round(value, _DIGITS) for name, value in vars(estimate).items()}

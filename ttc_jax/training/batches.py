@@ -86,8 +86,9 @@ class Batches:
         """Batch number `step`, from 0 over all epochs.
 
         Returns:
-          `Example`'s fields, [rows, length] (`prompt_lengths` [rows]), and `examples`, [rows]:
-          their places among the examples, or NONE.
+          `Example`'s fields, [rows, length] (`prompt_lengths` [rows]); `lengths`, [rows]: how many
+          of the tokens are no padding; and `examples`, [rows]: their places among the examples, or
+          NONE.
         """
         return cast(Batch, self._shuffled[step])
 
@@ -114,7 +115,8 @@ def _stack(examples: Sequence[Example], members: np.ndarray, length: int) -> Bat
         for name, array in bucket.items():
             values = getattr(examples[member], name)
             array[row, : len(values)] = values
-    prompt_lengths = [*(examples[member].prompt_length for member in members), 0]
-    bucket["prompt_lengths"] = np.array(prompt_lengths, np.int32)
+    found = [examples[member] for member in members]
+    bucket["prompt_lengths"] = np.array([*(x.prompt_length for x in found), 0], np.int32)
+    bucket["lengths"] = np.array([*(len(x.tokens) for x in found), 0], np.int32)
     bucket["examples"] = np.append(members, NONE).astype(np.int32)
     return bucket

@@ -52,7 +52,7 @@ def fit(
       seed: of dropout.
 
     Returns:
-      Steps and tokens in all, and the step and the validation loss of the weights.
+      Steps and tokens (no padding) in all, and the step and the validation loss of the weights.
 
     Raises:
       UserError: a loss that is no number or a gradient that explodes (names the step, the batch
@@ -74,7 +74,7 @@ def fit(
                 batch = train.batch(step)
                 state, figures = program.update(state, batch, step)
                 recent.append(figures)
-                tokens += batch["tokens"].size
+                tokens += int(batch["lengths"].sum())
                 done = step + 1
                 if done % optimisation.evaluate_every and done < optimisation.steps:
                     continue

@@ -21,25 +21,39 @@ from ttc_jax.verifiers.prm import PRMConfig, ProcessRewardModel
 
 
 def on_trunk(
-    generator: Transformer, *, depth: int, ffn_width: int, seed: int, every_step: bool = True
+    generator: Transformer,
+    *,
+    depth: int,
+    ffn_width: int,
+    seed: int,
+    width: int = 0,
+    reads_tokens: bool = False,
+    every_step: bool = True,
 ) -> ProcessRewardModel:
     """A new PRM on a copy of `generator`.
 
     Args:
       depth: layers of its own above the trunk, which then stays as it is; 0: the head is on the
         trunk, which is taught with it.
-      ffn_width: of those layers; their width is the trunk's.
+      ffn_width: of those layers.
+      width: of those layers, 0 for the trunk's; divided among as many heads as the trunk has.
+      reads_tokens: see `PRMConfig`.
       every_step: False: an ORM.
     """
     trunk = generator.config
     layers = dataclasses.replace(
         trunk,
+        width=width or trunk.width,
+        head_size=width // trunk.heads if width else trunk.head_size,
+        attention_scale=None if width else trunk.attention_scale,
         depth=depth,
         ffn_width=ffn_width,
         windows=(None,) * depth,
         ropes=trunk.ropes[:1] * depth,
     )
-    config = PRMConfig(trunk, layers if depth else None, every_step=every_step)
+    config = PRMConfig(
+        trunk, layers if depth else None, every_step=every_step, reads_tokens=reads_tokens
+    )
     prm = ProcessRewardModel(config, rngs=nnx.Rngs(seed))
     nnx.update(prm.trunk, nnx.state(generator))
     return prm

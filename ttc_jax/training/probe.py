@@ -79,7 +79,7 @@ def solve(model: Probed, train: Batches, validation: Batches) -> dict[str, float
     dtype = model.probe.weights[...].dtype
     model.probe.weights[...] = jnp.asarray(weights, dtype)
     model.probe.bias[...] = jnp.asarray(bias, dtype)
-    tokens = sum(batch["tokens"].size for batch in train.all())
+    tokens = int(sum(batch["lengths"].sum() for batch in train.all()))
     return {"tokens": tokens, "penalty": penalty, "validation_loss": loss}
 
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 from ttc_jax import assets
 from ttc_jax.errors import UserError
 from ttc_jax.models import checkpoints
 from ttc_jax.verifiers import prm, probe
 from ttc_jax.verifiers.confidence import Confidence
+from ttc_jax.verifiers.flipped import Flipped
 from ttc_jax.verifiers.verifier import Verifier
 
-CONFIDENCE = "confidence:"
+CONFIDENCE, FLIPPED = "confidence:", "flipped:"
 _LOADERS = {prm.KIND: prm.load_prm, probe.KIND: probe.load_probe}
 
 
@@ -18,14 +21,22 @@ def load_verifier(path: str) -> Verifier | None:
 
     Args:
       path: the folder of a PRM, an ORM or a probe, "embedded:prm" and the like,
-        "confidence:log_prob" (or entropy, self_certainty) for the generator's own confidence, or ""
-        for none.
+        "confidence:log_prob" (or entropy, self_certainty) for the generator's own confidence,
+        "flipped:0.2:PATH" for a PRM or ORM of which a fifth of the scores is flipped, or "" for
+        none.
 
     Raises:
       UserError: no such folder or sign, or the folder of another model.
     """
     if not path:
         return None
+    if path.startswith(FLIPPED):
+        share, _, of = path.removeprefix(FLIPPED).partition(":")
+        if not of or not _is_number(share):
+            raise UserError(
+                f"verifier.path={path}: must be {FLIPPED}SHARE:PATH, as {FLIPPED}0.2:DIR"
+            )
+        return Flipped(cast(Verifier, load_verifier(of)), float(share))
     if path.startswith(CONFIDENCE):
         return Confidence(path.removeprefix(CONFIDENCE))
     folder = assets.locate(path)
@@ -35,3 +46,11 @@ def load_verifier(path: str) -> Verifier | None:
             f"verifier.path={path}: holds a {kind}; a verifier is a {' or a '.join(_LOADERS)}"
         )
     return _LOADERS[kind](folder)
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True

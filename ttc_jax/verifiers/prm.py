@@ -39,6 +39,9 @@ class PRMConfig:
     layers: ModelConfig | None = None
     step_format: StepFormat = dataclasses.field(default_factory=StepFormat)
     every_step: bool = True  # False: an ORM, which was taught to score whole answers alone
+    # Whether the layers read the tokens themselves too: the trunk's last hidden states foresee the
+    # next token, and have little room for what stands there.
+    reads_tokens: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """Plain data, read back by `from_json`."""
@@ -48,6 +51,7 @@ class PRMConfig:
             "layers": self.layers.to_json() if self.layers else None,
             "step_format": step_format | {"markers": list(self.step_format.markers)},
             "every_step": self.every_step,
+            "reads_tokens": self.reads_tokens,
         }
 
     def flops(self, first: int, tokens: int) -> int:
@@ -69,6 +73,7 @@ class PRMConfig:
                 markers=tuple(step_format.get("markers", ())), offset=step_format.get("offset", 0)
             ),
             every_step=data.get("every_step", True),
+            reads_tokens=data.get("reads_tokens", False),
         )
 
 
@@ -99,6 +104,8 @@ class ProcessRewardModel(nnx.Module):
         else:
             self.enter = matrix(rngs, (config.trunk.width, width), config.trunk.width, dtype)
             self.enter_clues = matrix(rngs, (CLUES, width), CLUES, dtype)
+            if config.reads_tokens:
+                self.enter_tokens = matrix(rngs, (config.trunk.vocab_size, width), 1, dtype)
             self.layers = Layers(config.layers, rngs=rngs, dtype=dtype)
             self.norm = RMSNorm(width, config.layers.norm_eps, dtype)
         self.score = nnx.Param(jnp.zeros((width,), dtype))
@@ -141,7 +148,7 @@ class ProcessRewardModel(nnx.Module):
         answer = jnp.arange(tokens.shape[1])[None] >= prompt_lengths[:, None]
         so_far = jnp.zeros(prompt_lengths.shape, jnp.float32)
         clues, _ = self._clues(before, tokens, answer, so_far)
-        x, _ = self.layers(self._enter(hidden, clues), PromptCache(), regime)
+        x, _ = self.layers(self._enter(tokens, hidden, clues), PromptCache(), regime)
         return self._head(self.norm(x))
 
     def start(
@@ -158,7 +165,7 @@ class ProcessRewardModel(nnx.Module):
         on_trunk = None
         if self.layers is not None:
             clues = jnp.zeros((*hidden.shape[:-1], CLUES), hidden.dtype)
-            _, layers = self.layers(self._enter(hidden, clues), PromptCache())
+            _, layers = self.layers(self._enter(prompts[:, :-1], hidden, clues), PromptCache())
             on_trunk = KVCache.fork(layers, lengths - 1, candidates, slots)
         return PRMState(
             trunk=KVCache.fork(trunk, lengths - 1, candidates, slots),
@@ -274,7 +281,7 @@ class ProcessRewardModel(nnx.Module):
         answer = in_answer & (take(state.trunk.length)[:, None] + at > 0)
         clues, log_prob = self._clues(before, tokens, answer, take(state.log_prob))
         layers = window.over(_awake(state.layers, reads > 0))
-        x, layers = self.layers(self._enter(hidden, clues), layers)
+        x, layers = self.layers(self._enter(tokens, hidden, clues), layers)
         final = at == real[:, None] - 1
         last, log_prob = spread(_at(final, hidden)), spread(_at(final, log_prob))
         state = PRMState(
@@ -310,9 +317,12 @@ class ProcessRewardModel(nnx.Module):
         so_far = log_prob[..., None] + jnp.cumsum(token, -1)
         return jnp.stack([token, so_far, entropy], -1), so_far
 
-    def _enter(self, hidden: Array, clues: Array) -> Array:
+    def _enter(
+        self, tokens: Int[Array, "*B"], hidden: Float[Array, "*B D"], clues: Float[Array, "*B 3"]
+    ) -> Float[Array, "*B W"]:
         """What the layers read of each token."""
-        return hidden @ self.enter[...] + clues.astype(hidden.dtype) @ self.enter_clues[...]
+        x = hidden @ self.enter[...] + clues.astype(hidden.dtype) @ self.enter_clues[...]
+        return x + self.enter_tokens[...][tokens] if self.config.reads_tokens else x
 
     def _head(self, x: Float[Array, "*B W"]) -> Float[Array, "*B"]:
         return (x * jnp.expand_dims(self.score[...], tuple(range(x.ndim - 1)))).sum(-1)

@@ -1,0 +1,133 @@
+"""The policy, beside a plain loop; and that no question judges what it chose."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from ttc_jax.compute.difficulty import quantile_bins
+from ttc_jax.compute.policy import Policy, fit, worth
+from ttc_jax.errors import UserError
+from ttc_jax.results.outcomes import Outcomes
+
+BUDGETS = (4, 16, 64)
+NAMES = ("best_of_n", "beam")
+
+
+def table(values: np.ndarray, budgets=BUDGETS, names=NAMES) -> Outcomes:
+    """[Q, S, N, T] accuracies as outcomes."""
+    questions = tuple(f"q{i:04}" for i in range(len(values)))
+    return Outcomes(questions, names, budgets, tuple(range(values.shape[-1])), values)
+
+
+def made(questions: int = 400, seeds: int = 2) -> tuple[Outcomes, dict[str, float]]:
+    """Beam helps on hard questions and hurts on easy ones; budgets help everywhere."""
+    rng = np.random.default_rng(0)
+    ease = np.sort(rng.random(questions))[::-1]
+    chance = np.empty((questions, 2, len(BUDGETS)))
+    for i, n in enumerate(BUDGETS):
+        sampled = 1 - (1 - ease) ** (n / 4)
+        chance[:, 0, i] = sampled
+        chance[:, 1, i] = np.where(ease > 0.5, 0.8 * sampled, np.minimum(1, sampled + 0.2))
+    values = (rng.random((*chance.shape, seeds)) < chance[..., None]).astype(float)
+    found = table(values)
+    return found, dict(zip(found.questions, ease.tolist(), strict=True))
+
+
+def test_the_policy_is_the_argmax_in_each_bin():
+    found, ease = made()
+    bins = quantile_bins(ease)
+    policy = fit(found, ease, bins)
+    for which in range(5):
+        inside = [i for i, q in enumerate(found.questions) if bins[q] == which]
+        for n, budget in enumerate(BUDGETS):
+            means = found.values[inside, :, n].mean((0, 2))
+            assert policy.choice[which][n] == NAMES[int(means.argmax())]
+            assert (
+                policy.strategy(ease[found.questions[inside[0]]], budget)[0]
+                == (policy.choice[which][n])
+            )
+    assert policy.choice[4][0] == "beam"
+    assert policy.choice[0][0] == "best_of_n"
+    assert all(policy.bin_of(ease[q]) == bins[q] for q in found.questions)
+
+
+def test_a_policy_written_and_read_is_the_same():
+    found, ease = made()
+    policy = fit(found, ease, quantile_bins(ease))
+    assert Policy.from_dict(policy.to_dict()) == policy
+    assert policy.strategy(0.5, 63)[1] == 16
+    with pytest.raises(UserError, match="budget 3 is below the policy's least, 4"):
+        policy.strategy(0.5, 3)
+    broken = policy.to_dict()
+    del broken["choice"]["bin_2"]
+    with pytest.raises(UserError, match=r"policy\.choice lacks bin_2"):
+        Policy.from_dict(broken)
+
+
+def test_worth_beside_a_plain_loop():
+    found, ease = made(60)
+    bins = quantile_bins(ease, 3)
+    result = worth(found, bins, found, name="best_of_n", count=50)
+    halves: dict[tuple[int, int], list[int]] = {}
+    from ttc_jax.compute.policy import _hash
+
+    for which in range(3):
+        inside = [i for i, q in enumerate(found.questions) if bins[q] == which]
+        for place, i in enumerate(sorted(inside, key=lambda i: _hash(found.questions[i]))):
+            halves.setdefault((which, place % 2), []).append(i)
+    for n in range(len(BUDGETS)):
+        total = 0.0
+        for (which, half), inside in halves.items():
+            other = found.values[halves[which, 1 - half], :, n].mean((0, 2))
+            total += found.values[inside, int(other.argmax()), n].mean(-1).sum()
+        assert result.accuracy[n].mean == pytest.approx(total / 60)
+        base = found.values[:, 0, n].mean()
+        assert result.gain[n].mean == pytest.approx(total / 60 - base)
+    assert all(x.low <= x.mean <= x.high for x in result.accuracy)
+
+
+def test_the_gain_is_found_and_vanishes_when_bins_mean_nothing():
+    found, ease = made(2000)
+    bins = quantile_bins(ease)
+    real = worth(found, bins, found, name="best_of_n", count=200)
+    assert real.gain[0].low > 0.03
+    assert real.efficiency[0].low > 1
+    rng = np.random.default_rng(1)
+    permuted = dict(zip(found.questions, rng.permutation(list(bins.values())), strict=True))
+    permuted = {question: int(which) for question, which in permuted.items()}
+    nothing = worth(found, permuted, found, name="best_of_n", count=200)
+    assert nothing.gain[0].mean < 0.5 * real.gain[0].mean
+
+
+def test_shuffled_correctness_gives_no_gain():
+    """In sample the better of two equal strategies gains; across halves it does not."""
+    rng = np.random.default_rng(2)
+    values = (rng.random((300, 8, 3, 1)) < 0.5).astype(float)
+    names = ("best_of_n", *(f"other{i}" for i in range(7)))
+    found = table(values, names=names)
+    ease = dict(zip(found.questions, rng.random(300).tolist(), strict=True))
+    result = worth(found, quantile_bins(ease), found, name="best_of_n", count=200)
+    assert all(gain.low < 0 < gain.high for gain in result.gain)
+
+
+def test_a_strategy_that_cannot_spend_a_budget_is_never_chosen_there():
+    values = np.full((40, 2, 3, 1), 0.5)
+    values[:, 1, 0] = np.nan
+    values[:, 1, 1:] = 0.9
+    found = table(values)
+    ease = {question: float(i) for i, question in enumerate(found.questions)}
+    policy = fit(found, ease, quantile_bins(ease))
+    assert policy.choice[0] == ("best_of_n", "beam", "beam")
+    result = worth(found, quantile_bins(ease), found, name="best_of_n", count=20)
+    assert [x.mean for x in result.accuracy] == pytest.approx([0.5, 0.9, 0.9])
+    assert result.censored == (False, True, True)
+
+
+def test_bins_that_cannot_be_halved_and_questions_without_one():
+    values = np.full((6, 2, 3, 1), 0.5)
+    found = table(values)
+    with pytest.raises(UserError, match="fewer than 2 questions"):
+        worth(found, {q: i for i, q in enumerate(found.questions)}, found, name="best_of_n")
+    with pytest.raises(UserError, match="'q0005' is in no difficulty bin"):
+        worth(found, dict.fromkeys(found.questions[:5], 0), found, name="best_of_n")

@@ -1,0 +1,107 @@
+"""Several hosts under one command: each takes a share, the first reports; without any model."""
+
+import dataclasses
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+
+from tests.jobs.conftest import configure
+from tests.training.toy import sampled
+from ttc_jax.errors import UserError
+from ttc_jax.jobs import run, sweep
+from ttc_jax.parallel import hosts
+from ttc_jax.results.store import Record, ResultsStore
+from ttc_jax.tasks.task import Question
+
+QUESTIONS, HOSTS = 10, 3
+
+
+@dataclasses.dataclass(frozen=True)
+class Answers:
+    """Stands for a search: answers by hand."""
+
+    n: int
+    seed: int
+    strategy: str = "best_of_n"
+
+    def encode(self, questions: list[Question]) -> list[Question]:
+        return questions
+
+    def run(self, questions: list[Question]) -> Iterator[Record]:
+        for question in questions:
+            record = sampled(question, n=self.n)
+            record = dataclasses.replace(record, strategy=self.strategy, budget=self.n)
+            yield dataclasses.replace(record, seed=self.seed, seconds=1.0)
+
+
+@pytest.fixture(autouse=True)
+def no_model(monkeypatch) -> None:
+    monkeypatch.setattr(run, "build", lambda config, *_: Answers(config.sampling.n, config.seed))
+
+
+def as_host(patch: pytest.MonkeyPatch, host: int, count: int = HOSTS) -> None:
+    pretended = SimpleNamespace(process_index=lambda: host, process_count=lambda: count)
+    for module in (run, sweep, hosts):
+        patch.setattr(module, "jax", pretended)
+
+
+def shards(workdir: Path) -> list[int]:
+    return [x.read_bytes().count(b"\n") for x in sorted((workdir / "results").iterdir())]
+
+
+def small(variant: str, **changes) -> ConfigDict:
+    config = configure(variant, task__size=QUESTIONS, selection__subsets=4, **changes)
+    if variant == "search":
+        names = set(config.sweep.strategies) - {"best_of_n", "beam_4"}
+        with config.unlocked():
+            for name in names:
+                del config.sweep.strategies[name]
+    return config
+
+
+@pytest.mark.parametrize("job", [run, sweep])
+def test_hosts_share_the_questions(job, tmp_path, monkeypatch):
+    config = {
+        run: small("quickstart", sampling__n=4),
+        sweep: small("search", sweep__budgets="4", sweep__seeds="0,1"),  # and the difficulty's
+    }[job]
+    for host in (2, 1, 0):
+        as_host(monkeypatch, host)
+        job.main(config, tmp_path / "shared")
+        assert (tmp_path / "shared" / "summary.json").exists() == (host == 0)
+    as_host(monkeypatch, 0, 1)
+    job.main(config, tmp_path / "alone")
+    shared, alone = (ResultsStore(tmp_path / name).read() for name in ("shared", "alone"))
+    assert {record.key for record in shared} == {record.key for record in alone}
+    assert len(shared) == len(alone)
+    share = len(alone) // QUESTIONS
+    assert shards(tmp_path / "shared") == [4 * share, 3 * share, 3 * share]
+    found = [json.loads((tmp_path / x / "summary.json").read_text()) for x in ("shared", "alone")]
+    assert found[0] == found[1]
+
+
+def test_bins_come_from_samples_that_are_not_scored(tmp_path):
+    config = small("search", sweep__budgets="4", sweep__difficulty__samples=8)
+    sweep.main(config, tmp_path)
+    records = ResultsStore(tmp_path).read()
+    samples = {record.question: record for record in records if record.strategy == "difficulty"}
+    assert {(record.budget, record.seed) for record in samples.values()} == {(8, 1000)}
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert "difficulty" not in summary["accuracy"]
+    shares = sorted(
+        (np.mean([c.correct for c in record.candidates]) for record in samples.values()),
+        reverse=True,
+    )
+    expected = [np.mean(shares[i : i + 2]) for i in range(0, QUESTIONS, 2)]
+    assert [part["pass_at_1"] for part in summary["bins"]] == pytest.approx(expected)
+
+
+def test_the_difficulty_samples_are_not_those_of_the_seeds(tmp_path):
+    config = small("search", sweep__difficulty__seed=1)
+    with pytest.raises(UserError, match="is one of sweep.seeds"):
+        sweep.main(config, tmp_path)

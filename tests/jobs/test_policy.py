@@ -1,0 +1,149 @@
+"""The job `policy`: from a sweep's records to a config, without any model."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+
+from tests.jobs.conftest import changed, configure
+from ttc_jax.compute.ledger import Ledger
+from ttc_jax.compute.policy import Policy
+from ttc_jax.config import load_config
+from ttc_jax.errors import UserError
+from ttc_jax.jobs import policy
+from ttc_jax.results.store import Candidate, Record, ResultsStore
+
+QUESTIONS, BUDGETS, SEEDS = 60, (4, 16), (0, 1)
+
+
+def record(question: int, strategy: str, n: int, chance: float, seed: int) -> Record:
+    """Right answers agree; wrong ones differ. Scores tell right from wrong, with noise."""
+    rng = np.random.default_rng([question, n, seed, len(strategy)])
+    right = rng.random(n) < chance
+    candidates = tuple(
+        Candidate(
+            tokens=(1,),
+            text="",
+            finished=True,
+            log_prob=-1.0,
+            step_scores=(float(np.clip(0.3 + 0.4 * ok + rng.normal(0, 0.1), 0, 1)),),
+            answer="right" if ok else f"wrong {i}",
+            correct=bool(ok),
+        )
+        for i, ok in enumerate(right)
+    )
+    return Record(f"q{question:03}", strategy, n, seed, candidates, Ledger(generations=n))
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory) -> Path:
+    """Beam helps on hard questions and hurts on easy ones."""
+    workdir = tmp_path_factory.mktemp("sweep")
+    records = []
+    for question in range(QUESTIONS):
+        ease = 1 - question / QUESTIONS
+        base = 0.02 + 0.5 * ease**3
+        records.append(record(question, "difficulty", 32, base, 1000))
+        for seed in SEEDS:
+            records.append(record(question, "best_of_n", 64, base, seed))
+            for n in BUDGETS:
+                helped = 0.3 * base if ease > 0.6 else min(1.0, base + 0.3)
+                records.append(record(question, "beam", n, helped, seed))
+    ResultsStore(workdir).append(records)
+    return workdir
+
+
+@pytest.fixture
+def config(swept: Path) -> ConfigDict:
+    return configure(
+        "policy",
+        data__path=swept,
+        policy__budgets="4,16",
+        policy__resamples=50,
+        selection__subsets=16,
+    )
+
+
+def test_a_sweep_becomes_a_policy_that_loads_as_a_config(config, tmp_path, capsys):
+    policy.main(config, tmp_path)
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert set(summary["accuracy"]) == {
+        "best_of_n",
+        "compute_optimal_predicted",
+        "compute_optimal_oracle",
+    }
+    oracle = summary["compute_optimal"]["oracle"]
+    assert oracle["choice"]["bin_1"]["n_4"] == "best_of_n"
+    assert oracle["choice"]["bin_4"]["n_4"] == "beam"
+    assert oracle["gain"]["4"]["low"] > 0
+    assert len(oracle["by_bin"]) == 5
+    assert summary["efficiency"]["oracle"]["4"]["ratio"] > 1
+    assert summary["efficiency"]["predicted"]["4"]["low"] > 0
+    table = load_config(str(tmp_path / "policy.py"), []).policy
+    assert table.difficulty == "predicted"
+    found = Policy.from_dict(table.to_dict())
+    assert found.budgets == BUDGETS
+    assert found.to_dict()["choice"] == summary["compute_optimal"]["predicted"]["choice"]
+    assert found.strategy(0.0, 16)[0] in ("beam", "best_of_n")
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "strategy by oracle difficulty" in printed
+    assert "the baseline needs" in printed
+    for name in ("compute_optimal.png", "compute_optimal.csv", "compute_optimal.svg"):
+        assert (tmp_path / name).stat().st_size > 0
+    before = (tmp_path / "summary.json").read_bytes()
+    policy.main(config, tmp_path)
+    assert (tmp_path / "summary.json").read_bytes() == before
+
+
+def test_against_a_larger_model_at_equal_flops(config, tmp_path):
+    greedy = [record(i, "best_of_n", 1, 0.6, 0) for i in range(QUESTIONS)]
+    ResultsStore(tmp_path / "large").append(greedy)
+    policy.main(changed(config, flops_match__large=str(tmp_path / "large")), tmp_path / "out")
+    found = json.loads((tmp_path / "out" / "summary.json").read_text())["flops_match"]
+    assert list(found) == ["0.16", "0.79", "22"]
+    plain = found["22"]["generator"]
+    assert plain["generations"] == pytest.approx(14 + 3 / 22 * 13)
+    assert plain["affordable"]
+    assert not plain["beyond"]
+    assert found["0.16"]["generator"]["beyond"]
+    assert len(plain["by_bin"]) == 5
+    share = np.mean([r.candidates[0].correct for r in greedy])
+    assert plain["all"]["large"]["mean"] == pytest.approx(share, abs=1e-6)
+    assert plain["all"]["difference"]["mean"] == pytest.approx(
+        plain["all"]["small"]["mean"] - share, abs=1e-5
+    )
+    assert not found["22"]["verifier_and_difficulty"]["affordable"]  # 32 samples a question
+
+
+def test_absolute_bins(config, tmp_path):
+    policy.main(changed(config, policy__edges=(0.3, 0.1), policy__difficulty="oracle"), tmp_path)
+    table = load_config(str(tmp_path / "policy.py"), []).policy
+    assert len(table.edges) == 2
+    assert 0.1 < table.edges[0] <= 0.35
+
+
+def test_without_samples_of_its_own_difficulty_comes_from_the_baseline(
+    config, swept, tmp_path, caplog
+):
+    rest = [x for x in ResultsStore(swept).read() if x.strategy != "difficulty"]
+    ResultsStore(tmp_path / "rest").append(rest)
+    policy.main(changed(config, data__path=str(tmp_path / "rest")), tmp_path / "out")
+    assert "which flatters them" in caplog.text
+
+
+def test_what_cannot_be_fitted_is_named(config, swept, tmp_path):
+    def refused(message: str, **fields) -> None:
+        with pytest.raises(UserError, match=message):
+            policy.main(changed(config, **fields), tmp_path / "out")
+        assert not (tmp_path / "out").exists()
+
+    refused("holds no records", data__path=str(tmp_path))
+    refused("has no such strategy; it has beam, best_of_n", policy__baseline="dvts")
+    refused("no record at budgets|lacks", policy__budgets=(128,), policy__pools=())
+    refused("bounds must fall", policy__edges=(0.1, 0.5))
+    refused("must be one of arxiv, iclr", flops_match__formula="icml")
+    some = [x for x in ResultsStore(swept).read() if x.question != "q000" or x.strategy != "beam"]
+    ResultsStore(tmp_path / "some").append(some)
+    refused("holds 59 of 60 questions; run the sweep", data__path=str(tmp_path / "some"))

@@ -1,0 +1,78 @@
+"""Flipped scores: so many, of one step always the same, however it is read."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tests.sampling.oracle import TINY
+from tests.verifiers.toy import tiny_prm
+from ttc_jax.errors import UserError
+from ttc_jax.verifiers.confidence import Confidence
+from ttc_jax.verifiers.flipped import Flipped
+
+B, N, T = 3, 4, 12
+RNG = np.random.default_rng(0)
+PROMPTS = jnp.asarray(RNG.integers(1, TINY.vocab_size, (B, 6)))
+LENGTHS = jnp.asarray([6, 4, 5])
+TOKENS = jnp.asarray(RNG.integers(1, TINY.vocab_size, (B, N, T)))
+ALL = jnp.full((B, N), T)
+
+
+def read(verifier, *pieces: int) -> np.ndarray:
+    """Scores of `TOKENS`, read in pieces of these sizes, in rows that are padded with rubbish."""
+    state, scores, first = verifier.start(PROMPTS, LENGTHS, N, T + 1), [], 0
+    for size in pieces or (T,):
+        piece = jnp.pad(TOKENS[..., first : first + size], ((0, 0), (0, 0), (0, 2)), mode="edge")
+        found, state = verifier.read(piece, jnp.full((B, N), size), state, None)
+        scores.append(np.asarray(found)[..., :size])
+        first += size
+    return np.concatenate(scores, -1)
+
+
+@pytest.fixture(scope="module")
+def plain() -> np.ndarray:
+    return read(tiny_prm())
+
+
+def test_none_and_all_flipped(plain):
+    np.testing.assert_array_equal(read(Flipped(tiny_prm(), 0.0)), plain)
+    np.testing.assert_array_equal(read(Flipped(tiny_prm(), 1.0)), 1 - plain)
+
+
+def test_the_text_decides_which_however_it_is_read(plain):
+    verifier = Flipped(tiny_prm(), 0.5)
+    whole, parts = read(verifier), read(verifier, 5, 1, 6)
+    flips = np.abs(whole - plain) > 1e-6
+    assert 0.3 < flips.mean() < 0.7
+    np.testing.assert_array_equal(np.where(flips, 1 - plain, plain), whole)
+    np.testing.assert_allclose(parts, whole, atol=1e-5)
+
+
+def test_an_answer_behind_others_begins_anew(plain):
+    del plain
+    verifier = Flipped(tiny_prm(), 0.5)
+    state = verifier.start(PROMPTS, LENGTHS, N, 2 * T)
+    _, read_on = verifier.read(TOKENS, ALL, state, None)
+    first = verifier.reread(TOKENS[..., :3], jnp.full((B, N), 3), state)
+    again = verifier.reread(TOKENS[..., :3], jnp.full((B, N), 3), read_on)
+    np.testing.assert_array_equal(first.text, again.text)
+    assert (np.asarray(first.text) != np.asarray(state.text)).all()
+
+
+def test_the_share_is_as_asked_for():
+    verifier = Flipped(tiny_prm(layered=False), 0.2)
+    many = jnp.asarray(RNG.integers(1, TINY.vocab_size, (4, 500, 3)))
+    state = verifier.start(PROMPTS[:1].repeat(4, 0), LENGTHS[:1].repeat(4), 500, 4)
+    real = jnp.full((4, 500), 3)
+    scores, _ = jax.jit(verifier.read)(many, real, state, None)
+    honest, _ = jax.jit(verifier.verifier.read)(many, real, state.inner, None)
+    flipped = np.abs(np.asarray(scores) - np.asarray(honest)) > 1e-6
+    assert abs(flipped.mean() - 0.2) < 0.03
+
+
+def test_mistakes_are_named():
+    with pytest.raises(UserError, match=r"share of flipped scores is 1\.5, not 0 to 1"):
+        Flipped(tiny_prm(), 1.5)
+    with pytest.raises(UserError, match="only scores of a PRM or an ORM"):
+        Flipped(Confidence(), 0.2)

@@ -1,0 +1,257 @@
+"""The compute-optimal policy: which strategy to use, by difficulty bin and budget (paper §3.2).
+
+For every bin and budget it is the strategy that was most often right. What it is worth is measured
+on other questions than it was chosen on: in each bin, one half chooses for the other.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ttc_jax.errors import UserError
+from ttc_jax.results.curves import Estimate
+from ttc_jax.results.outcomes import Outcomes, generations_to_reach
+
+FOLDS = 2
+
+
+@dataclasses.dataclass(frozen=True)
+class Policy:
+    """A table of strategies.
+
+    Attributes:
+      choice: [bins, N] names of strategies.
+      budgets: [N] generations a question.
+      edges: [bins - 1] difficulty at which one bin ends and the next, a harder one, begins:
+        descending, for a number that is the higher the easier a question is.
+    """
+
+    choice: tuple[tuple[str, ...], ...]
+    budgets: tuple[int, ...]
+    edges: tuple[float, ...]
+
+    def bin_of(self, ease: float) -> int:
+        """The bin of a question, 0 the easiest."""
+        return sum(ease < edge for edge in self.edges)
+
+    def strategy(self, ease: float, budget: int) -> tuple[str, int]:
+        """The strategy for a question, and the largest known budget that does not exceed `budget`.
+
+        Raises:
+          UserError: a budget below all that the policy was fitted to.
+        """
+        known = [n for n in self.budgets if n <= budget]
+        if not known:
+            raise UserError(f"budget {budget} is below the policy's least, {self.budgets[0]}")
+        return self.choice[self.bin_of(ease)][self.budgets.index(known[-1])], known[-1]
+
+    def to_dict(self) -> dict[str, Any]:
+        """For a config or JSON."""
+        return {
+            "budgets": self.budgets,
+            "edges": self.edges,
+            "choice": {
+                f"bin_{i + 1}": {f"n_{n}": name for n, name in zip(self.budgets, row, strict=True)}
+                for i, row in enumerate(self.choice)
+            },
+        }
+
+    @classmethod
+    def from_dict(cls, found: Mapping[str, Any]) -> Policy:
+        """What `to_dict` wrote.
+
+        Raises:
+          UserError: a table with holes.
+        """
+        budgets, edges = tuple(found["budgets"]), tuple(found["edges"])
+        try:
+            choice = tuple(
+                tuple(found["choice"][f"bin_{i + 1}"][f"n_{n}"] for n in budgets)
+                for i in range(len(edges) + 1)
+            )
+        except KeyError as error:
+            raise UserError(f"policy.choice lacks {error.args[0]}") from error
+        return cls(choice, budgets, edges)
+
+
+def fit(outcomes: Outcomes, ease: Mapping[str, float], bins: Mapping[str, int]) -> Policy:
+    """The strategy of the highest accuracy in each bin and at each budget, over all questions.
+
+    Of equal ones the first in `outcomes.strategies`.
+
+    Args:
+      ease: question -> the number that its bin came from, the higher the easier.
+      bins: question -> bin, 0 the easiest.
+    """
+    groups = _groups(outcomes, bins)[0]
+    sums = np.einsum("gq,qsnt->gsn", groups, outcomes.values)
+    count = len(groups) // FOLDS
+    best = _best(sums.reshape(count, FOLDS, *sums.shape[1:]).sum(1))
+    names = np.array(outcomes.strategies)
+    lowest = [min(ease[q] for q in outcomes.questions if bins[q] == b) for b in range(count)]
+    highest = [max(ease[q] for q in outcomes.questions if bins[q] == b) for b in range(count)]
+    edges = [(low + high) / 2 for low, high in zip(lowest[:-1], highest[1:], strict=True)]
+    choice = tuple(tuple(map(str, row)) for row in names[best])
+    return Policy(choice, outcomes.budgets, tuple(edges))
+
+
+@dataclasses.dataclass(frozen=True)
+class Worth:
+    """What a policy brings, cross-validated.
+
+    Attributes:
+      accuracy: [N] of the policy on questions that did not choose it.
+      by_bin: [bins][N] the same in every bin.
+      efficiency: [N] generations that the baseline needs to get as far, over the budget.
+      censored: [N] whether the baseline's curve ends before: the ratio is then a lower bound.
+      gain: [N] accuracy above the baseline's at the same budget.
+    """
+
+    accuracy: tuple[Estimate, ...]
+    by_bin: tuple[tuple[Estimate, ...], ...]
+    efficiency: tuple[Estimate, ...]
+    censored: tuple[bool, ...]
+    gain: tuple[Estimate, ...]
+
+
+class Resample(NamedTuple):
+    """One draw of questions and seeds, and what the policy chosen on it is worth.
+
+    Attributes:
+      weights: [Q] how often each question was drawn.
+      seeds: [T] share of each seed.
+      sizes: [bins] questions drawn.
+      by_bin: [bins, N] accuracy on the halves that did not choose.
+    """
+
+    weights: NDArray[np.float64]
+    seeds: NDArray[np.float64]
+    sizes: NDArray[np.int64]
+    by_bin: NDArray[np.float64]
+
+
+def resamples(
+    outcomes: Outcomes, bins: Mapping[str, int], *, seed: int = 0, count: int = 1000
+) -> Iterator[Resample]:
+    """The sample itself, and then `count` draws from it with replacement.
+
+    Questions are drawn within their bin and half, so that no question is on both sides; seeds of
+    sampling are drawn too; and each draw chooses anew.
+
+    Args:
+      bins: question -> bin, 0 the easiest.
+      seed: of the draws.
+
+    Raises:
+      UserError: a bin that has fewer than two questions, or questions without a bin.
+    """
+    groups, sizes = _groups(outcomes, bins)
+    if sizes.min() < 1:
+        raise UserError("policy: a bin holds fewer than 2 questions; use fewer bins")
+    of_bin = sizes.reshape(-1, FOLDS).sum(1)
+    rng = np.random.default_rng(seed)
+    weights, of_seeds = np.ones(len(outcomes.questions)), np.ones(len(outcomes.seeds))
+    for number in range(count + 1):
+        if number:
+            for group, size in zip(groups, sizes, strict=True):
+                weights[np.flatnonzero(group)] = rng.multinomial(size, _uniform(size))
+            of_seeds = rng.multinomial(len(of_seeds), _uniform(len(of_seeds)))
+        share = of_seeds / of_seeds.sum()
+        sums = np.einsum("gq,qsnt,t->gsn", groups * weights, outcomes.values, share)
+        yield Resample(weights.copy(), share, of_bin, _crossed(sums) / of_bin[:, None])
+
+
+def worth(
+    outcomes: Outcomes,
+    bins: Mapping[str, int],
+    baseline: Outcomes,
+    *,
+    name: str,
+    seed: int = 0,
+    count: int = 1000,
+) -> Worth:
+    """Accuracy and efficiency of the policy, with 95 % intervals from `resamples`.
+
+    Args:
+      bins, seed, count: see `resamples`, also for errors.
+      baseline: the same questions and seeds at more budgets, where efficiency is read off.
+      name: the baseline's strategy, such as best-of-N.
+    """
+    curve = baseline.of(name)
+    same = [baseline.budgets.index(n) for n in outcomes.budgets]
+    found = []
+    for drawn in resamples(outcomes, bins, seed=seed, count=count):
+        accuracy = drawn.sizes @ drawn.by_bin / drawn.sizes.sum()
+        base = np.einsum("q,qnt,t->n", drawn.weights, curve, drawn.seeds) / drawn.sizes.sum()
+        reached = [generations_to_reach(base, baseline.budgets, x) for x in accuracy]
+        ratio = np.array([n for n, _ in reached]) / np.array(outcomes.budgets)
+        ends = np.array([end for _, end in reached])
+        found.append((accuracy, drawn.by_bin, ratio, accuracy - base[same], ends))
+    accuracy, by_bin, ratio, gain, ends = (np.array(x) for x in zip(*found, strict=True))
+    return Worth(
+        estimates(accuracy),
+        tuple(estimates(by_bin[:, i]) for i in range(by_bin.shape[1])),
+        estimates(ratio),
+        tuple(bool(x) for x in ends[0]),
+        estimates(gain),
+    )
+
+
+def _groups(
+    outcomes: Outcomes, bins: Mapping[str, int]
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """[bins · folds, Q] which questions each half of a bin holds, and how many they are.
+
+    A hash of the question decides the order in which halves are dealt, so that it is always the
+    same.
+    """
+    if missing := [question for question in outcomes.questions if question not in bins]:
+        raise UserError(f"policy: {missing[0]!r} is in no difficulty bin; estimate it first")
+    count = max(bins[question] for question in outcomes.questions) + 1
+    groups = np.zeros((count * FOLDS, len(outcomes.questions)))
+    dealt = [0] * count
+    for place in sorted(range(len(outcomes.questions)), key=lambda i: _hash(outcomes.questions[i])):
+        which = bins[outcomes.questions[place]]
+        groups[which * FOLDS + dealt[which] % FOLDS, place] = 1
+        dealt[which] += 1
+    return groups, groups.sum(1).astype(np.int64)
+
+
+def _crossed(sums: NDArray[np.float64]) -> NDArray[np.float64]:
+    """[bins, N] sums of what each half's choice earns in the other half.
+
+    Args:
+      sums: [bins · folds, S, N] sums over the questions of each half.
+    """
+    halves = sums.reshape(-1, FOLDS, *sums.shape[1:])
+    best = [_best(halves[:, fold]) for fold in range(FOLDS)]
+    return sum(
+        np.take_along_axis(halves[:, fold], best[1 - fold][:, None], 1)[:, 0]
+        for fold in range(FOLDS)
+    )
+
+
+def _best(sums: NDArray[np.float64]) -> NDArray[np.int64]:
+    """[bins, N] the strategy of the largest sum; one that cannot spend a budget has NaN there."""
+    return np.where(np.isnan(sums), -np.inf, sums).argmax(1)
+
+
+def estimates(values: NDArray[np.float64]) -> tuple[Estimate, ...]:
+    """The first row, and the interval of the others."""
+    low, high = np.quantile(values[1:], [0.025, 0.975], axis=0)
+    rows: Sequence[Sequence[float]] = np.stack([values[0], low, high], -1).tolist()
+    return tuple(Estimate(*row) for row in rows)
+
+
+def _uniform(count: int) -> list[float]:
+    return [1 / count] * count
+
+
+def _hash(text: str) -> bytes:
+    return hashlib.blake2s(text.encode(), digest_size=8).digest()

@@ -1,0 +1,118 @@
+"""Every question's accuracy under every strategy, budget and seed: what policies are fitted to."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Collection, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ttc_jax.errors import UserError
+from ttc_jax.results.curves import question_accuracy
+from ttc_jax.results.store import Record
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcomes:
+    """A table of accuracies; NaN where a strategy cannot spend a budget.
+
+    Attributes:
+      questions: [Q] ids, sorted.
+      strategies: [S] names.
+      budgets: [N] generations a question, ascending.
+      seeds: [T].
+      values: [Q, S, N, T] chance that the selected answer is right.
+    """
+
+    questions: tuple[str, ...]
+    strategies: tuple[str, ...]
+    budgets: tuple[int, ...]
+    seeds: tuple[int, ...]
+    values: NDArray[np.float64]
+
+    def of(self, strategy: str) -> NDArray[np.float64]:
+        """[Q, N, T] one strategy's.
+
+        Raises:
+          UserError: there is none of that name.
+        """
+        if strategy not in self.strategies:
+            raise UserError(f"results: no strategy {strategy!r}; {', '.join(self.strategies)}")
+        return self.values[:, self.strategies.index(strategy)]
+
+
+def outcomes(
+    records: Sequence[Record],
+    budgets: Sequence[int],
+    *,
+    pools: Collection[str],
+    rule: str = "best_of_n_weighted",
+    aggregation: str = "last",
+    subsets: int = 512,
+) -> Outcomes:
+    """The table that a sweep's records make.
+
+    Args:
+      records: of several strategies, budgets and seeds over the same questions, in any order.
+      budgets: those to look at; for pools any up to their size.
+      pools: strategies whose candidates are independent: a part of them is a smaller budget.
+      rule, aggregation, subsets: see `question_accuracy`.
+
+    Raises:
+      UserError: no records at these budgets, or a cell that lacks questions (an unfinished sweep).
+    """
+    budgets = sorted(set(budgets))
+    cells: dict[tuple[str, int, int], list[Record]] = {}
+    for record in records:
+        if record.strategy in pools or record.budget in budgets:
+            cells.setdefault((record.strategy, record.budget, record.seed), []).append(record)
+    if not cells:
+        raise UserError(f"results: no record at budgets {', '.join(map(str, budgets))}")
+    names = list(dict.fromkeys(record.strategy for record in records))
+    strategies = tuple(name for name in names if any(name == cell[0] for cell in cells))
+    questions = tuple(sorted({r.question for group in cells.values() for r in group}))
+    seeds = tuple(sorted({seed for _, _, seed in cells}))
+    values = np.full((len(questions), len(strategies), len(budgets), len(seeds)), np.nan)
+    for name, budget in {cell[:2] for cell in cells}:
+        if missing := [seed for seed in seeds if (name, budget, seed) not in cells]:
+            raise UserError(
+                f"results: {name} at N={budget} lacks seed {missing[0]}; run the sweep to its end"
+            )
+    for (name, budget, seed), group in cells.items():
+        pool = name in pools
+        if len(group) != len(questions):
+            raise UserError(
+                f"results: {name} at N={budget}, seed {seed}, holds {len(group)} of "
+                f"{len(questions)} questions; run the sweep to its end"
+            )
+        sizes = [n for n in budgets if n <= budget] if pool else [len(group[0].candidates)]
+        if not sizes:
+            continue
+        found = question_accuracy(
+            group, [rule], sizes, aggregation=aggregation, subsets=subsets, seed=seed
+        ).values[rule]
+        at = [budgets.index(n) for n in (sizes if pool else [budget])]
+        values[:, strategies.index(name), at, seeds.index(seed)] = found
+    return Outcomes(questions, strategies, tuple(budgets), seeds, values)
+
+
+def generations_to_reach(
+    accuracy: NDArray[np.float64], budgets: Sequence[int], target: float
+) -> tuple[float, bool]:
+    """The first budget at which a curve reaches a target, between budgets by log2 N.
+
+    Returns:
+      The budget, and whether the curve ends before it gets there; the budget is then the last one.
+    """
+    above = np.flatnonzero(accuracy >= target)
+    if not above.size:
+        return float(budgets[-1]), True
+    first = int(above[0])
+    if first == 0:
+        return float(budgets[0]), False
+    low, high = accuracy[first - 1], accuracy[first]
+    part = (target - low) / (high - low)
+    a, b = math.log2(budgets[first - 1]), math.log2(budgets[first])
+    return 2 ** (a + float(part) * (b - a)), False

@@ -1,0 +1,125 @@
+"""Another verifier's scores, some of them turned into their opposite: how much do errors matter?
+
+The paper flips a fifth of a PRM's scores and asks whether search still pays (ICLR version).
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float, Int, UInt32
+
+from ttc_jax.errors import UserError
+from ttc_jax.sampling.sampler import DecodeState
+from ttc_jax.verifiers.steps import StepFormat
+from ttc_jax.verifiers.verifier import Verifier
+
+
+class FlippedState(NamedTuple):
+    """What it has read of every candidate."""
+
+    inner: Any  # the other verifier's state
+    prompt: UInt32[Array, "B N"]  # a number for each prompt
+    text: UInt32[Array, "B N"]  # and for what was read since
+
+
+class Flipped(nnx.Module):
+    """Scores p of a share of all steps become 1 - p.
+
+    Which ones, the text decides: the same step of the same answer is judged alike wherever and
+    whenever it is read, as by a verifier that errs.
+
+    Args:
+      verifier: whose scores; one that reads tokens.
+      share: of the scores that are flipped, 0 to 1.
+
+    Raises:
+      UserError: a share out of its range, or a verifier that reads no tokens.
+    """
+
+    def __init__(self, verifier: Verifier, share: float):
+        if not 0 <= share <= 1:
+            raise UserError(f"verifier.path: the share of flipped scores is {share:g}, not 0 to 1")
+        if not verifier.vocab_size:
+            raise UserError("verifier.path: only scores of a PRM or an ORM can be flipped")
+        self.verifier, self.share = verifier, share
+
+    @property
+    def step_format(self) -> StepFormat:
+        """As the other verifier's, which is what all properties are."""
+        return self.verifier.step_format
+
+    @property
+    def every_step(self) -> bool:
+        """See `Verifier`."""
+        return self.verifier.every_step
+
+    @property
+    def vocab_size(self) -> int:
+        """See `Verifier`."""
+        return self.verifier.vocab_size
+
+    @property
+    def context(self) -> int:
+        """See `Verifier`."""
+        return self.verifier.context
+
+    def start(
+        self, prompts: Int[Array, "B P"], lengths: Int[Array, " B"], candidates: int, capacity: int
+    ) -> FlippedState:
+        """Reads prompts but for their last token."""
+        inner = self.verifier.start(prompts, lengths, candidates, capacity)
+        seen = jnp.arange(prompts.shape[1])[None] < lengths[:, None] - 1
+        none = jnp.zeros(len(prompts), jnp.uint32)
+        found = jax.lax.scan(_after, none, (prompts.T, seen.T))[0]
+        numbers = jnp.broadcast_to(found[:, None], (len(prompts), candidates))
+        return FlippedState(inner, numbers, numbers)
+
+    def read(
+        self, tokens: Int[Array, "B N T"], real: Int[Array, "B N"], state: FlippedState,
+        decoded: DecodeState,
+    ) -> tuple[Float[Array, "B N T"], FlippedState]:  # fmt: skip
+        """The other verifier's scores, flipped."""
+        scores, inner = self.verifier.read(tokens, real, state.inner, decoded)
+        text, numbers = _number(tokens, real, state.text)
+        # The upper 24 bits are a uniform number that float32 holds exactly.
+        flips = (_mixed(numbers) >> 8).astype(jnp.float32) * 2.0**-24 < self.share
+        return jnp.where(flips, 1 - scores, scores), FlippedState(inner, state.prompt, text)
+
+    def reread(
+        self, tokens: Int[Array, "B N T"], real: Int[Array, "B N"], state: FlippedState
+    ) -> FlippedState:
+        """Begins anew behind the prompt and these tokens."""
+        inner = self.verifier.reread(tokens, real, state.inner)
+        return FlippedState(inner, state.prompt, _number(tokens, real, state.prompt)[0])
+
+    def flops(self, first: int, tokens: int) -> int:
+        """Those of the other verifier."""
+        return self.verifier.flops(first, tokens)
+
+
+def _number(
+    tokens: Int[Array, "B N T"], real: Int[Array, "B N"], before: UInt32[Array, "B N"]
+) -> tuple[UInt32[Array, "B N"], UInt32[Array, "B N T"]]:
+    """A number for the text that ends after the first `real` tokens, and after each token."""
+    kept = jnp.arange(tokens.shape[-1])[None, None] < real[..., None]
+    inputs = (jnp.moveaxis(tokens, -1, 0), jnp.moveaxis(kept, -1, 0))
+    last, numbers = jax.lax.scan(_after, before, inputs)
+    return last, jnp.moveaxis(numbers, 0, -1)
+
+
+def _after(number: Array, token: tuple[Array, Array]) -> tuple[Array, Array]:
+    """The number of a text that goes on with a token, if that is a real one."""
+    value, kept = token
+    number = jnp.where(kept, _mixed(number ^ (value.astype(jnp.uint32) + 1)), number)
+    return number, number
+
+
+def _mixed(x: UInt32[Array, "*B"]) -> UInt32[Array, "*B"]:
+    """A bijection that changes about half of the bits when one changes (murmur3's finalizer)."""
+    x = (x ^ (x >> 16)) * jnp.uint32(0x85EBCA6B)
+    x = (x ^ (x >> 13)) * jnp.uint32(0xC2B2AE35)
+    return x ^ (x >> 16)
