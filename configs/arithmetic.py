@@ -206,7 +206,10 @@ def _ratios(config: ConfigDict) -> ConfigDict:
     config = _search(config)
     config.sweep.budgets = (16, 64)
     config.generator.path, config.verifier.path = f"{_MADE}/generator", f"{_MADE}/prm"
-    revise = {"generator": f"{_MADE}/revision", "verifier": f"{_MADE}/revision_orm"}
+    revise: dict[str, Any] = {
+        "generator": f"{_MADE}/revision",
+        "verifier": f"{_MADE}/revision_orm",
+    }
     config.sweep.strategies = {"best_of_n": _entry("best_of_n")}
     for ratio in [Fraction(4) ** power for power in range(-3, 4)]:
         name = f"sequential_{ratio.numerator}_to_{ratio.denominator}"
@@ -422,7 +425,7 @@ def _assets(config: ConfigDict) -> ConfigDict:
             "large": {"greedy": "stage:large_greedy"},
             "revision": {"chains": "stage:chains"},
         },
-        "megabytes": 12,
+        "megabytes": 12.0,
     }
     config.stages, config.stage = tuple(stages), stages
     return config

@@ -69,6 +69,7 @@ class Settings:
     more_rounds: int = 2
     share_questions: int = 16
     share_tokens: int = 128  # of the longest answer, where the useful share is measured
+    share_lanes: int = 48  # rows decoded at a time there: those that go on, of all questions
     shots: int = 4  # worked examples before each question (paper, appendix on prompts)
     prompt: int = 560  # tokens, where prompts are random
 
@@ -85,6 +86,7 @@ QUICK = Settings(
     more_rounds=2,
     share_questions=4,
     share_tokens=12,
+    share_lanes=4,
     shots=0,
     prompt=20,
 )
@@ -386,7 +388,7 @@ def share(material: Material, settings: Settings) -> dict[str, float]:
     context = material.generator.config.context
     trunk = Transformer(dataclasses.replace(small, context=context), rngs=nnx.Rngs(3))
     tokens = settings.share_tokens
-    plan = Plan(Beam(M), settings.candidates[0], tokens, settings.step)
+    plan = Plan(Beam(M), settings.candidates[0], tokens, settings.step, lanes=settings.share_lanes)
     search = new_search(material, prm_on(trunk), plan, settings.batch[0])
     prompts = [material.text.encode(x) for x in material.prompts[: settings.share_questions]]
     compile_search(search, prompts[0])

@@ -1,5 +1,8 @@
 """A tiny generator and a tiny PRM, trained by the job `train`, the PRM on answers by hand."""
 
+from __future__ import annotations
+
+import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,8 +13,9 @@ from ml_collections import ConfigDict
 from tests.training.toy import sampled
 from ttc_jax.config import load_config
 from ttc_jax.jobs import train
-from ttc_jax.results.store import ResultsStore
+from ttc_jax.results.store import Record, ResultsStore
 from ttc_jax.tasks import arithmetic, load_task
+from ttc_jax.tasks.task import Question
 
 CONFIG = Path(__file__).parents[2] / "configs" / "arithmetic.py"
 
@@ -125,3 +129,28 @@ def changed(config: ConfigDict, **fields) -> ConfigDict:
         section, _, field = name.rpartition("__")
         (copy[section] if section else copy)[field] = value
     return copy
+
+
+@dataclasses.dataclass(frozen=True)
+class Answers:
+    """Stands for a search (`run.build`) where no model is needed: answers by hand."""
+
+    n: int
+    seed: int
+    sequential: int
+    strategy: str = "best_of_n"
+
+    @classmethod
+    def of(cls, config: ConfigDict, *_: object) -> Answers:
+        return cls(config.sampling.n, config.seed, config.search.revisions)
+
+    def encode(self, questions: list[Question]) -> list[Question]:
+        return questions
+
+    def run(self, questions: list[Question]) -> Iterator[Record]:
+        budget = self.n * self.sequential
+        for question in questions:
+            record = sampled(question, sequential=self.sequential, n=budget)
+            yield dataclasses.replace(
+                record, strategy=self.strategy, budget=budget, seed=self.seed, seconds=1.0
+            )

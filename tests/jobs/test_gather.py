@@ -26,7 +26,7 @@ def config(trained_generator: Path, trained_prm: Path, tmp_path: Path) -> Config
                 "judge": str(trained_prm / "model"),
             },
             "measured": {"small": {"greedy": str(tmp_path / "greedy")}},
-            "megabytes": 12,
+            "megabytes": 12.0,
         }
     )
 
@@ -48,7 +48,7 @@ def test_models_work_where_they_are_put_and_the_manifest_tells_of_them(config, t
     assert small["tokens"] > 0
     assert small["train"]["steps"] == small["steps"]
     assert small["bytes"] > small["parameters"]
-    assert 0 < judge["calibration_error"] < 1
+    assert 0 < judge["validation_calibration_error"] < 1
     assert small["measured"] == {
         "greedy": {"pass_at_1": {"mean": 0.5, "low": 0.4, "high": 0.6}, "questions": 7}
     }

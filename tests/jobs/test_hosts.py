@@ -1,8 +1,6 @@
 """Several hosts under one command: each takes a share, the first reports; without any model."""
 
-import dataclasses
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -10,38 +8,18 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from tests.jobs.conftest import configure
-from tests.training.toy import sampled
+from tests.jobs.conftest import Answers, configure
 from ttc_jax.errors import UserError
 from ttc_jax.jobs import run, sweep
 from ttc_jax.parallel import hosts
-from ttc_jax.results.store import Record, ResultsStore
-from ttc_jax.tasks.task import Question
+from ttc_jax.results.store import ResultsStore
 
 QUESTIONS, HOSTS = 10, 3
 
 
-@dataclasses.dataclass(frozen=True)
-class Answers:
-    """Stands for a search: answers by hand."""
-
-    n: int
-    seed: int
-    strategy: str = "best_of_n"
-
-    def encode(self, questions: list[Question]) -> list[Question]:
-        return questions
-
-    def run(self, questions: list[Question]) -> Iterator[Record]:
-        for question in questions:
-            record = sampled(question, n=self.n)
-            record = dataclasses.replace(record, strategy=self.strategy, budget=self.n)
-            yield dataclasses.replace(record, seed=self.seed, seconds=1.0)
-
-
 @pytest.fixture(autouse=True)
 def no_model(monkeypatch) -> None:
-    monkeypatch.setattr(run, "build", lambda config, *_: Answers(config.sampling.n, config.seed))
+    monkeypatch.setattr(run, "build", Answers.of)
 
 
 def as_host(patch: pytest.MonkeyPatch, host: int, count: int = HOSTS) -> None:

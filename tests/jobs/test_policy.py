@@ -47,6 +47,7 @@ def swept(tmp_path_factory) -> Path:
         base = 0.02 + 0.5 * ease**3
         records.append(record(question, "difficulty", 32, base, 1000))
         for seed in SEEDS:
+            records.append(record(question, "best_of_n", 16, base, seed))  # before the sweep grew
             records.append(record(question, "best_of_n", 64, base, seed))
             for n in BUDGETS:
                 helped = 0.3 * base if ease > 0.6 else min(1.0, base + 0.3)
@@ -141,7 +142,7 @@ def test_what_cannot_be_fitted_is_named(config, swept, tmp_path):
 
     refused("holds no records", data__path=str(tmp_path))
     refused("has no such strategy; it has beam, best_of_n", policy__baseline="dvts")
-    refused("no record at budgets|lacks", policy__budgets=(128,), policy__pools=())
+    refused("has pools of 64 candidates", policy__budgets=(4, 128))
     refused("bounds must fall", policy__edges=(0.1, 0.5))
     refused("must be one of arxiv, iclr", flops_match__formula="icml")
     some = [x for x in ResultsStore(swept).read() if x.question != "q000" or x.strategy != "beam"]

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from ml_collections import ConfigDict
 
-from tests.jobs.conftest import changed, configure
+from tests.jobs.conftest import Answers, changed, configure
 from ttc_jax.errors import UserError
 from ttc_jax.jobs import run, sweep
 from ttc_jax.results.store import ResultsStore
@@ -31,9 +31,6 @@ def config(trained_generator: Path, trained_prm: Path) -> ConfigDict:
     strategies = config.sweep.strategies.to_dict()
     strategies = {name: strategies[name] for name in ("best_of_n", "lookahead_1", "beam_sqrt_n")}
     strategies["lookahead_1"]["options"]["width"] = 2
-    flipped = {"verifier": f"flipped:0.5:{config.verifier.path}"}
-    strategies["flipped"] = strategies["best_of_n"] | flipped
-    strategies["ratio_1"] = strategies["best_of_n"] | {"ratio": 1.0}
     with config.unlocked():
         config.sweep.strategies = ConfigDict(strategies)
     return config
@@ -56,7 +53,7 @@ def test_a_sweep_goes_on_where_it_was_stopped(config, tmp_path, monkeypatch):
     sweep.main(config, tmp_path)
     records = ResultsStore(tmp_path).read()
     lines = (tmp_path / "results" / "00000.jsonl").read_bytes().splitlines()
-    assert len(lines) == len(records) == 10 * 5
+    assert len(lines) == len(records) == 10 * 3
     cells = {record.key[1:] for record in records}
     # √N needs a square; looking one step ahead costs two generations a candidate, and M is 2.
     assert cells == {(name, 4, 0) for name in config.sweep.strategies}
@@ -64,30 +61,48 @@ def test_a_sweep_goes_on_where_it_was_stopped(config, tmp_path, monkeypatch):
         assert record.ledger.generations == record.budget
         assert len(record.candidates) == (2 if record.strategy == "lookahead_1" else 4)
         assert (record.ledger.lookahead_tokens > 0) == (record.strategy == "lookahead_1")
-        assert record.sequential == (2 if record.strategy == "ratio_1" else 1)
-    pools = [
-        [c.text for record in records if record.strategy == name for c in record.candidates]
-        for name in ("best_of_n", "flipped")
-    ]
-    assert pools[0] == pools[1]
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert {name: list(curve) for name, curve in summary["accuracy"].items()} == {
         "best_of_n": ["2", "4"],
         "beam_sqrt_n": ["4"],
-        "flipped": ["2", "4"],
         "lookahead_1": ["4"],
-        "ratio_1": ["4"],
     }
     assert [part["questions"] for part in summary["bins"]] == [2] * 5
-    for name in ("accuracy.png", "accuracy.csv", "bins.png", "bins.svg", "ratios.png"):
+    for name in ("accuracy.png", "accuracy.csv", "bins.png", "bins.svg"):
         assert (tmp_path / name).stat().st_size > 0
     monkeypatch.setattr(run, "build", lambda *_: pytest.fail("nothing is left to search"))
     before = (tmp_path / "summary.json").read_bytes()
     sweep.main(config, tmp_path)
     assert (tmp_path / "summary.json").read_bytes() == before
+
+
+def test_every_pool_and_the_ratios_are_reported_and_reported_anew(config, tmp_path, monkeypatch):
+    monkeypatch.setattr(run, "build", Answers.of)
+    pool = config.sweep.strategies.best_of_n.to_dict()
+    strategies = {
+        "best_of_n": pool,
+        "other_verifier": pool | {"verifier": "confidence:entropy"},
+        "even": pool | {"ratio": 1.0},
+        "parallel": pool | {"ratio": 0.25},
+    }
+    config = config.copy_and_resolve_references()
+    with config.unlocked():
+        config.sweep.strategies = ConfigDict(strategies)
+    sweep.main(config, tmp_path)
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert {name: list(curve) for name, curve in summary["accuracy"].items()} == {
+        "best_of_n": ["2", "4"],
+        "other_verifier": ["2", "4"],
+        "even": ["4"],
+        "parallel": ["4"],
+    }
+    shapes = {record.strategy: record.sequential for record in ResultsStore(tmp_path).read()}
+    assert shapes == {"best_of_n": 1, "other_verifier": 1, "even": 2, "parallel": 1}
+    assert (tmp_path / "ratios.png").stat().st_size > 0
+    stored = (tmp_path / "results" / "00000.jsonl").read_bytes()
     sweep.main(changed(config, selection__rule="majority"), tmp_path)
-    votes = json.loads((tmp_path / "summary.json").read_text())["accuracy"]
-    assert votes["flipped"] == votes["best_of_n"]
+    assert json.loads((tmp_path / "summary.json").read_text())["rule"] == "majority"
+    assert (tmp_path / "results" / "00000.jsonl").read_bytes() == stored
 
 
 def test_a_strategy_that_fits_no_budget_is_refused(config, tmp_path):

@@ -5,6 +5,7 @@ import itertools
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -102,9 +103,9 @@ def test_a_panel_for_each_budget_and_a_line_for_each_bin_over_the_ratios():
     figure = ratios_figure({"accuracy": tables[0], "bins": bins}, ratios)
     panels = figure.get_axes()
     assert [axes.get_title() for axes in panels] == ["N = 16", "N = 64"]
-    drawn = [[tuple(line.get_xdata()) for line in axes.lines] for axes in panels]
+    drawn = [[tuple(np.asarray(line.get_xdata())) for line in axes.lines] for axes in panels]
     assert drawn == [[(0.25, 1.0)] * 3, [(0.25, 1.0, 16.0)] * 3]
-    assert panels[1].lines[2].get_ydata()[-1] == pytest.approx(0.36)
+    assert np.asarray(panels[1].lines[2].get_ydata())[-1] == pytest.approx(0.36)
     figure.draw_without_rendering()
     assert [tick.get_text() for tick in panels[1].get_xticklabels()] == ["1/4", "1", "16"]
 
@@ -116,8 +117,8 @@ def test_chains_show_positions_and_flips(tmp_path):
     }
     found = {"questions": 300, "chains": chains}
     [line] = chains_figure(found).get_axes()[0].lines
-    assert line.get_xdata().tolist() == [1, 2, 3]
-    assert line.get_ydata().tolist() == [0.2, 0.3, 0.35]
+    assert np.asarray(line.get_xdata()).tolist() == [1, 2, 3]
+    assert np.asarray(line.get_ydata()).tolist() == [0.2, 0.3, 0.35]
     write_chains(found, tmp_path)
     assert "wrong to right 12.5 %; 300 questions" in (tmp_path / "chains.svg").read_text()
 

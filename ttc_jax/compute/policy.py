@@ -231,10 +231,11 @@ def _crossed(sums: NDArray[np.float64]) -> NDArray[np.float64]:
     """
     halves = sums.reshape(-1, FOLDS, *sums.shape[1:])
     best = [_best(halves[:, fold]) for fold in range(FOLDS)]
-    return sum(
+    earned = [
         np.take_along_axis(halves[:, fold], best[1 - fold][:, None], 1)[:, 0]
         for fold in range(FOLDS)
-    )
+    ]
+    return np.sum(earned, axis=0)
 
 
 def _best(sums: NDArray[np.float64]) -> NDArray[np.int64]:

@@ -22,12 +22,12 @@ from ttc_jax.compute import difficulty
 from ttc_jax.compute.flops_match import PER_TOKEN, Match, generations, match
 from ttc_jax.compute.ledger import Ledger
 from ttc_jax.compute.policy import Policy, Worth, fit, worth
-from ttc_jax.config import at_least, claim_workdir, one_of, to_json
+from ttc_jax.config import as_flag, at_least, claim_workdir, one_of, to_json
 from ttc_jax.errors import UserError
 from ttc_jax.report.figures import write_compute_optimal
 from ttc_jax.report.tables import print_policy
 from ttc_jax.results.curves import bootstrap, budget_grid
-from ttc_jax.results.outcomes import Outcomes, outcomes
+from ttc_jax.results.outcomes import Outcomes, largest_pools, outcomes
 from ttc_jax.results.store import Record, ResultsStore
 from ttc_jax.results.summary import DIFFICULTY, versions, write_summary
 
@@ -68,7 +68,7 @@ def _tables(config: ConfigDict, records: Sequence[Record]) -> tuple[Outcomes, Ou
     """All strategies at the policy's budgets, and the baseline at every budget of its pool."""
     name, budgets = config.policy.baseline, config.policy.budgets
     scored = [record for record in records if record.strategy != DIFFICULTY]
-    pool = [record for record in scored if record.strategy == name]
+    pool = [x for x in largest_pools(scored, [name]) if x.strategy == name]
     if not pool:
         raise UserError(
             f"policy.baseline={name}: data.path has no such strategy; it has "
@@ -81,7 +81,13 @@ def _tables(config: ConfigDict, records: Sequence[Record]) -> tuple[Outcomes, Ou
         "subsets": config.selection.subsets,
     }
     largest = min(len(record.candidates) for record in pool)
-    fine = sorted({*budgets, *budget_grid(largest), *(3 * n for n in budget_grid(largest // 3))})
+    if max(budgets) > largest:
+        raise UserError(
+            f"{as_flag('policy.budgets', budgets)}: {name} has pools of {largest} candidates, with "
+            "which larger budgets cannot be compared"
+        )
+    powers = budget_grid(largest)[:-1]
+    fine = sorted({*budgets, *powers, *(3 * n for n in powers if 3 * n < largest), largest})
     return outcomes(scored, budgets, **options), outcomes(pool, fine, **options)
 
 

@@ -144,7 +144,10 @@ def bins_figure(summary: Mapping[str, Any]) -> Figure:
             for name, (color, marker) in zip(names, _STYLES * len(names), strict=False):
                 curve = part["accuracy"].get(name, {})
                 n = [int(budget) for budget in curve]
-                mean = [point["mean"] for point in curve.values()]
+                mean, low, high = (
+                    [point[field] for point in curve.values()] for field in ("mean", "low", "high")
+                )
+                axes.fill_between(n, low, high, color=color, alpha=0.06, linewidth=0)
                 axes.plot(n, mean, color=color, marker=marker, markersize=4, label=label(name))
             budgets = {int(n) for curve in part["accuracy"].values() for n in curve}
             _dress(axes, sorted(budgets))
@@ -153,6 +156,8 @@ def bins_figure(summary: Mapping[str, Any]) -> Figure:
         panels[0].set_ylim(0, 1.02)
         handles, labels = panels[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False)
+        about = f"bins of {bins[0]['questions']} questions; bands: 95 % bootstrap intervals"
+        figure.suptitle(about, fontsize=10, color=_FAINT)
         return figure
 
 

@@ -70,7 +70,12 @@ def print_policy(summary: Mapping[str, Any], file: TextIO | None = None) -> None
         summary: that of the job `policy`.
         file: where to; default: stdout.
     """
-    tables, lines = [accuracy_table(summary)], []
+    common = {n for found in summary["compute_optimal"].values() for n in found["gain"]}
+    accuracy = {
+        name: {n: point for n, point in curve.items() if n in common}
+        for name, curve in summary["accuracy"].items()
+    }
+    tables, lines = [accuracy_table({**summary, "accuracy": accuracy})], []
     for kind, found in summary["compute_optimal"].items():
         table = _table(f"strategy by {kind} difficulty, bin 1 the easiest")
         table.add_column("bin", no_wrap=True)

@@ -63,7 +63,7 @@ def outcomes(
     Raises:
       UserError: no records at these budgets, or a cell that lacks questions (an unfinished sweep).
     """
-    budgets = sorted(set(budgets))
+    records, budgets = largest_pools(records, pools), sorted(set(budgets))
     cells: dict[tuple[str, int, int], list[Record]] = {}
     for record in records:
         if record.strategy in pools or record.budget in budgets:
@@ -96,6 +96,23 @@ def outcomes(
         at = [budgets.index(n) for n in (sizes if pool else [budget])]
         values[:, strategies.index(name), at, seeds.index(seed)] = found
     return Outcomes(questions, strategies, tuple(budgets), seeds, values)
+
+
+def largest_pools(records: Sequence[Record], pools: Collection[str]) -> list[Record]:
+    """The records without the smaller pools of a strategy and seed, as a sweep that grew has them.
+
+    Args:
+      pools: see `outcomes`.
+    """
+    size: dict[tuple[str, int], int] = {}
+    for record in records:
+        key = record.strategy, record.seed
+        size[key] = max(size.get(key, 0), record.budget)
+    return [
+        record
+        for record in records
+        if record.strategy not in pools or record.budget == size[record.strategy, record.seed]
+    ]
 
 
 def generations_to_reach(
