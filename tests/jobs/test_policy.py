@@ -9,10 +9,10 @@ from ml_collections import ConfigDict
 
 from tests.jobs.conftest import changed, configure
 from ttc_jax.compute.ledger import Ledger
-from ttc_jax.compute.policy import Policy
 from ttc_jax.config import load_config
 from ttc_jax.errors import UserError
 from ttc_jax.jobs import policy
+from ttc_jax.policy.policy import Policy
 from ttc_jax.results.store import Candidate, Record, ResultsStore
 
 QUESTIONS, BUDGETS, SEEDS = 60, (4, 16), (0, 1)

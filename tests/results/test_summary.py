@@ -89,7 +89,8 @@ def sweep_records():
 
 
 def test_a_sweep_compares_strategies_over_all_questions_and_by_difficulty():
-    summary = summarise_sweep(sweep_records(), {}, budgets=(2, 4))
+    bins = {f"q/{i}": 4 - i // 2 for i in range(10)}
+    summary = summarise_sweep(sweep_records(), {}, budgets=(2, 4), bins=bins)
     assert summary["questions"] == 10
     assert set(summary["accuracy"]) == {"best_of_n", "beam_4"}
     assert summary["accuracy"]["beam_4"]["2"]["mean"] == pytest.approx(0.8)
@@ -101,4 +102,4 @@ def test_a_sweep_compares_strategies_over_all_questions_and_by_difficulty():
     by_bin = [part["accuracy"]["best_of_n"]["2"]["mean"] for part in summary["bins"]]
     assert by_bin == pytest.approx(chances[::-1], abs=1e-6)
     assert summary["ledger"]["beam_4"]["2"]["generations"] == 2
-    assert summary == summarise_sweep(sweep_records()[::-1], {}, budgets=(2, 4))
+    assert summary == summarise_sweep(sweep_records()[::-1], {}, budgets=(2, 4), bins=bins)

@@ -18,12 +18,12 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from ttc_jax.compute import difficulty
-from ttc_jax.compute.flops_match import PER_TOKEN, Match, generations, match
 from ttc_jax.compute.ledger import Ledger
-from ttc_jax.compute.policy import Policy, Worth, fit, worth
 from ttc_jax.config import as_flag, at_least, claim_workdir, one_of, to_json
 from ttc_jax.errors import UserError
+from ttc_jax.policy import difficulty
+from ttc_jax.policy.flops_match import PER_TOKEN, Match, generations, match
+from ttc_jax.policy.policy import Policy, Worth, fit, worth
 from ttc_jax.report.figures import write_compute_optimal
 from ttc_jax.report.tables import print_policy
 from ttc_jax.results.curves import bootstrap, budget_grid

@@ -25,10 +25,17 @@ from ttc_jax.config import at_least, claim_workdir, to_json
 from ttc_jax.errors import UserError
 from ttc_jax.jobs import run
 from ttc_jax.parallel.hosts import mine
+from ttc_jax.policy.difficulty import oracle, quantile_bins
 from ttc_jax.report.figures import write_accuracy, write_bins, write_ratios
 from ttc_jax.report.tables import print_sweep
 from ttc_jax.results.store import ResultsStore
-from ttc_jax.results.summary import DIFFICULTY, POOL, summarise_sweep, write_summary
+from ttc_jax.results.summary import (
+    DIFFICULTY,
+    POOL,
+    difficulty_samples,
+    summarise_sweep,
+    write_summary,
+)
 from ttc_jax.search.strategies import Strategy, make_strategy
 from ttc_jax.tasks import load_task
 from ttc_jax.tasks.task import Question
@@ -152,6 +159,7 @@ def _report(
         records,
         to_json(config),
         budgets=config.sweep.budgets,
+        bins=quantile_bins(oracle(difficulty_samples(records))),
         rule=config.selection.rule,
         pools=[name for name, entry in config.sweep.strategies.items() if _is_pool(entry)],
         aggregation=config.selection.aggregation,

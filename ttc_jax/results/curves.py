@@ -11,7 +11,7 @@ import functools
 import itertools
 import math
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -171,6 +171,14 @@ def subset_indices(pool_size: int, n: int, subsets: int, seed: Sequence[int]) ->
     permutations = np.tile(np.arange(pool_size), (math.ceil(subsets / runs), 1))
     permutations = np.random.default_rng(seed).permuted(permutations, axis=1)
     return permutations[:, : runs * n].reshape(-1, n)[:subsets]
+
+
+def pass_at_1(records: Iterable[Record]) -> dict[str, float]:
+    """Each question's share of correct candidates, over all its records, sorted by question."""
+    found: dict[str, list[bool]] = {}
+    for record in records:
+        found.setdefault(record.question, []).extend(c.correct for c in record.candidates)
+    return {question: float(np.mean(found[question])) for question in sorted(found)}
 
 
 def bootstrap(

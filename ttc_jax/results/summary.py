@@ -16,7 +16,6 @@ from typing import Any, Final
 
 import numpy as np
 
-from ttc_jax.compute.difficulty import BINS, oracle, quantile_bins
 from ttc_jax.compute.ledger import Ledger
 from ttc_jax.errors import UserError
 from ttc_jax.results.curves import (
@@ -25,6 +24,7 @@ from ttc_jax.results.curves import (
     accuracy_curves,
     bootstrap,
     default_rules,
+    pass_at_1,
     question_accuracy,
 )
 from ttc_jax.results.store import Record
@@ -98,6 +98,7 @@ def summarise_sweep(
     records: Sequence[Record],
     config: Mapping[str, Any],
     budgets: Sequence[int],
+    bins: Mapping[str, int],
     rule: str = "best_of_n_weighted",
     pools: Collection[str] = (POOL,),
     aggregation: str = "last",
@@ -106,12 +107,10 @@ def summarise_sweep(
 ) -> dict[str, Any]:
     """What summary.json of a sweep holds.
 
-    Difficulty bins are quintiles of pass@1 in the records of `DIFFICULTY`, or, where there are
-    none, in the pools of `POOL`: oracle bins, as the paper calls them, as they know the answers.
-
     Args:
         records: of several strategies and budgets over the same questions, in any order.
         budgets: those at which strategies are compared.
+        bins: question -> difficulty bin, 0 the easiest.
         rule: how the final answer is chosen from a search's candidates.
         pools: strategies whose candidates are independent: a part of them is a smaller budget.
         aggregation, subsets, seed: see `question_accuracy`.
@@ -144,9 +143,7 @@ def summarise_sweep(
         total = sum((record.ledger for record in group), Ledger()).to_dict()
         costs = {name: round(cost / len(group), 1) for name, cost in total.items()}
         ledger.setdefault(strategy, {})[str(budget)] = costs
-    by_name = {name: [x for x in records if x.strategy == name] for name in (DIFFICULTY, POOL)}
-    ease = oracle(by_name[DIFFICULTY] or by_name[POOL])
-    bins = quantile_bins(ease)
+    ease = pass_at_1(difficulty_samples(records))
     return {
         "accuracy": _table(values, set(ease), seed),
         "bins": [
@@ -155,8 +152,8 @@ def summarise_sweep(
                 "pass_at_1": round(float(np.mean([ease[q] for q in inside])), DIGITS),
                 "accuracy": _table(values, set(inside), seed),
             }
-            for inside in ([q for q, b in bins.items() if b == which] for which in range(BINS))
-            if inside
+            for which in sorted(set(bins.values()))
+            for inside in [[q for q, b in bins.items() if b == which]]
         ],
         "rule": rule,
         "questions": len(ease),
@@ -165,6 +162,12 @@ def summarise_sweep(
         "config": dict(config),
         "versions": versions(),
     }
+
+
+def difficulty_samples(records: Sequence[Record]) -> list[Record]:
+    """What says how hard a sweep's questions are: samples apart, else the pools that are scored."""
+    by_name = {name: [x for x in records if x.strategy == name] for name in (DIFFICULTY, POOL)}
+    return by_name[DIFFICULTY] or by_name[POOL]
 
 
 def summarise_collection(
@@ -223,7 +226,7 @@ def _table(
 
 
 def _mean_correctness(records: Sequence[Record], seed: int) -> Estimate:
-    [estimate] = bootstrap(np.array([[x] for x in oracle(records).values()]), seed)
+    [estimate] = bootstrap(np.array([[x] for x in pass_at_1(records).values()]), seed)
     return estimate
 
 

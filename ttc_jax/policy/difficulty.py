@@ -14,6 +14,7 @@ import numpy as np
 from scipy import stats
 
 from ttc_jax.errors import UserError
+from ttc_jax.results.curves import pass_at_1
 from ttc_jax.results.store import Candidate, Record
 from ttc_jax.search.aggregate import answer_score
 
@@ -23,10 +24,7 @@ EDGES = (0.5, 0.1)  # absolute bins of pass@1: easy above the first, hard below 
 
 def oracle(records: Iterable[Record]) -> dict[str, float]:
     """Each question's share of correct candidates, over all its records."""
-    return {
-        question: float(np.mean([candidate.correct for candidate in found]))
-        for question, found in _candidates(records).items()
-    }
+    return pass_at_1(records)
 
 
 def predicted(records: Iterable[Record], aggregation: str = "last") -> dict[str, float]:

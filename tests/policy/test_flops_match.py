@@ -7,8 +7,8 @@ import hypothesis.strategies as st
 import numpy as np
 import pytest
 
-from ttc_jax.compute.flops_match import at_budget, generations, match
 from ttc_jax.errors import UserError
+from ttc_jax.policy.flops_match import at_budget, generations, match
 from ttc_jax.results.outcomes import Outcomes
 
 

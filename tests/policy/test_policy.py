@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ttc_jax.compute.difficulty import quantile_bins
-from ttc_jax.compute.policy import Policy, fit, worth
 from ttc_jax.errors import UserError
+from ttc_jax.policy.difficulty import quantile_bins
+from ttc_jax.policy.policy import Policy, fit, worth
 from ttc_jax.results.outcomes import Outcomes
 
 BUDGETS = (4, 16, 64)
@@ -70,7 +70,7 @@ def test_worth_beside_a_plain_loop():
     bins = quantile_bins(ease, 3)
     result = worth(found, bins, found, name="best_of_n", count=50)
     halves: dict[tuple[int, int], list[int]] = {}
-    from ttc_jax.compute.policy import _hash
+    from ttc_jax.policy.policy import _hash
 
     for which in range(3):
         inside = [i for i, q in enumerate(found.questions) if bins[q] == which]

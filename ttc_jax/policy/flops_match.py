@@ -19,8 +19,8 @@ from typing import Final, Literal
 
 import numpy as np
 
-from ttc_jax.compute.policy import estimates, resamples
 from ttc_jax.errors import UserError
+from ttc_jax.policy.policy import estimates, resamples
 from ttc_jax.results.curves import Estimate
 from ttc_jax.results.outcomes import Outcomes
 

@@ -3,15 +3,15 @@
 import numpy as np
 import pytest
 
-from ttc_jax.compute.difficulty import (
+from ttc_jax.compute.ledger import Ledger
+from ttc_jax.errors import UserError
+from ttc_jax.policy.difficulty import (
     absolute_bins,
     oracle,
     posteriors,
     predicted,
     quantile_bins,
 )
-from ttc_jax.compute.ledger import Ledger
-from ttc_jax.errors import UserError
 from ttc_jax.results.store import Candidate, Record
 
 
