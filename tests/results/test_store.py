@@ -62,6 +62,7 @@ def test_what_goes_in_comes_out(tmp_path):
 def test_text_and_floats_come_back_exactly(tmp_path_factory, text, number):
     workdir = tmp_path_factory.mktemp("store")
     stored = record(0, candidate(text=text, answer=text, log_prob=number, step_scores=(number,)))
+    stored = dataclasses.replace(stored, question_score=number)
     ResultsStore(workdir).append([stored])
     (back,) = ResultsStore(workdir).read()
     assert back == stored

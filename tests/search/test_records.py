@@ -57,6 +57,7 @@ class Recited:
                     scored=scored,
                     lineage=None,  # type: ignore[arg-type]
                     ledger=Ledger(generations=6, decode_tokens=len(prompts[index])),
+                    question_score=0.75,
                 ),
             )
 
@@ -72,6 +73,7 @@ def test_what_a_record_says():
     for question, record in zip(QUESTIONS[::-1], records, strict=True):
         assert record.key == (question.id, "beam", 6, 7)
         assert record.level == question.level
+        assert record.question_score == 0.75
         assert record.seconds > 0
         assert record.ledger == Ledger(generations=6, decode_tokens=len(question.text))
         assert [c.text for c in record.candidates] == list(ANSWERS)

@@ -280,6 +280,8 @@ def test_incremental_scores_are_those_of_reading_the_text_anew(
         for n, i, place in places:
             assert abs(outcome.step_scores[n, i] - anew[n, place]) <= 1e-4
             compared += 1
+        assert outcome.question_score is not None
+        assert abs(outcome.question_score - anew[0, len(prompt) - 1]) <= 1e-4
     assert compared > 20
     assert moved > 20 or strategy == "best_of_n"
 

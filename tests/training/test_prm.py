@@ -31,6 +31,8 @@ UNVALUED = candidate("\\boxed{02}", "02")
 
 def asked(example: Example) -> list[tuple[str, float]]:
     """The text of the answer up to where a value is asked for, and the value."""
+    first = example.prompt_length - 1
+    assert not example.weights[:first].any()
     assert set(example.weights) <= {0.0, 1.0}
     assert not example.targets[example.weights == 0].any()
     return [
@@ -40,12 +42,16 @@ def asked(example: Example) -> list[tuple[str, float]]:
     ]
 
 
-def test_values_are_asked_for_where_steps_end():
+def test_values_are_asked_for_where_steps_end_and_before_the_answer():
+    """The question's is the share of its answers that are correct, whether they can be read or not.
+
+    Two of four are.
+    """
     found = prm.examples([collected(ASKED, [GOOD], [NEITHER], [UNVALUED], [BAD])], DELIMITERS)
     assert list(found) == ["t/0"]
     good, bad = found["t/0"]
-    assert asked(good) == [("1+1=2\n", 0.75), (GOOD.text, 1)]
-    assert asked(bad) == [("1+1=\n", 0.5), ("1+1=\n3\n", 0), (BAD.text, 0)]
+    assert asked(good) == [("", 0.5), ("1+1=2\n", 0.75), (GOOD.text, 1)]
+    assert asked(bad) == [("", 0.5), ("1+1=\n", 0.5), ("1+1=\n3\n", 0), (BAD.text, 0)]
     for example, answer in ((good, GOOD), (bad, BAD)):
         assert example.tokens.tolist() == [*TOKENIZER.encode(ASKED.text), *answer.tokens]
         assert example.weights[-1] == 1  # the end token
@@ -111,7 +117,7 @@ def test_training_lowers_the_loss_and_moves_what_it_should(tmp_path: Path, depth
     chance, value = 1 / (1 + np.exp(-logits)), batch["targets"]
     losses = -value * np.log(chance) - (1 - value) * np.log(1 - chance)
     total, weight = jax.jit(lambda batch: prm.loss(model, batch))(batch)
-    steps = sum(len(c.step_values) for x in COLLECTED for [c] in x.chains)
+    steps = sum(1 + len(c.step_values) for x in COLLECTED for [c] in x.chains)
     assert weight == steps
     assert total == pytest.approx((losses * batch["weights"]).sum(), rel=1e-5)
     assert total == pytest.approx(steps * np.log(2), rel=1e-5)  # a new head says one half

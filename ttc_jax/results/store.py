@@ -49,6 +49,7 @@ class Record:
     ledger: Ledger
     level: str = ""  # the data set's own difficulty label
     seconds: float = 0.0  # share of the wall time; never in summary.json, which must repeat
+    question_score: float | None = None  # the verifier's, of the question alone
     sequential: int = 1  # s: each chain holds so many answers, and an answer sees those before it
 
     @property
@@ -160,6 +161,7 @@ def _encode(record: Record) -> str:
         "sequential": int(record.sequential),
         "level": record.level,
         "seconds": float(record.seconds),
+        "question_score": record.question_score,
         "ledger": record.ledger.to_dict(),
         "candidates": [
             {
@@ -213,6 +215,8 @@ def _problem(record: Record) -> str:
         return f"{len(record.candidates)} candidates are not chains of {record.sequential}"
     if not _finite((record.seconds,)):
         return f"seconds is {record.seconds}"
+    if record.question_score is not None and not _finite((record.question_score,)):
+        return f"question_score is {record.question_score}"
     for index, candidate in enumerate(record.candidates):
         where = f"candidate {index}: "
         if not _all(candidate.tokens, numbers.Integral):

@@ -83,6 +83,7 @@ def admit(
         ready=nothing != 0,
         revising=nothing != 0,
         failed=nothing != 0,
+        question_score=nothing.astype(jnp.float32),
         round=nothing,
         began=nothing,
         answer=nothing,
@@ -316,6 +317,8 @@ def _score(
         state,
         verifier=read,
         shown=jnp.where(state.done, state.shown, length + 1),
+        # All rows of the first round begin with the prompt's last token.
+        question_score=jnp.where(state.round == 0, scores[:, 0, 0], state.question_score),
         score=jnp.where(ends_here.any(-1), jnp.where(ends_here, found, 0.0).sum(-1), state.score),
         step_scores=jnp.where(steps, found, state.step_scores),
         scored=state.scored | steps,

@@ -113,4 +113,5 @@ class Recorder:
             ledger=outcome.ledger,
             sequential=outcome.sequential,
             level=question.level,
+            question_score=outcome.question_score,
         )

@@ -38,6 +38,7 @@ class Outcome(NamedTuple):
     scored: np.ndarray  # [N, T] bool ... where this holds
     lineage: Lineage  # arrays [R, N], of the rounds that came
     ledger: Ledger
+    question_score: float | None  # the verifier's, before any answer; None: it reads no questions
     sequential: int = 1  # s, where rows are chains
 
     def scores_of(self, n: int) -> tuple[float, ...]:
@@ -220,8 +221,17 @@ class Search:
         if self.plan.strategy.stops_at_steps:
             answers = {name: x.swapaxes(0, 1) for name, x in answers.items()}
         flat = {name: x.reshape(-1, *x.shape[2:]) for name, x in answers.items()}
-        cost = self._cost(lineage, prompt)
-        return Outcome(**flat, lineage=lineage, ledger=cost, sequential=self.plan.sequential)
+        return Outcome(
+            **flat,
+            lineage=lineage,
+            ledger=self._cost(lineage, prompt),
+            question_score=float(found["question_score"]) if self._reads_prompt else None,
+            sequential=self.plan.sequential,
+        )
+
+    @property
+    def _reads_prompt(self) -> bool:
+        return self.verifier is not None and self.verifier.vocab_size > 0
 
     def _cost(self, lineage: Lineage, prompt: int) -> Ledger:
         """What a question cost.
@@ -236,7 +246,6 @@ class Search:
         def judge(first: int, tokens: int) -> int:
             return verifier.flops(first, tokens) if verifier is not None else 0
 
-        reads_prompt = verifier is not None and verifier.vocab_size > 0
         read_prompt = generator_flops(self.generator, 0, shared, logits=0)
         # Rounds in which rows began to revise, for which they had read their contexts.
         again = np.flatnonzero(np.diff(lineage.answers[:, 0])) + 1
@@ -246,7 +255,7 @@ class Search:
             prefill_tokens=shared + contexts,
             decode_tokens=int((lineage.ends - lineage.starts).sum()),
             lookahead_tokens=int((lineage.looks - lineage.ends).sum()),
-            verifier_tokens=(shared + contexts) * reads_prompt
+            verifier_tokens=(shared + contexts) * self._reads_prompt
             + int((lineage.reads + lineage.peeks).sum()),
             generator_flops=read_prompt,
             verifier_flops=judge(0, shared),
@@ -298,7 +307,7 @@ class Failed(UserError):
 
 def _harvest(state: SearchState, slot: jax.Array) -> dict[str, Any]:
     """What the host wants of a question that is done."""
-    names = ("answers", "lineage", "round", "failed")
+    names = ("answers", "lineage", "round", "failed", "question_score")
     return jax.tree.map(lambda x: x[slot], {name: getattr(state, name) for name in names})
 
 

@@ -66,6 +66,7 @@ class SearchState:
     ready: Bool[Array, " B"]  # all rows rest: the question's turn has come
     revising: Bool[Array, " B"]  # the answers are complete, and not the last ones
     failed: Bool[Array, " B"]  # a score was NaN
+    question_score: Float[Array, " B"]  # the verifier's, where the prompt ends
     round: Int[Array, " B"]
     began: Int[Array, " B"]  # round in which the answers began
     answer: Int[Array, " B"]  # answers that are complete

@@ -41,6 +41,12 @@ class Collected:
     between: Sequence[int]
     ends: Sequence[int]
 
+    @property
+    def pass_at_1(self) -> float:
+        """Share of the answers that are correct."""
+        correct = [candidate.correct for chain in self.chains for candidate in chain]
+        return sum(correct) / len(correct)
+
     def context(self, earlier: Sequence[Candidate]) -> list[int]:
         """What an answer is written behind: the question, and the latest of the earlier answers."""
         answers = [candidate.tokens for candidate in earlier]

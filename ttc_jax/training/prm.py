@@ -72,7 +72,9 @@ def above_trunk(path: tuple[Any, ...], value: Any) -> bool:
 def examples(collected: Sequence[Collected], delimiters: np.ndarray) -> Examples:
     """Each answer with Monte-Carlo values, which are asked for at the ends of its steps.
 
-    Answers without a final answer are left out.
+    The value of the question, at the end of the prompt, is the share of its answers that are
+    correct: so a PRM says how hard a question is before anything has been sampled. Answers without
+    a final answer are wrong there, and left out otherwise.
 
     Args:
       delimiters: [V] tokens that end a step.
@@ -82,6 +84,7 @@ def examples(collected: Sequence[Collected], delimiters: np.ndarray) -> Examples
     """
     found: Examples = {}
     for of_question in collected:
+        value = of_question.pass_at_1
         for prompt, answer, ends in of_question.answers(delimiters):
             if not answer.step_values:
                 continue
@@ -91,7 +94,7 @@ def examples(collected: Sequence[Collected], delimiters: np.ndarray) -> Examples
                     f"{len(ends)} steps; set config.step_delimiter as in the collection's "
                     "config.json"
                 )
-            row = example(prompt, answer.tokens, ends, answer.step_values)
+            row = example(prompt, answer.tokens, [-1, *ends], [value, *answer.step_values])
             found.setdefault(of_question.question, []).append(row)
     return found
 
@@ -99,7 +102,11 @@ def examples(collected: Sequence[Collected], delimiters: np.ndarray) -> Examples
 def example(
     prompt: Sequence[int], answer: Sequence[int], at: Sequence[int], values: Sequence[float]
 ) -> Example:
-    """An answer behind its prompt, with values asked for at some of its tokens."""
+    """An answer behind its prompt, with values asked for at some of its tokens.
+
+    Args:
+      at: places in the answer; -1 is the prompt's last token.
+    """
     tokens = np.array([*prompt, *answer], np.int32)
     targets, weights = np.zeros((2, len(tokens)), np.float32)
     where = np.array(at) + len(prompt)

@@ -23,6 +23,7 @@ class Scored(NamedTuple):
     question: str
     scores: NDArray[np.float64]  # [R] chances, one a step; an ORM's: one
     values: NDArray[np.float64]  # [R]
+    of_question: tuple[float, float] | None = None  # score and value before the answer
 
 
 def score(verifier: nnx.Module, validation: Batches, questions: Sequence[str]) -> list[Scored]:
@@ -44,7 +45,9 @@ def score(verifier: nnx.Module, validation: Batches, questions: Sequence[str]) -
         for row in np.flatnonzero(batch["examples"] != NONE):
             at, example = np.flatnonzero(batch["weights"][row]), int(batch["examples"][row])
             chance, value = (x[row, at].astype(np.float64) for x in (scores, batch["targets"]))
-            found[example] = Scored(questions[example], chance, value)
+            first = int(at[0] < batch["prompt_lengths"][row])
+            of_question = (float(chance[0]), float(value[0])) if first else None
+            found[example] = Scored(questions[example], chance[first:], value[first:], of_question)
     return [answer for _, answer in sorted(found.items())]
 
 
@@ -59,6 +62,8 @@ def quality(answers: Sequence[Scored]) -> dict[str, Any]:
           that they began at. Were each score the step's true chance, it would still be below 1.
         "within_question": the mean over questions of correct answers against wrong ones, by their
           last scores.
+        "questions": of answers that are correct against the others, by what the question alone
+          scores.
         "first_error": of steps before an answer's first worthless one (value 0) against that one.
       "calibration_error": mean distance of score and value over the bins, weighted by their steps.
       "calibration": of each bin, "low" and "high" bound, "steps", mean "score" and mean "value".
@@ -72,6 +77,7 @@ def quality(answers: Sequence[Scored]) -> dict[str, Any]:
         "rollouts": auroc(scores, values),
         "within_question": _within_question(answers),
         "first_error": _first_error(answers),
+        "questions": _questions(answers),
     }
     return {
         "answers": len(answers),
@@ -128,6 +134,11 @@ def _within_question(answers: Sequence[Scored]) -> float | None:
     areas = [auroc(*zip(*rows, strict=True)) for rows in by_question.values()]
     areas = [area for area in areas if area is not None]
     return float(np.mean(areas)) if areas else None
+
+
+def _questions(answers: Sequence[Scored]) -> float | None:
+    found = [answer.of_question for answer in answers if answer.of_question]
+    return auroc([score for score, _ in found], [value for _, value in found]) if found else None
 
 
 def _first_error(answers: Sequence[Scored]) -> float | None:
