@@ -158,7 +158,8 @@ def _policy(config: ConfigDict) -> ConfigDict:
     config.data = {"path": "runs/search"}
     config.selection = {"rule": "best_of_n_weighted", "aggregation": "last", "subsets": 512}
     config.policy = {
-        "difficulty": "predicted",  # of the policy that is written; both kinds are reported
+        "difficulty": "few",  # of the policy that is written; all kinds are reported
+        "samples": 4,  # that tell few's difficulty
         "bins": 5,
         "edges": (),  # absolute bins instead, such as 0.5,0.1: bounds of the difficulty
         "budgets": (4, 16, 64, 256),

@@ -1,5 +1,6 @@
 """The job `policy`: from a sweep's records to a config, without any model."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -34,7 +35,9 @@ def record(question: int, strategy: str, n: int, chance: float, seed: int) -> Re
         )
         for i, ok in enumerate(right)
     )
-    return Record(f"q{question:03}", strategy, n, seed, candidates, Ledger(generations=n))
+    ledger = Ledger(generations=n)
+    asked = f"q{question:03}"
+    return Record(asked, strategy, n, seed, candidates, ledger, question_score=chance)
 
 
 @pytest.fixture(scope="module")
@@ -72,8 +75,10 @@ def test_a_sweep_becomes_a_policy_that_loads_as_a_config(config, tmp_path, capsy
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert set(summary["accuracy"]) == {
         "best_of_n",
-        "compute_optimal_predicted",
         "compute_optimal_oracle",
+        "compute_optimal_predicted",
+        "compute_optimal_few",
+        "compute_optimal_question",
     }
     oracle = summary["compute_optimal"]["oracle"]
     assert oracle["choice"]["bin_1"]["n_4"] == "best_of_n"
@@ -82,11 +87,18 @@ def test_a_sweep_becomes_a_policy_that_loads_as_a_config(config, tmp_path, capsy
     assert len(oracle["by_bin"]) == 5
     assert summary["efficiency"]["oracle"]["4"]["ratio"] > 1
     assert summary["efficiency"]["predicted"]["4"]["low"] > 0
+    gross, net = (summary[name] for name in ("efficiency", "efficiency_net"))
+    assert net["question"] == gross["question"]  # no sample told it
+    # Four samples: best-of-N has them already, beam pays for them on top.
+    assert 0.5 <= net["few"]["4"]["ratio"] / gross["few"]["4"]["ratio"] < 1
+    # All 32, which is more than either strategy needs.
+    assert net["oracle"]["4"]["ratio"] <= gross["oracle"]["4"]["ratio"] * 4 / 32
     table = load_config(str(tmp_path / "policy.py"), []).policy
     assert table.difficulty == "predicted"
+    assert table.samples == 4
     found = Policy.from_dict(table.to_dict())
     assert found.budgets == BUDGETS
-    assert found.to_dict()["choice"] == summary["compute_optimal"]["predicted"]["choice"]
+    assert found.to_dict()["choice"] == summary["compute_optimal"]["few"]["choice"]
     assert found.strategy(0.0, 16)[0] in ("beam", "best_of_n")
     printed = " ".join(capsys.readouterr().out.split())
     assert "strategy by oracle difficulty" in printed
@@ -115,6 +127,12 @@ def test_against_a_larger_model_at_equal_flops(config, tmp_path):
     assert plain["all"]["difference"]["mean"] == pytest.approx(
         plain["all"]["small"]["mean"] - share, abs=1e-5
     )
+    difficulty = found["22"]["verifier_and_difficulty"]
+    assert difficulty["generations"] == pytest.approx(found["22"]["verifier"]["generations"] - 4)
+    all_samples = changed(config, policy__difficulty="oracle")
+    all_samples.flops_match.large = str(tmp_path / "large")
+    policy.main(all_samples, tmp_path / "oracle")
+    found = json.loads((tmp_path / "oracle" / "summary.json").read_text())["flops_match"]
     assert not found["22"]["verifier_and_difficulty"]["affordable"]  # 32 samples a question
 
 
@@ -132,6 +150,28 @@ def test_without_samples_of_its_own_difficulty_comes_from_the_baseline(
     ResultsStore(tmp_path / "rest").append(rest)
     policy.main(changed(config, data__path=str(tmp_path / "rest")), tmp_path / "out")
     assert "which flatters them" in caplog.text
+
+
+def test_a_policy_says_how_its_strategies_were_run(config, swept, tmp_path):
+    """So that they can be run again, where the data come from a sweep."""
+    entry = {"strategy": "beam", "options": {"width": 4}}
+    sweep = {"sweep": {"strategies": {"beam": entry, "dvts": {"strategy": "dvts"}}}}
+    ResultsStore(tmp_path / "sweep").append(ResultsStore(swept).read())
+    (tmp_path / "sweep" / "config.json").write_text(json.dumps(sweep))
+    policy.main(changed(config, data__path=str(tmp_path / "sweep")), tmp_path / "out")
+    table = load_config(str(tmp_path / "out" / "policy.py"), []).policy
+    assert table.strategies.to_dict() == {"beam": entry}  # the only one of the two that is chosen
+
+
+def test_questions_without_a_score_cannot_be_told_apart_by_it(config, swept, tmp_path):
+    records = [dataclasses.replace(x, question_score=None) for x in ResultsStore(swept).read()]
+    ResultsStore(tmp_path / "sweep").append(records)
+    config = changed(config, data__path=str(tmp_path / "sweep"))
+    policy.main(config, tmp_path / "out")
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert list(summary["efficiency"]) == ["oracle", "predicted", "few"]
+    with pytest.raises(UserError, match="has no scores of questions"):
+        policy.main(changed(config, policy__difficulty="question"), tmp_path / "other")
 
 
 def test_what_cannot_be_fitted_is_named(config, swept, tmp_path):

@@ -38,18 +38,19 @@ def test_the_larger_model_wins_where_it_is_better():
     found = Outcomes(questions, ("best_of_n",), (4, 16), (0,), values)
     bins = {question: int(i >= 20) for i, question in enumerate(questions)}
     large = {question: (0.6, 0.75)[which] for question, which in bins.items()}
-    whole, easy, hard = match(found, bins, large, 8, count=20)
+    [[whole, easy, hard], sixteen] = match(found, bins, large, [8, 16], count=20)
     assert easy.small.mean == pytest.approx(0.85)
     assert easy.relative
     assert easy.relative.mean == pytest.approx(0.25 / 0.6)
     assert hard.difference.mean == pytest.approx(-0.3)
     assert whole.small.mean == pytest.approx(0.65)
     assert whole.large.mean == pytest.approx(0.675)
-    never = match(found, bins, dict.fromkeys(questions, 0.0), 1000, count=20)
+    assert sixteen[1].small.mean == pytest.approx(0.9)
+    [never] = match(found, bins, dict.fromkeys(questions, 0.0), [1000], count=20)
     assert [x.relative for x in never] == [None] * 3
     assert never[1].small.mean == pytest.approx(0.9)
     with pytest.raises(UserError, match="did not answer 'q00'"):
-        match(found, bins, {}, 8)
+        match(found, bins, {}, [8])
 
 
 def test_a_curve_between_its_budgets():

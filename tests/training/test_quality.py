@@ -151,6 +151,6 @@ def test_the_question_is_ranked_apart_from_the_steps():
     rows = [(0.9, 1.0), (0.2, 0.0), (0.1, 0.5)]
     found = quality([Scored("q", *np.full((2, 1), 0.5), row) for row in rows])
     assert found["steps"] == 3
-    # Of the 1.5 good and 1.5 bad, good at .9 beats all bad; half a good one at .1 only ties its own.
+    # 1.5 good and 1.5 bad: the good one at .9 beats all; half a good one at .1 ties its own half.
     assert found["auroc"]["questions"] == pytest.approx((1 * 1.5 + 0.5 * 0.25) / 1.5**2, abs=1e-6)
     assert "questions" not in quality([answer([0.5], [1.0])])["auroc"]

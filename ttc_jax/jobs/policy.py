@@ -1,20 +1,25 @@
 """Fits the compute-optimal policy to a sweep: the best strategy of each difficulty bin and budget.
 
-Bins come from samples that are not scored where the sweep has such (strategy `difficulty`), else
-from those of the baseline. Within each bin one half of the questions chooses for the other, so that
-what is reported was earned on questions that did not choose. WORKDIR gets policy.py, a config with
-the policy fitted to all questions; summary.json: accuracy, efficiency and the choices, with oracle
-and with predicted difficulty; and compute_optimal.png/.svg. Where `flops_match.large` names a run
-of a larger model's greedy answers, the two are compared at equal FLOPs, pretraining included.
+How hard a question is comes from samples that are not scored where the sweep has such (strategy
+`difficulty`), else from those of the baseline: as the share that is right (oracle), or as the
+verifier's mean score of all (predicted) or of the first `policy.samples` (few); or, before any
+sample, as its score of the question alone (question). Within each bin one half of the questions
+chooses for the other, so that what is reported was earned on questions that did not choose. WORKDIR
+gets policy.py, a config with the policy fitted to all questions; summary.json: accuracy, efficiency
+and the choices, with each kind of difficulty; and compute_optimal.png/.svg/.csv. Where
+`flops_match.large` names a run of a larger model's greedy answers, the two are compared at equal
+FLOPs, pretraining included.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import logging
 import pprint
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
@@ -23,41 +28,74 @@ from ttc_jax.config import as_flag, at_least, claim_workdir, one_of, to_json
 from ttc_jax.errors import UserError
 from ttc_jax.policy import difficulty
 from ttc_jax.policy.flops_match import PER_TOKEN, Match, generations, match
-from ttc_jax.policy.policy import Policy, Worth, fit, worth
+from ttc_jax.policy.policy import Policy, Worth, costs, fit, worth
 from ttc_jax.report.figures import write_compute_optimal
 from ttc_jax.report.tables import print_policy
-from ttc_jax.results.curves import bootstrap, budget_grid
+from ttc_jax.results.curves import Estimate, bootstrap, budget_grid
 from ttc_jax.results.outcomes import Outcomes, largest_pools, outcomes
 from ttc_jax.results.store import Record, ResultsStore
 from ttc_jax.results.summary import DIFFICULTY, versions, write_summary
 
-KINDS = ("predicted", "oracle")
 _log = logging.getLogger(__name__)
+
+
+KINDS = ("oracle", "predicted", "few", "question")
+_ABOUT = {
+    "oracle": "the share of {samples} samples that are right",
+    "predicted": "the verifier's mean score of {samples} samples",
+    "question": "the verifier's score of the question alone",
+}
+
+
+class Difficulty(NamedTuple):
+    """How hard questions are, told in one way.
+
+    Attributes:
+      ease: question -> the higher the easier.
+      bins: question -> bin, 0 the easiest.
+      samples: drawn of each question to tell it.
+    """
+
+    ease: Mapping[str, float]
+    bins: Mapping[str, int]
+    samples: int
 
 
 def main(config: ConfigDict, workdir: Path) -> None:
     """Reads `config.data.path`, fits, and reports."""
     one_of(config, "policy.difficulty", KINDS)
-    at_least(config, 1, "policy.bins", "policy.budgets")
+    at_least(config, 1, "policy.bins", "policy.budgets", "policy.samples")
     at_least(config, 10, "policy.resamples")
     one_of(config, "flops_match.formula", tuple(PER_TOKEN))
     records = ResultsStore(Path(config.data.path)).read()
     if not records:
         raise UserError(f"data.path={config.data.path}: holds no records; ttc sweep writes them")
     table, baseline = _tables(config, records)
-    found = {kind: _bins(config, records, kind) for kind in KINDS}
+    found = _difficulties(config, records)
+    if config.policy.difficulty not in found:
+        raise UserError(
+            f"{as_flag('policy.difficulty', 'question')}: data.path has no scores of questions; a "
+            "search with a PRM stores them"
+        )
     claim_workdir(workdir, config)
-    about = {"name": config.policy.baseline, "count": config.policy.resamples}
     worths = {
-        kind: worth(table, bins, baseline, seed=config.seed, **about)
-        for kind, (_, bins) in found.items()
+        kind: worth(
+            table,
+            told.bins,
+            baseline,
+            name=config.policy.baseline,
+            cost=costs(table, told.samples, config.policy.pools),
+            seed=config.seed,
+            count=config.policy.resamples,
+        )
+        for kind, told in found.items()
     }
-    policies = {kind: fit(table, ease, bins) for kind, (ease, bins) in found.items()}
-    path = write_config(workdir / "policy.py", config, policies[config.policy.difficulty])
+    policies = {kind: fit(table, told.ease, told.bins) for kind, told in found.items()}
+    chosen, told = policies[config.policy.difficulty], found[config.policy.difficulty]
+    path = write_config(workdir / "policy.py", config, chosen, told.samples)
     summary = _summarise(config, table, baseline, policies, worths)
     if config.flops_match.large:
-        bins = found[config.policy.difficulty][1]
-        summary["flops_match"] = _flops_match(config, table, bins, records)
+        summary["flops_match"] = _flops_match(config, table, told, records)
     write_summary(workdir, summary)
     write_compute_optimal(summary, workdir)
     print_policy(summary)
@@ -91,78 +129,107 @@ def _tables(config: ConfigDict, records: Sequence[Record]) -> tuple[Outcomes, Ou
     return outcomes(scored, budgets, **options), outcomes(pool, fine, **options)
 
 
-def _bins(
-    config: ConfigDict, records: Sequence[Record], kind: str
-) -> tuple[dict[str, float], dict[str, int]]:
-    """Each question's ease and bin."""
+def _difficulties(config: ConfigDict, records: Sequence[Record]) -> dict[str, Difficulty]:
+    """Each kind that the records can tell."""
     samples = [record for record in records if record.strategy == DIFFICULTY]
     if not samples:
         samples = [record for record in records if record.strategy == config.policy.baseline]
-        _log.warning("%s bins come from the samples that are scored, which flatters them", kind)
-    if kind == "oracle":
-        ease = difficulty.oracle(samples)
-    else:
-        ease = difficulty.predicted(samples, config.selection.aggregation)
+        _log.warning("difficulty comes from the samples that are scored, which flatters it")
+    count = min(len(record.candidates) for record in samples)
+    few = min(config.policy.samples, count)
+    first = [dataclasses.replace(x, candidates=x.candidates[:few]) for x in samples]
+    aggregation = config.selection.aggregation
+    eases = {
+        "oracle": (difficulty.oracle(samples), count),
+        "predicted": (difficulty.predicted(samples, aggregation), count),
+        "few": (difficulty.predicted(first, aggregation), few),
+    }
+    if all(record.question_score is not None for record in samples):
+        eases["question"] = difficulty.of_questions(samples), 0
+    return {
+        kind: Difficulty(ease, _bins(config, ease), drawn) for kind, (ease, drawn) in eases.items()
+    }
+
+
+def _bins(config: ConfigDict, ease: Mapping[str, float]) -> dict[str, int]:
     if config.policy.edges:
-        return ease, difficulty.absolute_bins(ease, config.policy.edges)
-    return ease, difficulty.quantile_bins(ease, config.policy.bins)
+        return difficulty.absolute_bins(ease, config.policy.edges)
+    return difficulty.quantile_bins(ease, config.policy.bins)
 
 
 def _flops_match(
-    config: ConfigDict, table: Outcomes, bins: Mapping[str, int], records: Sequence[Record]
+    config: ConfigDict, table: Outcomes, told: Difficulty, records: Sequence[Record]
 ) -> dict[str, Any]:
     """R -> what is charged -> generations, and both sides over all questions and by bin.
 
-    The difficulty's samples are charged to every question once, at the verifier's cost where that
-    is charged.
+    The samples that tell the difficulty are charged to every question, at the verifier's cost where
+    that is charged.
     """
     large = ResultsStore(Path(config.flops_match.large)).read()
     if not large:
         raise UserError(f"flops_match.large={config.flops_match.large}: holds no records")
-    greedy = difficulty.oracle(large)
     scored = [record for record in records if record.strategy != DIFFICULTY]
     cost = sum((record.ledger for record in scored), Ledger())
     verifier = cost.verifier_flops / max(cost.generator_flops, 1)
-    sampled = [len(record.candidates) for record in records if record.strategy == DIFFICULTY]
-    found = {}
+    budgets: dict[tuple[str, str], float] = {}
     for ratio in config.flops_match.ratios:
         spent = generations(config.flops_match.scale, ratio, config.flops_match.formula)
-        charged = {}
         if config.flops_match.formula == "arxiv":  # the other one charges the verifier itself
-            charged["generator"], spent = spent, spent / (1 + verifier)
-        charged |= {
-            "verifier": spent,
-            "verifier_and_difficulty": spent - max(sampled, default=0),
-        }
-        found[f"{ratio:g}"] = {
-            name: {
-                "generations": round(n, 6),
-                "affordable": n >= table.budgets[0],
-                "beyond": n > table.budgets[-1],
-                "by_bin": [_plain(x) for x in sides[1:]],
-                "all": _plain(sides[0]),
-            }
-            for name, n in charged.items()
-            for sides in [match(table, bins, greedy, n, count=config.policy.resamples)]
+            budgets[f"{ratio:g}", "generator"] = spent
+            spent /= 1 + verifier
+        budgets[f"{ratio:g}", "verifier"] = spent
+        budgets[f"{ratio:g}", "verifier_and_difficulty"] = spent - told.samples
+    matches = match(
+        table,
+        told.bins,
+        difficulty.oracle(large),
+        list(budgets.values()),
+        seed=config.seed,
+        count=config.policy.resamples,
+    )
+    found: dict[str, Any] = {}
+    for ((ratio, charged), n), sides in zip(budgets.items(), matches, strict=True):
+        found.setdefault(ratio, {})[charged] = {
+            "generations": round(n, 6),
+            "affordable": n >= table.budgets[0],
+            "beyond": n > table.budgets[-1],
+            "by_bin": [_plain(x) for x in sides[1:]],
+            "all": _plain(sides[0]),
         }
     return found
+
+
+def _ratio(estimate: Estimate) -> dict[str, float]:
+    rounded = estimate.rounded()
+    return {"ratio": rounded["mean"], "low": rounded["low"], "high": rounded["high"]}
 
 
 def _plain(sides: Match) -> dict[str, Any]:
     return {name: x and x.rounded() for name, x in vars(sides).items()}
 
 
-def write_config(path: Path, config: ConfigDict, policy: Policy) -> Path:
+def write_config(path: Path, config: ConfigDict, policy: Policy, samples: int) -> Path:
     """The policy as a config that `load_config` reads.
+
+    Args:
+      samples: that tell the difficulty of a question, 0 where its score does.
 
     Raises:
       UserError: the disk is full or not writable.
     """
-    table = {"difficulty": config.policy.difficulty, **policy.to_dict()}
+    kind = "predicted" if config.policy.difficulty == "few" else config.policy.difficulty
+    used = {name for row in policy.choice for name in row}
+    entries = _entries(Path(config.data.path))
+    table = {
+        "difficulty": kind,
+        "samples": samples,
+        **policy.to_dict(),
+        "strategies": {name: entry for name, entry in entries.items() if name in used},
+    }
     text = f'''"""The compute-optimal policy that `ttc policy` fitted to {config.data.path!s}.
 
-Bin 1 is the easiest. A question whose {config.policy.difficulty} difficulty (higher is easier) is
-below edges[i] is in bin i + 2 or harder.
+Bin 1 is the easiest. A question whose difficulty (higher is easier) is below edges[i] is in bin
+i + 2 or harder. It is {_ABOUT[kind].format(samples=samples)}.
 """
 
 from ml_collections import ConfigDict
@@ -180,6 +247,14 @@ def get_config() -> ConfigDict:
     return path
 
 
+def _entries(data: Path) -> dict[str, Any]:
+    """How the sweep ran each strategy; nothing where the data are no sweep of ours."""
+    path = data / "config.json"
+    if not path.is_file():
+        return {}
+    return json.loads(path.read_text(encoding="utf-8")).get("sweep", {}).get("strategies", {})
+
+
 def _summarise(
     config: ConfigDict,
     table: Outcomes,
@@ -192,6 +267,10 @@ def _summarise(
 
     def by_budget(estimates: Sequence[Any]) -> dict[str, dict[str, float]]:
         return {n: x.rounded() for n, x in zip(budgets, estimates, strict=True)}
+
+    def ratios(estimates: Sequence[Estimate], censored: Sequence[bool]) -> dict[str, Any]:
+        rows = zip(budgets, estimates, censored, strict=True)
+        return {n: _ratio(estimate) | {"censored": ends} for n, estimate, ends in rows}
 
     base = bootstrap(baseline.of(config.policy.baseline).mean(-1), config.seed)
     return {
@@ -211,16 +290,11 @@ def _summarise(
             for kind, found in worths.items()
         },
         "efficiency": {
-            kind: {
-                n: {
-                    "ratio": round(x.mean, 6),
-                    "low": round(x.low, 6),
-                    "high": round(x.high, 6),
-                    "censored": censored,
-                }
-                for n, x, censored in zip(budgets, found.efficiency, found.censored, strict=True)
-            }
-            for kind, found in worths.items()
+            kind: ratios(found.efficiency, found.censored) for kind, found in worths.items()
+        },
+        # The same over all generations spent, those that told the difficulty included.
+        "efficiency_net": {
+            kind: ratios(found.net, found.censored) for kind, found in worths.items()
         },
         "questions": len(table.questions),
         "seeds": list(table.seeds),

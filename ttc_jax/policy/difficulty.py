@@ -2,7 +2,7 @@
 
 All numbers here are the higher the easier a question is. *Oracle* difficulty is the share of
 samples that are right; *predicted* difficulty the mean score that a verifier gives them, for which
-nobody needs to know the answer.
+nobody needs to know the answer. A PRM also scores the question alone.
 """
 
 from __future__ import annotations
@@ -39,6 +39,22 @@ def predicted(records: Iterable[Record], aggregation: str = "last") -> dict[str,
             raise UserError(f"difficulty: samples of {question!r} have no scores; name a verifier")
         scores = [answer_score(candidate.step_scores, aggregation) for candidate in candidates]
         found[question] = float(np.mean(np.maximum(scores, 0.0)))
+    return found
+
+
+def of_questions(records: Iterable[Record]) -> dict[str, float]:
+    """Each question's score before any answer, which costs no sample.
+
+    Raises:
+      UserError: searched without a verifier that reads the question.
+    """
+    found = {}
+    for record in records:
+        if record.question_score is None:
+            raise UserError(
+                f"difficulty: {record.question!r} was searched without a verifier that reads it"
+            )
+        found[record.question] = record.question_score
     return found
 
 

@@ -18,6 +18,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ttc_jax.errors import UserError
 from ttc_jax.policy.policy import estimates, resamples
@@ -69,12 +70,12 @@ def match(
     outcomes: Outcomes,
     bins: Mapping[str, int],
     large: Mapping[str, float],
-    spent: float,
+    spent: Sequence[float],
     *,
     seed: int = 0,
     count: int = 1000,
-) -> list[Match]:
-    """The comparison over all questions, and then in every bin, easiest first.
+) -> list[list[Match]]:
+    """For each of `spent` the comparison over all questions, then in every bin, easiest first.
 
     Between two budgets the policy's accuracy is read by log2 N; beyond the largest it is that of
     the largest, which favours the large model.
@@ -83,7 +84,7 @@ def match(
       outcomes: of the small model.
       bins, seed, count: see `policy.resamples`.
       large: question -> accuracy of the large model's greedy answer.
-      spent: generations of the small model that cost as much, see `generations`.
+      spent: generations of the small model, such as cost as much: see `generations`.
 
     Raises:
       UserError: a question that the large model did not answer, and as `policy.resamples`.
@@ -93,13 +94,25 @@ def match(
     greedy = np.array([large[question] for question in outcomes.questions])
     of_bin = np.array([bins[question] for question in outcomes.questions])
     inside = of_bin == np.arange(of_bin.max() + 1)[:, None]
-    rows = []
-    for drawn in resamples(outcomes, bins, seed=seed, count=count):
-        small = np.array([at_budget(row, outcomes.budgets, spent) for row in drawn.by_bin])
-        theirs = inside @ (drawn.weights * greedy) / drawn.sizes
-        both = np.stack([small, theirs])
-        rows.append(np.concatenate([both @ drawn.sizes[:, None] / drawn.sizes.sum(), both], 1))
-    small, theirs = np.array(rows).swapaxes(0, 1)  # [draws, 1 + bins] each
+    draws = list(resamples(outcomes, bins, seed=seed, count=count))
+    sizes = draws[0].sizes
+    theirs = np.array([inside @ (drawn.weights * greedy) / sizes for drawn in draws])
+    return [
+        _matches(
+            np.array([[at_budget(row, outcomes.budgets, n) for row in x.by_bin] for x in draws]),
+            theirs,
+            sizes,
+        )
+        for n in spent
+    ]
+
+
+def _matches(
+    small: NDArray[np.float64], theirs: NDArray[np.float64], sizes: NDArray[np.int64]
+) -> list[Match]:
+    """From the accuracies of both in every draw and bin, [draws, bins], and the bins' sizes."""
+    whole = sizes[:, None] / sizes.sum()
+    small, theirs = (np.concatenate([x @ whole, x], 1) for x in (small, theirs))
     with np.errstate(divide="ignore", invalid="ignore"):
         relative = np.where(theirs > 0, (small - theirs) / theirs, np.nan)
     columns = zip(estimates(small), estimates(theirs), estimates(small - theirs), strict=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -109,6 +109,7 @@ class Worth:
       accuracy: [N] of the policy on questions that did not choose it.
       by_bin: [bins][N] the same in every bin.
       efficiency: [N] generations that the baseline needs to get as far, over the budget.
+      net: [N] the same over all that was spent, difficulty included.
       censored: [N] whether the baseline's curve ends before: the ratio is then a lower bound.
       gain: [N] accuracy above the baseline's at the same budget.
     """
@@ -116,6 +117,7 @@ class Worth:
     accuracy: tuple[Estimate, ...]
     by_bin: tuple[tuple[Estimate, ...], ...]
     efficiency: tuple[Estimate, ...]
+    net: tuple[Estimate, ...]
     censored: tuple[bool, ...]
     gain: tuple[Estimate, ...]
 
@@ -128,16 +130,35 @@ class Resample(NamedTuple):
       seeds: [T] share of each seed.
       sizes: [bins] questions drawn.
       by_bin: [bins, N] accuracy on the halves that did not choose.
+      spent: [bins, N] generations a question, difficulty included.
     """
 
     weights: NDArray[np.float64]
     seeds: NDArray[np.float64]
     sizes: NDArray[np.int64]
     by_bin: NDArray[np.float64]
+    spent: NDArray[np.float64]
+
+
+def costs(outcomes: Outcomes, samples: int, pools: Collection[str]) -> NDArray[np.float64]:
+    """[S, N] generations of a question with a strategy, those that told its difficulty included.
+
+    Args:
+      samples: that were drawn to tell the difficulty.
+      pools: strategies whose candidates are such samples, so that they need not be drawn again.
+    """
+    budgets = np.array(outcomes.budgets, float)
+    pooled = np.array([name in pools for name in outcomes.strategies])[:, None]
+    return np.where(pooled, np.maximum(budgets, samples), budgets + samples)
 
 
 def resamples(
-    outcomes: Outcomes, bins: Mapping[str, int], *, seed: int = 0, count: int = 1000
+    outcomes: Outcomes,
+    bins: Mapping[str, int],
+    *,
+    cost: NDArray[np.float64] | None = None,
+    seed: int = 0,
+    count: int = 1000,
 ) -> Iterator[Resample]:
     """The sample itself, and then `count` draws from it with replacement.
 
@@ -146,6 +167,7 @@ def resamples(
 
     Args:
       bins: question -> bin, 0 the easiest.
+      cost: [S, N] see `costs`; the budgets alone by default.
       seed: of the draws.
 
     Raises:
@@ -155,6 +177,8 @@ def resamples(
     if sizes.min() < 1:
         raise UserError("policy: a bin holds fewer than 2 questions; use fewer bins")
     of_bin = sizes.reshape(-1, FOLDS).sum(1)
+    cost = costs(outcomes, 0, ()) if cost is None else cost
+    paid = sizes[:, None, None] * cost
     rng = np.random.default_rng(seed)
     weights, of_seeds = np.ones(len(outcomes.questions)), np.ones(len(outcomes.seeds))
     for number in range(count + 1):
@@ -164,7 +188,8 @@ def resamples(
             of_seeds = rng.multinomial(len(of_seeds), _uniform(len(of_seeds)))
         share = of_seeds / of_seeds.sum()
         sums = np.einsum("gq,qsnt,t->gsn", groups * weights, outcomes.values, share)
-        yield Resample(weights.copy(), share, of_bin, _crossed(sums) / of_bin[:, None])
+        earned, spent = (_crossed(sums, x) / of_bin[:, None] for x in (sums, paid))
+        yield Resample(weights.copy(), share, of_bin, earned, spent)
 
 
 def worth(
@@ -173,31 +198,35 @@ def worth(
     baseline: Outcomes,
     *,
     name: str,
+    cost: NDArray[np.float64] | None = None,
     seed: int = 0,
     count: int = 1000,
 ) -> Worth:
     """Accuracy and efficiency of the policy, with 95 % intervals from `resamples`.
 
     Args:
-      bins, seed, count: see `resamples`, also for errors.
+      bins, cost, seed, count: see `resamples`, also for errors.
       baseline: the same questions and seeds at more budgets, where efficiency is read off.
       name: the baseline's strategy, such as best-of-N.
     """
     curve = baseline.of(name)
     same = [baseline.budgets.index(n) for n in outcomes.budgets]
     found = []
-    for drawn in resamples(outcomes, bins, seed=seed, count=count):
+    for drawn in resamples(outcomes, bins, cost=cost, seed=seed, count=count):
         accuracy = drawn.sizes @ drawn.by_bin / drawn.sizes.sum()
         base = np.einsum("q,qnt,t->n", drawn.weights, curve, drawn.seeds) / drawn.sizes.sum()
         reached = [generations_to_reach(base, baseline.budgets, x) for x in accuracy]
-        ratio = np.array([n for n, _ in reached]) / np.array(outcomes.budgets)
+        needs = np.array([n for n, _ in reached])
         ends = np.array([end for _, end in reached])
-        found.append((accuracy, drawn.by_bin, ratio, accuracy - base[same], ends))
-    accuracy, by_bin, ratio, gain, ends = (np.array(x) for x in zip(*found, strict=True))
+        ratio = needs / np.array(outcomes.budgets)
+        net = needs / (drawn.sizes @ drawn.spent / drawn.sizes.sum())
+        found.append((accuracy, drawn.by_bin, ratio, net, accuracy - base[same], ends))
+    accuracy, by_bin, ratio, net, gain, ends = (np.array(x) for x in zip(*found, strict=True))
     return Worth(
         estimates(accuracy),
         tuple(estimates(by_bin[:, i]) for i in range(by_bin.shape[1])),
         estimates(ratio),
+        estimates(net),
         tuple(bool(x) for x in ends[0]),
         estimates(gain),
     )
@@ -223,19 +252,20 @@ def _groups(
     return groups, groups.sum(1).astype(np.int64)
 
 
-def _crossed(sums: NDArray[np.float64]) -> NDArray[np.float64]:
-    """[bins, N] sums of what each half's choice earns in the other half.
+def _crossed(sums: NDArray[np.float64], values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """[bins, N] the sum of `values` of what each half would choose for the other.
 
     Args:
-      sums: [bins · folds, S, N] sums over the questions of each half.
+      sums: [bins · folds, S, N] right answers in each half, by which the other half's are chosen.
+      values: [bins · folds, S, N].
     """
-    halves = sums.reshape(-1, FOLDS, *sums.shape[1:])
+    halves, values = (x.reshape(-1, FOLDS, *x.shape[1:]) for x in (sums, values))
     best = [_best(halves[:, fold]) for fold in range(FOLDS)]
-    earned = [
-        np.take_along_axis(halves[:, fold], best[1 - fold][:, None], 1)[:, 0]
+    found = [
+        np.take_along_axis(values[:, fold], best[1 - fold][:, None], 1)[:, 0]
         for fold in range(FOLDS)
     ]
-    return np.sum(earned, axis=0)
+    return np.sum(found, axis=0)
 
 
 def _best(sums: NDArray[np.float64]) -> NDArray[np.int64]:

@@ -86,9 +86,11 @@ def print_policy(summary: Mapping[str, Any], file: TextIO | None = None) -> None
         tables.append(table)
         for n, ratio in summary["efficiency"][kind].items():
             bound = "at least " if ratio["censored"] else ""
+            net = summary["efficiency_net"][kind][n]
             lines.append(
                 f"{kind} difficulty, N={n}: the baseline needs {bound}{ratio['ratio']:.1f} times "
-                f"as many generations ({ratio['low']:.1f} to {ratio['high']:.1f})"
+                f"as many generations ({ratio['low']:.1f} to {ratio['high']:.1f}); "
+                f"{net['ratio']:.1f} with what told the difficulty"
             )
     _print(tables, lines, file)
 
