@@ -253,6 +253,7 @@ def test_data_that_did_not_reach_the_disk_is_not_kept(tmp_path, monkeypatch):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with monkeypatch.context() as patch:
+        patch.setattr(store_module, "SYNC_SECONDS", 0)
         patch.setattr(store_module.os, "fsync", fsync)
         with pytest.raises(UserError, match="No space left"):
             store.append([record(1)])

@@ -89,7 +89,7 @@ def fit(outcomes: Outcomes, ease: Mapping[str, float], bins: Mapping[str, int]) 
       ease: question -> the number that its bin came from, the higher the easier.
       bins: question -> bin, 0 the easiest.
     """
-    groups = _groups(outcomes, bins)[0]
+    groups = halves(outcomes.questions, bins)[0]
     sums = np.einsum("gq,qsnt->gsn", groups, outcomes.values)
     count = len(groups) // FOLDS
     best = _best(sums.reshape(count, FOLDS, *sums.shape[1:]).sum(1))
@@ -173,23 +173,40 @@ def resamples(
     Raises:
       UserError: a bin that has fewer than two questions, or questions without a bin.
     """
-    groups, sizes = _groups(outcomes, bins)
-    if sizes.min() < 1:
-        raise UserError("policy: a bin holds fewer than 2 questions; use fewer bins")
+    groups, sizes = halves(outcomes.questions, bins)
     of_bin = sizes.reshape(-1, FOLDS).sum(1)
     cost = costs(outcomes, 0, ()) if cost is None else cost
     paid = sizes[:, None, None] * cost
+    for weights, share in draws(groups, len(outcomes.seeds), seed=seed, count=count):
+        sums = np.einsum("gq,qsnt,t->gsn", groups * weights, outcomes.values, share)
+        earned, spent = (_crossed(sums, x) / of_bin[:, None] for x in (sums, paid))
+        yield Resample(weights, share, of_bin, earned, spent)
+
+
+def draws(
+    groups: NDArray[np.float64], seeds: int, *, seed: int = 0, count: int = 1000
+) -> Iterator[tuple[NDArray[np.float64], NDArray[np.float64]]]:
+    """Weights [Q] of questions and shares [T] of seeds: all alike, then `count` draws of both.
+
+    Args:
+      groups: [groups, Q] as `halves` deals them; questions are drawn within them, with replacement.
+      seeds: T.
+      seed: of the draws.
+
+    Raises:
+      UserError: an empty group.
+    """
+    sizes = groups.sum(1).astype(np.int64)
+    if sizes.min() < 1:
+        raise UserError("policy: a bin holds fewer than 2 questions; use fewer bins")
     rng = np.random.default_rng(seed)
-    weights, of_seeds = np.ones(len(outcomes.questions)), np.ones(len(outcomes.seeds))
+    weights, of_seeds = np.ones(groups.shape[1]), np.ones(seeds)
     for number in range(count + 1):
         if number:
             for group, size in zip(groups, sizes, strict=True):
                 weights[np.flatnonzero(group)] = rng.multinomial(size, _uniform(size))
-            of_seeds = rng.multinomial(len(of_seeds), _uniform(len(of_seeds)))
-        share = of_seeds / of_seeds.sum()
-        sums = np.einsum("gq,qsnt,t->gsn", groups * weights, outcomes.values, share)
-        earned, spent = (_crossed(sums, x) / of_bin[:, None] for x in (sums, paid))
-        yield Resample(weights.copy(), share, of_bin, earned, spent)
+            of_seeds = rng.multinomial(seeds, _uniform(seeds))
+        yield weights.copy(), of_seeds / seeds
 
 
 def worth(
@@ -232,21 +249,24 @@ def worth(
     )
 
 
-def _groups(
-    outcomes: Outcomes, bins: Mapping[str, int]
+def halves(
+    questions: Sequence[str], bins: Mapping[str, int]
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """[bins · folds, Q] which questions each half of a bin holds, and how many they are.
 
     A hash of the question decides the order in which halves are dealt, so that it is always the
     same.
+
+    Raises:
+      UserError: a question without a bin.
     """
-    if missing := [question for question in outcomes.questions if question not in bins]:
+    if missing := [question for question in questions if question not in bins]:
         raise UserError(f"policy: {missing[0]!r} is in no difficulty bin; estimate it first")
-    count = max(bins[question] for question in outcomes.questions) + 1
-    groups = np.zeros((count * FOLDS, len(outcomes.questions)))
+    count = max(bins[question] for question in questions) + 1
+    groups = np.zeros((count * FOLDS, len(questions)))
     dealt = [0] * count
-    for place in sorted(range(len(outcomes.questions)), key=lambda i: _hash(outcomes.questions[i])):
-        which = bins[outcomes.questions[place]]
+    for place in sorted(range(len(questions)), key=lambda i: _hash(questions[i])):
+        which = bins[questions[place]]
         groups[which * FOLDS + dealt[which] % FOLDS, place] = 1
         dealt[which] += 1
     return groups, groups.sum(1).astype(np.int64)

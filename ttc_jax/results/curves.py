@@ -130,7 +130,7 @@ def question_accuracy(
 
     by_question: dict[str, list[NDArray[np.float64]]] = {}
     for record in sorted(records, key=lambda record: record.key):
-        pool = _pool(record, aggregation, seed)
+        pool = as_pool(record, aggregation, seed)
         by_question.setdefault(record.question, []).append(
             np.array([expected_credit(pool, n, rules, subsets) for n in budgets])
         )
@@ -210,7 +210,8 @@ def accuracy_curves(accuracy: QuestionAccuracy, seed: int = 0) -> dict[str, dict
     }
 
 
-def _pool(record: Record, aggregation: str, seed: int) -> Pool:
+def as_pool(record: Record, aggregation: str = "last", seed: int = 0) -> Pool:
+    """A record's candidates as arrays; see `answer_score` for the aggregation of step scores."""
     candidates = record.candidates
     question = zlib.crc32(record.question.encode("utf-8", "surrogatepass"))
     return Pool(
