@@ -6,7 +6,9 @@ verifier's mean score of all (predicted) or of the first `policy.samples` (few);
 sample, as its score of the question alone (question). Within each bin one half of the questions
 chooses for the other, so that what is reported was earned on questions that did not choose. WORKDIR
 gets policy.py, a config with the policy fitted to all questions; summary.json: accuracy, efficiency
-and the choices, with each kind of difficulty; and compute_optimal.png/.svg/.csv. Where
+and the choices, with each kind of difficulty, and what it brings to spend the same average budget
+unevenly over questions; and compute_optimal.png/.svg/.csv. Samples scored elsewhere will do: a path
+ending in .jsonl, see `ttc_jax.results.foreign`. Where
 `flops_match.large` names a run of a larger model's greedy answers, the two are compared at equal
 FLOPs, pretraining included.
 """
@@ -27,13 +29,15 @@ from ttc_jax.compute.ledger import Ledger
 from ttc_jax.config import as_flag, at_least, claim_workdir, one_of, to_json
 from ttc_jax.errors import UserError
 from ttc_jax.policy import difficulty
+from ttc_jax.policy.allocation import walks, worth_of_allocation
 from ttc_jax.policy.flops_match import PER_TOKEN, Match, generations, match
 from ttc_jax.policy.policy import Policy, Worth, costs, fit, worth
 from ttc_jax.report.figures import write_compute_optimal
 from ttc_jax.report.tables import print_policy
 from ttc_jax.results.curves import Estimate, bootstrap, budget_grid
+from ttc_jax.results.foreign import read_records
 from ttc_jax.results.outcomes import Outcomes, largest_pools, outcomes
-from ttc_jax.results.store import Record, ResultsStore
+from ttc_jax.results.store import Record
 from ttc_jax.results.summary import DIFFICULTY, versions, write_summary
 
 _log = logging.getLogger(__name__)
@@ -67,10 +71,11 @@ def main(config: ConfigDict, workdir: Path) -> None:
     at_least(config, 1, "policy.bins", "policy.budgets", "policy.samples")
     at_least(config, 10, "policy.resamples")
     one_of(config, "flops_match.formula", tuple(PER_TOKEN))
-    records = ResultsStore(Path(config.data.path)).read()
+    records = read_records(Path(config.data.path))
     if not records:
         raise UserError(f"data.path={config.data.path}: holds no records; ttc sweep writes them")
-    table, baseline = _tables(config, records)
+    pool = _pool(config, records)
+    table, baseline = _tables(config, records, pool)
     found = _difficulties(config, records)
     if config.policy.difficulty not in found:
         raise UserError(
@@ -94,6 +99,8 @@ def main(config: ConfigDict, workdir: Path) -> None:
     chosen, told = policies[config.policy.difficulty], found[config.policy.difficulty]
     path = write_config(workdir / "policy.py", config, chosen, told.samples)
     summary = _summarise(config, table, baseline, policies, worths)
+    if allocation := _allocation(config, pool):
+        summary["allocation"] = allocation
     if config.flops_match.large:
         summary["flops_match"] = _flops_match(config, table, told, records)
     write_summary(workdir, summary)
@@ -102,16 +109,25 @@ def main(config: ConfigDict, workdir: Path) -> None:
     print(f"policy: {path}\nsummary: {workdir / 'summary.json'}")
 
 
-def _tables(config: ConfigDict, records: Sequence[Record]) -> tuple[Outcomes, Outcomes]:
+def _pool(config: ConfigDict, records: Sequence[Record]) -> list[Record]:
+    """The baseline's samples."""
+    name = config.policy.baseline
+    pool = [x for x in largest_pools(records, [name]) if x.strategy == name]
+    if not pool:
+        known = {record.strategy for record in records} - {DIFFICULTY}
+        raise UserError(
+            f"policy.baseline={name}: data.path has no such strategy; it has "
+            f"{', '.join(sorted(known))}"
+        )
+    return pool
+
+
+def _tables(
+    config: ConfigDict, records: Sequence[Record], pool: Sequence[Record]
+) -> tuple[Outcomes, Outcomes]:
     """All strategies at the policy's budgets, and the baseline at every budget of its pool."""
     name, budgets = config.policy.baseline, config.policy.budgets
     scored = [record for record in records if record.strategy != DIFFICULTY]
-    pool = [x for x in largest_pools(scored, [name]) if x.strategy == name]
-    if not pool:
-        raise UserError(
-            f"policy.baseline={name}: data.path has no such strategy; it has "
-            f"{', '.join(sorted({record.strategy for record in scored}))}"
-        )
     options = {
         "pools": config.policy.pools,
         "rule": config.selection.rule,
@@ -157,6 +173,22 @@ def _bins(config: ConfigDict, ease: Mapping[str, float]) -> dict[str, int]:
     return difficulty.quantile_bins(ease, config.policy.bins)
 
 
+def _allocation(config: ConfigDict, pool: Sequence[Record]) -> dict[str, Any]:
+    """Average budget -> what spending unevenly brings; {} where the pool does not show it."""
+    scored = any(candidate.step_scores for record in pool for candidate in record.candidates)
+    if not scored or any(record.sequential > 1 for record in pool):
+        return {}
+    found = walks(pool, aggregation=config.selection.aggregation, seed=config.seed)
+    budgets = found.grid[1:-1]
+    worths = worth_of_allocation(found, budgets, seed=config.seed, count=config.policy.resamples)
+    names = ("accuracy", "spent", "uniform", "gain", "informed")
+    return {
+        str(n): {name: getattr(one, name).rounded() for name in names}
+        | {"stopped": {str(k): round(x, 6) for k, x in zip(found.grid, one.stopped, strict=True)}}
+        for n, one in zip(budgets, worths, strict=True)
+    }
+
+
 def _flops_match(
     config: ConfigDict, table: Outcomes, told: Difficulty, records: Sequence[Record]
 ) -> dict[str, Any]:
@@ -165,7 +197,7 @@ def _flops_match(
     The samples that tell the difficulty are charged to every question, at the verifier's cost where
     that is charged.
     """
-    large = ResultsStore(Path(config.flops_match.large)).read()
+    large = read_records(Path(config.flops_match.large))
     if not large:
         raise UserError(f"flops_match.large={config.flops_match.large}: holds no records")
     scored = [record for record in records if record.strategy != DIFFICULTY]

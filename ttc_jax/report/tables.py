@@ -92,6 +92,14 @@ def print_policy(summary: Mapping[str, Any], file: TextIO | None = None) -> None
                 f"as many generations ({ratio['low']:.1f} to {ratio['high']:.1f}); "
                 f"{net['ratio']:.1f} with what told the difficulty"
             )
+    for found in summary.get("allocation", {}).values():
+        gain = found["gain"]
+        lines.append(
+            f"spent where it helps, {found['spent']['mean']:.1f} generations on average: "
+            f"{100 * found['accuracy']['mean']:.1f} %, {100 * gain['mean']:+.1f} "
+            f"({100 * gain['low']:+.1f} to {100 * gain['high']:+.1f}) points above as many for "
+            "every question"
+        )
     _print(tables, lines, file)
 
 
