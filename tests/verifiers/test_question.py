@@ -1,7 +1,8 @@
 """Questions scored without answers, against the scores that searches report."""
 
+from typing import Any
+
 import jax.numpy as jnp
-import numpy as np
 import pytest
 
 from tests.sampling.oracle import tiny_generator
@@ -26,16 +27,17 @@ def test_a_search_reports_the_same_score(prm):
     )
     outcomes = toy.run(search, [(prompt, 0) for prompt in PROMPTS[:3]])
     found = question_scores(prm, PROMPTS[:3])
-    np.testing.assert_allclose(found, [x.question_score for x in outcomes], atol=1e-6)
+    assert found == pytest.approx([x.question_score for x in outcomes], abs=1e-6)
     assert len(set(found)) == 3
 
 
 def test_a_score_depends_on_nothing_else_and_compiles_once_a_bucket(prm):
     together = question_scores(prm, PROMPTS)
-    compiled = question._scores._cache_size()
+    scores: Any = question._scores
+    compiled = scores._cache_size()
     assert [question_scores(prm, [prompt])[0] for prompt in PROMPTS] == together
     assert question_scores(prm, PROMPTS[::-1]) == together[::-1]
-    assert question._scores._cache_size() == compiled
+    assert scores._cache_size() == compiled
     assert question_scores(prm, PROMPTS, batch=2) == pytest.approx(together, abs=1e-6)
     assert question_scores(prm, []) == []
 
@@ -48,11 +50,11 @@ def test_flipped_scores_are_flipped(prm):
 def test_what_cannot_be_scored(prm):
     with pytest.raises(UserError, match="only a PRM or an ORM can score a question"):
         question_scores(Confidence(), PROMPTS)
-    with pytest.raises(UserError, match="a prompt of 0 tokens does not fit"):
+    with pytest.raises(UserError, match="prompt 0: 0 tokens do not fit"):
         question_scores(prm, [[]])
-    with pytest.raises(UserError, match="a prompt of 9999 tokens does not fit"):
-        question_scores(prm, [[1] * 9999])
+    with pytest.raises(UserError, match="prompt 1: 9999 tokens do not fit"):
+        question_scores(prm, [[1], [1] * 9999])
     broken = toy.marked_prm(toy.SHALLOW)
     broken.score[...] = jnp.full_like(broken.score[...], jnp.nan)
-    with pytest.raises(UserError, match="a question's score is NaN"):
+    with pytest.raises(UserError, match="prompt 0: its score is NaN"):
         question_scores(broken, PROMPTS[:1])

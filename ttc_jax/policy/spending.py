@@ -10,7 +10,6 @@ from ttc_jax.errors import UserError
 from ttc_jax.results.summary import POOL
 from ttc_jax.search.strategies import Strategy, make_strategy
 
-
 PARALLEL = ConfigDict(
     {
         "strategy": POOL,

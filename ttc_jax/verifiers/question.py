@@ -37,7 +37,7 @@ def question_scores(
     for index, prompt in enumerate(prompts):
         if not 0 < len(prompt) <= (verifier.context or math.inf):
             raise UserError(
-                f"a prompt of {len(prompt)} tokens does not fit the verifier's context of "
+                f"prompt {index}: {len(prompt)} tokens do not fit the verifier's context of "
                 f"{verifier.context} tokens"
             )
         groups.setdefault(bucket(len(prompt)), []).append(index)
@@ -50,8 +50,8 @@ def question_scores(
             found = _scores(graph, parameters, jnp.asarray(padded), jnp.asarray(lengths))
             for index, score in zip(part, jax.device_get(found).tolist(), strict=False):
                 scores[index] = score
-    if any(map(math.isnan, scores)):
-        raise UserError("a question's score is NaN; check the weights of the verifier")
+    if failed := [index for index, score in enumerate(scores) if math.isnan(score)]:
+        raise UserError(f"prompt {failed[0]}: its score is NaN; check the weights of the verifier")
     return scores
 
 
