@@ -9,6 +9,11 @@ with the shipped PRM, and reports accuracy against N for each way of choosing.
 
 compares all search strategies at equal budgets, and goes on where it was stopped.
 
+    ttc solve "c-01 b+02 a=81:" --config=configs/arithmetic.py:solve
+
+answers a question of one's own; --config.policy.path=runs/policy/policy.py spends its budget as is
+best for its difficulty.
+
     ttc train --config=configs/arithmetic.py:generator --workdir=runs/generator
 
 trains a generator from fresh weights. The other trainings learn from what has been collected:
@@ -42,6 +47,7 @@ VARIANTS = {
     "rest_em": "the ReST^EM variant, on chains that got to a correct answer (job: train)",
     "assets": "all models that ship, from nothing, with their manifest (job: run)",
     "policy": "the best strategy by difficulty and budget, from the sweep `search` (job: policy)",
+    "solve": "answers to questions of one's own, with a policy or without (job: solve)",
     "verifiers": "PRM, ORM, probe and a PRM that errs, from the same samples (job: sweep)",
     "chains": "four chains of 16 revisions of each question (job: run)",
     "ratios": "revisions in sequence against in parallel, 16 and 64 answers (job: sweep)",
@@ -78,6 +84,7 @@ def get_config(variant: str = "quickstart") -> ConfigDict:
         "rest_em": _rest_em,
         "assets": _assets,
         "policy": _policy,
+        "solve": _solve,
         "verifiers": _verifiers,
         "chains": _chains,
         "ratios": _ratios,
@@ -173,6 +180,22 @@ def _policy(config: ConfigDict) -> ConfigDict:
         "ratios": (0.16, 0.79, 22.0),  # tokens inferred over tokens trained on (paper section 7)
         "formula": "arxiv",  # or iclr, which charges the verifier
     }
+    return config
+
+
+def _solve(config: ConfigDict) -> ConfigDict:
+    """Without a policy all questions are answered as the section `search` says."""
+    config = _quickstart(config)
+    del config.split, config.limit, config.sampling.n, config.sampling.questions_per_batch
+    del config.search.revisions, config.selection.subsets
+    config.task = {"name": "arithmetic"}  # how final answers are read
+    config.budget = 16  # generations a question
+    config.questions = ""  # a file with a question a line, or JSON lines
+    config.json = False  # whether to print a JSON object a question
+    config.policy = {"path": ""}  # what `ttc policy` wrote: WORKDIR/policy.py
+    config.sampling.rows = 320  # candidates decoded together: 20 questions at 16 generations
+    config.search.ratio = 0.0  # of sequential to parallel answers, where the generator revises
+    config.selection.rule = "best_of_n_weighted"
     return config
 
 

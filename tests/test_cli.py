@@ -29,21 +29,37 @@ JOB = '''\
 
 It counts to `until`.
 """
+
+
+def main(config, workdir):
+    ...
+'''
+ASK = '''\
+"""Asks."""
+
+
+def main(config, workdir=None, question=None):
+    ...
 '''
 
 
 @pytest.fixture
 def calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """A working directory with a config, and a job `count` that keeps what it is called with."""
+    """A working directory with a config, and jobs that keep what they are called with.
+
+    The job `count` needs a workdir; `ask` does without, and takes an argument.
+    """
     (tmp_path / "configs").mkdir()
     (tmp_path / "configs" / "count.py").write_text(CONFIG)
     (tmp_path / "jobs").mkdir()
     (tmp_path / "jobs" / "count.py").write_text(JOB)
+    (tmp_path / "jobs" / "ask.py").write_text(ASK)
     (tmp_path / "jobs" / "_helpers.py").write_text("")
     found: list[tuple] = []
-    job = types.ModuleType("ttc_jax.jobs.count")
-    job.__dict__["main"] = lambda *arguments: found.append(arguments)
-    monkeypatch.setitem(sys.modules, "ttc_jax.jobs.count", job)
+    for name in ("count", "ask"):
+        job = types.ModuleType(f"ttc_jax.jobs.{name}")
+        job.__dict__["main"] = lambda *arguments: found.append(arguments)
+        monkeypatch.setitem(sys.modules, f"ttc_jax.jobs.{name}", job)
     monkeypatch.setattr(cli, "_JOBS", tmp_path / "jobs")
     monkeypatch.setattr(cli, "_set_up_logging", lambda: None)
     monkeypatch.setattr(config, "enable_compilation_cache", lambda: None)
@@ -76,6 +92,44 @@ def test_last_argument_counts(calls: list):
         (1, "v"),
         (100, "w"),
     ]
+
+
+def ask(*argv: str) -> int:
+    return cli.main(["ask", "--config=configs/count.py", *argv])
+
+
+@pytest.mark.parametrize(
+    ("argv", "arguments"),
+    [
+        ([], [None]),
+        (["--workdir=w"], [Path("w")]),
+        (["what is it?", "--workdir=w"], [Path("w"), "what is it?"]),
+        (["--config.until=7", "what?"], [None, "what?"]),
+        (["what?", "--config.until", "7"], [None, "what?"]),
+        (["--config.until", "7", "what?"], [None, "what?"]),
+        (["--config.until=7", "--", "--config.until=8"], [None, "--config.until=8"]),
+        (["--config.until=7", "--", "--help"], [None, "--help"]),
+        (["--", "--"], [None, "--"]),
+        ([""], [None, ""]),
+    ],
+)
+def test_a_job_may_do_without_a_workdir_and_take_an_argument(calls: list, argv, arguments):
+    assert ask(*argv) == 0
+    [(settings, *found)] = calls
+    assert found == arguments
+    assert settings.until == (7 if any("until" in x for x in argv) else 10)
+
+
+def test_help_shows_what_may_be_left_out(calls: list, capsys):
+    assert cli.main(["ask", "--help"]) == 0
+    assert "ttc ask [QUESTION] --config=configs/X.py[:variant] [--workdir=DIR]" in (
+        capsys.readouterr().out
+    )
+    assert cli.main(["count", "--help"]) == 0
+    assert "ttc count --config=configs/X.py[:variant] --workdir=DIR" in capsys.readouterr().out
+    assert ask("what?", "--help") == 0
+    assert "--config.until=10" in capsys.readouterr().out
+    assert calls == []
 
 
 @pytest.mark.parametrize("argv", [[], ["--help"], ["-h"]])
@@ -114,7 +168,7 @@ def test_version(capsys):
     ("argv", "said"),
     [
         (["cuont"], "unknown job 'cuont'; did you mean count?"),
-        (["zzz"], "unknown job 'zzz'; jobs: count"),
+        (["zzz"], "unknown job 'zzz'; jobs: ask, count"),
         (["--workdir=w", "count"], "the job comes first"),
         (["count"], "--config is missing"),
         (["count", "--config=configs/count.py"], "--workdir is missing"),
@@ -122,6 +176,8 @@ def test_version(capsys):
         (["count", "--config=configs/cuont.py", "--workdir=w"], "there are configs/count.py"),
         (["count", "--config=configs/count.py", "--wrkdir=w"], "did you mean --workdir?"),
         (["count", "--config=configs/count.py", "--workdir=w", "x"], "unexpected argument 'x'"),
+        (["ask", "--config=configs/count.py", "x", "y"], "'y': put quotes around"),
+        (["ask", "--config=configs/count.py", "-x"], "unknown flag -x"),
         (
             ["count", "--config=configs/count.py", "--workdir=w", "--config.temprature=1"],
             "--config.temprature: unknown field; did you mean --config.sampling.temperature?",
@@ -171,8 +227,8 @@ def test_bug_keeps_its_traceback(calls: list, monkeypatch):
 
 
 def test_every_real_job_has_a_docstring():
-    for name, text in cli._jobs().items():
-        assert text, f"the job {name} has no docstring, which is its help"
+    for name, job in cli._jobs().items():
+        assert job.text, f"the job {name} has no docstring, which is its help"
 
 
 def test_log_shows_our_messages_and_warnings_of_libraries(monkeypatch, capsys):

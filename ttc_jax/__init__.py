@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from ttc_jax.search.records import Recorder
     from ttc_jax.search.search import Search
     from ttc_jax.search.strategies import make_strategy
+    from ttc_jax.solver import Solver
     from ttc_jax.tasks import load_task
     from ttc_jax.tasks.prompts import PromptFormat
     from ttc_jax.verifiers.load import load_verifier
@@ -36,6 +37,7 @@ _HOMES = {
     "ResultsStore": "results.store",
     "Sampler": "sampling.sampler",
     "Search": "search.search",
+    "Solver": "solver",
     "accuracy_curves": "results.curves",
     "load_generator": "models.weights",
     "load_task": "tasks",
@@ -52,6 +54,7 @@ __all__ = [
     "ResultsStore",
     "Sampler",
     "Search",
+    "Solver",
     "accuracy_curves",
     "load_generator",
     "load_task",

@@ -16,14 +16,35 @@ import sys
 import textwrap
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import ttc_jax
 from ttc_jax.errors import UserError
 
 _JOBS = Path(__file__).parent / "jobs"
-_USAGE = "ttc {job} --config=configs/X.py[:variant] --workdir=DIR [--config.field=value ...]"
+_USAGE = "ttc {job} --config=configs/X.py[:variant] {workdir} [--config.field=value ...]"
 _FLAGS = ("--config", "--workdir", "--help")
 _AGAIN = "the same command again continues where this one stopped"
+
+
+class _Job(NamedTuple):
+    """What is known of a job without importing it.
+
+    Attributes:
+        text: its docstring, which is its help.
+        arguments: those that `main` takes behind the workdir.
+        needs_workdir: whether `main` cannot do without one.
+    """
+
+    text: str
+    arguments: tuple[str, ...]
+    needs_workdir: bool
+
+    def usage(self, name: str) -> str:
+        """How it is called."""
+        words = [name, *(f"[{argument.upper()}]" for argument in self.arguments)]
+        workdir = "--workdir=DIR" if self.needs_workdir else "[--workdir=DIR]"
+        return _USAGE.format(job=" ".join(words), workdir=workdir)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -57,26 +78,37 @@ def _run(argv: list[str]) -> int:
         close = difflib.get_close_matches(job, jobs, n=1)
         hint = f"did you mean {close[0]}?" if close else f"jobs: {', '.join(jobs)}"
         raise UserError(f"unknown job {job!r}; {hint}")
+    about = jobs[job]
+    # What stands behind "--" is no flag, whatever it looks like.
+    end = rest.index("--") if "--" in rest else len(rest)
+    rest, behind = rest[:end], rest[end + 1 :]
     wants_help = any(flag in rest for flag in ("--help", "-h"))
     spec, workdir, overrides = _flags([flag for flag in rest if flag not in ("--help", "-h")])
     if wants_help:
         return _print(_job_help(job, spec, overrides))
     if not spec:
-        raise UserError(f"--config is missing: {_USAGE.format(job=job)}")
-    if not workdir:
+        raise UserError(f"--config is missing: {about.usage(job)}")
+    if not workdir and about.needs_workdir:
         raise UserError("--workdir is missing: the folder for results, as in --workdir=runs/NAME")
 
     from ttc_jax import config
 
-    settings = config.load_config(spec, overrides)
+    settings, arguments = config.parse_config(spec, overrides)
+    arguments += behind
+    if unexpected := arguments[len(about.arguments) :]:
+        hint = "put quotes around one of several words; " if about.arguments else ""
+        raise UserError(
+            f"unexpected argument {unexpected[0]!r}: {hint}a field is set by --config.field=value"
+        )
     _set_up_logging()
     config.enable_compilation_cache()
-    importlib.import_module(f"ttc_jax.jobs.{job}").main(settings, Path(workdir))
+    folder = Path(workdir) if workdir else None
+    importlib.import_module(f"ttc_jax.jobs.{job}").main(settings, folder, *arguments)
     return 0
 
 
 def _flags(argv: list[str]) -> tuple[str, str, list[str]]:
-    """The values of --config and --workdir, and the rest: overrides of config fields."""
+    """The values of --config and --workdir, and the rest: config fields and arguments."""
     from absl import flags
 
     values = flags.FlagValues()
@@ -98,10 +130,21 @@ def _flags(argv: list[str]) -> tuple[str, str, list[str]]:
     return config.value or "", workdir.value or "", rest
 
 
-def _jobs() -> dict[str, str]:
-    """The jobs and their help, read without importing them."""
+def _jobs() -> dict[str, _Job]:
+    """The jobs, read without importing them."""
     names = (module.name for module in pkgutil.iter_modules([str(_JOBS)]))
-    return {name: _docstring(_JOBS / f"{name}.py") for name in names if not name.startswith("_")}
+    return {name: _job(_JOBS / f"{name}.py") for name in names if not name.startswith("_")}
+
+
+def _job(path: Path) -> _Job:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    [function] = (x for x in tree.body if isinstance(x, ast.FunctionDef) and x.name == "main")
+    _, _, *others = function.args.args
+    return _Job(
+        text=ast.get_docstring(tree) or "",
+        arguments=tuple(other.arg for other in others),
+        needs_workdir=len(function.args.defaults) <= len(others),
+    )
 
 
 def _docstring(path: Path) -> str:
@@ -119,13 +162,13 @@ def _variants(path: Path) -> dict[str, str]:
 
 
 def _help() -> str:
-    jobs = [f"  {name:<9} {text.partition(chr(10))[0]}" for name, text in _jobs().items()]
+    jobs = [f"  {name:<9} {job.text.partition(chr(10))[0]}" for name, job in _jobs().items()]
     return "\n".join(
         [
             "Spends compute at test time to get better answers from a language model.",
             "",
             "Usage",
-            f"  {_USAGE.format(job='JOB')}",
+            f"  {_USAGE.format(job='JOB', workdir='--workdir=DIR')}",
             "  ttc JOB --help                     what the job does",
             "  ttc JOB --config=FILE --help       the same, and every field of the config",
             "  ttc --version",
@@ -157,7 +200,8 @@ def _configs() -> Iterator[str]:
 
 
 def _job_help(job: str, spec: str, overrides: list[str]) -> str:
-    lines = [_jobs()[job], "", "Usage", f"  {_USAGE.format(job=job)}", ""]
+    about = _jobs()[job]
+    lines = [about.text, "", "Usage", f"  {about.usage(job)}", ""]
     if not spec:
         lines += ["Configs", *_configs(), ""]
         lines += [f"ttc {job} --config=FILE --help shows every field of a config."]
@@ -165,7 +209,7 @@ def _job_help(job: str, spec: str, overrides: list[str]) -> str:
 
     from ttc_jax import config
 
-    settings = config.load_config(spec, overrides)
+    settings, _ = config.parse_config(spec, overrides)
     path = Path(spec.partition(":")[0])
     lines += [f"{path}", textwrap.indent(_docstring(path), "  "), ""]
     variants = [f"  :{variant}  {summary}" for variant, summary in _variants(path).items()]

@@ -41,8 +41,22 @@ def load_config(spec: str, overrides: Sequence[str] = ()) -> ConfigDict:
     Raises:
         UserError: no such file or variant, an unknown field, a value of the wrong type.
     """
+    config, others = parse_config(spec, overrides)
+    if others:
+        raise UserError(
+            f"unexpected argument {others[0]!r}: a field is set by --config.field=value"
+        )
+    return config
+
+
+def parse_config(spec: str, argv: Sequence[str]) -> tuple[ConfigDict, list[str]]:
+    """As `load_config`, for a command line that also holds other arguments than flags.
+
+    Returns:
+        The config, and those arguments.
+    """
     path, _, variant = spec.partition(":")
-    return _override(_get_config(Path(path), variant), overrides)
+    return _override(_get_config(Path(path), variant), argv)
 
 
 def fields(config: Mapping[str, Any] | ConfigDict, prefix: str = "") -> dict[str, Any]:
@@ -187,7 +201,8 @@ def _load_module(path: Path) -> ModuleType:
     return module
 
 
-def _override(config: ConfigDict, overrides: Sequence[str]) -> ConfigDict:
+def _override(config: ConfigDict, overrides: Sequence[str]) -> tuple[ConfigDict, list[str]]:
+    """The config with fields set, and the arguments that are no flags."""
     defaults = fields(config)
     named = [match[1] for flag in overrides if (match := _OVERRIDE.match(flag))]
     for name in named:
@@ -196,22 +211,21 @@ def _override(config: ConfigDict, overrides: Sequence[str]) -> ConfigDict:
         if isinstance(defaults[name], list | None):
             raise UserError(f"--config.{name} cannot be set by a flag: edit the config file")
     values = flags.FlagValues()
+    values.set_gnu_getopt(True)
     argv = ["ttc", *overrides]
     try:
         DEFINE_config_dict("config", config, flag_values=values, sys_argv=argv)
-        extra = values(argv)[1:]
+        others = values(argv)[1:]
     except flags.IllegalFlagValueError as error:
         name, _, value = str(error).removeprefix("flag --config.").partition("=")
         raise UserError(_wrong_type(name, value.partition(": ")[0], defaults[name])) from error
     except (flags.Error, ValueError) as error:
         raise UserError(str(error)) from error
-    if extra:
-        raise UserError(f"unexpected argument {extra[0]!r}: a field is set by --config.field=value")
     changed = fields(config)
     for name in named:
         if not _same_elements(changed[name], defaults[name]):
             raise UserError(_wrong_type(name, ",".join(map(str, changed[name])), defaults[name]))
-    return config
+    return config, others
 
 
 def _unknown(config: ConfigDict, name: str, known: Iterable[str]) -> str:

@@ -10,7 +10,6 @@ from tests.jobs.conftest import Answers, changed, configure
 from ttc_jax.errors import UserError
 from ttc_jax.jobs import run, sweep
 from ttc_jax.results.store import ResultsStore
-from ttc_jax.search.strategies import make_strategy
 
 BUDGETS = (2, 4)
 
@@ -111,31 +110,3 @@ def test_a_strategy_that_fits_no_budget_is_refused(config, tmp_path):
     with pytest.raises(UserError, match=r"beam_sqrt_n can spend none of sweep\.budgets"):
         sweep.main(other, tmp_path)
     assert not any(tmp_path.iterdir())
-
-
-@pytest.mark.parametrize(
-    ("budget", "ratio", "shape"),
-    [
-        (16, 0.0, (16, 1)),
-        (16, 1 / 16, (16, 1)),
-        (16, 1 / 4, (8, 2)),
-        (16, 1.0, (4, 4)),
-        (16, 4.0, (2, 8)),
-        (16, 16.0, (1, 16)),
-        (16, 64.0, None),
-        (64, 1 / 64, (64, 1)),
-        (128, 1.0, None),
-        (128, 2.0, (8, 16)),
-        (128, 128.0, (1, 128)),
-    ],
-)
-def test_ratios_of_sequential_to_parallel_answers(budget: int, ratio: float, shape):
-    """The grid of the paper, section 6.2."""
-    assert sweep._shape(make_strategy("best_of_n", {}), budget, 0, ratio) == shape
-
-
-def test_lookahead_and_ratio_share_a_budget():
-    beam = make_strategy("beam", {"width": 2})
-    assert sweep._shape(beam, 16, 1, 2.0) == (2, 4)  # two beams, four answers, two each to look
-    assert sweep._shape(beam, 16, 1, 0.5) == (4, 2)
-    assert sweep._shape(beam, 18, 1, 0.0) is None

@@ -5,6 +5,9 @@ and a function
 
     def main(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None
 
+Where `workdir` has a default, the command does without --workdir. Further parameters, which have
+defaults too, are arguments that the command takes beside its flags: `question` becomes [QUESTION].
+
 It raises `ttc_jax.errors.UserError` for what the user can mend. A module whose name starts with an
 underscore is not a job. A job is imported only when it runs.
 """

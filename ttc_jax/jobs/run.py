@@ -9,7 +9,9 @@ several stages runs them all, each in a folder of the workdir.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -19,6 +21,7 @@ from tqdm import tqdm
 from ttc_jax import assets
 from ttc_jax.config import at_least, claim_workdir, one_of, to_json
 from ttc_jax.models.tokenizers import load_tokenizer
+from ttc_jax.models.transformer import Transformer
 from ttc_jax.models.weights import load_generator
 from ttc_jax.parallel.hosts import mine
 from ttc_jax.pipeline import run_stages
@@ -37,6 +40,7 @@ from ttc_jax.tasks import load_task
 from ttc_jax.tasks.prompts import PromptFormat
 from ttc_jax.tasks.task import Task
 from ttc_jax.verifiers.load import load_verifier
+from ttc_jax.verifiers.verifier import Verifier
 
 # How questions are put together changes the time they take, and nothing else.
 SCHEDULE = ("search.refill", "search.segment")
@@ -80,11 +84,21 @@ def check(config: ConfigDict) -> None:
     one_of(config, "generator.dtype", ("float32", "bfloat16"))
 
 
-def build(config: ConfigDict, task: Task, strategy: Strategy) -> Recorder:
+class Loaders(NamedTuple):
+    """What loads a model by its path; where several searches share models, from a cache."""
+
+    generator: Callable[..., Transformer] = load_generator
+    verifier: Callable[[str], Verifier | None] = load_verifier
+
+
+LOAD = Loaders()
+
+
+def build(config: ConfigDict, task: Task, strategy: Strategy, load: Loaders = LOAD) -> Recorder:
     """The search with the models that a config names."""
     sampling, search = config.sampling, config.search
     path = assets.locate(config.generator.path)
-    generator = load_generator(path, dtype=config.generator.dtype)
+    generator = load.generator(path, dtype=config.generator.dtype)
     tokenizer = load_tokenizer(path, generator.config.vocab_size)
     prompt = PromptFormat(**config.prompt)
     plan = Plan(
@@ -105,7 +119,7 @@ def build(config: ConfigDict, task: Task, strategy: Strategy) -> Recorder:
         prompt=prompt,
         search=Search(
             generator,
-            load_verifier(config.verifier.path),
+            load.verifier(config.verifier.path),
             plan,
             end_tokens=tokenizer.eos_ids,
             delimiters=np.asarray(tokenizer.containing(config.step_delimiter)),

@@ -13,7 +13,6 @@ same by difficulty bin, and ratios.png/.svg where answers are revised.
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -26,6 +25,7 @@ from ttc_jax.errors import UserError
 from ttc_jax.jobs import run
 from ttc_jax.parallel.hosts import mine
 from ttc_jax.policy.difficulty import oracle, quantile_bins
+from ttc_jax.policy.spending import is_pool, spend
 from ttc_jax.report.figures import write_accuracy, write_bins, write_ratios
 from ttc_jax.report.tables import print_sweep
 from ttc_jax.results.store import ResultsStore
@@ -36,7 +36,7 @@ from ttc_jax.results.summary import (
     summarise_sweep,
     write_summary,
 )
-from ttc_jax.search.strategies import Strategy, make_strategy
+from ttc_jax.search.strategies import make_strategy
 from ttc_jax.tasks import load_task
 from ttc_jax.tasks.task import Question
 
@@ -94,25 +94,16 @@ def _cells(config: ConfigDict) -> Iterator[Cell]:
     Raises:
         UserError: a strategy that fits no budget, or none for the pool of best-of-N.
     """
+    rows = config.sweep.rows
     for name, entry in config.sweep.strategies.items():
-        strategy = make_strategy(entry.strategy, entry.options)
-        fitting = [
-            (budget, *shape)
-            for budget in config.sweep.budgets
-            if (shape := _shape(strategy, budget, entry.lookahead, entry.ratio))
-        ]
+        spent = {n: spend(config, entry, n, rows) for n in config.sweep.budgets}
+        fitting = [(budget, settings) for budget, settings in spent.items() if settings]
         if not fitting:
             raise UserError(f"sweep.strategies.{name} can spend none of sweep.budgets exactly")
-        for budget, candidates, revisions in fitting[-1:] if _is_pool(entry) else fitting:
+        for budget, settings in fitting[-1:] if is_pool(entry) else fitting:
             for seed in config.sweep.seeds:
-                cell = config.copy_and_resolve_references()
+                cell = settings.copy_and_resolve_references()
                 cell.seed = seed
-                cell.sampling.n = candidates
-                cell.sampling.questions_per_batch = max(1, config.sweep.rows // candidates)
-                cell.search.strategy, cell.search.lookahead = entry.strategy, entry.lookahead
-                cell.search.options, cell.search.revisions = entry.options, revisions
-                cell.generator.path = entry.generator or config.generator.path
-                cell.verifier.path = entry.verifier or config.verifier.path
                 yield Cell(name, budget, seed, cell)
     if POOL not in config.sweep.strategies:
         raise UserError(f"sweep.strategies lacks {POOL}, whose pass@1 says how hard questions are")
@@ -129,28 +120,6 @@ def _cells(config: ConfigDict) -> Iterator[Cell]:
         yield Cell(DIFFICULTY, samples, cell.seed, cell)
 
 
-def _is_pool(entry: ConfigDict) -> bool:
-    """Whether its candidates are independent, so that some of them are a smaller budget's."""
-    return entry.strategy == POOL and not entry.ratio
-
-
-def _shape(strategy: Strategy, budget: int, lookahead: int, ratio: float) -> tuple[int, int] | None:
-    """Candidates side by side, and answers in sequence, that spend a budget exactly, if any do.
-
-    A ratio of sequential to parallel answers, r, is met by s = √(N · r) (paper section 6.2).
-    """
-    generations, rest = divmod(budget, lookahead + 1)
-    revisions = round(math.sqrt(generations * ratio)) if ratio else 1
-    candidates, more = divmod(generations, max(revisions, 1))
-    if rest or more or not candidates or (ratio and revisions != candidates * ratio):
-        return None
-    try:
-        strategy.check(candidates)
-    except UserError:
-        return None
-    return candidates, revisions
-
-
 def _report(
     config: ConfigDict, workdir: Path, store: ResultsStore, cells: set[tuple[str, int, int]]
 ) -> None:
@@ -161,7 +130,7 @@ def _report(
         budgets=config.sweep.budgets,
         bins=quantile_bins(oracle(difficulty_samples(records))),
         rule=config.selection.rule,
-        pools=[name for name, entry in config.sweep.strategies.items() if _is_pool(entry)],
+        pools=[name for name, entry in config.sweep.strategies.items() if is_pool(entry)],
         aggregation=config.selection.aggregation,
         subsets=config.selection.subsets,
     )

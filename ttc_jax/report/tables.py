@@ -1,5 +1,6 @@
 """A summary for people: accuracy by selection rule and N as a table, then the cost in words."""
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, TextIO
 
@@ -120,6 +121,43 @@ def print_collection(summary: Mapping[str, Any], file: TextIO | None = None) -> 
         f"{summary['prefixes']:,} different prefixes, {summary['rollouts']:,} rollouts"
     )
     _print([table], [counts, *cost_lines(summary)], file)
+
+
+def print_solution(solution: Mapping[str, Any], file: TextIO | None = None) -> None:
+    """Prints a question's answer with its reasoning, the other answers, and what it cost.
+
+    Whatever is in the texts, it steers neither the terminal nor the layout.
+
+    Args:
+        solution: a `solver.Solution` as a dictionary.
+        file: where to; default: stdout.
+    """
+    table = _table("answers")
+    table.add_column("answer")
+    for name in ("weight", "votes"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for other in solution["alternatives"]:
+        answer, weight = visible(other["answer"]), f"{100 * other['weight']:.1f} %"
+        table.add_row(Text(answer), Text(weight), str(other["votes"]))
+    how = f"{label(solution['strategy'])} at {solution['budget']:,} generations"
+    if solution["difficulty"] is not None:
+        how = f"difficulty {solution['difficulty']:.3f}, bin {solution['bin']} (1: easiest); {how}"
+    answer = "none found" if solution["answer"] is None else visible(solution["answer"])
+    console = Console(file=file, highlight=False)
+    console.print(Text(visible(solution["question"]), "bold"), soft_wrap=True)
+    console.print(Text(textwrap.indent(visible(solution["reasoning"]), "  ")), soft_wrap=True)
+    console.print(Text.assemble("answer: ", (answer, "bold")), soft_wrap=True)
+    if table.rows:
+        console.print(table)
+    for line in (how, *cost_lines(solution), ""):
+        console.print(Text(line), soft_wrap=True)
+
+
+def visible(text: str) -> str:
+    r"""A text in which what is not printable is escaped, as in `\x1b`, but for line ends."""
+    return "".join(
+        x if x.isprintable() or x == "\n" else x.encode("unicode_escape").decode() for x in text
+    )
 
 
 def cost_lines(summary: Mapping[str, Any]) -> list[str]:

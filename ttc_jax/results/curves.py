@@ -25,7 +25,7 @@ from ttc_jax.search.aggregate import (
     RULES,
     answer_ids,
     answer_score,
-    hierarchical,
+    shares,
 )
 
 DIGITS: Final = 6
@@ -150,12 +150,8 @@ def expected_credit(pool: Pool, n: int, rules: Sequence[str], subsets: int = 512
             continue
         if chosen is None:
             chosen = subset_indices(len(pool.answers), n, subsets, pool.seed)
-        answers, scores = pool.answers[chosen], pool.scores[chosen]
-        if rule == "best_of_n_weighted" and pool.sequential > 1:
-            shares = hierarchical(answers, scores, pool.sequential)
-        else:
-            shares = RULES[rule](answers, scores)
-        values.append(float((shares * pool.correct[chosen]).sum() / len(chosen)))
+        held = shares(rule, pool.answers[chosen], pool.scores[chosen], pool.sequential)
+        values.append(float((held * pool.correct[chosen]).sum() / len(chosen)))
     return values
 
 

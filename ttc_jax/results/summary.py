@@ -86,7 +86,7 @@ def summarise(
         "pass_at_1": _mean_correctness(records, seed).rounded(),
         "questions": questions,
         "seeds": sorted({record.seed for record in records}),
-        "candidates": _count(records),
+        "candidates": count_candidates(records),
         "ledger": ledger,
         "ledger_per_question": {name: cost / questions for name, cost in ledger.items()},
         "config": dict(config),
@@ -191,7 +191,7 @@ def summarise_collection(
     places = [[row[i] for row in values if len(row) > i] for i in range(max(map(len, values)))]
     return {
         "questions": len(records),
-        "candidates": _count(records),
+        "candidates": count_candidates(records),
         "pass_at_1": _mean_correctness(records, seed).rounded(),
         "prefixes": rollouts // ends,
         "rollouts": rollouts,
@@ -205,7 +205,8 @@ def summarise_collection(
     }
 
 
-def _count(records: Sequence[Record]) -> dict[str, int]:
+def count_candidates(records: Sequence[Record]) -> dict[str, int]:
+    """How many there are, how many were cut off by the length limit, and hold no answer."""
     candidates = [candidate for record in records for candidate in record.candidates]
     return {
         "count": len(candidates),

@@ -140,3 +140,19 @@ def _vote(answers: NDArray[np.int64], weights: NDArray[np.float64]) -> NDArray[n
 RULES: Final[Mapping[str, SelectionRule]] = MappingProxyType(
     {"majority": majority, "best_of_n": best_of_n, "best_of_n_weighted": best_of_n_weighted}
 )
+
+
+def shares(
+    rule: str, answers: NDArray[np.int64], scores: NDArray[np.float64], sequential: int = 1
+) -> NDArray[np.float64]:
+    """[..., N] Shares by a rule of `RULES`; where it sums scores, chains vote hierarchically.
+
+    Args:
+        sequential: s, answers of a chain, see `hierarchical`.
+
+    Raises:
+        UserError: as `best_of_n_weighted`.
+    """
+    if rule == "best_of_n_weighted" and sequential > 1:
+        return hierarchical(answers, scores, sequential)
+    return RULES[rule](answers, scores)

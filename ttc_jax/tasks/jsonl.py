@@ -1,7 +1,7 @@
 """Rows of JSONL files, with errors that name the file and the line."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -25,17 +25,22 @@ def read_jsonl(path: str | PathLike[str]) -> Iterator[tuple[str, Row]]:
     except OSError as error:
         raise UserError(f"{path}: {(error.strerror or str(error)).lower()}") from error
     with lines:
-        for i, line in enumerate(lines, start=1):
-            text = line.removeprefix(b"\xef\xbb\xbf") if i == 1 else line
-            if not text.strip():
-                continue
-            try:
-                row = json.loads(text)
-            except (ValueError, RecursionError) as error:
-                raise UserError(f"{path}:{i}: not JSON: {error}") from error
-            if not isinstance(row, dict):
-                raise UserError(f"{path}:{i}: expected a JSON object, found {text[:40]!r}")
-            yield f"{path}:{i}", row
+        yield from parse_jsonl(lines, str(path))
+
+
+def parse_jsonl(lines: Iterable[bytes], source: str) -> Iterator[tuple[str, Row]]:
+    """The rows of lines, as `read_jsonl`; `source` is what errors call the file."""
+    for i, line in enumerate(lines, start=1):
+        text = line.removeprefix(b"\xef\xbb\xbf") if i == 1 else line
+        if not text.strip():
+            continue
+        try:
+            row = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise UserError(f"{source}:{i}: not JSON: {error}") from error
+        if not isinstance(row, dict):
+            raise UserError(f"{source}:{i}: expected a JSON object, found {text[:40]!r}")
+        yield f"{source}:{i}", row
 
 
 def text_field(row: Row, name: str, where: str) -> str:

@@ -129,7 +129,7 @@ def calibration(scores: NDArray[np.float64], values: NDArray[np.float64]) -> lis
 
 def _within_question(answers: Sequence[Scored]) -> float | None:
     by_question: dict[str, list[tuple[float, float]]] = {}
-    for question, scores, values in answers:
+    for question, scores, values, _ in answers:
         by_question.setdefault(question, []).append((scores[-1], values[-1] >= 0.5))
     areas = [auroc(*zip(*rows, strict=True)) for rows in by_question.values()]
     areas = [area for area in areas if area is not None]

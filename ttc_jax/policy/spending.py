@@ -1,0 +1,75 @@
+"""How a strategy spends a generation budget: candidates side by side, answers in sequence."""
+
+from __future__ import annotations
+
+import math
+
+from ml_collections import ConfigDict
+
+from ttc_jax.errors import UserError
+from ttc_jax.results.summary import POOL
+from ttc_jax.search.strategies import Strategy, make_strategy
+
+PARALLEL = ConfigDict(
+    {
+        "strategy": POOL,
+        "lookahead": 0,
+        "ratio": 0.0,
+        "generator": "",
+        "verifier": "",
+        "options": {},
+    }
+)
+
+
+def is_pool(entry: ConfigDict) -> bool:
+    """Whether its candidates are independent, so that some of them are a smaller budget's.
+
+    Args:
+      entry: a strategy as in `sweep.strategies`.
+    """
+    return entry.strategy == POOL and not entry.ratio
+
+
+def shape(strategy: Strategy, budget: int, lookahead: int, ratio: float) -> tuple[int, int] | None:
+    """Candidates side by side, and answers in sequence, that spend a budget exactly, if any do.
+
+    A ratio of sequential to parallel answers, r, is met by s = √(N · r) (paper section 6.2).
+    """
+    generations, rest = divmod(budget, lookahead + 1)
+    revisions = round(math.sqrt(generations * ratio)) if ratio else 1
+    candidates, more = divmod(generations, max(revisions, 1))
+    if rest or more or not candidates or (ratio and revisions != candidates * ratio):
+        return None
+    try:
+        strategy.check(candidates)
+    except UserError:
+        return None
+    return candidates, revisions
+
+
+def spend(config: ConfigDict, entry: ConfigDict, budget: int, rows: int) -> ConfigDict | None:
+    """The config of a run in which a strategy spends a budget exactly; None where it cannot.
+
+    Args:
+      config: what the strategy leaves open.
+      entry: the strategy as in `sweep.strategies`; models it leaves out are those of `config`.
+      budget: generations a question.
+      rows: candidates decoded together, over all questions of a batch.
+
+    Raises:
+      UserError: an unknown strategy or option.
+    """
+    strategy = make_strategy(entry.strategy, entry.options)
+    found = shape(strategy, budget, entry.lookahead, entry.ratio)
+    if found is None:
+        return None
+    run = config.copy_and_resolve_references()
+    with run.unlocked():
+        run.sampling.n, run.search.revisions = found
+        run.sampling.questions_per_batch = max(1, rows // run.sampling.n)
+    run.search.strategy, run.search.lookahead = entry.strategy, entry.lookahead
+    run.search.options = entry.options
+    run.generator.path = entry.generator or config.generator.path
+    run.verifier.path = entry.verifier or config.verifier.path
+    return run

@@ -1,0 +1,380 @@
+"""From a question to its answer: difficulty, the policy's strategy, a search, a vote (paper §3).
+
+    from ttc_jax import Solver
+    from ttc_jax.config import load_config
+
+    settings = ["--config.budget=16", "--config.policy.path=runs/policy/policy.py"]
+    solver = Solver(load_config("configs/arithmetic.py:solve", settings))
+    for solution in solver.solve(["c-01 b+02 a=81:", "b*07 a=13:"]):
+        print(solution.difficulty, solution.strategy, solution.budget)
+        print(solution.answer)
+        print(solution.reasoning)
+        for other in solution.alternatives:
+            print(other.answer, other.weight, other.votes)
+        print(solution.ledger.generations, solution.ledger.generator_flops)
+
+Without policy.path all questions are answered as the config's section `search` says.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+import time
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from ttc_jax import assets
+from ttc_jax.compute.ledger import Ledger
+from ttc_jax.config import as_flag, at_least, one_of
+from ttc_jax.errors import UserError
+from ttc_jax.jobs import run
+from ttc_jax.models.tokenizers import load_tokenizer
+from ttc_jax.models.weights import load_generator
+from ttc_jax.policy import difficulty
+from ttc_jax.policy.fitted import load_policy
+from ttc_jax.policy.spending import PARALLEL, is_pool, spend
+from ttc_jax.results.store import Candidate, Record, ResultsStore
+from ttc_jax.results.summary import DIFFICULTY, count_candidates
+from ttc_jax.search.aggregate import (
+    AGGREGATIONS,
+    LOWEST_SCORE,
+    NO_ANSWER,
+    RULES,
+    answer_ids,
+    answer_score,
+    shares,
+)
+from ttc_jax.search.records import Prompted, Recorder
+from ttc_jax.search.strategies import make_strategy
+from ttc_jax.tasks import load_task
+from ttc_jax.tasks.prompts import PromptFormat
+from ttc_jax.tasks.task import Question
+from ttc_jax.verifiers.load import load_verifier
+from ttc_jax.verifiers.question import question_scores
+
+
+@dataclasses.dataclass(frozen=True)
+class Alternative:
+    """An answer that candidates gave.
+
+    Attributes:
+      weight: its part of the sum of all answer scores, 0 to 1; of all votes, under majority.
+      votes: candidates that gave it.
+    """
+
+    answer: str
+    weight: float
+    votes: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Solution:
+    """What became of a question.
+
+    Attributes:
+      id: as given, or a hash of the question.
+      question: its text.
+      difficulty: as the policy tells it, the higher the easier; None without a policy.
+      bin: of the policy, 1 the easiest; None without one.
+      strategy: its name in the policy, or in the config without one.
+      budget: generations that the policy chose the strategy for.
+      answer: None where no candidate holds one.
+      reasoning: text of the candidate of the highest score with that answer.
+      alternatives: all answers, the one above first, then by weight.
+      candidates: that voted: "count", and of these "cut_off" and "without_answer".
+      ledger: what all of it cost, difficulty included.
+      seconds: share of the wall time.
+    """
+
+    id: str
+    question: str
+    difficulty: float | None
+    bin: int | None
+    strategy: str
+    budget: int
+    answer: str | None
+    reasoning: str
+    alternatives: tuple[Alternative, ...]
+    candidates: Mapping[str, int]
+    ledger: Ledger
+    seconds: float
+
+
+class _Guess(NamedTuple):
+    """How hard a question seems, and what it cost to tell."""
+
+    ease: float | None = None
+    ledger: Ledger = Ledger()
+    seconds: float = 0.0
+    samples: tuple[Record, ...] = ()  # those that told it, if any did
+
+
+class _Choice(NamedTuple):
+    """What a question gets."""
+
+    strategy: str
+    budget: int
+    reused: tuple[Record, ...]  # samples that the strategy need not draw again
+
+    @property
+    def generations(self) -> int:
+        """What is left to be drawn."""
+        return max(0, self.budget - sum(record.budget for record in self.reused))
+
+
+class Solver:
+    """Answers questions at a generation budget.
+
+    Models are loaded once, and a search is compiled once for each strategy, budget and bucket of
+    prompt lengths. Questions that get the same strategy share its batches.
+
+    Args:
+      config: as `configs/arithmetic.py:solve`.
+      store: where records of all searches go, if anywhere; they know no right answers.
+
+    Raises:
+      UserError: a field that cannot be, or a policy that cannot be followed.
+    """
+
+    def __init__(self, config: ConfigDict, store: ResultsStore | None = None):
+        _check(config)
+        self._config, self._store = config, store
+        self._fitted = load_policy(config.policy.path) if config.policy.path else None
+        self._task = load_task(config.task)
+        self._recorders: dict[tuple[str, int], Recorder] = {}
+        self._load = run.Loaders(functools.cache(load_generator), functools.cache(load_verifier))
+
+    def solve(self, questions: Sequence[str | Question]) -> list[Solution]:
+        """Solutions in the order of the questions.
+
+        An answer depends on the question and its id alone, not on what else is asked.
+
+        Args:
+          questions: texts, or questions where ids are to be kept; gold answers are not read.
+
+        Raises:
+          UserError: a question that is empty or does not fit the models, two of one id, a budget
+            that a strategy cannot spend, or a score that is NaN.
+        """
+        asked = [_identified(question) for question in questions]
+        distinct = _distinct(asked)
+        guesses = dict(zip(distinct, self._guess(list(distinct.values())), strict=True))
+        choices = {name: self._choose(guess) for name, guess in guesses.items()}
+        groups: dict[tuple[str, int], list[Question]] = {}
+        for name, choice in choices.items():
+            if choice.generations:
+                group = groups.setdefault((choice.strategy, choice.generations), [])
+                group.append(distinct[name])
+        # A question that does not fit is found before the first search.
+        prompted = [_encode(self._recorder(*key), group) for key, group in groups.items()]
+        found: dict[str, tuple[Record, ...]] = {}
+        for key, group in zip(groups, prompted, strict=True):
+            found |= {record.question: (record,) for record in self._run(*key, group)}
+        solutions = {
+            name: self._solution(question, guesses[name], choices[name], found.get(name, ()))
+            for name, question in distinct.items()
+        }
+        return [solutions[question.id] for question in asked]
+
+    def _guess(self, questions: Sequence[Question]) -> list[_Guess]:
+        """How hard the questions seem."""
+        if self._fitted is None:
+            return [_Guess()] * len(questions)
+        if self._fitted.difficulty == "question":
+            return self._guess_by_question(questions)
+        key = DIFFICULTY, self._fitted.samples
+        records = self._run(*key, _encode(self._recorder(*key), questions))
+        ease = difficulty.predicted(records, self._config.selection.aggregation)
+        found = {
+            record.question: _Guess(
+                ease[record.question], record.ledger, record.seconds, samples=(record,)
+            )
+            for record in records
+        }
+        return [found[question.id] for question in questions]
+
+    def _guess_by_question(self, questions: Sequence[Question]) -> list[_Guess]:
+        """By the verifier's score of the question, which costs reading it."""
+        config, began = self._config, time.perf_counter()
+        path = assets.locate(config.generator.path)
+        generator = self._load.generator(path, dtype=config.generator.dtype)
+        tokenizer = load_tokenizer(path, generator.config.vocab_size)
+        verifier = self._load.verifier(config.verifier.path)
+        if verifier is None:
+            raise UserError("verifier.path is empty: question difficulty needs a PRM or an ORM")
+        prompts = []
+        for question in questions:
+            try:
+                prompts.append(PromptFormat(**config.prompt).encode(question.text, tokenizer))
+            except UserError as error:
+                raise _naming(question, error) from error
+        scores = question_scores(verifier, prompts)
+        seconds = (time.perf_counter() - began) / max(len(questions), 1)
+        found = []
+        for prompt, score in zip(prompts, scores, strict=True):
+            flops = verifier.flops(0, len(prompt))
+            cost = Ledger(
+                verifier_tokens=len(prompt), verifier_flops=flops, uncached_verifier_flops=flops
+            )
+            found.append(_Guess(score, cost, seconds))
+        return found
+
+    def _choose(self, guess: _Guess) -> _Choice:
+        config = self._config
+        if self._fitted is None or guess.ease is None:
+            return _Choice(config.search.strategy, config.budget, ())
+        name, budget = self._fitted.policy.strategy(guess.ease, config.budget)
+        entry = self._entry(name)
+        alike = (
+            is_pool(entry)
+            and entry.generator in ("", config.generator.path)
+            and entry.verifier in ("", config.verifier.path)
+        )
+        return _Choice(name, budget, guess.samples if alike else ())
+
+    def _entry(self, name: str) -> ConfigDict:
+        """The strategy as in `sweep.strategies`."""
+        if name == DIFFICULTY:
+            return PARALLEL
+        if self._fitted is not None:
+            return self._fitted.strategies[name]
+        search = self._config.search
+        own = {field: search[field] for field in ("strategy", "options", "lookahead", "ratio")}
+        return ConfigDict({"generator": "", "verifier": ""} | own)
+
+    def _recorder(self, strategy: str, generations: int) -> Recorder:
+        key = strategy, generations
+        if key not in self._recorders:
+            config = spend(
+                self._config, self._entry(strategy), generations, self._config.sampling.rows
+            )
+            if config is None:
+                raise UserError(
+                    f"{as_flag('budget', generations)}: {strategy} cannot spend it exactly"
+                )
+            # Samples that tell the difficulty may vote with a search's candidates.
+            config.seed += strategy == DIFFICULTY
+            made = make_strategy(config.search.strategy, config.search.options)
+            recorder = run.build(config, self._task, made, self._load)
+            self._recorders[key] = dataclasses.replace(recorder, strategy=strategy)
+        return self._recorders[key]
+
+    def _run(self, strategy: str, generations: int, prompted: Sequence[Prompted]) -> list[Record]:
+        """One record a question, stored as they come."""
+        records = []
+        for record in self._recorder(strategy, generations).run(prompted):
+            if self._store is not None:
+                self._store.append([record])
+            records.append(record)
+        return records
+
+    def _solution(
+        self, question: Question, guess: _Guess, choice: _Choice, found: tuple[Record, ...]
+    ) -> Solution:
+        selection, voting = self._config.selection, choice.reused + found
+        candidates = [candidate for record in voting for candidate in record.candidates]
+        best, alternatives = elect(
+            candidates, selection.rule, selection.aggregation, voting[-1].sequential
+        )
+        place = None
+        if self._fitted is not None and guess.ease is not None:
+            place = self._fitted.policy.bin_of(guess.ease) + 1
+        return Solution(
+            id=question.id,
+            question=question.text,
+            difficulty=guess.ease,
+            bin=place,
+            strategy=choice.strategy,
+            budget=choice.budget,
+            answer=best.answer,
+            reasoning=best.text,
+            alternatives=alternatives,
+            candidates=count_candidates(voting),
+            ledger=sum((record.ledger for record in found), guess.ledger),
+            seconds=sum((record.seconds for record in found), guess.seconds),
+        )
+
+
+def elect(
+    candidates: Sequence[Candidate], rule: str, aggregation: str = "last", sequential: int = 1
+) -> tuple[Candidate, tuple[Alternative, ...]]:
+    """The candidate of the highest score with the answer that wins, and all answers.
+
+    Of answers that tie the one of the earlier candidate wins. Where no candidate has an answer, the
+    candidate is the one of the highest score.
+
+    Args:
+      candidates: at least one.
+      rule: of `RULES`.
+      aggregation, sequential: see `answer_score`, `hierarchical`.
+    """
+    ids = answer_ids([candidate.answer for candidate in candidates])
+    scores = np.array([answer_score(x.step_scores, aggregation) for x in candidates])
+    winner = ids[(shares(rule, ids, scores, sequential) > 0).argmax()]
+    held = np.flatnonzero(ids == winner)
+    best = candidates[held[scores[held].argmax()]]
+    counted = rule == "majority"
+    weights = np.where(counted, 1.0, np.where(scores == LOWEST_SCORE, 0.0, scores))
+    total = weights[ids != NO_ANSWER].sum() or 1.0
+    alternatives = []
+    for number in sorted(set(ids[ids != NO_ANSWER].tolist())):
+        of = ids == number
+        text = candidates[int(of.argmax())].answer
+        alternatives.append(Alternative(str(text), float(weights[of].sum() / total), int(of.sum())))
+    alternatives.sort(key=lambda one: (one.answer != best.answer, -one.weight))
+    return best, tuple(alternatives)
+
+
+def _check(config: ConfigDict) -> None:
+    at_least(config, 1, "budget", "sampling.max_new_tokens", "sampling.rows")
+    one_of(config, "selection.rule", tuple(RULES))
+    one_of(config, "selection.aggregation", tuple(AGGREGATIONS))
+    one_of(config, "generator.dtype", ("float32", "bfloat16"))
+    if config.selection.rule != "majority" and not config.verifier.path:
+        raise UserError(
+            f"{as_flag('selection.rule', config.selection.rule)}: reads scores, and verifier.path "
+            "is empty; name a verifier, or choose majority"
+        )
+
+
+def _identified(question: str | Question) -> Question:
+    if isinstance(question, str):
+        number = hashlib.blake2s(question.encode("utf-8", "surrogatepass"), digest_size=8)
+        question = Question(id=number.hexdigest(), text=question, answer="")
+    try:
+        (question.text + question.id).encode()
+    except UnicodeEncodeError as error:
+        raise _naming(question, UserError("holds what is no Unicode text")) from error
+    if not question.text.strip():
+        raise UserError("a question is empty")
+    return question
+
+
+def _distinct(asked: Sequence[Question]) -> dict[str, Question]:
+    """Questions by id; the same one may be asked twice."""
+    found: dict[str, Question] = {}
+    for question in asked:
+        if found.setdefault(question.id, question).text != question.text:
+            raise UserError(f"two questions have the id {question.id!r}")
+    return found
+
+
+def _encode(recorder: Recorder, questions: Sequence[Question]) -> list[Prompted]:
+    prompted = []
+    for question in questions:
+        try:
+            prompted += recorder.encode([question])
+        except UserError as error:
+            raise _naming(question, error) from error
+    return prompted
+
+
+def _naming(question: Question, error: UserError) -> UserError:
+    """The error with the question's text in place of its id, which may be a hash."""
+    reason = str(error).removeprefix(f"{question.id}: ")
+    return UserError(f"question {question.text[:40]!r}: {reason}")

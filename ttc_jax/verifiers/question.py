@@ -1,0 +1,67 @@
+"""How a verifier rates questions before any answer: predicted difficulty without a sample."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Sequence
+from typing import Any, cast
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float, Int
+
+from ttc_jax.errors import UserError
+from ttc_jax.sampling.sampler import DecodeState, bucket, pad_prompts
+from ttc_jax.verifiers.verifier import Verifier
+
+
+def question_scores(
+    verifier: Verifier, prompts: Sequence[Sequence[int]], batch: int = 8
+) -> list[float]:
+    """The scores at the prompts' last tokens, which a search finds too (`Outcome.question_score`).
+
+    Args:
+      prompts: token ids, of different lengths.
+      batch: B, prompts of one bucket read together; smaller batches are padded to it, so that a
+        score depends on nothing else.
+
+    Raises:
+      UserError: a verifier that does not read questions, a prompt that is empty or does not fit its
+        context, or a score that is NaN.
+    """
+    if not verifier.vocab_size:
+        raise UserError("verifier.path: only a PRM or an ORM can score a question without answers")
+    groups: dict[int, list[int]] = {}
+    for index, prompt in enumerate(prompts):
+        if not 0 < len(prompt) <= (verifier.context or math.inf):
+            raise UserError(
+                f"prompt {index}: {len(prompt)} tokens do not fit the verifier's context of "
+                f"{verifier.context} tokens"
+            )
+        groups.setdefault(bucket(len(prompt)), []).append(index)
+    graph, parameters = nnx.split(verifier)
+    scores = [math.nan] * len(prompts)
+    for group in groups.values():
+        for first in range(0, len(group), batch):
+            part = group[first : first + batch]
+            padded, lengths = pad_prompts([prompts[index] for index in part], batch)
+            found = _scores(graph, parameters, jnp.asarray(padded), jnp.asarray(lengths))
+            for index, score in zip(part, jax.device_get(found).tolist(), strict=False):
+                scores[index] = score
+    if failed := [index for index, score in enumerate(scores) if math.isnan(score)]:
+        raise UserError(f"prompt {failed[0]}: its score is NaN; check the weights of the verifier")
+    return scores
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _scores(
+    graph: Any, parameters: Any, prompts: Int[Array, "B P"], lengths: Int[Array, " B"]
+) -> Float[Array, " B"]:
+    verifier = nnx.merge(graph, parameters)
+    last = jnp.take_along_axis(prompts, lengths[:, None] - 1, 1)[..., None]
+    state = verifier.start(prompts, lengths, 1, 1)
+    nothing_decoded = cast(DecodeState, None)  # a verifier of tokens reads nothing else
+    scores, _ = verifier.read(last, jnp.ones_like(last[..., 0]), state, nothing_decoded)
+    return scores[:, 0, 0]
