@@ -42,6 +42,7 @@ VARIANTS = {
     "rest_em": "the ReST^EM variant, on chains that got to a correct answer (job: train)",
     "assets": "all models that ship, from nothing, with their manifest (job: run)",
     "policy": "the best strategy by difficulty and budget, from the sweep `search` (job: policy)",
+    "report": "a page with figures, tables and search trees of what the others found (job: report)",
     "verifiers": "PRM, ORM, probe and a PRM that errs, from the same samples (job: sweep)",
     "chains": "four chains of 16 revisions of each question (job: run)",
     "ratios": "revisions in sequence against in parallel, 16 and 64 answers (job: sweep)",
@@ -78,6 +79,7 @@ def get_config(variant: str = "quickstart") -> ConfigDict:
         "rest_em": _rest_em,
         "assets": _assets,
         "policy": _policy,
+        "report": _report,
         "verifiers": _verifiers,
         "chains": _chains,
         "ratios": _ratios,
@@ -117,6 +119,7 @@ def _quickstart(config: ConfigDict) -> ConfigDict:
         "refill": True,
         "segment": 1,
         "lanes": 0,
+        "trees": 0,  # questions, the first of the split, whose search trees are kept
     }
     config.selection = {"aggregation": "last", "subsets": 512}
     return config
@@ -171,6 +174,20 @@ def _policy(config: ConfigDict) -> ConfigDict:
         "scale": 14.0,  # its parameters, times those of the small one
         "ratios": (0.16, 0.79, 22.0),  # tokens inferred over tokens trained on (paper section 7)
         "formula": "arxiv",  # or iclr, which charges the verifier
+    }
+    return config
+
+
+def _report(_: ConfigDict) -> ConfigDict:
+    """What is named shows; "" for what was not run. Any search will do, with trees or without."""
+    config = ConfigDict()
+    config.title = "Test-time compute on embedded arithmetic"
+    config.data = {
+        "search": "runs/search",
+        "policy": "runs/policy",
+        "chains": "",
+        "ratios": "",
+        "verifiers": "",
     }
     return config
 
