@@ -42,10 +42,11 @@ def main(config: ConfigDict, workdir: Path) -> None:
     claim_workdir(workdir, config, may_change=("data", "title"))
     found, about = sections(summaries), records_of_work(summaries)
     trees = _trees(folders["search"], summaries["search"]) if "search" in folders else {}
-    text = page(config.title, found, trees, about)
-    # Model output may hold lone surrogates, which no file can.
-    content = text.encode("utf-8", "replace")
-    write_files({**files([*found, *about]), PAGE: content}, workdir)
+    contents = files(found)
+    text = page(config.title, found, contents, trees, about)
+    # An answer in a table may hold lone surrogates, which no file can.
+    contents[PAGE] = text.encode("utf-8", "replace")
+    write_files(contents, workdir)
     print(f"report: {workdir / PAGE}")
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import jinja2
 from jinja2.utils import htmlsafe_json_dumps
 from markupsafe import Markup
+from matplotlib.figure import Figure
 
 from ttc_jax.report.figures import images
 from ttc_jax.report.sections import Section
@@ -19,6 +20,7 @@ from ttc_jax.report.sections import Section
 def page(
     title: str,
     sections: Sequence[Section],
+    figures: Mapping[str, bytes],
     trees: Mapping[str, Any],
     about: Sequence[Section] = (),
 ) -> str:
@@ -27,6 +29,7 @@ def page(
     Args:
       title: of the page.
       sections: what was found.
+      figures: by file name, see `files`.
       trees: for the search-tree viewer, see `report.viewer.viewer`; left out where there are none.
       about: what it cost and how it was made, at the end.
     """
@@ -39,7 +42,9 @@ def page(
         sections=sections,
         about=about,
         images={
-            section.name: _image(section) for section in sections if section.figure is not None
+            section.name: _image(section.figure, figures[f"{section.name}.svg"])
+            for section in sections
+            if section.figure is not None
         },
         trees=_script(trees) if trees.get("trees") else "",
     )
@@ -51,18 +56,17 @@ def files(sections: Sequence[Section]) -> dict[str, bytes]:
     for section in sections:
         if section.figure is not None:
             contents |= images(section.name, section.figure)
-        for i, table in enumerate(section.tables):
-            name = f"{section.name}_{i + 1}" if i else section.name
+        for i, table in enumerate(section.tables, 1):
+            name = section.name if i == 1 else f"{section.name}_{i}"
             contents[f"{name}.csv"] = table.csv.encode()
     return contents
 
 
-def _image(section: Section) -> dict[str, Any]:
-    assert section.figure is not None
-    svg = images(section.name, section.figure)[f"{section.name}.svg"]
-    width, height = section.figure.get_size_inches() * 72
+def _image(figure: Figure, svg: bytes) -> dict[str, Any]:
+    # As an image and not inlined: there its ids meet no others, and nothing in it can run.
+    width, height = (round(72 * inches) for inches in figure.get_size_inches())
     source = f"data:image/svg+xml;base64,{base64.b64encode(svg).decode('ascii')}"
-    return {"source": source, "width": round(width), "height": round(height)}
+    return {"source": source, "width": width, "height": height}
 
 
 def _script(value: Mapping[str, Any]) -> Markup:

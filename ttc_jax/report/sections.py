@@ -226,7 +226,8 @@ def _compute_optimal(summary: Summary) -> Section:
         "compute_optimal",
         "Compute-optimal against best-of-N",
         "The best strategy of each difficulty bin, chosen on other questions than it is judged on. "
-        "Oracle bins know the right answers; predicted ones know what the verifier thinks.",
+        "Oracle bins know the right answers; all others only what the verifier thinks: of many "
+        "samples (predicted), of a few, or of the question alone.",
         [table for table in tables if table.rows],
         accuracy_figure(summary, "The best strategy for each difficulty, and the baseline"),
     )

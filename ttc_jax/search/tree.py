@@ -55,11 +55,11 @@ def tree(
                 rounds.append(r)
                 tokens.append((tokens[at[n]] if at[n] >= 0 else []) + written[first:end])
                 if plan.strategy.stops_at_steps:
-                    found = line.scores[r, n : n + 1] if judged else ()
+                    found = line.scores[r, n : n + judged].tolist()
                 else:
                     here = outcome.scored[candidate, first:end]
-                    found = outcome.step_scores[candidate, first:end][here]
-                scores.append(float(found[-1]) if len(found) else None)
+                    found = outcome.step_scores[candidate, first:end][here].tolist()
+                scores.append(found[-1] if found else None)
                 at[n] = len(parents) - 1
         if r + 1 == R or line.answers[r + 1, 0] != answer:
             ends_at |= dict(zip(at, finals, strict=True))
