@@ -48,6 +48,7 @@ VARIANTS = {
     "assets": "all models that ship, from nothing, with their manifest (job: run)",
     "policy": "the best strategy by difficulty and budget, from the sweep `search` (job: policy)",
     "solve": "answers to questions of one's own, with a policy or without (job: solve)",
+    "report": "a page with figures, tables and search trees of what the others found (job: report)",
     "verifiers": "PRM, ORM, probe and a PRM that errs, from the same samples (job: sweep)",
     "chains": "four chains of 16 revisions of each question (job: run)",
     "ratios": "revisions in sequence against in parallel, 16 and 64 answers (job: sweep)",
@@ -85,6 +86,7 @@ def get_config(variant: str = "quickstart") -> ConfigDict:
         "assets": _assets,
         "policy": _policy,
         "solve": _solve,
+        "report": _report,
         "verifiers": _verifiers,
         "chains": _chains,
         "ratios": _ratios,
@@ -124,6 +126,7 @@ def _quickstart(config: ConfigDict) -> ConfigDict:
         "refill": True,
         "segment": 1,
         "lanes": 0,
+        "trees": 0,  # questions, the first of the split, whose search trees are kept
     }
     config.selection = {"aggregation": "last", "subsets": 512}
     return config
@@ -196,6 +199,20 @@ def _solve(config: ConfigDict) -> ConfigDict:
     config.sampling.rows = 320  # candidates decoded together: 20 questions at 16 generations
     config.search.ratio = 0.0  # of sequential to parallel answers, where the generator revises
     config.selection.rule = "best_of_n_weighted"
+    return config
+
+
+def _report(_: ConfigDict) -> ConfigDict:
+    """What is named shows; "" for what was not run. Any search will do, with trees or without."""
+    config = ConfigDict()
+    config.title = "Test-time compute on embedded arithmetic"
+    config.data = {
+        "search": "runs/search",
+        "policy": "runs/policy",
+        "chains": "",
+        "ratios": "",
+        "verifiers": "",
+    }
     return config
 
 

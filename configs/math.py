@@ -53,6 +53,7 @@ def get_config(variant: str = "qwen2_5") -> ConfigDict:
         "refill": True,
         "segment": 1,
         "lanes": 0,
+        "trees": 0,
     }
     config.selection = {"aggregation": "last", "subsets": 512}
     return config

@@ -4,6 +4,7 @@ Environment variables:
   TTC_DATA: folder with real data; tests that use the `data_dir` fixture need it.
   TTC_SMOLLM2_GGUF: SmolLM2-135M-Instruct as a GGUF file; for the `smollm2` fixture.
   TTC_REQUIRE_TORCH: "1" forbids skipping the tests marked `torch_parity`.
+  TTC_REQUIRE_CHROMIUM: "1" forbids skipping the tests of the report in a browser.
 """
 
 import importlib.util

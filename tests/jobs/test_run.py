@@ -31,6 +31,7 @@ def config(trained_generator: Path, trained_prm: Path) -> ConfigDict:
         sampling__n=N,
         sampling__max_new_tokens=40,
         sampling__questions_per_batch=5,
+        search__trees=3,
     )
 
 
@@ -62,6 +63,17 @@ def test_records_hold_every_answer_graded_and_scored(finished: Path, config):
     texts = [candidate.text for record in records for candidate in record.candidates]
     assert len(set(texts)) > len(texts) / 2
     assert sum(c.answer is not None for r in records for c in r.candidates) > 10
+
+
+def test_the_first_questions_keep_their_trees(finished: Path):
+    first = [question.id for question in Arithmetic(size=QUESTIONS).questions("test")[:3]]
+    for record in ResultsStore(finished).read():
+        assert bool(record.tree) == (record.question in first)
+        ends = {node.candidate for node in record.tree} - {None}
+        assert len(ends) == (N if record.tree else 0)
+        scores = [node.score for node in record.tree if node.score is not None]
+        told = [score for candidate in record.candidates for score in candidate.step_scores]
+        assert scores == (told if record.tree else [])
 
 
 def test_summary_and_figures(finished: Path, config):

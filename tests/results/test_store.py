@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from ttc_jax.compute.ledger import Ledger
 from ttc_jax.errors import UserError
 from ttc_jax.results import store as store_module
-from ttc_jax.results.store import Candidate, Record, ResultsStore
+from ttc_jax.results.store import Candidate, Node, Record, ResultsStore
 
 NASTY = "x\u2028y\u2029\x85z \ud800 \udfff \x00 \r\n \\n \N{GRINNING FACE}"
 
@@ -53,6 +53,33 @@ def test_what_goes_in_comes_out(tmp_path):
         ("q/2", "best_of_n", 1, 7),
     }
     assert shard(tmp_path).read_bytes().isascii()
+
+
+def test_trees_come_back_and_old_records_have_none(tmp_path):
+    tree = (Node(-1, 0, NASTY, 1 / 3, None), Node(0, 1, "", None, 1))
+    ResultsStore(tmp_path).append([record(0, tree=tree), record(1)])
+    assert [found.tree for found in ResultsStore(tmp_path).read()] == [tree, ()]
+    rows = [json.loads(line) for line in shard(tmp_path).read_text().splitlines()]
+    for row in rows:
+        del row["tree"]
+    shard(tmp_path).write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert [found.tree for found in ResultsStore(tmp_path).read()] == [(), ()]
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"parent": 1}, "its parent is 1"),
+        ({"parent": -2}, "its parent is -2"),
+        ({"candidate": 2}, "its candidate is 2 of 2"),
+        ({"score": math.nan}, "score is nan"),
+        ({"text": None}, "must be integers, text text"),
+    ],
+)
+def test_a_tree_that_is_none_is_refused(tmp_path, changes, problem):
+    nodes = (Node(-1, 0, "a", 0.5, None), dataclasses.replace(Node(0, 1, "b", 0.5, 0), **changes))
+    with pytest.raises(UserError, match=f"tree, node 1: .*{problem}"):
+        ResultsStore(tmp_path).append([record(0, tree=nodes)])
 
 
 @given(
@@ -270,7 +297,7 @@ WRITER = """
 import sys
 from pathlib import Path
 from ttc_jax.compute.ledger import Ledger
-from ttc_jax.results.store import Candidate, Record, ResultsStore
+from ttc_jax.results.store import Candidate, Node, Record, ResultsStore
 
 store = ResultsStore(Path(sys.argv[1]))
 done = store.done()

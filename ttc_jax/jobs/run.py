@@ -42,8 +42,8 @@ from ttc_jax.tasks.task import Task
 from ttc_jax.verifiers.load import load_verifier
 from ttc_jax.verifiers.verifier import Verifier
 
-# How questions are put together changes the time they take, and nothing else.
-SCHEDULE = ("search.refill", "search.segment")
+# How questions are put together, and of how many a tree is kept, changes no answer.
+SCHEDULE = ("search.refill", "search.segment", "search.trees")
 
 
 def main(config: ConfigDict, workdir: Path) -> None:
@@ -79,7 +79,7 @@ def check(config: ConfigDict) -> None:
     """Refuses values that no run can use."""
     at_least(config, 1, "sampling.n", "sampling.max_new_tokens", "sampling.questions_per_batch")
     at_least(config, 1, "selection.subsets")
-    at_least(config, 0, "limit")
+    at_least(config, 0, "limit", "search.trees")
     one_of(config, "selection.aggregation", tuple(AGGREGATIONS))
     one_of(config, "generator.dtype", ("float32", "bfloat16"))
 
@@ -130,6 +130,7 @@ def build(config: ConfigDict, task: Task, strategy: Strategy, load: Loaders = LO
         ),
         strategy=search.strategy,
         seed=config.seed,
+        trees=frozenset(question.id for question in task.questions(config.split)[: search.trees]),
     )
 
 

@@ -117,6 +117,7 @@ def _cells(config: ConfigDict) -> Iterator[Cell]:
         cell.seed, cell.sampling.n = config.sweep.difficulty.seed, samples
         cell.sampling.questions_per_batch = max(1, config.sweep.rows // samples)
         cell.search.strategy, cell.search.options, cell.search.lookahead = POOL, {}, 0
+        cell.search.trees = 0
         yield Cell(DIFFICULTY, samples, cell.seed, cell)
 
 

@@ -1,4 +1,4 @@
-"""Figures: accuracy by budget, bin and ratio, pass@1 along chains of revisions, calibration."""
+"""Figures: accuracy by budget, bin and ratio, along chains, at equal FLOPs; calibration."""
 
 import csv
 import io
@@ -91,7 +91,7 @@ def write_accuracy(summary: Mapping[str, Any], workdir: Path, title: str = TITLE
         UserError: the disk is full or not writable.
     """
     contents = {"accuracy.csv": accuracy_csv(summary).encode("ascii")}
-    return _write(contents | _images("accuracy", accuracy_figure(summary, title)), workdir)
+    return write_files(contents | images("accuracy", accuracy_figure(summary, title)), workdir)
 
 
 def write_compute_optimal(summary: Mapping[str, Any], workdir: Path) -> None:
@@ -103,10 +103,11 @@ def write_compute_optimal(summary: Mapping[str, Any], workdir: Path) -> None:
     """
     figure = accuracy_figure(summary, "The best strategy for each difficulty, and the baseline")
     contents = {"compute_optimal.csv": accuracy_csv(summary).encode("ascii")}
-    _write(contents | _images("compute_optimal", figure), workdir)
+    write_files(contents | images("compute_optimal", figure), workdir)
 
 
-def _images(name: str, figure: Figure) -> dict[str, bytes]:
+def images(name: str, figure: Figure) -> dict[str, bytes]:
+    """The figure as "<name>.png" and "<name>.svg"; equal figures give equal bytes."""
     contents = {}
     for kind, about in (("png", {"Software": None}), ("svg", {"Date": None})):
         buffer = io.BytesIO()
@@ -116,7 +117,8 @@ def _images(name: str, figure: Figure) -> dict[str, bytes]:
     return contents
 
 
-def _write(contents: Mapping[str, bytes], workdir: Path) -> list[Path]:
+def write_files(contents: Mapping[str, bytes], workdir: Path) -> list[Path]:
+    """Writes files by name. Raises as `write_accuracy`."""
     paths = []
     for name, content in contents.items():
         path = Path(workdir) / name
@@ -163,7 +165,7 @@ def bins_figure(summary: Mapping[str, Any]) -> Figure:
 
 def write_bins(summary: Mapping[str, Any], workdir: Path) -> None:
     """Writes bins.png and bins.svg to the workdir. Raises as `write_accuracy`."""
-    _write(_images("bins", bins_figure(summary)), workdir)
+    write_files(images("bins", bins_figure(summary)), workdir)
 
 
 def ratios_figure(summary: Mapping[str, Any], ratios: Mapping[str, float]) -> Figure:
@@ -206,7 +208,7 @@ def ratios_figure(summary: Mapping[str, Any], ratios: Mapping[str, float]) -> Fi
 
 def write_ratios(summary: Mapping[str, Any], ratios: Mapping[str, float], workdir: Path) -> None:
     """Writes ratios.png and ratios.svg to the workdir. Raises as `write_accuracy`."""
-    _write(_images("ratios", ratios_figure(summary, ratios)), workdir)
+    write_files(images("ratios", ratios_figure(summary, ratios)), workdir)
 
 
 def chains_figure(summary: Mapping[str, Any]) -> Figure:
@@ -242,7 +244,74 @@ def chains_figure(summary: Mapping[str, Any]) -> Figure:
 
 def write_chains(summary: Mapping[str, Any], workdir: Path) -> None:
     """Writes chains.png and chains.svg to the workdir. Raises as `write_accuracy`."""
-    _write(_images("chains", chains_figure(summary)), workdir)
+    write_files(images("chains", chains_figure(summary)), workdir)
+
+
+def flops_match_figure(summary: Mapping[str, Any]) -> Figure:
+    """Gain over a larger model at equal FLOPs, by difficulty bin (the paper's figure 9).
+
+    A panel for each R; a colour for what the small model is charged, faint where its budget does
+    not pay for it.
+
+    Args:
+        summary: that of the job `policy`; reads "flops_match".
+    """
+    rows, ratios = flops_match_rows(summary), list(summary["flops_match"])
+    bins = list(dict.fromkeys(row["bin"] for row in rows))
+    charges = list(dict.fromkeys(row["charged"] for row in rows))
+    with matplotlib.rc_context(_SETTINGS):
+        figure = Figure(figsize=(4.6 * len(ratios), 4.9), dpi=160, layout="constrained")
+        panels = figure.subplots(1, len(ratios), sharey=True, squeeze=False)[0]
+        for axes, ratio in zip(panels, ratios, strict=True):
+            axes.axhline(0, color=_INK, lw=1)
+            for i, (name, (color, marker)) in enumerate(zip(charges, _STYLES, strict=False)):
+                shift = 0.22 * (i - (len(charges) - 1) / 2)
+                for row in rows:
+                    if (row["R"], row["charged"]) != (ratio, name) or row["relative_mean"] is None:
+                        continue
+                    mean, low, high = (row[f"relative_{x}"] for x in ("mean", "low", "high"))
+                    faint = {"alpha": 1.0 if row["affordable"] else 0.35, "color": color}
+                    at = bins.index(row["bin"]) + shift
+                    axes.plot((at, at), (low, high), lw=1.6, **faint)
+                    axes.plot(at, mean, marker=marker, markersize=6, **faint)
+                axes.plot([], [], color=color, marker=marker, ls="", label=label(name))
+            axes.set_xticks(range(len(bins)), bins)
+            axes.set_xlabel("difficulty bin, 1 the easiest", labelpad=6)
+            axes.set_title(f"R = {ratio}", fontsize=11)
+            _in_percent(axes)
+        panels[0].set_ylabel("relative gain of the small model")
+        handles, labels = panels[0].get_legend_handles_labels()
+        figure.legend(
+            handles, labels, loc="outside lower center", ncols=3, frameon=False, title="charged"
+        )
+        return figure
+
+
+def flops_match_rows(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The numbers behind the figure, a line for each R, charge and bin; None: there is none."""
+    rows = []
+    for ratio, charged in summary["flops_match"].items():
+        for name, found in charged.items():
+            parts = [(str(i), sides) for i, sides in enumerate(found["by_bin"], 1)]
+            for place, sides in [*parts, ("all", found["all"])]:
+                row = {"R": ratio, "charged": name, "bin": place}
+                row |= {x: found[x] for x in ("generations", "affordable", "beyond")}
+                for side in ("small", "large", "difference", "relative"):
+                    for x in ("mean", "low", "high"):
+                        row[f"{side}_{x}"] = sides[side] and sides[side][x]
+                rows.append(row)
+    return rows
+
+
+def write_flops_match(summary: Mapping[str, Any], workdir: Path) -> None:
+    """Writes flops_match.csv, .png and .svg to the workdir. Raises as `write_accuracy`."""
+    table = io.StringIO()
+    rows = flops_match_rows(summary)
+    writer = csv.DictWriter(table, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    contents = {"flops_match.csv": table.getvalue().encode("ascii")}
+    write_files(contents | images("flops_match", flops_match_figure(summary)), workdir)
 
 
 def calibration_figure(quality: Mapping[str, Any]) -> Figure:
@@ -285,7 +354,7 @@ def write_calibration(quality: Mapping[str, Any], workdir: Path) -> None:
     writer.writeheader()
     writer.writerows(quality["calibration"])
     contents = {"calibration.csv": table.getvalue().encode("ascii")}
-    _write(contents | _images("calibration", calibration_figure(quality)), workdir)
+    write_files(contents | images("calibration", calibration_figure(quality)), workdir)
 
 
 def accuracy_csv(summary: Mapping[str, Any]) -> str:

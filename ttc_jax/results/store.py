@@ -40,6 +40,20 @@ class Candidate:
 
 
 @dataclass(frozen=True)
+class Node:
+    """One step of a search tree.
+
+    One that has no children, and ends no candidate, was pruned: its row went on from another.
+    """
+
+    parent: int  # index of the node before it; -1: an answer begins here
+    round: int  # of the search; the steps of an answer that is written in one go share theirs
+    text: str
+    score: float | None  # the verifier's; None: not scored
+    candidate: int | None  # index of the one that ends here
+
+
+@dataclass(frozen=True)
 class Record:
     """What one strategy made of one question with one budget and seed."""
 
@@ -53,6 +67,7 @@ class Record:
     seconds: float = 0.0  # share of the wall time; never in summary.json, which must repeat
     question_score: float | None = None  # the verifier's, of the question alone
     sequential: int = 1  # s: each chain holds so many answers, and an answer sees those before it
+    tree: tuple[Node, ...] = ()  # parents before children; () where it was not kept
 
     @property
     def key(self) -> Key:
@@ -184,6 +199,7 @@ def _encode(record: Record) -> str:
             }
             for candidate in record.candidates
         ],
+        "tree": [vars(node) for node in record.tree],
     }
     return json.dumps(row, separators=(",", ":"), allow_nan=False)
 
@@ -210,7 +226,9 @@ def _record(row: dict[str, Any]) -> Record:
         )
         for candidate in row["candidates"]
     )
-    return Record(**row | {"candidates": candidates, "ledger": Ledger.from_dict(row["ledger"])})
+    tree = tuple(Node(**node) for node in row.get("tree", ()))
+    ledger = Ledger.from_dict(row["ledger"])
+    return Record(**row | {"candidates": candidates, "ledger": ledger, "tree": tree})
 
 
 def _problem(record: Record) -> str:
@@ -238,6 +256,22 @@ def _problem(record: Record) -> str:
         for name in ("step_scores", "step_values"):
             if not _finite(values := getattr(candidate, name)):
                 return where + f"{name} is {values}"
+    for index, node in enumerate(record.tree):
+        if problem := _problem_of_node(node, index, len(record.candidates)):
+            return f"tree, node {index}: {problem}"
+    return ""
+
+
+def _problem_of_node(node: Node, index: int, candidates: int) -> str:
+    ends = () if node.candidate is None else (node.candidate,)
+    if not (_all((node.parent, node.round, *ends), numbers.Integral) and _all((node.text,), str)):
+        return "parent, round and candidate must be integers, text text"
+    if not -1 <= node.parent < index:
+        return f"its parent is {node.parent}"
+    if ends and not 0 <= ends[0] < candidates:
+        return f"its candidate is {node.candidate} of {candidates}"
+    if node.score is not None and not _finite((node.score,)):
+        return f"score is {node.score}"
     return ""
 
 

@@ -10,8 +10,9 @@ from typing import NamedTuple
 
 from ttc_jax.errors import UserError
 from ttc_jax.models.tokenizers import Tokenizer
-from ttc_jax.results.store import Candidate, Record
+from ttc_jax.results.store import Candidate, Node, Record
 from ttc_jax.search.search import Failed, Outcome, Search
+from ttc_jax.search.tree import tree
 from ttc_jax.tasks.prompts import PromptFormat
 from ttc_jax.tasks.task import Question, Task
 
@@ -52,6 +53,7 @@ class Recorder:
     Attributes:
       strategy: what the records call the search.
       seed: as the search's; part of a record's key.
+      trees: ids of the questions whose records keep the search tree.
     """
 
     task: Task
@@ -60,6 +62,7 @@ class Recorder:
     search: Search
     strategy: str = "best_of_n"
     seed: int = 0
+    trees: frozenset[str] = frozenset()
 
     def encode(self, questions: Sequence[Question]) -> list[Prompted]:
         """The questions' prompts.
@@ -104,6 +107,9 @@ class Recorder:
             )
             for n, verdict in enumerate(self.task.judge(question, texts))
         )
+        kept: tuple[Node, ...] = ()
+        if question.id in self.trees:
+            kept = tree(outcome, self.search.plan, self.tokenizer, self.search.delimiters)
         return Record(
             question=question.id,
             strategy=self.strategy,
@@ -114,4 +120,5 @@ class Recorder:
             sequential=outcome.sequential,
             level=question.level,
             question_score=outcome.question_score,
+            tree=kept,
         )

@@ -101,6 +101,7 @@ class Search:
         self.generator, self.verifier, self.work = generator.config, verifier, Work()
         ends = np.zeros((generator.config.vocab_size,), bool)
         ends[list(end_tokens)] = True
+        self.delimiters = delimiters
         self._ends, self._delimiters = jnp.asarray(ends), jnp.asarray(delimiters)
         self._graph, self._parameters = nnx.split((generator, verifier))
         self._seed, self._compilations = seed, 0

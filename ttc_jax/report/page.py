@@ -1,0 +1,74 @@
+"""report.html: one file that needs no other, nor the network."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from typing import Any
+
+import jinja2
+from jinja2.utils import htmlsafe_json_dumps
+from markupsafe import Markup
+from matplotlib.figure import Figure
+
+from ttc_jax.report.figures import images
+from ttc_jax.report.sections import Section
+
+
+def page(
+    title: str,
+    sections: Sequence[Section],
+    figures: Mapping[str, bytes],
+    trees: Mapping[str, Any],
+    about: Sequence[Section] = (),
+) -> str:
+    """The report as HTML.
+
+    Args:
+      title: of the page.
+      sections: what was found.
+      figures: by file name, see `files`.
+      trees: for the search-tree viewer, see `report.viewer.viewer`; left out where there are none.
+      about: what it cost and how it was made, at the end.
+    """
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    template = resources.files("ttc_jax.report").joinpath("page.html").read_text(encoding="utf-8")
+    return environment.from_string(template).render(
+        title=title,
+        sections=sections,
+        about=about,
+        images={
+            section.name: _image(section.figure, figures[f"{section.name}.svg"])
+            for section in sections
+            if section.figure is not None
+        },
+        trees=_script(trees) if trees.get("trees") else "",
+    )
+
+
+def files(sections: Sequence[Section]) -> dict[str, bytes]:
+    """Figures and tables beside the page: PNG, SVG and CSV, named after their sections."""
+    contents: dict[str, bytes] = {}
+    for section in sections:
+        if section.figure is not None:
+            contents |= images(section.name, section.figure)
+        for i, table in enumerate(section.tables, 1):
+            name = section.name if i == 1 else f"{section.name}_{i}"
+            contents[f"{name}.csv"] = table.csv.encode()
+    return contents
+
+
+def _image(figure: Figure, svg: bytes) -> dict[str, Any]:
+    # As an image and not inlined: there its ids meet no others, and nothing in it can run.
+    width, height = (round(72 * inches) for inches in figure.get_size_inches())
+    source = f"data:image/svg+xml;base64,{base64.b64encode(svg).decode('ascii')}"
+    return {"source": source, "width": width, "height": height}
+
+
+def _script(value: Mapping[str, Any]) -> Markup:
+    """JSON that no text in it can lead out of its script element."""
+    return htmlsafe_json_dumps(value, dumps=json.dumps, allow_nan=False)

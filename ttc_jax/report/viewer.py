@@ -1,0 +1,149 @@
+"""What the search-tree viewer shows: trees in records, votes, the questions' texts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import numpy as np
+
+from ttc_jax.results.store import Record
+from ttc_jax.search.aggregate import LOWEST_SCORE, RULES, answer_ids, answer_score, hierarchical
+from ttc_jax.tasks.task import Question
+
+CANDIDATES: Final = 64  # of a tree that are shown, the winner's first
+NODES: Final = 1024  # of a tree that are shown, pruned ones included
+
+
+def viewer(
+    records: Sequence[Record],
+    questions: Mapping[str, Question],
+    rule: str = "best_of_n_weighted",
+    aggregation: str = "last",
+) -> dict[str, Any]:
+    """The trees of records that keep theirs, as plain data; of several seeds the first.
+
+    Args:
+      questions: by id, where their texts are known.
+      rule: how a final answer is chosen; without scores it is the majority.
+      aggregation: see `answer_score`.
+
+    Returns:
+      "questions": a list of {"id", "text", "answer"}; "trees": a list in the records' order, see
+      `_tree`.
+    """
+    kept: dict[tuple[str, str, int], Record] = {}
+    for record in sorted(records, key=lambda record: (record.budget, record.seed)):
+        if record.tree:
+            kept.setdefault((record.question, record.strategy, record.budget), record)
+    ids = dict.fromkeys(record.question for record in records if record.tree)
+    return {
+        "questions": [
+            {
+                "id": name,
+                "text": questions[name].text if name in questions else "",
+                "answer": questions[name].answer if name in questions else "",
+            }
+            for name in ids
+        ],
+        "trees": [_tree(record, rule, aggregation) for record in kept.values()],
+    }
+
+
+def _tree(record: Record, rule: str, aggregation: str) -> dict[str, Any]:
+    """One search: its nodes, the candidates at their ends, and the vote among all of them.
+
+    A node's "alive" says whether it leads to a candidate; "group" numbers the chain or the answer
+    of a root, 0 where there is but one.
+    """
+    candidates = record.candidates
+    scores = np.array([answer_score(x.step_scores, aggregation) for x in candidates])
+    scored = bool((scores > LOWEST_SCORE).any())
+    rule = rule if scored and rule in RULES else "majority"
+    ids = answer_ids([candidate.answer for candidate in candidates])
+    if record.sequential > 1 and rule == "best_of_n_weighted":
+        shares = hierarchical(ids, scores, record.sequential)
+    else:
+        shares = RULES[rule](ids, scores)
+    alive, shown = _shown(record, shares)
+    place = {node: i for i, node in enumerate(shown)}
+    nodes = []
+    for index in shown:
+        node = record.tree[index]
+        nodes.append(
+            {
+                "parent": place.get(node.parent, -1),
+                "text": node.text,
+                "score": node.score,
+                "candidate": node.candidate,
+                "alive": index in alive,
+                "group": _group(record, index) if node.parent < 0 else 0,
+            }
+        )
+    votes = []
+    for which in dict.fromkeys(ids.tolist()):
+        members = np.flatnonzero(ids == which)
+        own = np.where(scores[members] > LOWEST_SCORE, scores[members], 0.0)
+        one = candidates[members[0]]
+        votes.append(
+            {
+                "answer": one.answer,
+                "correct": one.correct,
+                "candidates": len(members),
+                "sum": float(own.sum()) if scored else None,
+                "best": float(own.max()) if scored else None,
+                "share": float(shares[members].sum()),
+            }
+        )
+    weight = {"majority": "candidates", "best_of_n": "best"}.get(rule, "sum")
+    votes.sort(key=lambda vote: (-vote["share"], -vote[weight], vote["answer"] is None))
+    return {
+        "question": record.question,
+        "strategy": record.strategy,
+        "budget": record.budget,
+        "sequential": record.sequential,
+        "rule": rule,
+        "candidates": [
+            {"answer": x.answer, "correct": x.correct, "finished": x.finished} for x in candidates
+        ],
+        "nodes": nodes,
+        "cut": len(record.tree) - len(nodes),
+        "votes": votes,
+    }
+
+
+def _shown(record: Record, shares: np.ndarray) -> tuple[set[int], list[int]]:
+    """The nodes that lead to a candidate, and those that are shown, in order."""
+
+    def upwards(node: int) -> list[int]:
+        found = []
+        while node >= 0:
+            found.append(node)
+            node = record.tree[node].parent
+        return found
+
+    ends = {node.candidate: i for i, node in enumerate(record.tree) if node.candidate is not None}
+    alive = {node for end in ends.values() for node in upwards(end)}
+    order = sorted(ends, key=lambda candidate: (-shares[candidate], candidate))
+    # Of chains all answers or none.
+    s = record.sequential
+    chains = list(dict.fromkeys(candidate // s for candidate in order))[: max(CANDIDATES // s, 1)]
+    chosen = [chain * s + i for chain in chains for i in range(s)]
+    shown = {node for candidate in chosen if candidate in ends for node in upwards(ends[candidate])}
+    for index in range(len(record.tree)):
+        if len(shown) >= NODES:
+            break
+        parent = record.tree[index].parent
+        if index not in alive and (parent < 0 or parent in shown):
+            shown.add(index)
+    return alive, sorted(shown)
+
+
+def _group(record: Record, root: int) -> int:
+    """Which chain, or which of several answers, a root belongs to, from 1; 0: there is but one."""
+    if record.sequential > 1:
+        # The nodes of an answer in one go follow each other.
+        end = next(i for i in range(root, len(record.tree)) if record.tree[i].candidate is not None)
+        return (record.tree[end].candidate or 0) // record.sequential + 1
+    begins = sorted({node.round for node in record.tree if node.parent < 0})
+    return begins.index(record.tree[root].round) + 1 if len(begins) > 1 else 0
