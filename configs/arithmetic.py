@@ -190,7 +190,7 @@ def _solve(config: ConfigDict) -> ConfigDict:
     """Without a policy all questions are answered as the section `search` says."""
     config = _quickstart(config)
     del config.split, config.limit, config.sampling.n, config.sampling.questions_per_batch
-    del config.search.revisions, config.selection.subsets
+    del config.search.revisions, config.search.trees, config.selection.subsets
     config.task = {"name": "arithmetic"}  # how final answers are read
     config.budget = 16  # generations a question
     config.questions = ""  # a file with a question a line, or JSON lines

@@ -139,6 +139,7 @@ class Answers:
     seed: int
     sequential: int
     strategy: str = "best_of_n"
+    trees: frozenset[str] = frozenset()
 
     @classmethod
     def of(cls, config: ConfigDict, *_: object) -> Answers:

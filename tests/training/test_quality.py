@@ -149,7 +149,7 @@ def test_scores_come_in_the_examples_order_where_values_are_asked_for():
 def test_the_question_is_ranked_apart_from_the_steps():
     """Pass@1 of 1, 0 and one half, by scores that put the first two in order."""
     rows = [(0.9, 1.0), (0.2, 0.0), (0.1, 0.5)]
-    found = quality([Scored("q", *np.full((2, 1), 0.5), row) for row in rows])
+    found = quality([Scored("q", np.array([0.5]), np.array([0.5]), row) for row in rows])
     assert found["steps"] == 3
     # 1.5 good and 1.5 bad: the good one at .9 beats all; half a good one at .1 ties its own half.
     assert found["auroc"]["questions"] == pytest.approx((1 * 1.5 + 0.5 * 0.25) / 1.5**2, abs=1e-6)

@@ -9,6 +9,7 @@ several stages runs them all, each in a folder of the workdir.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -60,6 +61,7 @@ def main(config: ConfigDict, workdir: Path) -> None:
     # Hosts load a checkpoint together, so also one that has nothing left to do.
     any_left = any(question.id not in done for question in questions)
     recorder = build(config, task, strategy) if any_left else None
+    trees = frozenset(question.id for question in questions[: config.search.trees])
     questions = mine(questions)
     todo = [question for question in questions if question.id not in done]
     prompted = recorder.encode(todo) if recorder else []
@@ -68,7 +70,7 @@ def main(config: ConfigDict, workdir: Path) -> None:
     if recorder:
         held = len(questions) - len(todo)
         with tqdm(total=len(questions), initial=held, desc="search", unit="question") as bar:
-            for record in recorder.run(prompted):
+            for record in dataclasses.replace(recorder, trees=trees).run(prompted):
                 store.append([record])
                 bar.update()
     if jax.process_index() == 0:
@@ -130,7 +132,6 @@ def build(config: ConfigDict, task: Task, strategy: Strategy, load: Loaders = LO
         ),
         strategy=search.strategy,
         seed=config.seed,
-        trees=frozenset(question.id for question in task.questions(config.split)[: search.trees]),
     )
 
 

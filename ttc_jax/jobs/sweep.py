@@ -80,7 +80,8 @@ def main(config: ConfigDict, workdir: Path) -> None:
             bar.set_postfix_str(f"{cell.name}, N={cell.budget}, seed {cell.seed}")
             strategy = make_strategy(cell.config.search.strategy, cell.config.search.options)
             recorder = run.build(cell.config, task, strategy)
-            recorder = dataclasses.replace(recorder, strategy=cell.name)
+            trees = frozenset(q.id for q in questions[: cell.config.search.trees])
+            recorder = dataclasses.replace(recorder, strategy=cell.name, trees=trees)
             for record in recorder.run(recorder.encode(todo)):
                 store.append([record])
                 bar.update(cell.budget)
