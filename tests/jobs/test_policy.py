@@ -149,7 +149,7 @@ def test_without_samples_of_its_own_difficulty_comes_from_the_baseline(
     rest = [x for x in ResultsStore(swept).read() if x.strategy != "difficulty"]
     ResultsStore(tmp_path / "rest").append(rest)
     policy.main(changed(config, data__path=str(tmp_path / "rest")), tmp_path / "out")
-    assert "which flatters them" in caplog.text
+    assert "which flatters it" in caplog.text
 
 
 def test_a_policy_says_how_its_strategies_were_run(config, swept, tmp_path):

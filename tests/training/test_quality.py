@@ -132,18 +132,24 @@ def test_scores_come_in_the_examples_order_where_values_are_asked_for():
     for i in range(11):
         length = int(RNG.integers(2, 17))
         tokens = RNG.integers(1, 30, length)
-        at = np.sort(RNG.permutation(length)[: 1 + i % 2])
+        prompt = 1 + i % (length - 1)
+        at = np.arange(prompt - (i % 3 > 0), min(prompt + 2, length))  # the question's, or not
         targets, weights = np.zeros((2, length), np.float32)
         targets[at], weights[at] = RNG.uniform(size=len(at)), 1.0
-        examples.append(Example(tokens, targets, weights, i))
-        logits = 0.01 * (tokens[at] + 10 * at + 0.5 * i)
-        expected.append((1 / (1 + np.exp(-logits)), targets[at]))
+        examples.append(Example(tokens, targets, weights, prompt))
+        logits = 0.01 * (tokens[at] + 10 * at + 0.5 * prompt)
+        expected.append((at < prompt, 1 / (1 + np.exp(-logits)), targets[at]))
     batches = Batches(examples, lengths=(8, 16), tokens=32, seed=0)
     found = score(Position(), batches, [f"q{i}" for i in range(11)])
     assert [x.question for x in found] == [f"q{i}" for i in range(11)]
-    for x, (scores, values) in zip(found, expected, strict=True):
-        np.testing.assert_allclose(x.scores, scores, rtol=1e-5)
-        np.testing.assert_array_equal(x.values, values)
+    for x, (before, scores, values) in zip(found, expected, strict=True):
+        np.testing.assert_allclose(x.scores, scores[~before], rtol=1e-5)
+        np.testing.assert_array_equal(x.values, values[~before])
+        if before.any():
+            assert x.of_question == pytest.approx((scores[before][0], values[before][0]))
+        else:
+            assert x.of_question is None
+    assert {x.of_question is None for x in found} == {True, False}
 
 
 def test_the_question_is_ranked_apart_from_the_steps():
