@@ -33,3 +33,13 @@ def test_the_strategy_of_ones_own():
     with jax.numpy_dtype_promotion("standard"):  # as it is for everyone but these tests
         parents = names["AboveMean"]().select(scores, active, jax.random.key(0))
     assert parents[:3].tolist() == [1, 1, 2]
+
+
+def test_the_solver_example(monkeypatch):
+    monkeypatch.chdir(Path(__file__).parents[1])
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        exec(block("Solver(load_config"), {})
+    answers = [line.split() for line in printed.getvalue().splitlines()]
+    assert [rest for _, *rest in answers] == [["best_of_n", "16"]] * 2
+    assert answers[0][0] == "82"
