@@ -2,12 +2,15 @@ r"""The embedded arithmetic task: everything on a laptop, from training to the r
 
     ttc run --config=configs/arithmetic.py --workdir=runs/quickstart
 
-samples 64 answers to each of 300 test questions with the shipped generator, scores their steps
-with the shipped PRM, and reports accuracy against N for each way of choosing.
+compares search strategies on 100 test questions with the shipped models, fits the compute-optimal
+policy, revises, sets it all against a model 14 times larger, and writes it on one page. The same on
+500 questions, with three seeds and all that the paper compares, takes hours on two cores:
+
+    ttc run --config=configs/arithmetic.py:paper --workdir=runs/arithmetic
+
+A stage of these also runs alone. This one compares all strategies at equal budgets:
 
     ttc sweep --config=configs/arithmetic.py:search --workdir=runs/search
-
-compares all search strategies at equal budgets, and goes on where it was stopped.
 
     ttc solve "c-01 b+02 a=81:" --config=configs/arithmetic.py:solve
 
@@ -34,7 +37,9 @@ from typing import Any
 from ml_collections import ConfigDict
 
 VARIANTS = {
-    "quickstart": "best-of-N on 300 test questions with the shipped models (the default; job: run)",
+    "quickstart": "search, policy, revisions, report: in minutes (the default; job: run)",
+    "paper": "the same on 500 questions, three seeds, up to 256 generations: in hours (job: run)",
+    "best_of_n": "64 answers to each of 300 test questions (job: run)",
     "beam": "beam search with M=4 and N=16, on the same questions (job: run)",
     "search": "every strategy at 4, 16, 64 and 256 generations, two seeds (job: sweep)",
     "generator": "the generator, on worked solutions (job: train)",
@@ -64,15 +69,17 @@ _TRAIN = {
     "past_best": 0,
     "mesh": {"data": 1, "model": 1},
 }
-# Buckets of examples, tokens: without earlier answers in the prompt, and with four of them.
-_LENGTHS = (64, 96, 128, 160)
-_LONG_LENGTHS = (*_LENGTHS, 256, 384, 512, 640)
-_MADE = "runs/assets/models"  # where the variant `assets` leaves its models
+# Buckets of examples, tokens: worked solutions, answers of a model, and answers behind four others.
+_LENGTHS = (64, 96, 128, 160, 192)
+_RECORD_LENGTHS = (64, 96, 128, 160, 208)
+_LONG_LENGTHS = (*_RECORD_LENGTHS, 320, 448, 576, 768)
 
 
 def get_config(variant: str = "quickstart") -> ConfigDict:
     variants = {
         "quickstart": _quickstart,
+        "paper": _paper,
+        "best_of_n": _best_of_n,
         "beam": _beam,
         "search": _search,
         "generator": _generator,
@@ -103,7 +110,66 @@ def _base() -> ConfigDict:
     return config
 
 
+def _paper(config: ConfigDict) -> ConfigDict:
+    """All that the paper compares, on the questions of its size."""
+    search = {"task__size": 500, "sweep__seeds": (0, 1, 2)}
+    return _stages(
+        config,
+        search=_stage("sweep", _paper_search, **search, search__trees=8),
+        large=_stage("run", _large_greedy, task__size=500),
+        policy=_stage("policy", _policy, **_OF_STAGES),
+        verifiers=_stage("sweep", _verifiers, **search),
+        chains=_stage("run", _chains, task__size=500),
+        ratios=_stage("sweep", _ratios, **search),
+        report=_stage("report", _report, **_REPORTED),
+    )
+
+
 def _quickstart(config: ConfigDict) -> ConfigDict:
+    """The whole of it on 100 questions, with fewer strategies, budgets and samples."""
+    few = {"limit": 100}
+    return _stages(
+        config,
+        search=_stage(
+            "sweep",
+            _short_search,
+            **few,
+            search__trees=8,
+            sweep__budgets=(4, 16, 64),
+            sweep__seeds=(0,),
+            sweep__difficulty__samples=16,
+        ),
+        large=_stage("run", _large_greedy, **few),
+        policy=_stage("policy", _policy, **_OF_STAGES, policy__budgets=(4, 16, 64)),
+        chains=_stage("run", _chains, **few, sampling__n=2, search__revisions=8),
+        report=_stage("report", _report, **{k: v for k, v in _REPORTED.items() if k in _SHORT}),
+    )
+
+
+# Fields of stages that read what others found (dots are `__`).
+_OF_STAGES = {"data__path": "stage:search", "flops_match__large": "stage:large"}
+_REPORTED = {
+    f"data__{name}": f"stage:{name}"
+    for name in ("search", "policy", "chains", "ratios", "verifiers")
+}
+_SHORT = ("data__search", "data__policy", "data__chains")
+
+
+def _stages(config: ConfigDict, **stages: ConfigDict | dict[str, Any]) -> ConfigDict:
+    """Done in this order; see ttc_jax.pipeline."""
+    config.stages, config.stage = tuple(stages), stages
+    return config
+
+
+def _stage(job: str, like: Callable[[ConfigDict], ConfigDict], **fields: Any) -> ConfigDict:
+    """A job's config with fields changed; dots of a field are `__` in a keyword."""
+    found = like(_base())
+    found.job = job
+    found.update_from_flattened_dict({k.replace("__", "."): v for k, v in fields.items()})
+    return found
+
+
+def _best_of_n(config: ConfigDict) -> ConfigDict:
     config.split, config.limit = "test", 0  # limit 0: all questions
     config.generator = {"path": "embedded:generator", "dtype": "float32"}
     config.verifier = {"path": "embedded:prm"}
@@ -112,7 +178,7 @@ def _quickstart(config: ConfigDict) -> ConfigDict:
         "temperature": 1.0,
         "top_k": 0,
         "top_p": 1.0,
-        "max_new_tokens": 100,
+        "max_new_tokens": 136,
         "questions_per_batch": 20,
     }
     config.step_delimiter = "\n"
@@ -134,7 +200,7 @@ def _quickstart(config: ConfigDict) -> ConfigDict:
 
 def _beam(config: ConfigDict) -> ConfigDict:
     """Any strategy is switched on like this; its options are the fields of its class."""
-    config = _quickstart(config)
+    config = _best_of_n(config)
     config.sampling.n = 16
     config.search.strategy, config.search.options = "beam", {"width": 4}
     return config
@@ -142,7 +208,7 @@ def _beam(config: ConfigDict) -> ConfigDict:
 
 def _search(config: ConfigDict) -> ConfigDict:
     """The strategies of paper section 5 and of its successors, at equal budgets."""
-    config = _quickstart(config)
+    config = _best_of_n(config)
     config.selection.rule = "best_of_n_weighted"
     config.sweep = {
         "budgets": (4, 16, 64, 256),
@@ -160,6 +226,30 @@ def _search(config: ConfigDict) -> ConfigDict:
             "particles": _entry("particles", temperature=1.0),
         },
     }
+    return config
+
+
+def _paper_search(config: ConfigDict) -> ConfigDict:
+    """The strategies of paper section 5 alone."""
+    config = _search(config)
+    for name in ("dvts", "rebase", "particles"):
+        del config.sweep.strategies[name]
+    return config
+
+
+def _short_search(config: ConfigDict) -> ConfigDict:
+    """Two of them."""
+    config = _paper_search(config)
+    for name in ("beam_sqrt_n", "lookahead_1", "lookahead_3"):
+        del config.sweep.strategies[name]
+    return config
+
+
+def _large_greedy(config: ConfigDict) -> ConfigDict:
+    """What the model 14 times larger answers at once."""
+    config = _best_of_n(config)
+    config.generator.path, config.verifier.path = "embedded:large", ""
+    config.sampling.n, config.sampling.temperature = 1, 0.0
     return config
 
 
@@ -188,7 +278,7 @@ def _policy(config: ConfigDict) -> ConfigDict:
 
 def _solve(config: ConfigDict) -> ConfigDict:
     """Without a policy all questions are answered as the section `search` says."""
-    config = _quickstart(config)
+    config = _best_of_n(config)
     del config.split, config.limit, config.sampling.n, config.sampling.questions_per_batch
     del config.search.revisions, config.search.trees, config.selection.subsets
     config.task = {"name": "arithmetic"}  # how final answers are read
@@ -222,13 +312,12 @@ def _verifiers(config: ConfigDict) -> ConfigDict:
     Majority and other aggregations come from the same records: --config.selection.rule=majority.
     """
     config = _search(config)
-    config.generator.path, config.verifier.path = f"{_MADE}/generator", f"{_MADE}/prm"
     config.sweep.budgets = (1, 2, 4, 8, 16, 32, 64)
     config.sweep.strategies = {
         "best_of_n": _entry("best_of_n"),
-        "orm": _entry("best_of_n", verifier=f"{_MADE}/orm"),
-        "probe": _entry("best_of_n", verifier=f"{_MADE}/probe"),
-        "prm_fifth_flipped": _entry("best_of_n", verifier=f"flipped:0.2:{_MADE}/prm"),
+        "orm": _entry("best_of_n", verifier="embedded:orm"),
+        "probe": _entry("best_of_n", verifier="embedded:probe"),
+        "prm_fifth_flipped": _entry("best_of_n", verifier="flipped:0.2:embedded:prm"),
         "log_probability": _entry("best_of_n", verifier="confidence:log_prob"),
     }
     return config
@@ -236,8 +325,8 @@ def _verifiers(config: ConfigDict) -> ConfigDict:
 
 def _chains(config: ConfigDict) -> ConfigDict:
     """Accuracy along a chain, past the four answers that the model was taught to look back on."""
-    config = _quickstart(config)
-    config.generator.path, config.verifier.path = f"{_MADE}/revision", f"{_MADE}/revision_orm"
+    config = _best_of_n(config)
+    config.generator.path, config.verifier.path = "embedded:revision", "embedded:revision_orm"
     config.sampling.n, config.search.revisions = 4, 16
     return config
 
@@ -246,10 +335,9 @@ def _ratios(config: ConfigDict) -> ConfigDict:
     """The ratio grid of paper section 6.2: s = √(N · ratio) answers in each of N / s chains."""
     config = _search(config)
     config.sweep.budgets = (16, 64)
-    config.generator.path, config.verifier.path = f"{_MADE}/generator", f"{_MADE}/prm"
     revise: dict[str, Any] = {
-        "generator": f"{_MADE}/revision",
-        "verifier": f"{_MADE}/revision_orm",
+        "generator": "embedded:revision",
+        "verifier": "embedded:revision_orm",
     }
     config.sweep.strategies = {"best_of_n": _entry("best_of_n")}
     for ratio in [Fraction(4) ** power for power in range(-3, 4)]:
@@ -284,23 +372,23 @@ def _entry(
 def _generator(config: ConfigDict) -> ConfigDict:
     """About 170,000 parameters, stopped while still unsure: 4 million tokens."""
     config.kind, config.split = "sft", "train"
-    config.task.size = 100_000
+    config.task.size = 150_000
     config.data = {"held_out": 0.005}
     config.start = {"path": ""}  # fresh weights
     config.model = {
-        "width": 64,
-        "depth": 4,
+        "width": 48,
+        "depth": 3,
         "heads": 4,
         "kv_heads": 1,
-        "head_size": 16,
-        "ffn_width": 160,
+        "head_size": 12,
+        "ffn_width": 128,
         "context": 1024,  # four earlier answers, where it revises
     }
     config.train = {
-        "steps": 2000,
+        "steps": 3000,
         "learning_rate": 3e-3,
         "batch_tokens": 2048,
-        "evaluate_every": 250,
+        "evaluate_every": 300,
         "lengths": _LENGTHS,
         **_TRAIN,
     }
@@ -310,15 +398,26 @@ def _generator(config: ConfigDict) -> ConfigDict:
 def _large(config: ConfigDict) -> ConfigDict:
     """About 14 times the parameters, on the same tokens: what pretraining would buy instead."""
     config = _generator(config)
-    config.model.width, config.model.ffn_width = 112, 336
-    config.model.depth, config.model.heads, config.model.head_size = 4, 8, 14
+    config.model.width, config.model.ffn_width = 160, 424
+    config.model.depth, config.model.heads, config.model.head_size = 4, 8, 20
     config.train.learning_rate = 2e-3
+    return config
+
+
+def _critic(config: ConfigDict) -> ConfigDict:
+    """Four times the generator's parameters, on the same tokens: what its verifiers are built on.
+
+    A verifier on the generator itself knows no more than the generator's own confidence.
+    """
+    config = _generator(config)
+    config.model.width, config.model.ffn_width, config.model.head_size = 96, 256, 24
+    config.train.learning_rate = 2.5e-3
     return config
 
 
 def _rollouts(config: ConfigDict) -> ConfigDict:
     """What a PRM learns from. The paper's scale is sampling.n = rollouts.ends = 16."""
-    config.task.size, config.task.seed = 2000, 1  # questions that the generator has not seen
+    config.task.size, config.task.seed = 16_000, 1  # questions that the generator has not seen
     config.split, config.limit = "train", 0
     config.generator = {"path": "embedded:generator", "dtype": "float32"}
     config.sampling = {
@@ -326,7 +425,7 @@ def _rollouts(config: ConfigDict) -> ConfigDict:
         "temperature": 1.0,
         "top_k": 0,
         "top_p": 1.0,
-        "max_new_tokens": 100,
+        "max_new_tokens": 136,
         "questions_per_batch": 256,
     }
     config.step_delimiter = "\n"
@@ -337,7 +436,7 @@ def _rollouts(config: ConfigDict) -> ConfigDict:
 def _on_records(config: ConfigDict, kind: str, path: str) -> ConfigDict:
     """Ten percent of the questions are held out (paper section 2)."""
     config.kind, config.split = kind, "train"
-    config.task.seed, config.task.size = 1, 4000  # questions that the generator did not see
+    config.task.seed, config.task.size = 1, 16_000  # questions that the generator did not see
     config.start = {"path": "embedded:generator"}
     config.data = {"path": path, "held_out": 0.1}
     config.step_delimiter = "\n"
@@ -346,16 +445,18 @@ def _on_records(config: ConfigDict, kind: str, path: str) -> ConfigDict:
         "learning_rate": 3e-3,
         "batch_tokens": 4096,
         "evaluate_every": 100,
-        "lengths": _LENGTHS,
+        "lengths": _RECORD_LENGTHS,
         **_TRAIN,
     }
     return config
 
 
 def _prm(config: ConfigDict) -> ConfigDict:
-    """Two layers on the frozen generator."""
+    """Two layers on the frozen critic, which also read the tokens."""
     config = _on_records(config, "prm", "runs/rollouts")
-    config.model = {"depth": 2, "ffn_width": 160}
+    config.start.path = "embedded:critic"
+    config.model = {"depth": 2, "width": 48, "ffn_width": 128, "reads_tokens": True}
+    config.train.steps, config.train.evaluate_every = 1000, 200
     return config
 
 
@@ -369,7 +470,7 @@ def _orm(config: ConfigDict) -> ConfigDict:
 def _probe(config: ConfigDict) -> ConfigDict:
     """A vector of the generator's width, which is solved for: there are no steps to set."""
     config = _on_records(config, "probe", "runs/rollouts")
-    config.train = {"batch_tokens": 16384, "lengths": _LENGTHS}
+    config.train = {"batch_tokens": 16384, "lengths": _RECORD_LENGTHS}
     return config
 
 
@@ -378,14 +479,14 @@ def _revision(config: ConfigDict) -> ConfigDict:
     config = _on_records(config, "revision", "runs/samples")
     config.data.per_question = 16
     config.train.learning_rate, config.train.lengths = 1e-3, _LONG_LENGTHS
-    config.train.past_best = 1
+    config.train.steps, config.train.past_best = 1200, 1
     return config
 
 
 def _revision_orm(config: ConfigDict) -> ConfigDict:
     """On what the model that revises wrote, which a PRM of first answers judges badly."""
     config = _orm(config)
-    config.data.path = "runs/chains"
+    config.start.path, config.data.path = "embedded:revision", "runs/chains"
     config.train.lengths = _LONG_LENGTHS
     return config
 
@@ -400,14 +501,6 @@ def _rest_em(config: ConfigDict) -> ConfigDict:
 
 def _assets(config: ConfigDict) -> ConfigDict:
     """Everything that ships, stage by stage; no stage sees a test question."""
-
-    def stage(job: str, like: Callable[[ConfigDict], ConfigDict], **fields: Any) -> ConfigDict:
-        found = like(_base())
-        found.job = job
-        # Dots of a field are `__` in a keyword.
-        found.update_from_flattened_dict({k.replace("__", "."): v for k, v in fields.items()})
-        return found
-
     unscored = {"verifier__path": "", "selection__subsets": 16, "sampling__questions_per_batch": 64}
     train = {"split": "train", **unscored}
     greedy = {
@@ -418,30 +511,33 @@ def _assets(config: ConfigDict) -> ConfigDict:
         "sampling__temperature": 0.0,
     }
     on_generator = {"start__path": "stage:generator"}
+    on_critic = {"start__path": "stage:critic"}
     stages: dict[str, Any] = {
-        "generator": stage("train", _generator),
-        "large": stage("train", _large),
-        "greedy": stage("run", _quickstart, generator__path="stage:generator", **greedy),
-        "large_greedy": stage("run", _quickstart, generator__path="stage:large", **greedy),
-        "rollouts": stage("collect", _rollouts, generator__path="stage:generator"),
-        "prm": stage("train", _prm, data__path="stage:rollouts", **on_generator),
-        "orm": stage("train", _orm, data__path="stage:rollouts", **on_generator),
-        "probe": stage("train", _probe, data__path="stage:rollouts", **on_generator),
-        "samples": stage(
+        "generator": _stage("train", _generator),
+        "large": _stage("train", _large),
+        "critic": _stage("train", _critic),
+        "greedy": _stage("run", _best_of_n, generator__path="stage:generator", **greedy),
+        "large_greedy": _stage("run", _best_of_n, generator__path="stage:large", **greedy),
+        "critic_greedy": _stage("run", _best_of_n, generator__path="stage:critic", **greedy),
+        "rollouts": _stage("collect", _rollouts, generator__path="stage:generator"),
+        "prm": _stage("train", _prm, data__path="stage:rollouts", **on_critic),
+        "orm": _stage("train", _orm, data__path="stage:rollouts", **on_critic),
+        "probe": _stage("train", _probe, data__path="stage:rollouts", **on_generator),
+        "samples": _stage(
             "run",
-            _quickstart,
+            _best_of_n,
             generator__path="stage:generator",
             task__seed=2,
             task__size=4000,
             sampling__n=16,
             **train,
         ),
-        "revision": stage(
+        "revision": _stage(
             "train", _revision, data__path="stage:samples", task__seed=2, **on_generator
         ),
-        "chains": stage(
+        "chains": _stage(
             "run",
-            _quickstart,
+            _best_of_n,
             generator__path="stage:revision",
             task__seed=3,
             task__size=2000,
@@ -449,7 +545,7 @@ def _assets(config: ConfigDict) -> ConfigDict:
             search__revisions=5,
             **train,
         ),
-        "revision_orm": stage(
+        "revision_orm": _stage(
             "train",
             _revision_orm,
             start__path="stage:revision",
@@ -457,16 +553,16 @@ def _assets(config: ConfigDict) -> ConfigDict:
             task__seed=3,
         ),
     }
-    shipped = ("generator", "large", "prm", "orm", "probe", "revision", "revision_orm")
+    shipped = ("generator", "large", "critic", "prm", "orm", "probe", "revision", "revision_orm")
     stages["models"] = {
         "job": "gather",
         "models": {name: f"stage:{name}" for name in shipped},
         "measured": {
             "generator": {"greedy": "stage:greedy"},
             "large": {"greedy": "stage:large_greedy"},
+            "critic": {"greedy": "stage:critic_greedy"},
             "revision": {"chains": "stage:chains"},
         },
         "megabytes": 12.0,
     }
-    config.stages, config.stage = tuple(stages), stages
-    return config
+    return _stages(config, **stages)

@@ -1,13 +1,17 @@
 """Stages: in order, once each, with the paths of earlier ones."""
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 from ml_collections import ConfigDict
 
 from ttc_jax import pipeline
+from ttc_jax.config import load_config
 from ttc_jax.errors import UserError
 from ttc_jax.jobs import run
+
+CONFIG = Path(__file__).parents[1] / "configs" / "arithmetic.py"
 
 
 @pytest.fixture
@@ -78,3 +82,11 @@ def test_an_unknown_job_is_named(calls, tmp_path):
     with pytest.raises(UserError, match=r"stage\.head\.job=paint: must be one of .*train"):
         pipeline.run_stages(wrong, tmp_path)
     assert not calls
+
+
+@pytest.mark.parametrize("variant", ["quickstart", "paper", "assets"])
+def test_the_pipelines_of_the_embedded_task_fit_together(calls, tmp_path, variant):
+    """Every path of a stage leads to an earlier one."""
+    found = load_config(f"{CONFIG}:{variant}")
+    pipeline.run_stages(found, tmp_path)
+    assert [stage for _, stage, _ in calls] == list(found.stages)

@@ -45,7 +45,7 @@ def small(variant: str, **changes) -> ConfigDict:
 @pytest.mark.parametrize("job", [run, sweep])
 def test_hosts_share_the_questions(job, tmp_path, monkeypatch):
     config = {
-        run: small("quickstart", sampling__n=4),
+        run: small("best_of_n", sampling__n=4),
         sweep: small("search", sweep__budgets="4", sweep__seeds="0,1"),  # and the difficulty's
     }[job]
     for host in (2, 1, 0):

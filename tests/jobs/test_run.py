@@ -24,7 +24,7 @@ FILES = {"summary.json", "timing.json", "config.json", "results"} | {
 @pytest.fixture(scope="module")
 def config(trained_generator: Path, trained_prm: Path) -> ConfigDict:
     return configure(
-        "quickstart",
+        "best_of_n",
         task__size=QUESTIONS,
         generator__path=trained_generator / "model",
         verifier__path=trained_prm / "model",

@@ -48,6 +48,12 @@ def summaries() -> dict[str, dict[str, Any]]:
         found = {"generations": 15.8, "affordable": affordable, "beyond": False}
         return {**found, "all": parts[0], "by_bin": parts[1:]}
 
+    def allocation() -> dict[str, Any]:
+        names = ("accuracy", "uniform", "gain", "informed")
+        spent = {"mean": 6.5, "low": 6.1, "high": 7.2}
+        stopped = {"1": 0.25, "4": 0.75}
+        return {**{name: point() for name in names}, "spent": spent, "stopped": stopped}
+
     ledger = dict.fromkeys(Ledger().to_dict(), 17.5)
     return {
         "search": {
@@ -77,7 +83,7 @@ def summaries() -> dict[str, dict[str, Any]]:
             },
             "efficiency": {kind: {n: ratio(n == "16") for n in BUDGETS} for kind in kinds},
             "efficiency_net": {kind: {n: ratio() for n in BUDGETS} for kind in kinds},
-            "allocation": {n: {"even": point(), "where it helps": point()} for n in BUDGETS},
+            "allocation": {n: allocation() for n in BUDGETS},
             "flops_match": {
                 R: {"generator": match(True), "verifier": match(False)} for R in ("0.16", "22")
             },

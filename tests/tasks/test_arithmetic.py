@@ -156,17 +156,17 @@ def test_the_configs_hold_the_longest_question(questions):
     assert prompt == max(len(tokenizer.encode(question.text)) for question in found)
     assert solution == max(len(tokenizer.encode(question.solution)) for question in found) + 1
 
-    variants = ("quickstart", "generator", "prm", "revision", "revision_orm", "rest_em")
+    variants = ("best_of_n", "generator", "prm", "revision", "revision_orm", "rest_em")
     configs = [load_config(f"{CONFIG}:{variant}") for variant in variants]
-    quickstart, generator, prm, revision, revision_orm, rest_em = configs
+    sampled, generator, prm, revision, revision_orm, rest_em = configs
     for config in configs:
         text = questions["test"][0].text
         assert PromptFormat(**config.prompt).encode(text, tokenizer) == tokenizer.encode(text)
     context = generator.model.context
-    limit = quickstart.sampling.max_new_tokens
+    limit = sampled.sampling.max_new_tokens
     assert solution <= limit
-    for config in (generator, prm):
-        assert prompt + limit <= max(config.train.lengths)
+    assert prompt + solution <= max(generator.train.lengths)
+    assert prompt + limit <= max(prm.train.lengths)
     longest = prompt + (EARLIER + 1) * limit
     assert longest <= context
     for config in (revision, revision_orm, rest_em):

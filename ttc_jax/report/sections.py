@@ -278,11 +278,29 @@ def _efficiency(summary: Summary) -> Section | None:
 def _allocation(summary: Summary) -> Section | None:
     if not summary.get("allocation"):
         return None
+    shares = {
+        "accuracy": "accuracy in %",
+        "uniform": "accuracy of as many generations for every question, in %",
+        "gain": "gain, in points",
+        "informed": "gain over as uneven a spread at random, in points",
+    }
+    rows, stops = [], []
+    for n, found in summary["allocation"].items():
+        spent = f"{found['spent']['mean']:.1f}"
+        rows.append({"of": "generations spent", "N": int(n), "value": spent})
+        rows += [{"of": title, "N": int(n), **found[name]} for name, title in shares.items()]
+        stops += [
+            {"N": int(n), "samples": int(k), "value": f"{100 * share:.1f}"}
+            for k, share in found["stopped"].items()
+        ]
     return Section(
         "allocation",
         "Allocation across questions",
         "The same average budget, spent evenly or where it is expected to help most.",
-        [Table("by average budget N", list(_leaves(summary["allocation"])), "N")],
+        [
+            Table("by average budget N", rows, "N"),
+            Table("questions in % that stop after so many samples", stops, "samples"),
+        ],
     )
 
 

@@ -8,9 +8,9 @@ solution has one line a step:
                            c83-01=82
                            \boxed{82}
 
-Four levels set the size of the operands and the share of products. Factors have one digit: a small
-model half knows those products, and can be told to be unsure of them. Products of two-digit factors
-it knows or guesses blindly, and no verifier of its size can tell the guesses apart.
+Four levels set the size of the operands and the share of products. Some factors are frequent, most
+are rare: a model knows the products that it saw often, half knows others, and a larger one knows
+more of them from the same text.
 """
 
 from __future__ import annotations
@@ -25,12 +25,14 @@ from ttc_jax.tasks.grading import boxed
 from ttc_jax.tasks.task import Question, Verdict
 
 MODULUS = 100
-VARIABLES = "abcdefghij"
+VARIABLES = "abcdefghijklm"
 PIECES = (*"0123456789", *VARIABLES, *"+-*=: \n", "\\boxed{", "}")  # vocabulary of the task
-STEPS = (2, 9)  # operations in a chain, least and most
+STEPS = (2, 12)  # operations in a chain, least and most
 # By level: the largest term of a sum, and the share of products among the operations.
 LEVELS = {"1": (9, 0.0), "2": (99, 0.0), "3": (99, 0.25), "4": (99, 0.5)}
-FACTORS = (3, 7, 9)  # coprime to 10: any other collapses a chain to 00 or 50 sooner or later
+# Coprime to 10: any other factor collapses a chain to 00 or 50 sooner or later. The first is the
+# most frequent, the r-th has a share of 1/r (Zipf's law): what is rare is learnt late.
+FACTORS = (3, 7, 9, 11, 13, 17, 19, 21, 23, 27, 29, 31)
 SPLITS = {"test": (0, 10), "validation": (10, 20), "train": (20, 100)}  # hash of the text, percent
 
 
@@ -104,7 +106,8 @@ def _draw(rng: random.Random) -> Question:
 
 def _draw_operation(rng: random.Random, largest_term: int, product_share: float) -> tuple[str, int]:
     if rng.random() < product_share:
-        return "*", rng.choice(FACTORS)
+        [factor] = rng.choices(FACTORS, [1 / rank for rank in range(1, len(FACTORS) + 1)])
+        return "*", factor
     return rng.choice("+-"), rng.randint(1, largest_term)
 
 
