@@ -121,7 +121,9 @@ def _paper(config: ConfigDict) -> ConfigDict:
         verifiers=_stage("sweep", _verifiers, **search),
         chains=_stage("run", _chains, task__size=500),
         ratios=_stage("sweep", _ratios, **search),
-        report=_stage("report", _report, **_REPORTED),
+        report=_stage(
+            "report", _report, **_of("search", "policy", "chains", "ratios", "verifiers")
+        ),
     )
 
 
@@ -142,17 +144,29 @@ def _quickstart(config: ConfigDict) -> ConfigDict:
         large=_stage("run", _large_greedy, **few),
         policy=_stage("policy", _policy, **_OF_STAGES, policy__budgets=(4, 16, 64)),
         chains=_stage("run", _chains, **few, sampling__n=2, search__revisions=8),
-        report=_stage("report", _report, **{k: v for k, v in _REPORTED.items() if k in _SHORT}),
+        report=_stage("report", _report, **_of("search", "policy", "chains")),
     )
 
 
 # Fields of stages that read what others found (dots are `__`).
 _OF_STAGES = {"data__path": "stage:search", "flops_match__large": "stage:large"}
-_REPORTED = {
-    f"data__{name}": f"stage:{name}"
-    for name in ("search", "policy", "chains", "ratios", "verifiers")
-}
-_SHORT = ("data__search", "data__policy", "data__chains")
+
+
+def _of(*stages: str) -> dict[str, str]:
+    """Where a report finds what these stages left."""
+    return {f"data__{name}": f"stage:{name}" for name in stages}
+
+
+def _sampling(n: int, questions_per_batch: int) -> dict[str, Any]:
+    """N answers to each question, drawn as the generator thinks them likely."""
+    return {
+        "n": n,
+        "temperature": 1.0,
+        "top_k": 0,
+        "top_p": 1.0,
+        "max_new_tokens": 136,
+        "questions_per_batch": questions_per_batch,
+    }
 
 
 def _stages(config: ConfigDict, **stages: ConfigDict | dict[str, Any]) -> ConfigDict:
@@ -173,14 +187,7 @@ def _best_of_n(config: ConfigDict) -> ConfigDict:
     config.split, config.limit = "test", 0  # limit 0: all questions
     config.generator = {"path": "embedded:generator", "dtype": "float32"}
     config.verifier = {"path": "embedded:prm"}
-    config.sampling = {
-        "n": 64,
-        "temperature": 1.0,
-        "top_k": 0,
-        "top_p": 1.0,
-        "max_new_tokens": 136,
-        "questions_per_batch": 20,
-    }
+    config.sampling = _sampling(64, questions_per_batch=20)
     config.step_delimiter = "\n"
     config.search = {
         "strategy": "best_of_n",
@@ -420,14 +427,7 @@ def _rollouts(config: ConfigDict) -> ConfigDict:
     config.task.size, config.task.seed = 16_000, 1  # questions that the generator has not seen
     config.split, config.limit = "train", 0
     config.generator = {"path": "embedded:generator", "dtype": "float32"}
-    config.sampling = {
-        "n": 4,
-        "temperature": 1.0,
-        "top_k": 0,
-        "top_p": 1.0,
-        "max_new_tokens": 136,
-        "questions_per_batch": 256,
-    }
+    config.sampling = _sampling(4, questions_per_batch=256)
     config.step_delimiter = "\n"
     config.rollouts = {"ends": 4, "questions_per_batch": 32, "rows": 16}  # rows of each question
     return config

@@ -25,7 +25,7 @@ from ttc_jax.errors import UserError
 from ttc_jax.jobs import run
 from ttc_jax.parallel.hosts import mine
 from ttc_jax.policy.difficulty import oracle, quantile_bins
-from ttc_jax.policy.spending import is_pool, spend
+from ttc_jax.policy.spending import PARALLEL, is_pool, spend
 from ttc_jax.report.figures import write_accuracy, write_bins, write_ratios
 from ttc_jax.report.tables import print_sweep
 from ttc_jax.results.store import ResultsStore
@@ -114,11 +114,9 @@ def _cells(config: ConfigDict) -> Iterator[Cell]:
                 f"sweep.difficulty.seed={config.sweep.difficulty.seed} is one of sweep.seeds; "
                 "difficulty is judged by other samples than those that are scored"
             )
-        cell = config.copy_and_resolve_references()
-        cell.seed, cell.sampling.n = config.sweep.difficulty.seed, samples
-        cell.sampling.questions_per_batch = max(1, config.sweep.rows // samples)
-        cell.search.strategy, cell.search.options, cell.search.lookahead = POOL, {}, 0
-        cell.search.trees = 0
+        cell = spend(config, PARALLEL, samples, rows)
+        assert cell is not None  # independent samples can spend any budget
+        cell.seed, cell.search.trees = config.sweep.difficulty.seed, 0
         yield Cell(DIFFICULTY, samples, cell.seed, cell)
 
 

@@ -303,17 +303,6 @@ def flops_match_rows(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
     return rows
 
 
-def write_flops_match(summary: Mapping[str, Any], workdir: Path) -> None:
-    """Writes flops_match.csv, .png and .svg to the workdir. Raises as `write_accuracy`."""
-    table = io.StringIO()
-    rows = flops_match_rows(summary)
-    writer = csv.DictWriter(table, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    contents = {"flops_match.csv": table.getvalue().encode("ascii")}
-    write_files(contents | images("flops_match", flops_match_figure(summary)), workdir)
-
-
 def calibration_figure(quality: Mapping[str, Any]) -> Figure:
     """How often scores of each size lead to a correct end: on the diagonal, as often as they say.
 

@@ -8,7 +8,7 @@ from typing import Any, Final
 import numpy as np
 
 from ttc_jax.results.store import Record
-from ttc_jax.search.aggregate import LOWEST_SCORE, RULES, answer_ids, answer_score, hierarchical
+from ttc_jax.search.aggregate import LOWEST_SCORE, RULES, answer_ids, answer_score, shares
 from ttc_jax.tasks.task import Question
 
 CANDIDATES: Final = 64  # of a tree that are shown, the winner's first
@@ -61,11 +61,8 @@ def _tree(record: Record, rule: str, aggregation: str) -> dict[str, Any]:
     scored = bool((scores > LOWEST_SCORE).any())
     rule = rule if scored and rule in RULES else "majority"
     ids = answer_ids([candidate.answer for candidate in candidates])
-    if record.sequential > 1 and rule == "best_of_n_weighted":
-        shares = hierarchical(ids, scores, record.sequential)
-    else:
-        shares = RULES[rule](ids, scores)
-    alive, shown = _shown(record, shares)
+    held = shares(rule, ids, scores, record.sequential)
+    alive, shown = _shown(record, held)
     place = {node: i for i, node in enumerate(shown)}
     nodes = []
     for index in shown:
@@ -92,7 +89,7 @@ def _tree(record: Record, rule: str, aggregation: str) -> dict[str, Any]:
                 "candidates": len(members),
                 "sum": float(own.sum()) if scored else None,
                 "best": float(own.max()) if scored else None,
-                "share": float(shares[members].sum()),
+                "share": float(held[members].sum()),
             }
         )
     weight = {"majority": "candidates", "best_of_n": "best"}.get(rule, "sum")
@@ -112,8 +109,12 @@ def _tree(record: Record, rule: str, aggregation: str) -> dict[str, Any]:
     }
 
 
-def _shown(record: Record, shares: np.ndarray) -> tuple[set[int], list[int]]:
-    """The nodes that lead to a candidate, and those that are shown, in order."""
+def _shown(record: Record, held: np.ndarray) -> tuple[set[int], list[int]]:
+    """The nodes that lead to a candidate, and those that are shown, in order.
+
+    Args:
+      held: [N] share of the choice that each candidate holds.
+    """
 
     def upwards(node: int) -> list[int]:
         found = []
@@ -124,7 +125,7 @@ def _shown(record: Record, shares: np.ndarray) -> tuple[set[int], list[int]]:
 
     ends = {node.candidate: i for i, node in enumerate(record.tree) if node.candidate is not None}
     alive = {node for end in ends.values() for node in upwards(end)}
-    order = sorted(ends, key=lambda candidate: (-shares[candidate], candidate))
+    order = sorted(ends, key=lambda candidate: (-held[candidate], candidate))
     # Of chains all answers or none.
     s = record.sequential
     chains = list(dict.fromkeys(candidate // s for candidate in order))[: max(CANDIDATES // s, 1)]
