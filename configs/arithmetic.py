@@ -483,7 +483,7 @@ def _revision(config: ConfigDict) -> ConfigDict:
     config = _on_records(config, "revision", "runs/samples")
     config.data.per_question = 16
     config.train.learning_rate, config.train.lengths = 1e-3, _LONG_LENGTHS
-    config.train.steps, config.train.past_best = 1200, 1
+    config.train.steps, config.train.past_best = 3000, 1
     return config
 
 

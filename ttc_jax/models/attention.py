@@ -95,7 +95,7 @@ def forked_attention(
     reach: Int[Array, ""],
     scoring: Scoring,
     block: int,
-    first: Int[Array, ""] | int = 0,
+    slots: Int[Array, " B"] | None = None,
 ) -> Float[Array, "B N T K G h"]:
     """T new tokens of every candidate over its question's prompt and its own suffix.
 
@@ -109,7 +109,7 @@ def forked_attention(
       length: suffix tokens stored before the T new ones, which lie from slot `length` on.
       reach: suffix slots that any live row needs, max(length) + T.
       block: slots read at a time; divides S.
-      first: where the B questions begin in the suffix arrays, which may be of more questions.
+      slots: where the B questions lie in the suffix arrays, if those are of more questions.
     """
     T, P, S = q.shape[2], prompt_k.shape[3], suffix_k.shape[4]
     product = partial(jnp.einsum, preferred_element_type=jnp.float32)
@@ -128,16 +128,32 @@ def forked_attention(
         )
         return Part(*(x.swapaxes(1, 2) for x in part))  # to [B, N, K, T, G, ·], as the suffix
 
-    def read_block(i: Array | int) -> Part:
-        at, (_, N, K, h, _) = i * block, suffix_k.shape
-        k = lax.dynamic_slice(suffix_k, (first, 0, 0, 0, at), (q.shape[0], N, K, h, block))
-        v = lax.dynamic_slice(suffix_v, (first, 0, 0, at, 0), (q.shape[0], N, K, block, h))
+    def read_suffix(i: Array | int) -> Part:
+        k = read_block(suffix_k, i * block, block, 4, slots)
+        v = read_block(suffix_v, i * block, block, 3, slots)
         dots = product("bntkgh,bnkhs->bnktgs", q, k)
         scores = scoring(dots, slot - keys(i * block, block))
         return Part.of(scores, lambda w: product("bnktgs,bnksh->bnktgh", w.astype(v.dtype), v))
 
-    total = read_prompt().merge(read_block(0))
+    total = read_prompt().merge(read_suffix(0))
     if block < S:
         blocks = (reach + block - 1) // block
-        total = lax.fori_loop(1, blocks, lambda i, part: part.merge(read_block(i)), total)
+        total = lax.fori_loop(1, blocks, lambda i, part: part.merge(read_suffix(i)), total)
     return (total.mixed / total.mass).astype(q.dtype).transpose(0, 1, 3, 2, 4, 5)
+
+
+def read_block(
+    x: Array, start: Array | int, size: int, axis: int, slots: Int[Array, " B"] | None
+) -> Array:
+    """`size` entries of `x` along `axis`, of the questions in `slots`, or of all."""
+    if slots is None:
+        return lax.dynamic_slice_in_dim(x, start, size, axis)
+    sizes = [1, *x.shape[1:]]
+    sizes[axis] = size
+
+    def of_slot(slot: Array) -> Array:
+        at = [slot, *[jnp.zeros_like(slot)] * (x.ndim - 1)]
+        at[axis] = jnp.asarray(start, slot.dtype)
+        return lax.dynamic_slice(x, at, sizes)[0]
+
+    return jax.vmap(of_slot)(slots)

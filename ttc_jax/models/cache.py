@@ -25,7 +25,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
-from ttc_jax.models.attention import Scoring, causal_attention, forked_attention
+from ttc_jax.models.attention import Scoring, causal_attention, forked_attention, read_block
 
 BLOCK = 64  # suffix slots that attention reads at a time
 Layers = tuple[Array, ...]  # one entry a layer
@@ -85,8 +85,9 @@ class PromptCache:
 class KVCache:
     """Keys and values of every layer, and how much of them is real.
 
-    A cache with a `slot` is a view of that one question: B is 1 for lengths and tokens; keys and
-    values are read and written in place, in the arrays of all questions.
+    A cache with `slots` is a view of those questions, which are the B of its lengths and tokens;
+    keys and values are read and written in place, in the arrays of all questions. A slot beyond
+    these holds nothing: what is written there is dropped.
     """
 
     prompt_k: tuple[Float[Array, "B K h P"], ...]
@@ -97,7 +98,7 @@ class KVCache:
     context: Int[Array, "B N"]
     length: Int[Array, "B N"]
     live: Bool[Array, "B N"]  # rows whose next tokens matter; the others cost no attention
-    slot: Int[Array, ""] | None = None
+    slots: Int[Array, " B"] | None = None  # rising
 
     @classmethod
     def fork(
@@ -148,8 +149,8 @@ class KVCache:
 
         def put(stored: Array, new: Array, axis: int) -> Array:
             new = new.astype(stored.dtype)
-            if self.slot is not None:
-                return _write_rows(stored, new[0], self.slot, self.stored[0], axis + 2)
+            if self.slots is not None:
+                return _write_rows(stored, new, self.slots, self.stored, axis + 2)
             row = partial(lax.dynamic_update_slice_in_dim, axis=axis)
             return jax.vmap(jax.vmap(row))(stored, new, self.stored)
 
@@ -168,8 +169,8 @@ class KVCache:
         reach = jnp.where(self.live, self.stored, 0).max() + q.shape[2]
         return forked_attention(
             q,
-            self._of_slot(self.prompt_k[layer]),
-            self._of_slot(self.prompt_v[layer]),
+            self._of_slots(self.prompt_k[layer]),
+            self._of_slots(self.prompt_v[layer]),
             self.suffix_k[layer],
             self.suffix_v[layer],
             self.prompt_length,
@@ -177,7 +178,7 @@ class KVCache:
             reach,
             scoring,
             BLOCK,
-            self._first,
+            self.slots,
         )
 
     def gather(self, parents: Int[Array, "B W"]) -> Self:
@@ -190,11 +191,11 @@ class KVCache:
             return jnp.take_along_axis(x, jnp.expand_dims(parents, tuple(range(2, x.ndim))), 1)
 
         def move(x: Array, i: Array, axis: int) -> Array:
-            start = [self._first, *[0] * (x.ndim - 1)]
-            start[axis] = i * BLOCK
-            size = [parents.shape[0], *x.shape[1:]]
-            size[axis] = BLOCK
-            return lax.dynamic_update_slice(x, rows(lax.dynamic_slice(x, start, size)), start)
+            block = rows(read_block(x, i * BLOCK, BLOCK, axis, self.slots))
+            if self.slots is None:
+                return lax.dynamic_update_slice_in_dim(x, block, i * BLOCK, axis)
+            where = jnp.stack([self.slots, jnp.full_like(self.slots, i * BLOCK)], -1)
+            return _scatter(x, where, block, (0, axis))
 
         def move_block(i: Array, suffixes: tuple[Layers, Layers]) -> tuple[Layers, Layers]:
             k, v = suffixes
@@ -214,29 +215,22 @@ class KVCache:
             length=rows(self.length),
         )
 
-    def view(self, slot: Int[Array, ""]) -> Self:
-        """The cache of one question, in place."""
-        assert self.slot is None
-        small = {name: _slice(getattr(self, name), slot) for name in _SMALL}
-        return dataclasses.replace(self, **small, slot=slot)
+    def view(self, slots: Int[Array, " B"]) -> Self:
+        """The cache of these questions, in place."""
+        assert self.slots is None
+        small = {name: take_slots(getattr(self, name), slots) for name in _SMALL}
+        return dataclasses.replace(self, **small, slots=slots)
 
     def merge(self, view: Self) -> Self:
-        """The cache of all questions, after one was changed in a view."""
-        assert view.slot is not None
+        """The cache of all questions, after some were changed in a view."""
+        assert view.slots is not None
         small = {
-            name: lax.dynamic_update_slice_in_dim(
-                getattr(self, name), getattr(view, name), view.slot, 0
-            )
-            for name in _SMALL
+            name: put_slots(getattr(self, name), getattr(view, name), view.slots) for name in _SMALL
         }
-        return dataclasses.replace(view, **small, slot=None)
+        return dataclasses.replace(view, **small, slots=None)
 
-    @property
-    def _first(self) -> Int[Array, ""] | int:
-        return 0 if self.slot is None else self.slot
-
-    def _of_slot(self, x: Array) -> Array:
-        return x if self.slot is None else _slice(x, self.slot)
+    def _of_slots(self, x: Array) -> Array:
+        return x if self.slots is None else take_slots(x, self.slots)
 
     def advance(self, tokens: Int[Array, "B N"]) -> Self:
         """Makes the first `tokens` of what was written last count."""
@@ -307,23 +301,34 @@ class LaneCache:
         return self.take(self.cache.attend(layer, self.spread(q), scoring))
 
 
-def _slice(x: Array, slot: Int[Array, ""]) -> Array:
-    return lax.dynamic_slice_in_dim(x, slot, 1, 0)
+def take_slots(x: Array, slots: Int[Array, " G"]) -> Array:
+    """[B, ...] -> [G, ...]; a slot beyond B shows the last one."""
+    return x.at[slots].get(mode="clip")
+
+
+def put_slots(x: Array, new: Array, slots: Int[Array, " G"]) -> Array:
+    """`x` with what `take_slots` took replaced; slots beyond B are dropped."""
+    return x.at[slots].set(new, mode="drop", indices_are_sorted=True, unique_indices=True)
 
 
 def _write_rows(
-    stored: Array, new: Array, slot: Int[Array, ""], start: Int[Array, " N"], axis: int
+    stored: Array, new: Array, slots: Int[Array, " G"], start: Int[Array, "G N"], axis: int
 ) -> Array:
-    """Writes new[n] to stored[slot, n] from `start[n]` on along `axis`, in place."""
-    N = new.shape[0]
-    where = jnp.stack([jnp.full_like(start, slot), jnp.arange(N, dtype=start.dtype), start], -1)
+    """Writes new[g, n] to stored[slots[g], n] from `start[g, n]` on along `axis`, in place."""
+    slot, row = jnp.broadcast_arrays(slots[:, None], jnp.arange(start.shape[1])[None])
+    where = jnp.stack([slot, row.astype(start.dtype), start], -1).reshape(-1, 3)
+    return _scatter(stored, where, new.reshape(-1, *new.shape[2:]), (0, 1, axis))
+
+
+def _scatter(stored: Array, where: Int[Array, "W A"], new: Array, axes: tuple[int, ...]) -> Array:
+    """Puts new[w] to where[w], an index along `axes`; along the last of them it has a length."""
     dimensions = lax.ScatterDimensionNumbers(
         update_window_dims=tuple(range(1, new.ndim)),
-        inserted_window_dims=(0, 1),
-        scatter_dims_to_operand_dims=(0, 1, axis),
+        inserted_window_dims=axes[:-1],
+        scatter_dims_to_operand_dims=axes,
     )
     return lax.scatter(
-        stored, where, new, dimensions, indices_are_sorted=True, unique_indices=True, mode="clip"
+        stored, where, new, dimensions, indices_are_sorted=True, unique_indices=True, mode="drop"
     )
 
 

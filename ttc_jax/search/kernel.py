@@ -20,11 +20,13 @@ the question's best one by its last score, so that each revision is a search.
 from __future__ import annotations
 
 import dataclasses
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.random import fold_in
 from jaxtyping import Array, Bool, Int
 
 from ttc_jax.models.transformer import Transformer
@@ -38,14 +40,16 @@ from ttc_jax.search.state import (
     SearchState,
     cursors,
     gather,
-    put_slot,
+    put,
     rewind,
-    take_slot,
+    take,
 )
 from ttc_jax.verifiers.steps import step_ends
 from ttc_jax.verifiers.verifier import CONTEXT_PIECE, Verifier
 
 CHOICE = 2**32 - 1  # folded into a question's key for its selections; no candidate has this index
+# Rows whose steps are scored together: enough for products with weights to be worth their reading.
+TURN_ROWS = 64
 Carry = tuple[SearchState, Array, Array]  # with decode iterations, and row-steps that were useful
 
 
@@ -158,13 +162,19 @@ def segment(
         went = jnp.minimum(live.sum(dtype=jnp.int32), plan.lanes or live.size)
         return state, iteration + 1, useful + went
 
+    together = min(state.done.shape[0], max(1, TURN_ROWS // plan.candidates))
+
     def one_turn(state: SearchState) -> SearchState:
-        slot = state.ready.argmax()
-        return put_slot(state, _turn(plan, verifier, delimiters, take_slot(state, slot)), slot)
+        slots, there = _next(state.ready, together)
+        some = take(state, slots)
+        some = dataclasses.replace(some, done=some.done | ~there[:, None])  # nothing to read
+        return put(state, _turn(plan, verifier, delimiters, some), slots)
 
     def one_revision(state: SearchState) -> SearchState:
-        slot = state.revising.argmax()
-        return put_slot(state, revise(plan, generator, verifier, take_slot(state, slot)), slot)
+        slots, there = _next(state.revising, together)
+        some = take(state, slots)
+        some = dataclasses.replace(some, answer=jnp.where(there, some.answer, 0))  # no context
+        return put(state, revise(plan, generator, verifier, some), slots)
 
     def body(carry: Carry) -> Carry:
         carry = lax.while_loop(lambda c: goes_on(c) & ~c[0].ready.any(), one_token, carry)
@@ -177,6 +187,14 @@ def segment(
     zero = jnp.zeros((), jnp.int32)
     state, iterations, useful = lax.while_loop(goes_on, body, (state, zero, zero))
     return state, jnp.stack([useful, iterations * (plan.lanes or state.done.size)])
+
+
+def _next(waiting: Bool[Array, " B"], count: int) -> tuple[Int[Array, " G"], Bool[Array, " G"]]:
+    """The first `count` slots that wait, and whether there are so many; else slots beyond B."""
+    B = waiting.shape[0]
+    slots = jnp.nonzero(waiting, size=count, fill_value=B)[0].astype(jnp.int32)
+    there = slots < B
+    return jnp.where(there, slots, B + jnp.arange(count)), there
 
 
 def _looking(state: SearchState) -> Bool[Array, "B N"]:
@@ -215,7 +233,7 @@ def _rest(plan: Plan, state: SearchState) -> SearchState:
 def _turn(
     plan: Plan, verifier: Verifier | None, delimiters: Bool[Array, " V"], state: SearchState
 ) -> SearchState:
-    """One question's turn: B is 1."""
+    """The turn of questions whose rows all rest."""
     N, T = plan.candidates, plan.max_new_tokens
     looked = state.decode
     decode = rewind(looked, state.saved) if plan.lookahead else looked
@@ -233,14 +251,14 @@ def _turn(
     complete = done.all(-1)
     rows = jnp.arange(N)[None]
     if plan.strategy.stops_at_steps:
-        key = jax.random.fold_in(jax.random.fold_in(state.keys[0], CHOICE), state.round[0])
-        chosen = plan.strategy.select(state.score[0], ~done[0], key)[None].astype(jnp.int32)
+        keys = jax.vmap(lambda key, r: fold_in(fold_in(key, CHOICE), r))(state.keys, state.round)
+        chosen = jax.vmap(plan.strategy.select)(state.score, ~done, keys).astype(jnp.int32)
         # A finished row is nobody's parent, nor one that does not exist, whatever a strategy says.
         fits = ~done & (chosen >= 0) & (chosen < N)
         fits &= ~jnp.take_along_axis(done, jnp.clip(chosen, 0, N - 1), 1)
         parents = jnp.where(fits, chosen, rows)
     else:
-        parents = rows
+        parents = jnp.broadcast_to(rows, done.shape)
     failed = state.failed | jnp.isnan(state.score).any(-1)
     answer = jnp.where(complete, state.answer + 1, state.answer)
     revising = complete & (answer < plan.revisions) & ~failed
@@ -327,7 +345,7 @@ def _score(
 
 
 def _write(plan: Plan, state: SearchState, parents: Array, *entries: Array) -> Lineage:
-    """One question's lineage with this round's entry: ends, looks, reads and peeks."""
+    """The lineage with this round's entry: ends, looks, reads and peeks."""
     ends, looks, reads, peeks = entries
     at = state.started[..., None] + jnp.arange(plan.step)[None, None]
     tokens = jnp.take_along_axis(state.decode.tokens, jnp.minimum(at, plan.max_new_tokens - 1), -1)
@@ -338,14 +356,12 @@ def _write(plan: Plan, state: SearchState, parents: Array, *entries: Array) -> L
         tokens, parents, state.score, state.started, ends, looks, reads, peeks, answers, contexts
     )
 
-    def put(old: Array, new: Array) -> Array:
-        return lax.dynamic_update_slice_in_dim(old, new[:, None], state.round[0], 1)
-
-    return jax.tree.map(put, state.lineage, entry)
+    add = jax.vmap(partial(lax.dynamic_update_index_in_dim, axis=0))
+    return jax.tree.map(lambda old, new: add(old, new, state.round), state.lineage, entry)
 
 
-def _complete(state: SearchState, complete: Bool[Array, " 1"]) -> Answers:
-    """One question's answers, with those that its rows have just completed."""
+def _complete(state: SearchState, complete: Bool[Array, " G"]) -> Answers:
+    """The answers, with those that rows have just completed."""
     decode = state.decode
     now = Answers(
         tokens=decode.tokens,
@@ -356,9 +372,9 @@ def _complete(state: SearchState, complete: Bool[Array, " 1"]) -> Answers:
         scored=state.scored,
     )
 
-    def put(all_answers: Array, answer: Array) -> Array:
-        before = lax.dynamic_index_in_dim(all_answers, state.answer[0], 2, keepdims=False)
-        answer = jnp.where(complete[0], answer, before)
-        return lax.dynamic_update_index_in_dim(all_answers, answer, state.answer[0], 2)
+    def add(all_answers: Array, answer: Array) -> Array:  # all_answers: [G, N, s, ...]
+        here = (jnp.arange(all_answers.shape[2])[None] == state.answer[:, None]) & complete[:, None]
+        here = jnp.expand_dims(here, (1, *range(3, all_answers.ndim)))
+        return jnp.where(here, answer[:, :, None], all_answers)
 
-    return jax.tree.map(put, state.answers, now)
+    return jax.tree.map(add, state.answers, now)

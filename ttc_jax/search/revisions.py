@@ -25,11 +25,12 @@ from ttc_jax.verifiers.verifier import CONTEXT_PIECE, Verifier
 def revise(
     plan: Plan, generator: Transformer, verifier: Verifier | None, state: SearchState
 ) -> SearchState:
-    """One question's rows begin their next answers, with the latest ones in their context."""
-    decode, N, T = state.decode, plan.candidates, plan.max_new_tokens
-    chosen = jnp.arange(N)[None]
+    """Questions' rows begin their next answers, with the latest ones in their context."""
+    decode, rows, T = state.decode, state.done.shape, plan.max_new_tokens
+    chosen = jnp.arange(plan.candidates)[None]
     if plan.strategy.stops_at_steps:
-        chosen = jnp.broadcast_to(state.score.argmax(-1)[:, None], (1, N))
+        chosen = state.score.argmax(-1)[:, None]
+    chosen = jnp.broadcast_to(chosen, rows)
     answer = jnp.take_along_axis(decode.tokens, chosen[..., None], 1)
     length = jnp.take_along_axis(decode.cache.length - decode.ended.astype(jnp.int32), chosen, 1)
     earlier = jnp.concatenate([state.earlier[:, :, 1:], answer[:, :, None]], 2)
@@ -39,7 +40,7 @@ def revise(
     cache = _read(generator, dataclasses.replace(decode.cache, live=real > 0).clear(), text, real)
     given = jnp.take_along_axis(text, real[..., None], 2)[..., 0]
     fork = jax.vmap(jax.vmap(jax.random.fold_in, (0, None)))
-    nothing, zero = jnp.zeros((1, N), jnp.int32), jnp.zeros((1, N), jnp.float32)
+    nothing, zero = jnp.zeros(rows, jnp.int32), jnp.zeros(rows, jnp.float32)
     decode = dataclasses.replace(
         decode,
         cache=cache.settle(),
@@ -55,10 +56,10 @@ def revise(
     shown = state.verifier
     if verifier is not None:
         shown = verifier.reread(text, real, shown)
-    limit = jnp.full((1, N), plan.step, jnp.int32)
+    limit = jnp.full(rows, plan.step, jnp.int32)
     return dataclasses.replace(
         state,
-        decode=wake(decode, jnp.ones((1, N), bool), limit),
+        decode=wake(decode, jnp.ones(rows, bool), limit),
         verifier=shown,
         given=given,
         revising=jnp.zeros_like(state.revising),
@@ -77,17 +78,16 @@ def revise(
 
 
 def _context(
-    plan: Plan, state: SearchState, earlier: Int[Array, "1 N E T"], length: Int[Array, "1 N E"]
-) -> tuple[Int[Array, "1 N C"], Int[Array, "1 N"]]:
+    plan: Plan, state: SearchState, earlier: Int[Array, "G N E T"], length: Int[Array, "G N E"]
+) -> tuple[Int[Array, "G N C"], Int[Array, "G N"]]:
     """The prompt's last token and the earlier answers behind it, as one text.
 
     Returns:
       The text, and how many of its tokens are read before the answer. The one behind them is left
       to be fed with the answer, as a prompt's last token is.
     """
-    N, b = plan.candidates, len(plan.between)
-    width = 1 + plan.context
-    text = jnp.zeros((1, N, width), jnp.int32).at[..., 0].set(state.last[:, None])
+    b, width = len(plan.between), 1 + plan.context
+    text = jnp.zeros((*state.done.shape, width), jnp.int32).at[..., 0].set(state.last[:, None])
     exists = jnp.arange(plan.earlier)[None, None] >= plan.earlier - state.answer[:, None, None]
     sizes = jnp.where(exists, length + b, 0)
     starts = 1 + jnp.cumsum(sizes, -1) - sizes
@@ -105,7 +105,7 @@ def _context(
 
 
 def _read(
-    generator: Transformer, cache: KVCache, text: Int[Array, "1 N C"], real: Int[Array, "1 N"]
+    generator: Transformer, cache: KVCache, text: Int[Array, "G N C"], real: Int[Array, "G N"]
 ) -> KVCache:
     """A cache that holds the first `real` tokens of each row's text, read in pieces."""
     width = min(CONTEXT_PIECE, text.shape[2])

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
-from ttc_jax.models.cache import KVCache
+from ttc_jax.models.cache import KVCache, put_slots, take_slots
 from ttc_jax.sampling.sampler import DecodeState
 
 # What a row is, beside its cache and tokens: lookahead puts it back.
@@ -135,24 +135,22 @@ def rewind(decode: DecodeState, saved: dict[str, Array]) -> DecodeState:
     )
 
 
-def take_slot(state: SearchState, slot: Int[Array, ""]) -> SearchState:
-    """The state of one question, B = 1; caches are views."""
+def take(state: SearchState, slots: Int[Array, " G"]) -> SearchState:
+    """The state of G questions; caches are views. A slot beyond B shows the last question."""
 
-    def take(x: Any) -> Any:
-        return x.view(slot) if _is_cache(x) else lax.dynamic_slice_in_dim(x, slot, 1, 0)
+    def of(x: Any) -> Any:
+        return x.view(slots) if _is_cache(x) else take_slots(x, slots)
 
-    return jax.tree.map(take, state, is_leaf=_is_cache)
+    return jax.tree.map(of, state, is_leaf=_is_cache)
 
 
-def put_slot(state: SearchState, question: SearchState, slot: Int[Array, ""]) -> SearchState:
-    """The state after one question, as `take_slot` gave it, was changed."""
+def put(state: SearchState, questions: SearchState, slots: Int[Array, " G"]) -> SearchState:
+    """The state after questions, as `take` gave them, were changed; slots beyond B are dropped."""
 
-    def put(whole: Any, part: Any) -> Any:
-        if _is_cache(whole):
-            return whole.merge(part)
-        return lax.dynamic_update_slice_in_dim(whole, part, slot, 0)
+    def into(whole: Any, part: Any) -> Any:
+        return whole.merge(part) if _is_cache(whole) else put_slots(whole, part, slots)
 
-    return jax.tree.map(put, state, question, is_leaf=_is_cache)
+    return jax.tree.map(into, state, questions, is_leaf=_is_cache)
 
 
 def insert(state: SearchState, question: SearchState, slot: Int[Array, ""]) -> SearchState:
