@@ -22,7 +22,7 @@
 #   --version=NAME    image of the workers; by default the type's      TTC_TPU_VERSION
 #   --spot            cheaper, and may be taken away                   TTC_TPU_SPOT=yes
 #   --token=FILE      with a token of the Hugging Face hub, for gated models; `setup` copies it to
-#                     the workers                                      TTC_TPU_TOKEN
+#                     the workers. Relative to this repository          TTC_TPU_TOKEN
 #   --config=SPEC     a file of configs/, perhaps with a variant
 #   --workdir=DIR     gs://BUCKET/FOLDER, or an absolute path that all workers share
 #   --config.X=VALUE  sets a field of the config
@@ -60,7 +60,10 @@ check() {
   needed zone "$zone" "as in --zone=us-west4-a, or TTC_TPU_ZONE"
   case $spot in '' | yes) ;; *) die "TTC_TPU_SPOT=$spot: must be yes or empty" ;; esac
   case $interval in '' | *[!0-9]*) die "--interval=$interval: must be whole seconds" ;; esac
-  case $command in create | watch) check_type ;; esac
+  case $command in
+    create | watch) check_type ;;
+    *) [ ${#extra[@]} -eq 0 ] || die "flags behind -- are for create and watch: ${extra[0]}" ;;
+  esac
   case $command in run | watch) check_job && check_workdir ;; esac
   case $command in
     setup | watch)
@@ -98,12 +101,12 @@ check_workdir() {
 describe() {
   local value
   if value=$(gcloud compute tpus "$1" describe "$name" "--format=value($2)" "${where[@]}" \
-    2>"$STAGE/said"); then
+    2>"$said"); then
     printf '%s\n' "$value"
-  elif grep -qi 'NOT_FOUND\|not found' "$STAGE/said"; then
+  elif grep -qi 'NOT_FOUND\|not found' "$said"; then
     echo ABSENT
   else
-    cat "$STAGE/said" >&2
+    cat "$said" >&2
     return 1
   fi
 }
@@ -286,6 +289,8 @@ parse "$@"
 check
 where=(--quiet "--zone=$zone" ${project:+"--project=$project"})
 mkdir -p "$STAGE"
+said=$(mktemp) # by gcloud, on stderr
+trap 'rm -f "$said"' EXIT
 case $command in
   run) start ;;
   logs) on_workers "bash ttc_jax/launch/worker.sh logs" ;;

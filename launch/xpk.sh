@@ -60,6 +60,8 @@ check() {
       *) die "--workdir=$workdir: must be an absolute path in storage that the cluster mounts;" \
         "see --help for a bucket" ;;
     esac
+  elif [ ${#extra[@]} -gt 0 ]; then
+    die "flags behind -- are for run: ${extra[0]}"
   fi
   if [ "$command" = logs ]; then tool=kubectl; fi
   [ -n "$dry" ] || command -v "$tool" >/dev/null || die "$tool is not installed"

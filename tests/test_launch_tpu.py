@@ -343,6 +343,7 @@ RUN = ["run", "--name=n", "--zone=z"]
         ([*RUN, "--config=/tmp/x.py", "--workdir=/w"], "must be a file in configs/"),
         ([*RUN, "--config=configs/math.py"], "--workdir is missing"),
         ([*RUN, "--config=configs/math.py", "--workdir=runs/x"], "must be gs://BUCKET/FOLDER"),
+        (["delete", "--name=n", "--zone=z", "--", "--async"], "are for create and watch: --async"),
         (["setup", "--name=n", "--zone=z", "--token=no"], "--token=no: no such file"),
         (["create", "--name=n", "--zone=z", "--type=v6e-8", "--interval=1m"], "whole seconds"),
     ],
@@ -415,6 +416,7 @@ def test_xpk_dry_run_and_bad_input(stage: Stage):
         (["run", *flags, "--workdir=gs://bucket/x"], "must be an absolute path"),
         (["run", *XPK, "--config=configs/math.py"], "--type is missing"),
         (["logs", "--name=w", "--zone=z"], "--cluster is missing"),
+        (["delete", *XPK, "--", "--spot"], "are for run: --spot"),
         (["watch"], "unknown command 'watch'"),
     ):
         done = stage.run("xpk.sh", *arguments)
@@ -439,6 +441,7 @@ def worker(stage: Stage) -> Iterator[Stage]:
 
 def state_of(worker: Stage, not_yet: str) -> str:
     """What a worker says of itself once that has changed."""
+    said = ""
     for _ in range(200):
         said = worker.run("worker.sh", "status", HOSTNAME="t1v-n-1a-w-7").stdout
         if not said.startswith(f"worker 7: {not_yet}"):

@@ -85,10 +85,13 @@ def weights(model: ModelConfig) -> int:
 def cache(model: ModelConfig, candidates: int, capacity: int, shards: int) -> int:
     """Bytes of a question's cache on one of `shards` devices, as the sampler allocates it."""
     heads = -(-model.kv_heads // shards)  # at least one each
-    layer = jax.ShapeDtypeStruct((1, PROMPT, heads, model.head_size), jnp.bfloat16)
-    prompt = PromptCache((layer,) * model.depth, (layer,) * model.depth)
-    length = jax.ShapeDtypeStruct((1,), jnp.int32)
-    made = jax.eval_shape(lambda p, n: KVCache.fork(p, n, candidates, capacity), prompt, length)
+
+    def fork() -> KVCache:
+        layer = jnp.zeros((1, PROMPT, heads, model.head_size), jnp.bfloat16)
+        prompt = PromptCache((layer,) * model.depth, (layer,) * model.depth)
+        return KVCache.fork(prompt, jnp.ones(1, jnp.int32), candidates, capacity)
+
+    made = jax.eval_shape(fork)
     kept = made.prompt_k + made.prompt_v + made.suffix_k + made.suffix_v
     return sum(math.prod(x.shape) * x.dtype.itemsize for x in kept)
 
