@@ -171,7 +171,7 @@ def test_run_says_in_one_line_that_the_prm_cannot_be_read(tmp_path: Path, capsys
     (tmp_path / "test.jsonl").write_text(json.dumps(row) + "\n")
     code = cli.main(
         [
-            *["run", f"--config={TPU}:llama3.2-1b,v5e-16", f"--workdir={tmp_path / 'w'}"],
+            *["run", f"--config={TPU}:llama3.2-1b,v5e-8", f"--workdir={tmp_path / 'w'}"],
             f"--config.task.path={tmp_path / 'test.jsonl'}",
         ]
     )
