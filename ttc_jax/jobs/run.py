@@ -99,6 +99,8 @@ LOAD = Loaders()
 def build(config: ConfigDict, task: Task, strategy: Strategy, load: Loaders = LOAD) -> Recorder:
     """The search with the models that a config names."""
     sampling, search = config.sampling, config.search
+    # First: a mistake in its path costs nothing, while the generator may be a long download.
+    verifier = load.verifier(config.verifier.path)
     path = assets.locate(config.generator.path)
     generator = load.generator(path, dtype=config.generator.dtype)
     tokenizer = load_tokenizer(path, generator.config.vocab_size)
@@ -121,7 +123,7 @@ def build(config: ConfigDict, task: Task, strategy: Strategy, load: Loaders = LO
         prompt=prompt,
         search=Search(
             generator,
-            load.verifier(config.verifier.path),
+            verifier,
             plan,
             end_tokens=tokenizer.eos_ids,
             delimiters=np.asarray(tokenizer.containing(config.step_delimiter)),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import cast
 
 from ttc_jax import assets
@@ -40,6 +41,12 @@ def load_verifier(path: str) -> Verifier | None:
     if path.startswith(CONFIDENCE):
         return Confidence(path.removeprefix(CONFIDENCE))
     folder = assets.locate(path)
+    if not checkpoints.is_model(Path(folder)):
+        raise UserError(
+            f"verifier.path={path}: no folder that ttc train wrote, and other formats of verifiers "
+            "are not read; name such a folder, or search without a verifier: "
+            "--config.verifier.path= --config.search.strategy=best_of_n"
+        )
     kind = checkpoints.describe(folder).kind
     if kind not in _LOADERS:
         raise UserError(
