@@ -14,11 +14,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import jax
 from ml_collections import ConfigDict
 
 from ttc_jax.config import claim_workdir
 from ttc_jax.errors import UserError
+from ttc_jax.parallel import hosts
 from ttc_jax.report.figures import write_files
 from ttc_jax.report.page import files, page
 from ttc_jax.report.sections import records_of_work, sections
@@ -37,7 +37,7 @@ def main(config: ConfigDict, workdir: Path) -> None:
     if not folders:
         raise UserError(f"config.data names no workdir; set one of {', '.join(config.data)}")
     summaries = {name: _summary(name, folder) for name, folder in folders.items()}
-    if jax.process_index() != 0:
+    if not hosts.is_first():
         return
     claim_workdir(workdir, config, may_change=("data", "title"))
     found, about = sections(summaries), records_of_work(summaries)
