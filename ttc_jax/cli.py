@@ -206,7 +206,7 @@ def _help() -> str:
             "  ttc run --config=configs/gsm8k.py:smollm2 --workdir=runs/gsm8k --config.seed=1",
             "",
             "Many hosts, each with the same command and a workdir on a disk that all of them share",
-            "  --hosts=auto              on all hosts of a TPU pod or of a job of Slurm or Open MPI",
+            "  --hosts=auto              on a TPU pod, or in a job of Slurm or Open MPI",
             "  --hosts=COUNT --host=INDEX --coordinator=ADDRESS:PORT",
             "                            elsewhere: from 0, and where the first host is",
             "  --hosts_timeout=SECONDS   how long they may take to come up",
