@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 
 import ttc_jax
 from ttc_jax.errors import UserError
+from ttc_jax.parallel import hosts
 
 _JOBS = Path(__file__).parent / "jobs"
 _USAGE = "ttc {job} --config=configs/X.py[:variant] {workdir} [--config.field=value ...]"
@@ -27,7 +28,7 @@ _HOSTS = {  # of many: flag -> default
     "hosts": "1",
     "host": "0",
     "coordinator": "",
-    "hosts_timeout": "300",
+    "hosts_timeout": str(hosts.TIMEOUT),
 }
 _FLAGS = ("--config", "--workdir", "--help", *(f"--{name}" for name in _HOSTS))
 _AGAIN = "the same command again continues where this one stopped"
@@ -111,7 +112,6 @@ def _run(argv: list[str]) -> int:
     config.enable_compilation_cache()
     folder = Path(workdir) if workdir else None
 
-    from ttc_jax.parallel import hosts
     from ttc_jax.results.summary import versions
 
     here = hosts.place(values.hosts, values.host, values.coordinator, values.hosts_timeout)

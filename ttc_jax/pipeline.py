@@ -5,7 +5,7 @@
 
 Stage NAME works in WORKDIR/NAME. A path of "stage:NAME" leads to what an earlier stage left: the
 model of one that trained, else the workdir with its records. Stages are done once; one that was
-stopped goes on where it was, since every job does.
+stopped goes on where it was, since every job does. Many hosts begin each stage together.
 """
 
 from __future__ import annotations
