@@ -10,6 +10,7 @@ from ttc_jax import pipeline
 from ttc_jax.config import load_config
 from ttc_jax.errors import UserError
 from ttc_jax.jobs import run
+from ttc_jax.parallel import hosts
 
 CONFIG = Path(__file__).parents[1] / "configs" / "arithmetic.py"
 
@@ -90,3 +91,15 @@ def test_the_pipelines_of_the_embedded_task_fit_together(calls, tmp_path, varian
     found = load_config(f"{CONFIG}:{variant}")
     pipeline.run_stages(found, tmp_path)
     assert [stage for _, stage, _ in calls] == list(found.stages)
+
+
+def test_many_hosts_end_a_stage_together_and_the_first_says_that_it_is_done(
+    calls, tmp_path, monkeypatch
+):
+    waited = []
+    monkeypatch.setattr(hosts, "wait", waited.append)
+    monkeypatch.setattr(hosts, "index", lambda: 1)
+    pipeline.run_stages(config(), tmp_path)
+    assert waited == [f"the end of stage {name}" for name in ("base", "data", "head")]
+    assert len(calls) == 3
+    assert not list(tmp_path.glob(f"*/{pipeline.DONE}"))

@@ -16,14 +16,21 @@ import sys
 import textwrap
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import ttc_jax
 from ttc_jax.errors import UserError
+from ttc_jax.parallel import hosts
 
 _JOBS = Path(__file__).parent / "jobs"
 _USAGE = "ttc {job} --config=configs/X.py[:variant] {workdir} [--config.field=value ...]"
-_FLAGS = ("--config", "--workdir", "--help")
+_HOSTS = {  # of many: flag -> default
+    "hosts": "1",
+    "host": "0",
+    "coordinator": "",
+    "hosts_timeout": str(hosts.TIMEOUT),
+}
+_FLAGS = ("--config", "--workdir", "--help", *(f"--{name}" for name in _HOSTS))
 _AGAIN = "the same command again continues where this one stopped"
 
 
@@ -83,7 +90,8 @@ def _run(argv: list[str]) -> int:
     end = rest.index("--") if "--" in rest else len(rest)
     rest, behind = rest[:end], rest[end + 1 :]
     wants_help = any(flag in rest for flag in ("--help", "-h"))
-    spec, workdir, overrides = _flags([flag for flag in rest if flag not in ("--help", "-h")])
+    values, overrides = _flags([flag for flag in rest if flag not in ("--help", "-h")])
+    spec, workdir = values.config, values.workdir
     if wants_help:
         return _print(_job_help(job, spec, overrides))
     if not spec:
@@ -103,18 +111,32 @@ def _run(argv: list[str]) -> int:
     _set_up_logging()
     config.enable_compilation_cache()
     folder = Path(workdir) if workdir else None
-    importlib.import_module(f"ttc_jax.jobs.{job}").main(settings, folder, *arguments)
+
+    from ttc_jax.results.summary import versions
+
+    here = hosts.place(values.hosts, values.host, values.coordinator, values.hosts_timeout)
+    shown = {f"--config.{name}": value for name, value in config.fields(settings).items()}
+    facts = {"the job": job, "its arguments": arguments, **shown, **versions()}
+    jobs_run = {job, *(stage.job for stage in settings.get("stage", {}).values())}
+    with hosts.together(
+        here, facts, folder, timeout=values.hosts_timeout, talking="train" in jobs_run
+    ):
+        importlib.import_module(f"ttc_jax.jobs.{job}").main(settings, folder, *arguments)
     return 0
 
 
-def _flags(argv: list[str]) -> tuple[str, str, list[str]]:
-    """The values of --config and --workdir, and the rest: config fields and arguments."""
+def _flags(argv: list[str]) -> tuple[Any, list[str]]:
+    """The values of our flags by name, and the rest: config fields and arguments."""
     from absl import flags
 
     values = flags.FlagValues()
     values.set_gnu_getopt(True)
-    config = flags.DEFINE_string("config", "", "", flag_values=values)
-    workdir = flags.DEFINE_string("workdir", "", "", flag_values=values)
+    for name in ("config", "workdir"):
+        flags.DEFINE_string(name, "", "", flag_values=values)
+    for name, default in _HOSTS.items():
+        define = flags.DEFINE_float if name == "hosts_timeout" else flags.DEFINE_string
+        value: Any = os.environ.get(f"TTC_{name.upper()}", default)
+        define(name, value, "", flag_values=values)
     try:
         rest = values(["ttc", *argv], known_only=True)[1:]
     except flags.Error as error:
@@ -127,7 +149,7 @@ def _flags(argv: list[str]) -> tuple[str, str, list[str]]:
                 f"did you mean {close[0]}?" if close else "a field is set by --config.field=value"
             )
             raise UserError(f"unknown flag {name}; {hint}")
-    return config.value or "", workdir.value or "", rest
+    return values, rest
 
 
 def _jobs() -> dict[str, _Job]:
@@ -182,6 +204,13 @@ def _help() -> str:
             "Examples",
             "  ttc run --config=configs/arithmetic.py --workdir=runs/arithmetic",
             "  ttc run --config=configs/gsm8k.py:smollm2 --workdir=runs/gsm8k --config.seed=1",
+            "",
+            "Many hosts, each with the same command and a workdir on a disk that all of them share",
+            "  --hosts=auto              on a TPU pod, or in a job of Slurm or Open MPI",
+            "  --hosts=COUNT --host=INDEX --coordinator=ADDRESS:PORT",
+            "                            elsewhere: from 0, and where the first host is",
+            "  --hosts_timeout=SECONDS   how long they may take to come up",
+            "  or TTC_HOSTS, TTC_HOST, TTC_COORDINATOR and TTC_HOSTS_TIMEOUT in the environment.",
             "",
             "A command that was stopped continues when it is given again. An argument that comes",
             "twice counts as given last.",

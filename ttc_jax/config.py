@@ -122,7 +122,7 @@ def claim_workdir(workdir: Path, config: ConfigDict, may_change: Collection[str]
     """Makes a workdir belong to a config, so that a rerun continues the same work.
 
     The first claim makes the folder and writes the config to `config.json` there; a later one
-    compares with it.
+    compares with it. Of many hosts the first claims it.
 
     Args:
         workdir: folder of a run's results.
@@ -132,11 +132,15 @@ def claim_workdir(workdir: Path, config: ConfigDict, may_change: Collection[str]
     Raises:
         UserError: the workdir belongs to another config, is no folder or cannot be written.
     """
-    from ttc_jax.results.summary import write_json  # here: a mistake in a flag need not load it
+    # Here: a mistake in a flag need not load them.
+    from ttc_jax.parallel import hosts
+    from ttc_jax.results.summary import write_json
 
     path = workdir / "config.json"
     new = to_json(config)
     if not path.exists():
+        if not hosts.is_first():  # whose config is the same
+            return
         write_json(path, new)
     try:
         old = json.loads(path.read_text(encoding="utf-8"))

@@ -5,7 +5,7 @@
 
 Stage NAME works in WORKDIR/NAME. A path of "stage:NAME" leads to what an earlier stage left: the
 model of one that trained, else the workdir with its records. Stages are done once; one that was
-stopped goes on where it was, since every job does.
+stopped goes on where it was, since every job does. Many hosts begin each stage together.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from ml_collections import ConfigDict
 from ttc_jax import jobs
 from ttc_jax.config import fields
 from ttc_jax.errors import UserError
+from ttc_jax.parallel import hosts
 from ttc_jax.results.summary import write_json
 
 PREFIX = "stage:"
@@ -43,7 +44,10 @@ def run_stages(config: ConfigDict, workdir: Path) -> None:
         _log.info("stage %d of %d, %s: ttc %s", number, len(stages), name, stage.job)
         began = time.perf_counter()
         importlib.import_module(f"ttc_jax.jobs.{stage.job}").main(stage, folder)
-        write_json(folder / DONE, {"seconds_of_last_run": round(time.perf_counter() - began, 1)})
+        seconds = round(time.perf_counter() - began, 1)
+        hosts.wait(f"the end of stage {name}")
+        if hosts.is_first():
+            write_json(folder / DONE, {"seconds_of_last_run": seconds})
 
 
 def _resolved(config: ConfigDict, name: str, workdir: Path) -> ConfigDict:

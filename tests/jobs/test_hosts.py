@@ -2,7 +2,6 @@
 
 import json
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -23,9 +22,8 @@ def no_model(monkeypatch) -> None:
 
 
 def as_host(patch: pytest.MonkeyPatch, host: int, count: int = HOSTS) -> None:
-    pretended = SimpleNamespace(process_index=lambda: host, process_count=lambda: count)
-    for module in (run, sweep, hosts):
-        patch.setattr(module, "jax", pretended)
+    patch.setattr(hosts, "index", lambda: host)
+    patch.setattr(hosts, "count", lambda: count)
 
 
 def shards(workdir: Path) -> list[int]:

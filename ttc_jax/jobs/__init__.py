@@ -8,6 +8,9 @@ and a function
 Where `workdir` has a default, the command does without --workdir. Further parameters, which have
 defaults too, are arguments that the command takes beside its flags: `question` becomes [QUESTION].
 
+Of many hosts every one calls `main`: what one of them must do alone, or what must wait for the
+others, asks `ttc_jax.parallel.hosts`.
+
 It raises `ttc_jax.errors.UserError` for what the user can mend. A module whose name starts with an
 underscore is not a job. A job is imported only when it runs.
 """

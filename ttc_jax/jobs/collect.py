@@ -1,15 +1,14 @@
 """Samples answers and values each of their steps by Monte-Carlo rollouts: what a PRM learns from.
 
 Records are appended to WORKDIR/results/ as they come, so that a killed run goes on where it was. Of
-several hosts each takes a share of the questions. At the end the workdir holds summary.json and
-timing.json; what other hosts store later is in them once the command is given again.
+several hosts each takes a share of the questions; the first reports what all have stored. At the
+end the workdir holds summary.json and timing.json.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
-import jax
 import numpy as np
 from ml_collections import ConfigDict
 from tqdm import tqdm
@@ -19,7 +18,7 @@ from ttc_jax.config import at_least, claim_workdir, one_of, to_json
 from ttc_jax.errors import UserError
 from ttc_jax.models.tokenizers import load_tokenizer
 from ttc_jax.models.weights import load_generator
-from ttc_jax.parallel.hosts import mine
+from ttc_jax.parallel import hosts
 from ttc_jax.report.tables import print_collection
 from ttc_jax.results.store import ResultsStore
 from ttc_jax.results.summary import summarise_collection, write_json, write_summary
@@ -42,12 +41,11 @@ def main(config: ConfigDict, workdir: Path) -> None:
     one_of(config, "generator.dtype", ("float32", "bfloat16"))
     task = load_task(config.task)
     questions = task.questions(config.split)[: config.limit or None]
-    store = ResultsStore(workdir, shard=jax.process_index())
+    store = ResultsStore(workdir, shard=hosts.index())
     done = {question for question, *_ in store.done()}
-    # Hosts load a checkpoint together, so also one that has nothing left to do.
-    collector = build(config, task) if any(x.id not in done for x in questions) else None
-    questions = mine(questions)
+    questions = hosts.mine(questions)
     todo = [question for question in questions if question.id not in done]
+    collector = build(config, task) if todo else None
     prompted = collector.encode(todo) if collector else []
     # Not before: a mistake found so far leaves the workdir free for the mended config.
     claim_workdir(workdir, config, may_change=SCHEDULE)
@@ -57,7 +55,8 @@ def main(config: ConfigDict, workdir: Path) -> None:
             for record in collector.run(prompted):
                 store.append([record])
                 bar.update()
-    if jax.process_index() == 0:
+    hosts.wait("all records stored")
+    if hosts.is_first():
         report(config, workdir, store)
 
 

@@ -16,6 +16,7 @@ from ml_collections import ConfigDict
 from ttc_jax.config import claim_workdir
 from ttc_jax.errors import UserError
 from ttc_jax.models.checkpoints import describe
+from ttc_jax.parallel import hosts
 from ttc_jax.results.summary import versions, write_json
 
 MANIFEST = "manifest.json"
@@ -23,11 +24,13 @@ MEASURED = ("pass_at_1", "questions", "chains")  # of a run's summary, where it 
 
 
 def main(config: ConfigDict, workdir: Path) -> None:
-    """Copies `config.models` and writes the manifest.
+    """Copies `config.models` and writes the manifest; of several hosts the first does.
 
     Raises:
       UserError: a model that is none, a run without a summary, or more than `config.megabytes`.
     """
+    if not hosts.is_first():
+        return
     models = {name: _entry(Path(path)) for name, path in config.models.items()}
     for name, runs in config.measured.items():
         if name not in models:

@@ -28,6 +28,7 @@ from ml_collections import ConfigDict
 from ttc_jax.compute.ledger import Ledger
 from ttc_jax.config import as_flag, at_least, claim_workdir, one_of, to_json
 from ttc_jax.errors import UserError
+from ttc_jax.parallel import hosts
 from ttc_jax.policy import difficulty
 from ttc_jax.policy.allocation import walks, worth_of_allocation
 from ttc_jax.policy.flops_match import PER_TOKEN, Match, generations, match
@@ -66,7 +67,9 @@ class Difficulty(NamedTuple):
 
 
 def main(config: ConfigDict, workdir: Path) -> None:
-    """Reads `config.data.path`, fits, and reports."""
+    """Reads `config.data.path`, fits, and reports; of several hosts the first does."""
+    if not hosts.is_first():
+        return
     one_of(config, "policy.difficulty", KINDS)
     at_least(config, 1, "policy.bins", "policy.budgets", "policy.samples")
     at_least(config, 10, "policy.resamples")

@@ -16,11 +16,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import jax
 from ml_collections import ConfigDict
 
 from ttc_jax.config import at_least, claim_workdir, one_of, to_json
 from ttc_jax.errors import UserError
+from ttc_jax.parallel import hosts
 from ttc_jax.policy.difficulty import oracle, quantile_bins
 from ttc_jax.report.figures import write_files
 from ttc_jax.report.page import files, page
@@ -43,7 +43,7 @@ def main(config: ConfigDict, workdir: Path) -> None:
     if not folders:
         raise UserError(f"config.data names no workdir; set one of {', '.join(config.data)}")
     summaries = {name: _summary(config, name, folder) for name, folder in folders.items()}
-    if jax.process_index() != 0:
+    if not hosts.is_first():
         return
     claim_workdir(workdir, config, may_change=("data", "title", "selection"))
     found, about = sections(summaries), records_of_work(summaries)

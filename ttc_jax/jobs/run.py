@@ -14,7 +14,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-import jax
 import numpy as np
 from ml_collections import ConfigDict
 from tqdm import tqdm
@@ -24,7 +23,7 @@ from ttc_jax.config import at_least, claim_workdir, one_of, to_json
 from ttc_jax.models.tokenizers import load_tokenizer
 from ttc_jax.models.transformer import Transformer
 from ttc_jax.models.weights import load_generator
-from ttc_jax.parallel.hosts import mine
+from ttc_jax.parallel import hosts
 from ttc_jax.pipeline import run_stages
 from ttc_jax.report.figures import write_accuracy, write_chains
 from ttc_jax.report.tables import print_summary
@@ -56,14 +55,12 @@ def main(config: ConfigDict, workdir: Path) -> None:
     strategy = make_strategy(config.search.strategy, config.search.options)
     task = load_task(config.task)
     questions = task.questions(config.split)[: config.limit or None]
-    store = ResultsStore(workdir, shard=jax.process_index())
+    store = ResultsStore(workdir, shard=hosts.index())
     done = {question for question, *_ in store.done()}
-    # Hosts load a checkpoint together, so also one that has nothing left to do.
-    any_left = any(question.id not in done for question in questions)
-    recorder = build(config, task, strategy) if any_left else None
     trees = frozenset(question.id for question in questions[: config.search.trees])
-    questions = mine(questions)
+    questions = hosts.mine(questions)
     todo = [question for question in questions if question.id not in done]
+    recorder = build(config, task, strategy) if todo else None
     prompted = recorder.encode(todo) if recorder else []
     # Not before: a mistake found so far leaves the workdir free for the mended config.
     claim_workdir(workdir, config, may_change=(*SCHEDULE, "selection"))
@@ -73,7 +70,8 @@ def main(config: ConfigDict, workdir: Path) -> None:
             for record in dataclasses.replace(recorder, trees=trees).run(prompted):
                 store.append([record])
                 bar.update()
-    if jax.process_index() == 0:
+    hosts.wait("all records stored")
+    if hosts.is_first():
         report(config, workdir, store, strategy)
 
 

@@ -23,6 +23,7 @@ from ml_collections import ConfigDict
 from ttc_jax.config import as_flag, claim_workdir
 from ttc_jax.errors import UserError
 from ttc_jax.jobs.run import SCHEDULE
+from ttc_jax.parallel import hosts
 from ttc_jax.report.tables import print_solution
 from ttc_jax.results.store import ResultsStore
 from ttc_jax.solver import Solver
@@ -35,7 +36,9 @@ _JSON_LINE = re.compile(rb'\s*\{\s*"')
 
 
 def main(config: ConfigDict, workdir: Path | None = None, question: str | None = None) -> None:
-    """Solves, and prints the solutions in the order of the questions."""
+    """Solves, and prints the solutions in the order of the questions; the first host does."""
+    if not hosts.is_first():
+        return
     questions = _questions(config, question)
     solver = Solver(config, ResultsStore(workdir) if workdir else None)
     if workdir:

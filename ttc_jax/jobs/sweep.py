@@ -16,14 +16,13 @@ import dataclasses
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import jax
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from ttc_jax.config import at_least, claim_workdir, to_json
 from ttc_jax.errors import UserError
 from ttc_jax.jobs import run
-from ttc_jax.parallel.hosts import mine
+from ttc_jax.parallel import hosts
 from ttc_jax.policy.difficulty import oracle, quantile_bins
 from ttc_jax.policy.spending import PARALLEL, is_pool, spend
 from ttc_jax.report.figures import write_accuracy, write_bins, write_ratios
@@ -58,7 +57,7 @@ def main(config: ConfigDict, workdir: Path) -> None:
     cells = sorted(_cells(config), key=lambda cell: (cell.budget, cell.seed))
     task = load_task(config.task)
     questions = task.questions(config.split)[: config.limit or None]
-    store = ResultsStore(workdir, shard=jax.process_index())
+    store = ResultsStore(workdir, shard=hosts.index())
     done = store.done()
     # Records say their budget and seed, so a grid may grow in its workdir.
     growing = ("sweep.budgets", "sweep.seeds", "sweep.difficulty", "selection")
@@ -67,16 +66,14 @@ def main(config: ConfigDict, workdir: Path) -> None:
     def left(cell: Cell, questions: Sequence[Question]) -> list[Question]:
         return [q for q in questions if (q.id, cell.name, cell.budget, cell.seed) not in done]
 
-    here = mine(questions)
+    here = hosts.mine(questions)
     # A generation is what every cell pays with, so the bar's estimate holds across budgets.
     total = sum(cell.budget for cell in cells) * len(here)
     waiting = sum(cell.budget * len(left(cell, here)) for cell in cells)
     with tqdm(total=total, initial=total - waiting, desc="sweep", unit="generation") as bar:
         for cell in cells:
-            # Hosts load a checkpoint together, so also one that has nothing left to do.
-            if not left(cell, questions):
+            if not (todo := left(cell, here)):
                 continue
-            todo = left(cell, here)
             bar.set_postfix_str(f"{cell.name}, N={cell.budget}, seed {cell.seed}")
             strategy = make_strategy(cell.config.search.strategy, cell.config.search.options)
             recorder = run.build(cell.config, task, strategy)
@@ -85,7 +82,8 @@ def main(config: ConfigDict, workdir: Path) -> None:
             for record in recorder.run(recorder.encode(todo)):
                 store.append([record])
                 bar.update(cell.budget)
-    if jax.process_index() == 0:
+    hosts.wait("all records stored")
+    if hosts.is_first():
         _report(config, workdir, store, {(cell.name, cell.budget, cell.seed) for cell in cells})
 
 

@@ -12,7 +12,8 @@ rest_em   chains that got to a correct answer, all of their answers
 All but sft learn from the records of a collection (config.data.path). The workdir keeps
 checkpoints, metrics.jsonl and TensorBoard events, so that a killed run goes on where it was. The
 model ends up in WORKDIR/model, which other configs name as a path; a verifier's quality on held-out
-questions in quality.json and calibration.png/.svg/.csv.
+questions in quality.json and calibration.png/.svg/.csv. Of many hosts `train.mesh` must use all
+devices; each host reads all data and computes its part.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ from ttc_jax.models.config import ModelConfig
 from ttc_jax.models.tokenizers import CharTokenizer, Tokenizer, load_tokenizer
 from ttc_jax.models.transformer import Transformer
 from ttc_jax.models.weights import load_generator
+from ttc_jax.parallel import hosts
 from ttc_jax.parallel.mesh import make_mesh
 from ttc_jax.report.figures import write_calibration
 from ttc_jax.results.summary import write_json
@@ -85,6 +87,8 @@ def main(config: ConfigDict, workdir: Path) -> None:
     # Not before: a mistake found so far leaves the workdir free for the mended config.
     claim_workdir(workdir, config)
     figures = teach(train=training, validation=validation, folder=workdir)
+    if not hosts.is_first():
+        return
     if not isinstance(model, Transformer):
         figures |= _verifier_quality(model, validation, held_out, workdir)
     _save(config, workdir / "model", model, tokenizer, figures)
@@ -176,7 +180,13 @@ def _fitting(config: ConfigDict, model: nnx.Module, loss: Loss, trainable: Any) 
     """`fit` as the config wants it."""
     at_least(config, 1, "train.mesh.data", "train.mesh.model")
     axes = config.train.mesh
-    mesh = make_mesh(axes.data, axes.model, jax.devices()[: axes.data * axes.model])
+    size, devices = axes.data * axes.model, jax.devices()
+    if hosts.count() > 1 and size != len(devices):
+        raise UserError(
+            f"train.mesh data={axes.data} × model={axes.model} needs {size} devices; the "
+            f"{hosts.count()} hosts have {len(devices)}, and must use all of them"
+        )
+    mesh = make_mesh(axes.data, axes.model, devices[:size])
     names = {field.name for field in dataclasses.fields(Optimisation)}
     optimisation = Optimisation(**{k: v for k, v in config.train.items() if k in names})
     return partial(

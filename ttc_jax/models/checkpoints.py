@@ -91,8 +91,9 @@ def save(
     for folder in (fresh, old):
         shutil.rmtree(folder, ignore_errors=True)
     fresh.mkdir(parents=True)
-    with ocp.StandardCheckpointer() as checkpointer:
-        checkpointer.save(fresh / PARAMETERS, parameters.named(module))
+    with _checkpointer() as checkpointer:
+        # As numpy arrays: of those of one host among many Orbax saves no other.
+        checkpointer.save(fresh / PARAMETERS, jax.device_get(parameters.named(module)))
     text = json.dumps(dataclasses.asdict(description), indent=2)
     (fresh / DESCRIPTION).write_text(text + "\n", encoding="utf-8")
     if tokenizer is not None:
@@ -144,10 +145,19 @@ def restore(path: str | Path, build: Callable[[], M], *, mesh: Mesh | None = Non
         )
         for name, like in parameters.named(module).items()
     }
-    with ocp.StandardCheckpointer() as checkpointer:
+    with _checkpointer() as checkpointer:
         stored = checkpointer.metadata(folder).item_metadata if folder.is_dir() else None
         if stored is None:
             raise UserError(f"{path}: {PARAMETERS}/ is lost or damaged; copy the folder anew")
         problems = parameters.mismatches(wanted, stored)
         parameters.refuse(str(path), problems, "saved from another architecture")
         return parameters.filled(module, checkpointer.restore(folder, wanted))
+
+
+def _checkpointer() -> ocp.StandardCheckpointer:
+    """Reads and writes without a word to other hosts: each loads when it comes to it."""
+    here = jax.process_index()
+    alone = ocp.options.MultiprocessingOptions(
+        primary_host=here, active_processes={here}, barrier_sync_key_prefix=f"host{here}"
+    )
+    return ocp.StandardCheckpointer(multiprocessing_options=alone)

@@ -11,6 +11,7 @@ from typing import Self
 from tensorboardX import SummaryWriter
 from tqdm import tqdm
 
+from ttc_jax.parallel import hosts
 from ttc_jax.training.checkpoints import Progress
 
 
@@ -18,7 +19,8 @@ class Metrics:
     """One JSON line and one TensorBoard event an evaluation, and the progress line.
 
     What a killed run has told of steps that are done again is dropped, as is a line that the kill
-    has torn. Rates are not in metrics.jsonl: a resumed run writes the same file.
+    has torn. Rates are not in metrics.jsonl: a resumed run writes the same file. Of many hosts the
+    first alone tells.
 
     Args:
       folder: gets metrics.jsonl and tensorboard/.
@@ -27,6 +29,16 @@ class Metrics:
     """
 
     def __init__(self, folder: Path, progress: Progress, steps: int):
+        self._tells = hosts.is_first()
+        self._bar = tqdm(
+            range(progress.step, steps),
+            initial=progress.step,
+            total=steps,
+            unit="step",
+            disable=not self._tells,
+        )
+        if not self._tells:
+            return
         self._path = folder / "metrics.jsonl"
         with self._path.open("a+b") as file:
             file.seek(0)
@@ -37,9 +49,6 @@ class Metrics:
                 end += len(line)
             file.truncate(end)
         self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=progress.step + 1)
-        self._bar = tqdm(
-            range(progress.step, steps), initial=progress.step, total=steps, unit="step"
-        )
         self._at = time.perf_counter(), progress.tokens  # the last evaluation
 
     def __enter__(self) -> Self:
@@ -47,7 +56,8 @@ class Metrics:
 
     def __exit__(self, *error: object) -> None:
         self._bar.close()
-        self._board.close()
+        if self._tells:
+            self._board.close()
 
     def steps(self) -> Iterator[int]:
         """The steps to do, while the progress line moves."""
@@ -60,6 +70,8 @@ class Metrics:
           progress: after it.
           means: figures of the updates since the one before.
         """
+        if not self._tells:
+            return
         figures = {
             "step": progress.step,
             "tokens": progress.tokens,

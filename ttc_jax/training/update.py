@@ -72,7 +72,7 @@ class Program:
         self._loss, self._optimisation, self._seed = loss, optimisation, seed
         self._transform = optimisation.transform()
         self._graph, self._moving, still = nnx.split(model, trainable, ...)
-        self._still = jax.device_put(still, shardings(still, mesh))
+        self._still = _spread(still, shardings(still, mesh))
         self._rows = NamedSharding(mesh, PartitionSpec(None, "data"))
         everywhere: Any = NamedSharding(mesh, PartitionSpec())
         weights = parameters.named(self._moving)
@@ -88,16 +88,16 @@ class Program:
         self._update = jax.jit(
             self._next, donate_argnums=0, out_shardings=(self._places, everywhere)
         )
-        self._evaluate = jax.jit(self._sums_of_parts)
+        self._evaluate = jax.jit(self._sums_of_parts, out_shardings=everywhere)
 
     def start(self) -> State:
         """The state before the first update: float32 copies of the model's weights."""
         weights = parameters.named(self._moving)
         weights = {name: x.astype(jnp.float32) for name, x in weights.items()}
-        weights = jax.device_put(weights, self._places.weights, may_alias=False)
+        weights = _spread(weights, self._places.weights)
         optimiser = jax.jit(self._transform.init, out_shardings=self._places.optimiser)(weights)
         trouble = Trouble(jnp.int32(NEVER), jnp.float32(0), jnp.float32(0))
-        return State(weights, optimiser, jax.device_put(trouble, self._places.trouble))
+        return State(weights, optimiser, _spread(trouble, self._places.trouble))
 
     def update(self, state: State, batch: Batch, step: int) -> tuple[State, dict[str, Array]]:
         """Update number `step`, from 0; `state` is used up.
@@ -117,7 +117,7 @@ class Program:
         """On the mesh, cut into parts: [rows, …] becomes [parts, rows of a part, …]."""
         parts = self._optimisation.accumulate
         cut = {name: x.reshape(parts, -1, *x.shape[1:]) for name, x in batch.items()}
-        return jax.device_put(cut, self._rows)
+        return _spread(cut, self._rows)
 
     def _next(
         self, state: State, still: nnx.State, parts: Arrays, step: Int[Array, ""]
@@ -170,6 +170,19 @@ class Program:
         state = parameters.as_state(jax.tree.map(narrow, weights), self._moving)
         model = nnx.merge(self._graph, state, jax.tree.map(narrow, still))
         return self._loss(model, part, regime)
+
+
+def _spread(arrays: Any, places: Any) -> Any:
+    """Copies of what every host has whole, over devices of all hosts: each puts its own part."""
+    if jax.process_count() == 1:
+        return jax.device_put(arrays, places, may_alias=False)
+
+    def parts(place: NamedSharding, below: Any) -> Any:
+        return jax.tree.map(
+            lambda x: jax.make_array_from_callback(x.shape, place, np.array(x).__getitem__), below
+        )
+
+    return jax.tree.map(parts, places, arrays)
 
 
 def _where(condition: Bool[Array, ""], new: Any, old: Any) -> Any:
