@@ -18,15 +18,18 @@ from __future__ import annotations
 
 import dataclasses
 from functools import partial
-from typing import Protocol, Self
+from typing import Any, Protocol, Self, TypeVar
 
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.sharding import Mesh, NamedSharding
 from jaxtyping import Array, Bool, Float, Int
 
 from ttc_jax.models.attention import Scoring, causal_attention, forked_attention
+from ttc_jax.parallel.mesh import CACHES, ROWS, split_heads
 
+T = TypeVar("T")
 BLOCK = 64  # suffix slots that attention reads at a time
 Layers = tuple[Array, ...]  # one entry a layer
 _SMALL = ("prompt_length", "context", "length", "live")  # fields of a `KVCache` that a view slices
@@ -113,11 +116,12 @@ class KVCache:
 
         def empty(x: Float[Array, "B P K h"], keys: bool) -> Array:
             K, h = x.shape[2:]
-            return jnp.zeros((*rows, K, h, slots) if keys else (*rows, K, slots, h), x.dtype)
+            zeros = jnp.zeros((*rows, K, h, slots) if keys else (*rows, K, slots, h), x.dtype)
+            return split_heads(zeros)
 
         return cls(
-            prompt_k=tuple(k.transpose(0, 2, 3, 1) for k in prompt.k),
-            prompt_v=tuple(v.transpose(0, 2, 1, 3) for v in prompt.v),
+            prompt_k=tuple(split_heads(k.transpose(0, 2, 3, 1)) for k in prompt.k),
+            prompt_v=tuple(split_heads(v.transpose(0, 2, 1, 3)) for v in prompt.v),
             suffix_k=tuple(empty(k, True) for k in prompt.k),
             suffix_v=tuple(empty(v, False) for v in prompt.v),
             prompt_length=prompt_length,
@@ -305,6 +309,25 @@ class LaneCache:
     ) -> Float[Array, "W T K G h"]:
         """Attention of the lanes' tokens."""
         return self.take(self.cache.attend(layer, self.spread(q), scoring))
+
+
+def places(tree: Any, mesh: Mesh) -> Any:
+    """Where arrays of B questions lie: B over `data`, and of caches K over `model`."""
+
+    def place(x: Any) -> Any:
+        table = CACHES if isinstance(x, KVCache) else {}
+
+        def of(array: Any) -> NamedSharding:
+            return NamedSharding(mesh, table.get(array.ndim, ROWS))
+
+        return jax.tree.map(of, x)
+
+    return jax.tree.map(place, tree, is_leaf=lambda x: isinstance(x, KVCache))
+
+
+def laid(tree: T, mesh: Mesh | None) -> T:
+    """The arrays of B questions, inside a program, where `places` says."""
+    return tree if mesh is None else lax.with_sharding_constraint(tree, places(tree, mesh))
 
 
 def _slice(x: Array, slot: Int[Array, ""]) -> Array:

@@ -1,22 +1,30 @@
 """The device mesh and the one table that says how parameters lie over it.
 
 Axes: `data` splits questions, or the rows of a training batch; `model` splits heads, ffn and
-vocabulary. The candidates of a question stay together.
+vocabulary. The candidates of a question stay together. Each shard of `data` searches on its own:
+see `each_shard`.
 """
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 import jax
+import numpy as np
 from flax import nnx
+from jax import lax
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from ttc_jax.errors import UserError
 
 P = PartitionSpec
+M = TypeVar("M")
+Run = TypeVar("Run", bound=Callable[..., Any])
+
+WHOLE, ROWS = P(), P("data")  # the same on all devices; split by its first axis, the questions
 
 # Name of a parameter -> what of it each mesh axis splits, and the word for that. First match wins.
 RULES: tuple[tuple[str, PartitionSpec, str], ...] = (
@@ -30,6 +38,15 @@ RULES: tuple[tuple[str, PartitionSpec, str], ...] = (
     (r".*\.ffn\.down", P("model", None), "ffn features"),
     (r".*", P(), ""),  # norms, biases of width D, small heads: a copy on every device
 )
+# Parameters with an axis of key/value heads, where that is, and with it what belongs to each head:
+# its G queries, and perhaps its key and its value. See `copied`.
+HEADS: tuple[tuple[str, int, bool], ...] = (
+    (r".*\.attention\.qkv", 1, True),
+    (r".*\.attention\.qkv_bias", 0, True),
+    (r".*\.attention\.out", 0, False),
+)
+# Arrays of a `KVCache`, by their number of axes: prompts [B, K, ...], suffixes [B, N, K, ...].
+CACHES = {4: P("data", "model"), 5: P("data", None, "model")}
 
 
 def make_mesh(data: int, model: int, devices: Sequence[Any] | None = None) -> Mesh:
@@ -71,3 +88,111 @@ def shardings(state: nnx.State, mesh: Mesh) -> nnx.State:
         (path, variable.replace(sharding(".".join(map(str, path)), variable.shape, mesh)))
         for path, variable in nnx.to_flat_state(state)
     )
+
+
+def copied(name: str, x: M, mesh: Mesh | None) -> M:
+    """The parameter called `name` with as many key/value heads as `model` can divide.
+
+    Where there are fewer, every head is copied for as many devices as share its queries, so that a
+    device holds the heads that its own queries read; each copy keeps an equal part of the queries.
+    The model computes the same. Two key/value heads of four queries each, over model=4:
+
+        k0: q0 q1 q2 q3   k1: q4 q5 q6 q7     ->   k0: q0 q1   k0: q2 q3   k1: q4 q5   k1: q6 q7
+
+    Args:
+      x: an array of NumPy or JAX.
+
+    Raises:
+      UserError: the mesh does not divide the query heads either.
+    """
+    for pattern, axis, with_kv in HEADS:
+        if mesh is not None and re.fullmatch(pattern, name):
+            K, G = x.shape[axis], x.shape[axis + 1] - 2 * with_kv
+            if (K * G) % mesh.shape["model"]:
+                raise UserError(
+                    f"mesh model={mesh.shape['model']} does not divide the {K * G} query heads of "
+                    f"the model ({name}); choose a divisor of {K * G}"
+                )
+            each = copies(K, mesh)
+            if each == 1:
+                return x
+            head, part = np.divmod(np.arange(K * each), each)
+            queries = part[:, None] * (G // each) + np.arange(G // each)
+            rest = np.tile([G, G + 1] if with_kv else [], (K * each, 1)).astype(int)
+            return x[(slice(None),) * axis + (head[:, None], np.concatenate([queries, rest], 1))]
+    return x
+
+
+def copies(kv_heads: int, mesh: Mesh | None) -> int:
+    """How many devices hold each key/value head, with a part of its queries."""
+    model = mesh.shape["model"] if mesh is not None else 1
+    return model // math.gcd(kv_heads, model)
+
+
+def place(module: M, mesh: Mesh | None) -> M:
+    """The module with its parameters laid over the mesh, key/value heads `copied` where need be.
+
+    Parameters that lie there already stay; of an outline (`parameters.outline`) it gives the
+    outline with shardings, for any mesh, also of devices that are not there.
+
+    Raises:
+      UserError: the mesh does not divide it.
+    """
+    if mesh is None:
+        return module
+
+    def lay(name: str, x: Any) -> Any:
+        if isinstance(x, jax.ShapeDtypeStruct):
+            like = jax.eval_shape(lambda x: copied(name, x, mesh), x)
+            target = sharding(name, like.shape, mesh)
+            return jax.ShapeDtypeStruct(like.shape, like.dtype, sharding=target)
+        x = copied(name, x, mesh)
+        return jax.device_put(x, sharding(name, x.shape, mesh))
+
+    graph, state = nnx.split(module)
+    placed = nnx.from_flat_state(
+        (path, variable.replace(lay(".".join(map(str, path)), variable.get_value())))
+        for path, variable in nnx.to_flat_state(state)
+    )
+    return nnx.merge(graph, placed)
+
+
+def each_shard(run: Run, mesh: Mesh | None) -> Run:
+    """`run(shared, *rows)` by every shard of `data` with its own part of `rows`; all see `shared`.
+
+    `rows` and results have the questions as their first axis. Nothing is exchanged over `data`, so
+    that loops end when those of a shard do; what `model` splits, the compiler exchanges. Without a
+    mesh it is `run` itself.
+    """
+    if mesh is None:
+        return run
+
+    def split(shared: Any, *rows: Any) -> Any:
+        program = jax.shard_map(
+            run,
+            mesh=mesh,
+            in_specs=(WHOLE, *(ROWS for _ in rows)),
+            out_specs=ROWS,
+            axis_names={"data"},
+            check_vma=False,
+        )
+        return program(shared, *rows)
+
+    return split  # pyright: ignore[reportReturnType]
+
+
+def shards(mesh: Mesh | None) -> int:
+    """How many parts `data` has."""
+    return mesh.shape["data"] if mesh is not None else 1
+
+
+def split_heads(x: jax.Array) -> jax.Array:
+    """An array of a `KVCache`, as one shard of `data` sees it, its heads over `model`."""
+    if jax.sharding.get_abstract_mesh().shape.get("model", 1) == 1:
+        return x
+    return lax.with_sharding_constraint(x, P(None, *CACHES[x.ndim][1:]))
+
+
+def put(tree: Any, mesh: Mesh | None, spec: PartitionSpec) -> Any:
+    """Arrays of the host on the devices, as `spec` says."""
+    return jax.device_put(tree, NamedSharding(mesh, spec) if mesh is not None else None)
