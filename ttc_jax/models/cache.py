@@ -18,18 +18,16 @@ from __future__ import annotations
 
 import dataclasses
 from functools import partial
-from typing import Any, Protocol, Self, TypeVar
+from typing import Protocol, Self
 
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jax.sharding import Mesh, NamedSharding
 from jaxtyping import Array, Bool, Float, Int
 
 from ttc_jax.models.attention import Scoring, causal_attention, forked_attention
-from ttc_jax.parallel.mesh import CACHES, ROWS, split_heads
+from ttc_jax.parallel.mesh import split_heads
 
-T = TypeVar("T")
 BLOCK = 64  # suffix slots that attention reads at a time
 Layers = tuple[Array, ...]  # one entry a layer
 _SMALL = ("prompt_length", "context", "length", "live")  # fields of a `KVCache` that a view slices
@@ -309,25 +307,6 @@ class LaneCache:
     ) -> Float[Array, "W T K G h"]:
         """Attention of the lanes' tokens."""
         return self.take(self.cache.attend(layer, self.spread(q), scoring))
-
-
-def places(tree: Any, mesh: Mesh) -> Any:
-    """Where arrays of B questions lie: B over `data`, and of caches K over `model`."""
-
-    def place(x: Any) -> Any:
-        table = CACHES if isinstance(x, KVCache) else {}
-
-        def of(array: Any) -> NamedSharding:
-            return NamedSharding(mesh, table.get(array.ndim, ROWS))
-
-        return jax.tree.map(of, x)
-
-    return jax.tree.map(place, tree, is_leaf=lambda x: isinstance(x, KVCache))
-
-
-def laid(tree: T, mesh: Mesh | None) -> T:
-    """The arrays of B questions, inside a program, where `places` says."""
-    return tree if mesh is None else lax.with_sharding_constraint(tree, places(tree, mesh))
 
 
 def _slice(x: Array, slot: Int[Array, ""]) -> Array:

@@ -1,15 +1,14 @@
 """The device mesh and the one table that says how parameters lie over it.
 
 Axes: `data` splits questions, or the rows of a training batch; `model` splits heads, ffn and
-vocabulary. The candidates of a question stay together. Each shard of `data` searches on its own:
-see `each_shard`.
+vocabulary. The candidates of a question stay together.
 """
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, TypeVar
 
 import jax
@@ -22,9 +21,6 @@ from ttc_jax.errors import UserError
 
 P = PartitionSpec
 M = TypeVar("M")
-Run = TypeVar("Run", bound=Callable[..., Any])
-
-WHOLE, ROWS = P(), P("data")  # the same on all devices; split by its first axis, the questions
 
 # Name of a parameter -> what of it each mesh axis splits, and the word for that. First match wins.
 RULES: tuple[tuple[str, PartitionSpec, str], ...] = (
@@ -157,42 +153,8 @@ def place(module: M, mesh: Mesh | None) -> M:
     return nnx.merge(graph, placed)
 
 
-def each_shard(run: Run, mesh: Mesh | None) -> Run:
-    """`run(shared, *rows)` by every shard of `data` with its own part of `rows`; all see `shared`.
-
-    `rows` and results have the questions as their first axis. Nothing is exchanged over `data`, so
-    that loops end when those of a shard do; what `model` splits, the compiler exchanges. Without a
-    mesh it is `run` itself.
-    """
-    if mesh is None:
-        return run
-
-    def split(shared: Any, *rows: Any) -> Any:
-        program = jax.shard_map(
-            run,
-            mesh=mesh,
-            in_specs=(WHOLE, *(ROWS for _ in rows)),
-            out_specs=ROWS,
-            axis_names={"data"},
-            check_vma=False,
-        )
-        return program(shared, *rows)
-
-    return split  # pyright: ignore[reportReturnType]
-
-
-def shards(mesh: Mesh | None) -> int:
-    """How many parts `data` has."""
-    return mesh.shape["data"] if mesh is not None else 1
-
-
 def split_heads(x: jax.Array) -> jax.Array:
     """An array of a `KVCache`, as one shard of `data` sees it, its heads over `model`."""
     if jax.sharding.get_abstract_mesh().shape.get("model", 1) == 1:
         return x
     return lax.with_sharding_constraint(x, P(None, *CACHES[x.ndim][1:]))
-
-
-def put(tree: Any, mesh: Mesh | None, spec: PartitionSpec) -> Any:
-    """Arrays of the host on the devices, as `spec` says."""
-    return jax.device_put(tree, NamedSharding(mesh, spec) if mesh is not None else None)

@@ -5,21 +5,21 @@ from __future__ import annotations
 import dataclasses
 import functools
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh
 
 from ttc_jax.compute.flops import generator_flops
 from ttc_jax.compute.ledger import Ledger
 from ttc_jax.errors import UserError
-from ttc_jax.models.cache import laid, places
 from ttc_jax.models.transformer import Transformer
-from ttc_jax.parallel.mesh import ROWS, WHOLE, each_shard, place, put, shards
+from ttc_jax.parallel.mesh import place
+from ttc_jax.parallel.programs import ROWS, abstract, laid, outcome, program, put, shards
 from ttc_jax.sampling.sampler import bucket, pad_prompts
 from ttc_jax.search import kernel
 from ttc_jax.search.plan import Plan, check_plan
@@ -121,11 +121,11 @@ class Search:
         self._ends[list(end_tokens)] = True
         self._graph, self._parameters = nnx.split(place((generator, verifier), mesh))
         self._seed, self._compilations = seed, 0
-        self._admit = self._program(self._run_admit)
+        self._admit = program(self._run_admit, mesh)
         self._empty = jax.jit(self._run_empty, static_argnums=0)
-        self._insert = self._program(lambda _, *state: insert(*state), donate_argnums=1)
-        self._segment = self._program(self._run_segment, donate_argnums=1)
-        self._harvest = self._program(_harvest)
+        self._insert = program(lambda _, *state: insert(*state), mesh, donate_argnums=1)
+        self._segment = program(self._run_segment, mesh, donate_argnums=1)
+        self._harvest = program(_harvest, mesh)
 
     @property
     def compilations(self) -> int:
@@ -184,21 +184,20 @@ class Search:
         searches until a slot is free. Nothing is computed: models may be outlines
         (`parameters.outline`), and the devices of the mesh need not be there.
         """
-        number = functools.partial(self._abstract, (shards(self.mesh),))
-        prompt = self._abstract((shards(self.mesh), width), np.int32)
-        read = (self._parameters, (prompt, number(np.int32), number(np.uint32)))
-        state, new = self.state(width), self._shapes(self._admit, *read)
-        table = self._abstract(self.delimiters.shape, bool, WHOLE)
-        tokens = self._abstract((), np.int32, WHOLE)
+        mesh, parts = self.mesh, shards(self.mesh)
+        number, id_ = (abstract((parts,), dtype, mesh, ROWS) for dtype in (np.int32, np.uint32))
+        read = (self._parameters, (abstract((parts, width), np.int32, mesh, ROWS), number, id_))
+        state, table = self.state(width), abstract(self.delimiters.shape, bool, mesh)
+        shared = (self._parameters, table, table, abstract((), np.int32, mesh))
         return {
             "admit": self._admit.lower(*read),
-            "insert": self._insert.lower((), state, new, number(np.int32)),
-            "segment": self._segment.lower((self._parameters, table, table, tokens), state),
+            "insert": self._insert.lower((), state, outcome(self._admit, mesh, *read), number),
+            "segment": self._segment.lower(shared, state),
         }
 
     def state(self, width: int) -> SearchState:
         """The B slots for prompts of `width` tokens, as shapes with their shardings."""
-        return self._shapes(functools.partial(self._run_empty, width))
+        return outcome(functools.partial(self._run_empty, width), self.mesh)
 
     def _run_group(
         self, group: list[int], prompts: Sequence[Sequence[int]], numbers: Sequence[int]
@@ -220,7 +219,7 @@ class Search:
                 return
             # Without a question that waits for a slot, there is nothing to come back early for.
             patience = self.segment if waiting and self.refill else np.iinfo(np.int32).max
-            tokens = put(np.int32(patience), self.mesh, WHOLE)
+            tokens = put(np.int32(patience), self.mesh)
             state, work = self._segment((self._parameters, *self._tables, tokens), state)
             active, work = jax.device_get((state.active, work))
             self.work.useful += int(work[:, 0].sum())
@@ -256,32 +255,10 @@ class Search:
         """A number for each shard."""
         return put(np.array(numbers, np.int32), self.mesh, ROWS)
 
-    def _program(self, run: Callable[..., Any], **options: Any) -> Any:
-        """What every shard runs, compiled; results lie as `places` says."""
-        split = each_shard(run, self.mesh)
-        return jax.jit(lambda *arguments: laid(split(*arguments), self.mesh), **options)
-
-    def _abstract(
-        self, shape: Sequence[int], dtype: Any, spec: PartitionSpec = ROWS
-    ) -> jax.ShapeDtypeStruct:
-        target = NamedSharding(self.mesh, spec) if self.mesh is not None else None
-        return jax.ShapeDtypeStruct(shape, dtype, sharding=target)
-
-    def _shapes(self, run: Callable[..., Any], *arguments: Any) -> Any:
-        """What `run` returns of B questions, as shapes with their shardings."""
-        shapes = jax.eval_shape(run, *arguments)
-        if self.mesh is None:
-            return shapes
-        return jax.tree.map(
-            lambda x, target: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=target),
-            shapes,
-            places(shapes, self.mesh),
-        )
-
     @functools.cached_property
     def _tables(self) -> Any:
         """Which tokens end an answer, and which a step."""
-        return put((self._ends, self.delimiters), self.mesh, WHOLE)
+        return put((self._ends, self.delimiters), self.mesh)
 
     def _run_empty(self, width: int) -> SearchState:
         """B slots without a question."""
