@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
-from typing import Any, TypeVar
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar, cast
 
 import jax
 import numpy as np
@@ -21,6 +21,7 @@ from ttc_jax.errors import UserError
 
 P = PartitionSpec
 M = TypeVar("M")
+Part = tuple[slice, ...]  # of an array, every slice with a start and a stop
 
 # Name of a parameter -> what of it each mesh axis splits, and the word for that. First match wins.
 RULES: tuple[tuple[str, PartitionSpec, str], ...] = (
@@ -86,43 +87,77 @@ def shardings(state: nnx.State, mesh: Mesh) -> nnx.State:
     )
 
 
-def copied(name: str, x: M, mesh: Mesh | None) -> M:
-    """The parameter called `name` with as many key/value heads as `model` can divide.
+def copies(name: str, shape: Sequence[int], mesh: Mesh | None) -> int:
+    """How many devices share each key/value head of the parameter called `name`.
 
-    Where there are fewer, every head is copied for as many devices as share its queries, so that a
-    device holds the heads that its own queries read; each copy keeps an equal part of the queries.
-    The model computes the same. Two key/value heads of four queries each, over model=4:
+    Where `model` does not divide the heads, each is copied so often that it does, and a device
+    holds those that its own queries read; 1 for a parameter without such heads.
+
+    Raises:
+      UserError: the mesh does not divide the query heads either.
+    """
+    if mesh is None or (heads := _heads(name)) is None:
+        return 1
+    axis, with_kv = heads
+    K, model = shape[axis], mesh.shape["model"]
+    if (H := K * (shape[axis + 1] - 2 * with_kv)) % model:
+        raise UserError(
+            f"mesh model={model} does not divide the {H} query heads of the model ({name}); "
+            f"choose a divisor of {H}"
+        )
+    return model // math.gcd(K, model)
+
+
+def copied(name: str, x: Any, count: int) -> Any:
+    """The parameter called `name`, or some of its heads, with `count` copies of each.
+
+    Every copy keeps an equal part of the queries, so that the model computes the same. Two heads of
+    four queries each, copied twice:
 
         k0: q0 q1 q2 q3   k1: q4 q5 q6 q7     ->   k0: q0 q1   k0: q2 q3   k1: q4 q5   k1: q6 q7
 
     Args:
       x: an array of NumPy or JAX.
-
-    Raises:
-      UserError: the mesh does not divide the query heads either.
     """
-    for pattern, axis, with_kv in HEADS:
-        if mesh is not None and re.fullmatch(pattern, name):
-            K, G = x.shape[axis], x.shape[axis + 1] - 2 * with_kv
-            if (K * G) % mesh.shape["model"]:
-                raise UserError(
-                    f"mesh model={mesh.shape['model']} does not divide the {K * G} query heads of "
-                    f"the model ({name}); choose a divisor of {K * G}"
-                )
-            each = copies(K, mesh)
-            if each == 1:
-                return x
-            head, part = np.divmod(np.arange(K * each), each)
-            queries = part[:, None] * (G // each) + np.arange(G // each)
-            rest = np.tile([G, G + 1] if with_kv else [], (K * each, 1)).astype(int)
-            return x[(slice(None),) * axis + (head[:, None], np.concatenate([queries, rest], 1))]
-    return x
+    if count == 1:
+        return x
+    axis, with_kv = cast(tuple[int, bool], _heads(name))
+    K, G = x.shape[axis], x.shape[axis + 1] - 2 * with_kv
+    head, part = np.divmod(np.arange(K * count), count)
+    slots = part[:, None] * (G // count) + np.arange(G // count)
+    if with_kv:
+        slots = np.concatenate([slots, np.tile([G, G + 1], (K * count, 1))], 1)
+    return x[(slice(None),) * axis + (head[:, None], slots)]
 
 
-def copies(kv_heads: int, mesh: Mesh | None) -> int:
-    """How many devices hold each key/value head, with a part of its queries."""
-    model = mesh.shape["model"] if mesh is not None else 1
-    return model // math.gcd(kv_heads, model)
+def part_of_copied(
+    name: str, shape: Sequence[int], count: int, part: Part, read: Callable[[Part], np.ndarray]
+) -> np.ndarray:
+    """A part of what `copied` makes of a parameter, for which no other heads are read.
+
+    Args:
+      shape: of the parameter itself.
+      part: what is wanted; of a head that is copied, all of its slots.
+      read: gives a part of the parameter itself.
+    """
+    if count == 1:
+        return read(part)
+    axis, _ = cast(tuple[int, bool], _heads(name))
+    wanted = part[axis]
+    heads = slice(wanted.start // count, -(-wanted.stop // count))
+    found = copied(name, read((*part[:axis], heads, *whole(shape[axis + 1 :]))), count)
+    before = heads.start * count
+    own = slice(wanted.start - before, wanted.stop - before)
+    return found[(slice(None),) * axis + (own,)]
+
+
+def whole(shape: Sequence[int]) -> Part:
+    """All of an array."""
+    return tuple(slice(0, size) for size in shape)
+
+
+def _heads(name: str) -> tuple[int, bool] | None:
+    return next(((axis, kv) for pattern, axis, kv in HEADS if re.fullmatch(pattern, name)), None)
 
 
 def place(module: M, mesh: Mesh | None) -> M:
@@ -138,11 +173,12 @@ def place(module: M, mesh: Mesh | None) -> M:
         return module
 
     def lay(name: str, x: Any) -> Any:
+        count = copies(name, x.shape, mesh)
         if isinstance(x, jax.ShapeDtypeStruct):
-            like = jax.eval_shape(lambda x: copied(name, x, mesh), x)
+            like = jax.eval_shape(lambda x: copied(name, x, count), x)
             target = sharding(name, like.shape, mesh)
             return jax.ShapeDtypeStruct(like.shape, like.dtype, sharding=target)
-        x = copied(name, x, mesh)
+        x = copied(name, x, count)
         return jax.device_put(x, sharding(name, x.shape, mesh))
 
     graph, state = nnx.split(module)
