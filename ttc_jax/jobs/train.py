@@ -39,7 +39,7 @@ from ttc_jax.models.config import ModelConfig
 from ttc_jax.models.tokenizers import CharTokenizer, Tokenizer, load_tokenizer
 from ttc_jax.models.transformer import Transformer
 from ttc_jax.models.weights import load_generator
-from ttc_jax.parallel.mesh import make_mesh
+from ttc_jax.parallel.mesh import mesh_of
 from ttc_jax.report.figures import write_calibration
 from ttc_jax.results.summary import write_json
 from ttc_jax.tasks import load_task
@@ -174,9 +174,6 @@ def _probe(_: ConfigDict, generator: Transformer) -> tuple[probe.Probed, Teach]:
 
 def _fitting(config: ConfigDict, model: nnx.Module, loss: Loss, trainable: Any) -> Teach:
     """`fit` as the config wants it."""
-    at_least(config, 1, "train.mesh.data", "train.mesh.model")
-    axes = config.train.mesh
-    mesh = make_mesh(axes.data, axes.model, jax.devices()[: axes.data * axes.model])
     names = {field.name for field in dataclasses.fields(Optimisation)}
     optimisation = Optimisation(**{k: v for k, v in config.train.items() if k in names})
     return partial(
@@ -185,7 +182,7 @@ def _fitting(config: ConfigDict, model: nnx.Module, loss: Loss, trainable: Any) 
         loss,
         optimisation=optimisation,
         trainable=trainable,
-        mesh=mesh,
+        mesh=mesh_of(config, jax.devices()),
         seed=config.seed,
     )
 
@@ -207,7 +204,7 @@ def _batches(examples: Examples, config: ConfigDict) -> Batches:
         lengths=train.lengths,
         tokens=train.batch_tokens,
         seed=config.seed,
-        multiple=train.mesh.data * train.accumulate if "mesh" in train else 1,
+        multiple=config.mesh.data * train.accumulate if "mesh" in config else 1,
     )
 
 

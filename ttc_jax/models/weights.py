@@ -22,6 +22,8 @@ from ttc_jax.models.families import Rule, read_config, sizes
 from ttc_jax.models.transformer import Transformer
 from ttc_jax.parallel.mesh import Part, copies, part_of_copied, place, whole
 
+DTYPES = ("float32", "bfloat16")  # of weights and caches, as configs name them
+
 
 class Source(Protocol):
     """A checkpoint whose tensors can be read one by one."""

@@ -16,7 +16,9 @@ import numpy as np
 from flax import nnx
 from jax import lax
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from ml_collections import ConfigDict
 
+from ttc_jax.config import at_least
 from ttc_jax.errors import UserError
 
 P = PartitionSpec
@@ -61,6 +63,17 @@ def make_mesh(data: int, model: int, devices: Sequence[Any] | None = None) -> Me
     return jax.make_mesh(
         (data, model), ("data", "model"), axis_types=(AxisType.Auto,) * 2, devices=devices
     )
+
+
+def mesh_of(config: ConfigDict, devices: Sequence[Any]) -> Mesh | None:
+    """The mesh that a config's section `mesh` wants, of the first of `devices`; None: one device.
+
+    Raises:
+      UserError: as `make_mesh`.
+    """
+    at_least(config, 1, "mesh.data", "mesh.model")
+    data, model = config.mesh.data, config.mesh.model
+    return make_mesh(data, model, devices[: data * model]) if data * model > 1 else None
 
 
 def sharding(name: str, shape: Sequence[int], mesh: Mesh) -> NamedSharding:
