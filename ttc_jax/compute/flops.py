@@ -6,7 +6,33 @@ are left out, as is usual.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+import numpy as np
+
 from ttc_jax.models.config import ModelConfig
+
+
+class Cumulative:
+    """FLOPs of a sequence's first n tokens, for arrays of n.
+
+    What a token costs with a KV cache depends on nothing but its position, so that tokens at
+    positions from a to b cost `flops(b) - flops(a)`.
+
+    Args:
+      flops: of the first n tokens.
+    """
+
+    def __init__(self, flops: Callable[[int], int]):
+        self._flops, self._table = flops, np.zeros((0,), np.int64)
+
+    def __call__(self, tokens: np.ndarray) -> np.ndarray:
+        """As many counts as there are `tokens`."""
+        known, most = len(self._table), int(tokens.max(initial=0))
+        if most >= known:
+            more = [self._flops(n) for n in range(known, max(2 * known, most + 1))]
+            self._table = np.concatenate([self._table, np.array(more, np.int64)])
+        return self._table[tokens]
 
 
 def layers_flops(config: ModelConfig, first: int, tokens: int) -> int:

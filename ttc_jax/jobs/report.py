@@ -1,7 +1,9 @@
 """Writes one HTML page with the figures, tables and search trees that other jobs found.
 
 `config.data` names their workdirs, as search (of `ttc run` or `ttc sweep`), policy, chains, ratios
-and verifiers; "" for what is not there. WORKDIR gets report.html, which needs neither a network nor
+and verifiers; "" for what is not there. The search may also be a file of samples that were drawn
+and scored elsewhere, see `ttc_jax.results.foreign`, of which `config.selection` chooses answers.
+WORKDIR gets report.html, which needs neither a network nor
 any other file, and its figures as PNG and SVG, its tables as CSV. Trees are of the search's
 questions that kept theirs: see `search.trees`.
 """
@@ -17,13 +19,17 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from ttc_jax.config import claim_workdir
+from ttc_jax.config import at_least, claim_workdir, one_of, to_json
 from ttc_jax.errors import UserError
+from ttc_jax.policy.difficulty import oracle, quantile_bins
 from ttc_jax.report.figures import write_files
 from ttc_jax.report.page import files, page
 from ttc_jax.report.sections import records_of_work, sections
 from ttc_jax.report.viewer import viewer
-from ttc_jax.results.store import ResultsStore
+from ttc_jax.results.curves import budget_grid
+from ttc_jax.results.foreign import is_file_of_samples, read_records
+from ttc_jax.results.summary import DIFFICULTY, POOL, difficulty_samples, summarise_sweep
+from ttc_jax.search.aggregate import AGGREGATIONS, RULES
 from ttc_jax.tasks import load_task
 from ttc_jax.tasks.task import Question
 
@@ -36,10 +42,10 @@ def main(config: ConfigDict, workdir: Path) -> None:
     folders = {name: Path(path) for name, path in config.data.items() if path}
     if not folders:
         raise UserError(f"config.data names no workdir; set one of {', '.join(config.data)}")
-    summaries = {name: _summary(name, folder) for name, folder in folders.items()}
+    summaries = {name: _summary(config, name, folder) for name, folder in folders.items()}
     if jax.process_index() != 0:
         return
-    claim_workdir(workdir, config, may_change=("data", "title"))
+    claim_workdir(workdir, config, may_change=("data", "title", "selection"))
     found, about = sections(summaries), records_of_work(summaries)
     trees = _trees(folders["search"], summaries["search"]) if "search" in folders else {}
     contents = files(found)
@@ -50,7 +56,9 @@ def main(config: ConfigDict, workdir: Path) -> None:
     print(f"report: {workdir / PAGE}")
 
 
-def _summary(name: str, folder: Path) -> dict[str, Any]:
+def _summary(config: ConfigDict, name: str, folder: Path) -> dict[str, Any]:
+    if name == "search" and is_file_of_samples(folder):
+        return _summary_of_samples(config, folder)
     path = folder / "summary.json"
     try:
         return json.loads(path.read_text(encoding="utf-8"))
@@ -61,8 +69,27 @@ def _summary(name: str, folder: Path) -> dict[str, Any]:
         ) from error
 
 
+def _summary_of_samples(config: ConfigDict, path: Path) -> dict[str, Any]:
+    """As the sweep's that would have drawn them, at every budget and at all powers of two below."""
+    one_of(config, "selection.rule", tuple(RULES))
+    one_of(config, "selection.aggregation", tuple(AGGREGATIONS))
+    at_least(config, 1, "selection.subsets")
+    records = read_records(path)
+    samples = difficulty_samples(records)
+    if not samples:
+        raise UserError(f"data.search={path}: has no samples of the strategy {POOL!r}")
+    budgets = {record.budget for record in records if record.strategy != DIFFICULTY}
+    return summarise_sweep(
+        records,
+        to_json(config),
+        sorted(budgets.union(*map(budget_grid, budgets))),
+        quantile_bins(oracle(samples)),
+        **config.selection,
+    )
+
+
 def _trees(folder: Path, summary: Mapping[str, Any]) -> dict[str, Any]:
-    records = [record for record in ResultsStore(folder).read() if record.tree]
+    records = [record for record in read_records(folder) if record.tree]
     if not records:
         return {}
     settings = summary["config"]

@@ -44,7 +44,7 @@ from ttc_jax.tasks.task import Task
 from ttc_jax.verifiers.load import load_verifier
 from ttc_jax.verifiers.verifier import Verifier
 
-# How questions are put together, on what devices, and of how many a tree is kept, changes no answer.
+# How questions are put together and on what devices, and how many trees are kept, is no other run.
 SCHEDULE = ("search.refill", "search.segment", "search.trees", "mesh")
 
 

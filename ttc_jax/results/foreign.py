@@ -72,11 +72,16 @@ def read_records(path: Path) -> list[Record]:
       UserError: a file of another kind, and as `ResultsStore.read` and `read_samples`.
     """
     path = Path(path)
-    if path.suffix == ".jsonl" and not path.is_dir():
+    if is_file_of_samples(path):
         return read_samples(path)
     if path.is_file():
         raise UserError(f"{path}: neither a workdir nor a .jsonl file of samples")
     return ResultsStore(path).read()
+
+
+def is_file_of_samples(path: Path) -> bool:
+    """Whether the path says so; what is not there may be either."""
+    return path.suffix == ".jsonl" and not path.is_dir()
 
 
 def read_samples(path: Path) -> list[Record]:

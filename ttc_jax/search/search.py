@@ -14,7 +14,7 @@ import numpy as np
 from flax import nnx
 from jax.sharding import Mesh
 
-from ttc_jax.compute.flops import generator_flops
+from ttc_jax.compute.flops import Cumulative, generator_flops
 from ttc_jax.compute.ledger import Ledger
 from ttc_jax.errors import UserError
 from ttc_jax.models.transformer import Transformer
@@ -121,6 +121,10 @@ class Search:
         self._ends[list(end_tokens)] = True
         self._graph, self._parameters = nnx.split(place((generator, verifier), mesh))
         self._seed, self._compilations = seed, 0
+        config = generator.config
+        self._reading = Cumulative(lambda n: generator_flops(config, 0, n, logits=0))
+        self._decoding = Cumulative(lambda n: generator_flops(config, 0, n, logits=n))
+        self._judging = Cumulative(lambda n: verifier.flops(0, n) if verifier is not None else 0)
         self._admit = program(self._run_admit, mesh)
         self._empty = jax.jit(self._run_empty, static_argnums=0)
         self._insert = program(lambda _, *state: insert(*state), mesh, donate_argnums=1)
@@ -303,51 +307,37 @@ class Search:
 
         Its prompt is read once, but for the last token, which every candidate is fed (`KVCache`).
         """
-        shared, verifier, N = prompt - 1, self.verifier, self.plan.candidates
-
-        def generate(first: int, tokens: int) -> int:
-            return generator_flops(self.generator, first, tokens, logits=tokens)
-
-        def judge(first: int, tokens: int) -> int:
-            return verifier.flops(first, tokens) if verifier is not None else 0
-
-        read_prompt = generator_flops(self.generator, 0, shared, logits=0)
+        shared, N = np.array(prompt - 1), self.plan.candidates
         # Rounds in which rows began to revise, for which they had read their contexts.
         again = np.flatnonzero(np.diff(lineage.answers[:, 0])) + 1
         contexts = int(lineage.contexts[again].sum())
         cost = Ledger(
             generations=N * (self.plan.lookahead + 1) * self.plan.revisions,
-            prefill_tokens=shared + contexts,
+            prefill_tokens=int(shared) + contexts,
             decode_tokens=int((lineage.ends - lineage.starts).sum()),
             lookahead_tokens=int((lineage.looks - lineage.ends).sum()),
-            verifier_tokens=(shared + contexts) * self._reads_prompt
+            verifier_tokens=(int(shared) + contexts) * self._reads_prompt
             + int((lineage.reads + lineage.peeks).sum()),
-            generator_flops=read_prompt,
-            verifier_flops=judge(0, shared),
+            generator_flops=int(self._reading(shared)),
+            verifier_flops=int(self._judging(shared)),
         )
         kept = np.zeros(N, np.int64)  # tokens in the verifier's cache, a row
         flops = dict.fromkeys(("cached", "anew", "judged", "judged_anew"), 0)
-        begins = lineage.contexts + lineage.starts
-        for r in range(len(begins)):
-            context = lineage.contexts[r].tolist()
+        for r in range(len(lineage.starts)):
+            context = shared + lineage.contexts[r]
             if r in again:
-                kept[:] = context
-                for tokens in context:
-                    flops["cached"] += generator_flops(self.generator, shared, tokens, logits=0)
-                    flops["judged"] += judge(shared, tokens)
-            for n, start in enumerate(begins[r].tolist()):
-                look = int(lineage.looks[r, n]) + context[n]
-                if look > start:
-                    decoded = generate(shared + start, look - start)
-                    flops["cached"] += decoded
-                    before = generator_flops(self.generator, 0, shared + start, logits=0)
-                    flops["anew"] += before + decoded
-                read, peek = int(lineage.reads[r, n]), int(lineage.peeks[r, n])
-                if read:
-                    flops["judged"] += judge(shared + int(kept[n]), read + peek)
-                    flops["judged_anew"] += judge(0, shared + int(kept[n]) + read + peek)
-                kept[n] += read
-            kept = kept[lineage.parents[r]]
+                kept = lineage.contexts[r]
+                flops["cached"] += (self._reading(context) - self._reading(shared)).sum()
+                flops["judged"] += (self._judging(context) - self._judging(shared)).sum()
+            first, end = context + lineage.starts[r], context + lineage.looks[r]
+            decoded = self._decoding(end) - self._decoding(first)
+            flops["cached"] += decoded.sum()
+            flops["anew"] += (decoded + self._reading(first))[end > first].sum()
+            read, first = lineage.reads[r], shared + kept
+            judged = self._judging(first + read + lineage.peeks[r])
+            flops["judged"] += (judged - self._judging(first))[read > 0].sum()
+            flops["judged_anew"] += judged[read > 0].sum()
+            kept = (kept + read)[lineage.parents[r]]
         return cost + Ledger(
             generator_flops=flops["cached"],
             verifier_flops=flops["judged"],

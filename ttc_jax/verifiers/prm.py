@@ -28,7 +28,7 @@ from ttc_jax.verifiers.steps import StepFormat
 from ttc_jax.verifiers.verifier import CONTEXT_PIECE
 
 KIND = "prm"
-PIECES = (8, 16)  # tokens of a row that `read` takes in at a time, see `_at_a_time`
+PIECES = (8, 10)  # tokens of a row that `read` takes in at a time, see `_at_a_time`
 CLUES = 3  # numbers a token about how likely the trunk finds the answer: see `_clues`
 
 
