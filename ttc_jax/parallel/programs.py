@@ -43,6 +43,7 @@ def program(run: Callable[..., Any], mesh: Mesh | None, **options: Any) -> Any:
         )
         return laid(shard(shared, *rows), mesh)
 
+    split.__name__ = run.__name__
     return jax.jit(split, **options)
 
 

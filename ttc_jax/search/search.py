@@ -127,7 +127,7 @@ class Search:
         self._judging = Cumulative(lambda n: verifier.flops(0, n) if verifier is not None else 0)
         self._admit = program(self._run_admit, mesh)
         self._empty = jax.jit(self._run_empty, static_argnums=0)
-        self._insert = program(lambda _, *state: insert(*state), mesh, donate_argnums=1)
+        self._insert = program(_insert, mesh, donate_argnums=1)
         self._segment = program(self._run_segment, mesh, donate_argnums=1)
         self._harvest = program(_harvest, mesh)
 
@@ -358,6 +358,10 @@ class Failed(UserError):
         self.index = index
         self.reason = "a step's score is NaN; check the weights of the generator and the verifier"
         super().__init__(f"prompt {index}: {self.reason}")
+
+
+def _insert(_: Any, *slots: Any) -> SearchState:
+    return insert(*slots)
 
 
 def _harvest(_: Any, state: SearchState, slot: jax.Array) -> dict[str, Any]:
