@@ -57,10 +57,10 @@ def compiled_programs() -> Iterator[list[str]]:
     """The names of what is compiled meanwhile."""
     names: list[str] = []
 
-    def note(event: str, seconds: float, **told: Any) -> None:
-        del seconds
+    def note(event: str, duration_secs: float, **kwargs: Any) -> None:
+        del duration_secs
         if event.endswith("backend_compile_duration"):
-            names.append(told["fun_name"])
+            names.append(kwargs["fun_name"])
 
     jax.monitoring.register_event_duration_secs_listener(note)
     yield names
@@ -107,7 +107,7 @@ def outlined(data: int, model: int, dtype: Any = jnp.float32) -> Search:
 def collectives(program: jax.stages.Compiled) -> list[tuple[str, str, int]]:
     """Kind, line and elements of each."""
     found = []
-    for line in program.as_text().splitlines():
+    for line in (program.as_text() or "").splitlines():
         if match := re.search(COLLECTIVES, line):
             shape, kind = match[1], match[2]
             sizes = re.findall(r"\d+", shape[shape.index("[") :])
@@ -123,7 +123,8 @@ def test_shards_of_questions_exchange_nothing():
         if name != "admit":
             held = jax.tree.leaves((search.state(WIDTH).decode.cache, search.state(WIDTH).verifier))
             size = sum(x.size * x.dtype.itemsize for x in held) // 8
-            assert program.memory_analysis().alias_size_in_bytes >= size, name
+            memory: Any = program.memory_analysis()
+            assert memory.alias_size_in_bytes >= size, name
 
 
 def test_the_model_axis_exchanges_activations_and_never_weights_or_caches():

@@ -6,7 +6,7 @@ import functools
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -125,7 +125,7 @@ def _spread(
         wanted = tuple(slice(*pair) for pair in bounds)
         return part_of_copied(name, shape, count, wanted, read)
 
-    def of_device(index: tuple[slice, ...]) -> np.ndarray:
+    def of_device(index: Any) -> np.ndarray:
         spans = zip(index, target.shape, strict=True)
         return part(tuple(span.indices(size)[:2] for span, size in spans))
 
