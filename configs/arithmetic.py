@@ -67,8 +67,9 @@ _TRAIN = {
     "compute_dtype": "float32",
     "patience": 0,
     "past_best": 0,
-    "mesh": {"data": 1, "model": 1},
 }
+# Devices: questions, or rows of a training batch, are split over `data`, each model over `model`.
+_MESH = {"data": 1, "model": 1}
 # Buckets of examples, tokens: worked solutions, answers of a model, and answers behind four others.
 _LENGTHS = (64, 96, 128, 160, 192)
 _RECORD_LENGTHS = (64, 96, 128, 160, 208)
@@ -188,7 +189,8 @@ def _stage(job: str, like: Callable[[ConfigDict], ConfigDict], **fields: Any) ->
 def _best_of_n(config: ConfigDict) -> ConfigDict:
     config.split, config.limit = "test", 0  # limit 0: all questions
     config.generator = {"path": "embedded:generator", "dtype": "float32"}
-    config.verifier = {"path": "embedded:prm"}
+    config.verifier = {"path": "embedded:prm", "dtype": "float32"}
+    config.mesh = _MESH
     config.sampling = _sampling(64, questions_per_batch=20)
     config.step_delimiter = "\n"
     config.search = {
@@ -403,6 +405,7 @@ def _generator(config: ConfigDict) -> ConfigDict:
         "lengths": _LENGTHS,
         **_TRAIN,
     }
+    config.mesh = _MESH
     return config
 
 
@@ -433,6 +436,7 @@ def _rollouts(config: ConfigDict) -> ConfigDict:
     config.generator = {"path": "embedded:generator", "dtype": "float32"}
     config.sampling = _sampling(4, questions_per_batch=256)
     config.step_delimiter = "\n"
+    config.mesh = _MESH
     config.rollouts = {"ends": 4, "questions_per_batch": 32, "rows": 16}  # rows of each question
     return config
 
@@ -452,6 +456,7 @@ def _on_records(config: ConfigDict, kind: str, path: str) -> ConfigDict:
         "lengths": _RECORD_LENGTHS,
         **_TRAIN,
     }
+    config.mesh = _MESH
     return config
 
 
@@ -475,6 +480,7 @@ def _probe(config: ConfigDict) -> ConfigDict:
     """A vector of the generator's width, which is solved for: there are no steps to set."""
     config = _on_records(config, "probe", "runs/rollouts")
     config.train = {"batch_tokens": 16384, "lengths": _RECORD_LENGTHS}
+    del config.mesh
     return config
 
 

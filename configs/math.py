@@ -33,7 +33,9 @@ def get_config(variant: str = "qwen2_5") -> ConfigDict:
         "system": "",
     }
     config.generator = {"path": _GENERATORS[variant], "dtype": "float32"}
-    config.verifier = {"path": ""}  # majority and pass@N need none
+    config.verifier = {"path": "", "dtype": "float32"}  # majority and pass@N need none
+    # Devices: questions are split over `data`, each model over `model`.
+    config.mesh = {"data": 1, "model": 1}
     config.sampling = {
         "n": 16,
         "temperature": 0.7,

@@ -25,6 +25,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+import jax
 import numpy as np
 from ml_collections import ConfigDict
 
@@ -34,7 +35,8 @@ from ttc_jax.config import as_flag, at_least, one_of
 from ttc_jax.errors import UserError
 from ttc_jax.jobs import run
 from ttc_jax.models.tokenizers import load_tokenizer
-from ttc_jax.models.weights import load_generator
+from ttc_jax.models.weights import DTYPES, load_generator
+from ttc_jax.parallel.mesh import mesh_of
 from ttc_jax.policy import difficulty
 from ttc_jax.policy.fitted import load_policy
 from ttc_jax.policy.spending import PARALLEL, is_pool, spend
@@ -201,10 +203,11 @@ class Solver:
     def _guess_by_question(self, questions: Sequence[Question]) -> list[_Guess]:
         """By the verifier's score of the question, which costs reading it."""
         config, began = self._config, time.perf_counter()
+        mesh = mesh_of(config, jax.local_devices())
         path = assets.locate(config.generator.path)
-        generator = self._load.generator(path, dtype=config.generator.dtype)
+        generator = self._load.generator(path, dtype=config.generator.dtype, mesh=mesh)
         tokenizer = load_tokenizer(path, generator.config.vocab_size)
-        verifier = self._load.verifier(config.verifier.path)
+        verifier = self._load.verifier(config.verifier.path, dtype=config.verifier.dtype, mesh=mesh)
         if verifier is None:
             raise UserError("verifier.path is empty: question difficulty needs a PRM or an ORM")
         prompts = []
@@ -334,7 +337,8 @@ def _check(config: ConfigDict) -> None:
     at_least(config, 1, "budget", "sampling.max_new_tokens", "sampling.rows")
     one_of(config, "selection.rule", tuple(RULES))
     one_of(config, "selection.aggregation", tuple(AGGREGATIONS))
-    one_of(config, "generator.dtype", ("float32", "bfloat16"))
+    for model in ("generator", "verifier"):
+        one_of(config, f"{model}.dtype", DTYPES)
     if config.selection.rule != "majority" and not config.verifier.path:
         raise UserError(
             f"{as_flag('selection.rule', config.selection.rule)}: reads scores, and verifier.path "

@@ -45,6 +45,7 @@ from ttc_jax.models.transformer import Transformer
 from ttc_jax.sampling.sampler import bucket
 from ttc_jax.search.plan import Plan
 from ttc_jax.search.search import Outcome, Search, Work
+from ttc_jax.search.state import NONE
 from ttc_jax.search.strategies.beam import Beam
 from ttc_jax.verifiers.prm import ProcessRewardModel
 
@@ -180,12 +181,10 @@ def new_search(material: Material, prm: ProcessRewardModel, plan: Plan, batch: i
 def compile_search(search: Search, prompt: list[int]) -> float:
     """Seconds that it takes to compile; no slot holds a question, so nothing is searched."""
     began = time.perf_counter()
-    zero, width = jax.device_put(np.int32(0)), bucket(len(prompt))
-    search._insert(search._empty(width), search._begin(prompt, 0), zero)
-    state, _ = search._segment(
-        search._parameters, search._empty(width), search._ends, search._delimiters, zero
-    )
-    jax.block_until_ready(search._harvest(state, zero))
+    state = search._begin(search._empty(bucket(len(prompt))), (NONE,), (0,), [prompt], [0])
+    shared = (search._parameters, *search._tables, jax.device_put(np.int32(0)))
+    state, _ = search._segment(shared, state)
+    jax.block_until_ready(search._harvest((), state, search._over_shards((0,))))
     return time.perf_counter() - began
 
 

@@ -123,6 +123,20 @@ def test_an_interrupted_run_ends_as_if_it_had_not_been(finished, config, tmp_pat
     assert (tmp_path / "summary.json").read_bytes() == (finished / "summary.json").read_bytes()
 
 
+def test_over_a_mesh_the_records_are_the_same(config, finished, tmp_path):
+    batch = 2 * config.sampling.questions_per_batch  # of two shards
+    over = changed(config, mesh={"data": 2, "model": 1}, sampling__questions_per_batch=batch)
+    run.main(over, tmp_path)
+    expected = {record.question: record for record in ResultsStore(finished).read()}
+    records = ResultsStore(tmp_path).read()
+    assert len(records) == QUESTIONS
+    for record in records:
+        assert record.candidates == expected[record.question].candidates
+        assert record.ledger == expected[record.question].ledger
+    with pytest.raises(UserError, match="mesh data=9 × model=1 needs 9 devices; there are 8"):
+        run.main(changed(config, mesh={"data": 9, "model": 1}), tmp_path / "other")
+
+
 def test_a_search_is_reported_at_its_own_budget_alone(config, tmp_path):
     beam = changed(config, search__strategy="beam", search__options={"width": 2}, limit=4)
     run.main(beam, tmp_path)

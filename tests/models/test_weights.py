@@ -18,7 +18,7 @@ from tests.models.small import CONFIGS, random_tensors, write_folder
 from ttc_jax.errors import UserError
 from ttc_jax.models import parameters
 from ttc_jax.models.weights import load_generator
-from ttc_jax.parallel.mesh import make_mesh
+from ttc_jax.parallel.mesh import make_mesh, place
 
 LLAMA = CONFIGS["llama"]
 Q = "model.layers.1.self_attn.q_proj.weight"
@@ -100,6 +100,22 @@ def test_straight_to_the_mesh(tmp_path: Path, data: int, model: int) -> None:
     tokens = jnp.arange(12).reshape(2, 6)
     run = jax.jit(lambda m, t: m.logits(m(t)))
     np.testing.assert_allclose(run(split, tokens), run(whole, tokens), atol=1e-4)
+
+
+@pytest.mark.parametrize("family", ["llama", "gemma2"])
+def test_heads_that_are_too_few_are_copied_as_they_are_read(tmp_path: Path, family: str) -> None:
+    heads = {"num_attention_heads": 4, "num_key_value_heads": 1}
+    sizes = heads | {"vocab_size": 132, "intermediate_size": 72}
+    fields, mesh = CONFIGS[family] | sizes, make_mesh(2, 4)
+    tensors = random_tensors(fields)
+    folder = write_folder(tmp_path, fields, tensors)
+    split = parameters.named(load_generator(folder, mesh=mesh))
+    for name, array in parameters.named(place(load_generator(folder), mesh)).items():
+        assert split[name].sharding == array.sharding, name
+        np.testing.assert_array_equal(split[name], array, name)
+    narrow = parameters.named(load_generator(folder, mesh=mesh, dtype=jnp.bfloat16))
+    for name, array in split.items():
+        np.testing.assert_array_equal(narrow[name], array.astype(jnp.bfloat16), name)
 
 
 def test_all_mistakes_at_once(tmp_path: Path) -> None:

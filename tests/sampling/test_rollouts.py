@@ -145,7 +145,7 @@ def test_resting_rows_and_slots_get_work_before_the_last_is_done(rollouts, monke
     given, segment = [], rollouts._segment
 
     def watched(*arguments):
-        given.append(tuple(int(x.sum()) for x in arguments[-2:]))
+        given.append((int(arguments[-1].sum()), int(arguments[0][-1])))
         return segment(*arguments)
 
     monkeypatch.setattr(rollouts, "_segment", watched)
@@ -163,7 +163,8 @@ class Pretended(Rollouts):
     """The host's part alone: rows draw what is drawn up for them, and rest at any time."""
 
     def __init__(self, rng: np.random.Generator, **sizes: int):
-        self.rng, self.max_new_tokens, self._parameters = rng, 9, None
+        self.rng, self.max_new_tokens, self.mesh = rng, 9, None
+        self._parameters, self._ends = None, np.zeros(1, bool)
         self.ends, self.slots, self.rows, self.batch = (sizes[x] for x in "kbwq")
         self.useful_steps = self.row_steps = 0
 
@@ -172,7 +173,7 @@ class Pretended(Rollouts):
         samples = Samples(np.zeros((len(prompts), 2, 9), int), *np.full((3, len(prompts), 2), 9))
         return samples, list(numbers)
 
-    def _rest(self, state):
+    def _rest(self, shared, state):
         shape = (self.slots, self.rows)
         live, lengths, tokens = np.zeros(shape, bool), np.zeros(shape, int), np.zeros((*shape, 9))
         cache = SimpleNamespace(live=live, length=lengths)
@@ -182,8 +183,8 @@ class Pretended(Rollouts):
         source[int(slot)] = state[int(place)]
         return source
 
-    def _segment(self, parameters, source, rows, tasks, waiting, left):
-        new, parents, lengths, numbers = np.asarray(tasks)
+    def _segment(self, shared, source, rows, tasks, waiting):
+        new, parents, lengths, numbers = np.moveaxis(np.asarray(tasks), 1, 0)
         live = rows.cache.live
         assert not (live & (new > 0)).any()
         assert (live | (new > 0)).any()
@@ -228,9 +229,10 @@ def test_every_rollout_is_done_once(seed, sizes, chosen):
 
 def test_rows_are_donated_and_samples_kept(rollouts):
     state = rollouts._start(rollouts._parameters, *pad_prompts(PROMPTS[:3], 3), np.zeros(3, "u4"))
-    source, rows = rollouts._rest(state)
-    arguments = (rollouts._parameters, source, rows, np.ones((4, SLOTS, ROWS), np.int32))
-    arguments += (np.zeros(SLOTS, np.int32), np.int32(0))
+    source, rows = rollouts._rest((), state)
+    shared = (rollouts._parameters, rollouts._table, np.int32(0))
+    arguments = (shared, source, rows, np.ones((SLOTS, 4, ROWS), np.int32))
+    arguments += (np.zeros(SLOTS, np.int32),)
     compiled = rollouts._segment.lower(*arguments).compile()
     for word in ("callback", "infeed", "outfeed", "send(", "recv("):
         assert word not in compiled.as_text().lower()

@@ -158,7 +158,7 @@ def decode_arguments(sampler: Sampler):
     padded, lengths = pad_prompts(PROMPTS, 4)
     state = sampler._start(sampler._parameters, padded, lengths, np.array(NUMBERS, np.uint32))
     live = jnp.ones((4, CANDIDATES), bool)
-    return sampler._parameters, state, live, sampler._ends, sampler._pauses, LIMIT
+    return (sampler._parameters, sampler._table), state, live, LIMIT
 
 
 def test_the_loop_stays_on_the_device_and_reuses_the_caches(sampler, samples):

@@ -19,6 +19,7 @@ from ttc_jax.models.transformer import Transformer
 from ttc_jax.parallel.mesh import make_mesh
 from ttc_jax.training import prm, sft
 from ttc_jax.training.batches import Batch, Batches, Example
+from ttc_jax.training.checkpoints import Checkpoints, Progress
 from ttc_jax.training.loop import fit
 from ttc_jax.training.optimisation import Optimisation
 from ttc_jax.training.update import Loss, Program, State
@@ -78,7 +79,7 @@ def train(kind: str, data: int, model: int) -> tuple[list[float], State]:
 
 @pytest.mark.parametrize(
     ("kind", "data", "model"),
-    [("generator", 8, 1), ("generator", 2, 4), ("generator", 1, 8), ("prm", 2, 4)],
+    [*(("generator", *mesh) for mesh in ((8, 1), (4, 2), (2, 4), (1, 8))), ("prm", 2, 4)],
 )
 def test_losses_and_weights_are_those_of_one_device(kind, data, model):
     (expected, alone), (losses, split) = train(kind, 1, 1), train(kind, data, model)
@@ -100,6 +101,19 @@ def test_weights_and_optimiser_stay_split_alike():
     for name, value in state.weights.items():
         assert adam.mu[name].sharding == adam.nu[name].sharding == value.sharding, name
         assert value.addressable_shards[0].data.size == value.size // (4 if name in split else 1)
+
+
+@pytest.mark.parametrize(("data", "model"), [(4, 2), (1, 1)])
+def test_a_run_goes_on_over_another_mesh(tmp_path: Path, data: int, model: int):
+    _, saved = train("generator", 2, 4)
+    _, other = train("generator", data, model)
+    with Checkpoints(tmp_path, past_best=0) as checkpoints:
+        checkpoints.save(Progress(step=10), saved.weights, saved.optimiser)
+        progress, *found = checkpoints.latest(other.weights, other.optimiser)
+    assert progress == Progress(step=10)
+    np.testing.assert_equal(*jax.device_get((found, [saved.weights, saved.optimiser])))
+    places = jax.tree.map(lambda x: x.sharding, [other.weights, other.optimiser])
+    assert jax.tree.map(lambda x: x.sharding, found) == places
 
 
 class Killed(Batches):

@@ -17,8 +17,9 @@ from ttc_jax import assets
 from ttc_jax.config import at_least, claim_workdir, one_of, to_json
 from ttc_jax.errors import UserError
 from ttc_jax.models.tokenizers import load_tokenizer
-from ttc_jax.models.weights import load_generator
+from ttc_jax.models.weights import DTYPES, load_generator
 from ttc_jax.parallel import hosts
+from ttc_jax.parallel.mesh import mesh_of
 from ttc_jax.report.tables import print_collection
 from ttc_jax.results.store import ResultsStore
 from ttc_jax.results.summary import summarise_collection, write_json, write_summary
@@ -30,7 +31,9 @@ from ttc_jax.tasks.task import Task
 from ttc_jax.training.collection import Collector
 
 # How work is put together changes the time it takes, and nothing else.
-SCHEDULE = ("sampling.questions_per_batch", "rollouts.questions_per_batch", "rollouts.rows")
+SCHEDULE = (
+    "sampling.questions_per_batch", "rollouts.questions_per_batch", "rollouts.rows", "mesh",
+)  # fmt: skip
 
 
 def main(config: ConfigDict, workdir: Path) -> None:
@@ -38,7 +41,7 @@ def main(config: ConfigDict, workdir: Path) -> None:
     at_least(config, 1, "sampling.n", "sampling.max_new_tokens", "sampling.questions_per_batch")
     at_least(config, 1, "rollouts.ends", "rollouts.questions_per_batch", "rollouts.rows")
     at_least(config, 0, "limit")
-    one_of(config, "generator.dtype", ("float32", "bfloat16"))
+    one_of(config, "generator.dtype", DTYPES)
     task = load_task(config.task)
     questions = task.questions(config.split)[: config.limit or None]
     store = ResultsStore(workdir, shard=hosts.index())
@@ -63,8 +66,9 @@ def main(config: ConfigDict, workdir: Path) -> None:
 def build(config: ConfigDict, task: Task) -> Collector:
     """The collector with the generator that a config names."""
     sampling, rollouts = config.sampling, config.rollouts
+    mesh = mesh_of(config, jax.local_devices())
     path = assets.locate(config.generator.path)
-    generator = load_generator(path, dtype=config.generator.dtype)
+    generator = load_generator(path, dtype=config.generator.dtype, mesh=mesh)
     tokenizer = load_tokenizer(path, generator.config.vocab_size)
     delimiters = np.asarray(tokenizer.containing(config.step_delimiter))
     if not delimiters.any():
@@ -86,6 +90,7 @@ def build(config: ConfigDict, task: Task) -> Collector:
             batch=sampling.questions_per_batch,
             drawing=Drawing(sampling.temperature, sampling.top_k, sampling.top_p),
             seed=config.seed,
+            mesh=mesh,
         ),
         delimiters=delimiters,
         seed=config.seed,

@@ -22,8 +22,9 @@ from ttc_jax import assets
 from ttc_jax.config import at_least, claim_workdir, one_of, to_json
 from ttc_jax.models.tokenizers import load_tokenizer
 from ttc_jax.models.transformer import Transformer
-from ttc_jax.models.weights import load_generator
+from ttc_jax.models.weights import DTYPES, load_generator
 from ttc_jax.parallel import hosts
+from ttc_jax.parallel.mesh import mesh_of
 from ttc_jax.pipeline import run_stages
 from ttc_jax.report.figures import write_accuracy, write_chains
 from ttc_jax.report.tables import print_summary
@@ -42,8 +43,8 @@ from ttc_jax.tasks.task import Task
 from ttc_jax.verifiers.load import load_verifier
 from ttc_jax.verifiers.verifier import Verifier
 
-# How questions are put together, and of how many a tree is kept, changes no answer.
-SCHEDULE = ("search.refill", "search.segment", "search.trees")
+# How questions are put together and on what devices, and how many trees are kept, is no other run.
+SCHEDULE = ("search.refill", "search.segment", "search.trees", "mesh")
 
 
 def main(config: ConfigDict, workdir: Path) -> None:
@@ -81,14 +82,15 @@ def check(config: ConfigDict) -> None:
     at_least(config, 1, "selection.subsets")
     at_least(config, 0, "limit", "search.trees")
     one_of(config, "selection.aggregation", tuple(AGGREGATIONS))
-    one_of(config, "generator.dtype", ("float32", "bfloat16"))
+    for model in ("generator", "verifier"):
+        one_of(config, f"{model}.dtype", DTYPES)
 
 
 class Loaders(NamedTuple):
     """What loads a model by its path; where several searches share models, from a cache."""
 
     generator: Callable[..., Transformer] = load_generator
-    verifier: Callable[[str], Verifier | None] = load_verifier
+    verifier: Callable[..., Verifier | None] = load_verifier
 
 
 LOAD = Loaders()
@@ -97,10 +99,11 @@ LOAD = Loaders()
 def build(config: ConfigDict, task: Task, strategy: Strategy, load: Loaders = LOAD) -> Recorder:
     """The search with the models that a config names."""
     sampling, search = config.sampling, config.search
+    mesh = mesh_of(config, jax.local_devices())
     # First: a mistake in its path costs nothing, while the generator may be a long download.
-    verifier = load.verifier(config.verifier.path)
+    verifier = load.verifier(config.verifier.path, dtype=config.verifier.dtype, mesh=mesh)
     path = assets.locate(config.generator.path)
-    generator = load.generator(path, dtype=config.generator.dtype)
+    generator = load.generator(path, dtype=config.generator.dtype, mesh=mesh)
     tokenizer = load_tokenizer(path, generator.config.vocab_size)
     prompt = PromptFormat(**config.prompt)
     plan = Plan(
@@ -129,6 +132,7 @@ def build(config: ConfigDict, task: Task, strategy: Strategy, load: Loaders = LO
             refill=search.refill,
             segment=search.segment,
             seed=config.seed,
+            mesh=mesh,
         ),
         strategy=search.strategy,
         seed=config.seed,

@@ -41,7 +41,7 @@ from ttc_jax.models.tokenizers import CharTokenizer, Tokenizer, load_tokenizer
 from ttc_jax.models.transformer import Transformer
 from ttc_jax.models.weights import load_generator
 from ttc_jax.parallel import hosts
-from ttc_jax.parallel.mesh import make_mesh
+from ttc_jax.parallel.mesh import mesh_of
 from ttc_jax.report.figures import write_calibration
 from ttc_jax.results.summary import write_json
 from ttc_jax.tasks import load_task
@@ -178,15 +178,12 @@ def _probe(_: ConfigDict, generator: Transformer) -> tuple[probe.Probed, Teach]:
 
 def _fitting(config: ConfigDict, model: nnx.Module, loss: Loss, trainable: Any) -> Teach:
     """`fit` as the config wants it."""
-    at_least(config, 1, "train.mesh.data", "train.mesh.model")
-    axes = config.train.mesh
-    size, devices = axes.data * axes.model, jax.devices()
-    if hosts.count() > 1 and size != len(devices):
+    axes, devices = config.mesh, jax.devices()
+    if hosts.count() > 1 and axes.data * axes.model != len(devices):
         raise UserError(
-            f"train.mesh data={axes.data} × model={axes.model} needs {size} devices; the "
-            f"{hosts.count()} hosts have {len(devices)}, and must use all of them"
+            f"mesh data={axes.data} × model={axes.model} needs {axes.data * axes.model} devices; "
+            f"the {hosts.count()} hosts have {len(devices)}, and must use all of them"
         )
-    mesh = make_mesh(axes.data, axes.model, devices[:size])
     names = {field.name for field in dataclasses.fields(Optimisation)}
     optimisation = Optimisation(**{k: v for k, v in config.train.items() if k in names})
     return partial(
@@ -195,7 +192,7 @@ def _fitting(config: ConfigDict, model: nnx.Module, loss: Loss, trainable: Any) 
         loss,
         optimisation=optimisation,
         trainable=trainable,
-        mesh=mesh,
+        mesh=mesh_of(config, devices),
         seed=config.seed,
     )
 
@@ -217,7 +214,7 @@ def _batches(examples: Examples, config: ConfigDict) -> Batches:
         lengths=train.lengths,
         tokens=train.batch_tokens,
         seed=config.seed,
-        multiple=train.mesh.data * train.accumulate if "mesh" in train else 1,
+        multiple=config.mesh.data * train.accumulate if "mesh" in config else 1,
     )
 
 

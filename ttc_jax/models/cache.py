@@ -26,6 +26,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
 from ttc_jax.models.attention import Scoring, causal_attention, forked_attention, read_block
+from ttc_jax.parallel.mesh import split_heads
 
 BLOCK = 64  # suffix slots that attention reads at a time
 Layers = tuple[Array, ...]  # one entry a layer
@@ -114,11 +115,12 @@ class KVCache:
 
         def empty(x: Float[Array, "B P K h"], keys: bool) -> Array:
             K, h = x.shape[2:]
-            return jnp.zeros((*rows, K, h, slots) if keys else (*rows, K, slots, h), x.dtype)
+            zeros = jnp.zeros((*rows, K, h, slots) if keys else (*rows, K, slots, h), x.dtype)
+            return split_heads(zeros)
 
         return cls(
-            prompt_k=tuple(k.transpose(0, 2, 3, 1) for k in prompt.k),
-            prompt_v=tuple(v.transpose(0, 2, 1, 3) for v in prompt.v),
+            prompt_k=tuple(split_heads(k.transpose(0, 2, 3, 1)) for k in prompt.k),
+            prompt_v=tuple(split_heads(v.transpose(0, 2, 1, 3)) for v in prompt.v),
             suffix_k=tuple(empty(k, True) for k in prompt.k),
             suffix_v=tuple(empty(v, False) for v in prompt.v),
             prompt_length=prompt_length,

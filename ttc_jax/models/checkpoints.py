@@ -18,13 +18,13 @@ import jax
 import jax.numpy as jnp
 import orbax.checkpoint as ocp
 from flax import nnx
-from jax.sharding import Mesh, SingleDeviceSharding
+from jax.sharding import Mesh, NamedSharding, PartitionSpec, Sharding, SingleDeviceSharding
 
 from ttc_jax.errors import UserError
 from ttc_jax.models import hub, parameters
 from ttc_jax.models.config import ModelConfig
 from ttc_jax.models.transformer import Transformer
-from ttc_jax.parallel.mesh import sharding
+from ttc_jax.parallel.mesh import copies, place, sharding
 
 M = TypeVar("M", bound=nnx.Module)
 DESCRIPTION, PARAMETERS, TOKENIZER = "model.json", "parameters", "tokenizer"
@@ -131,18 +131,24 @@ def restore(path: str | Path, build: Callable[[], M], *, mesh: Mesh | None = Non
     Args:
       path: folder that `save` wrote, from whatever devices.
       build: makes the module; it is traced, so nothing is allocated. Its dtypes are what is loaded.
-      mesh: where the parameters go; None: the default device.
+      mesh: over which they go, key/value heads copied where they are fewer than `model`; None: the
+        default device.
 
     Raises:
       UserError: parameters missing, extra or mis-shaped (all of them in one message).
     """
     module = parameters.outline(build)
     folder = Path(path).absolute() / PARAMETERS
-    device = SingleDeviceSharding(jax.local_devices()[0])
+
+    def target(name: str, shape: tuple[int, ...]) -> Sharding:
+        if mesh is None:
+            return SingleDeviceSharding(jax.local_devices()[0])
+        # Heads that are too few to be split are read as a whole, and then copied by `place`.
+        fits = copies(name, shape, mesh) == 1
+        return sharding(name, shape, mesh) if fits else NamedSharding(mesh, PartitionSpec())
+
     wanted = {
-        name: jax.ShapeDtypeStruct(
-            like.shape, like.dtype, sharding=sharding(name, like.shape, mesh) if mesh else device
-        )
+        name: jax.ShapeDtypeStruct(like.shape, like.dtype, sharding=target(name, like.shape))
         for name, like in parameters.named(module).items()
     }
     with _checkpointer() as checkpointer:
@@ -151,7 +157,7 @@ def restore(path: str | Path, build: Callable[[], M], *, mesh: Mesh | None = Non
             raise UserError(f"{path}: {PARAMETERS}/ is lost or damaged; copy the folder anew")
         problems = parameters.mismatches(wanted, stored)
         parameters.refuse(str(path), problems, "saved from another architecture")
-        return parameters.filled(module, checkpointer.restore(folder, wanted))
+        return place(parameters.filled(module, checkpointer.restore(folder, wanted)), mesh)
 
 
 def _checkpointer() -> ocp.StandardCheckpointer:

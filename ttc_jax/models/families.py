@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 import numpy as np
@@ -17,6 +17,7 @@ import numpy as np
 from ttc_jax.errors import UserError
 from ttc_jax.models.config import ModelConfig, Rope
 from ttc_jax.models.hub import transformers
+from ttc_jax.parallel.mesh import Part
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,13 +39,31 @@ class Rule:
         source, _ = self.layout.split("->")
         return tuple(math.prod(sizes[axis] for axis in group) for group in _groups(source))
 
-    def arrange(self, tensor: np.ndarray, sizes: Mapping[str, int]) -> np.ndarray:
-        """The tensor as it stands in the parameter."""
+    def read(
+        self, read: Callable[[Part], np.ndarray], sizes: Mapping[str, int], part: Part
+    ) -> np.ndarray:
+        """A part of the tensor as it stands in its place, of which no more is read than it takes.
+
+        Args:
+          read: gives a part of the tensor.
+          part: of the place. It cuts axes that stand alone there and come first in their group of
+            the tensor, such as heads and features of the ffn.
+        """
         source, target = map(_groups, self.layout.split("->"))
         before, after = ([axis for group in side for axis in group] for side in (source, target))
-        tensor = tensor.reshape([sizes[axis] for axis in before])
+        taken = {axis: slice(0, sizes[axis]) for axis in before}
+        for group, span in zip(target, part, strict=True):
+            if len(group) == 1:
+                taken[group[0]] = span
+        spans = []
+        for first, *others in source:
+            assert all(taken[axis] == slice(0, sizes[axis]) for axis in others), self.layout
+            inner = math.prod(sizes[axis] for axis in others)
+            spans.append(slice(taken[first].start * inner, taken[first].stop * inner))
+        lengths = {axis: span.stop - span.start for axis, span in taken.items()}
+        tensor = read(tuple(spans)).reshape([lengths[axis] for axis in before])
         tensor = tensor.transpose([before.index(axis) for axis in after])
-        tensor = tensor.reshape([math.prod(sizes[axis] for axis in group) for group in target])
+        tensor = tensor.reshape([math.prod(lengths[axis] for axis in group) for group in target])
         return tensor.astype(np.float32) + self.shift if self.shift else tensor
 
 

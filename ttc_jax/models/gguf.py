@@ -15,6 +15,7 @@ from ttc_jax.errors import UserError
 from ttc_jax.models.config import ModelConfig, Rope
 from ttc_jax.models.families import FAMILIES, Rule, read_config
 from ttc_jax.models.rope import frequencies
+from ttc_jax.parallel.mesh import Part, whole
 
 # llama.cpp's name of an architecture -> ours (Mistral is a "llama" there).
 ARCHITECTURES = {
@@ -63,11 +64,11 @@ class GGUFFile:
         self.config = self._read_config()
         self.rules = self._rename_rules()
 
-    def read(self, name: str) -> np.ndarray:
-        """One tensor, dequantized to float32."""
+    def read(self, name: str, part: Part) -> np.ndarray:
+        """A part of one tensor, which is dequantized to float32 as a whole."""
         tensor = self._tensors[name]
         try:
-            return gguf.dequantize(tensor.data, tensor.tensor_type)
+            return gguf.dequantize(tensor.data, tensor.tensor_type)[part]
         except NotImplementedError as error:
             kind = tensor.tensor_type.name
             raise UserError(f"{self.where}: {name} is {kind}, which cannot be read") from error
@@ -150,7 +151,7 @@ class GGUFFile:
         return fields
 
     def _llama3_rope(self, rope: Rope, head_size: int) -> Rope:
-        factors = self.read(ROPE_FACTORS)
+        factors = self.read(ROPE_FACTORS, whole(self.shapes[ROPE_FACTORS]))
         scaled = dataclasses.replace(
             rope,
             llama3_factor=float(factors.max()),

@@ -33,12 +33,12 @@ def matrix(rngs: nnx.Rngs, shape: tuple[int, ...], fan_in: int, dtype: jnp.dtype
 def _matmul(x: Array, weights: Array, axes: int) -> Array:
     """`x` times `weights` over the last `axes` axes of one and the first of the other.
 
-    Said as a product of two matrices: left to choose, XLA on a CPU orders the contracted axes so
-    that it has to transpose the weights at every step.
+    Said with one contracted axis: left to choose, XLA on a CPU orders several so that it has to
+    transpose the weights at every step. The others stay apart: a mesh may split any of them.
     """
     rows, columns = x.shape[: x.ndim - axes], weights.shape[axes:]
     inner = math.prod(weights.shape[:axes])
-    product = x.reshape(-1, inner) @ weights.reshape(inner, -1)
+    product = jnp.tensordot(x.reshape(-1, inner), weights.reshape(inner, *columns), 1)
     return product.reshape(*rows, *columns)
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +20,9 @@ from ttc_jax.models import checkpoints, gguf, hub, parameters
 from ttc_jax.models.config import ModelConfig
 from ttc_jax.models.families import Rule, read_config, sizes
 from ttc_jax.models.transformer import Transformer
-from ttc_jax.parallel.mesh import sharding
+from ttc_jax.parallel.mesh import Part, copies, part_of_copied, place, whole
+
+DTYPES = ("float32", "bfloat16")  # of weights and caches, as configs name them
 
 
 class Source(Protocol):
@@ -55,8 +58,8 @@ class Source(Protocol):
         """Tensors stored more than once."""
         ...
 
-    def read(self, name: str) -> np.ndarray:
-        """One tensor."""
+    def read(self, name: str, part: Part) -> np.ndarray:
+        """A part of one tensor."""
         ...
 
 
@@ -65,8 +68,9 @@ def load_generator(
 ) -> Transformer:
     """The generator at `path`.
 
-    The checkpoint is read tensor by tensor, and each parameter goes straight to where it lies on
-    the mesh: the host holds about one parameter at a time.
+    The checkpoint is read tensor by tensor, of each just what this host's devices need, and goes
+    straight to where it lies on the mesh: the host holds about one parameter at a time. Key/value
+    heads are copied where they are fewer than `model` (`parallel.mesh.copied`).
 
     Args:
       path: a folder with `config.json` and safetensors (one file, or shards with their index), a
@@ -96,12 +100,57 @@ def load(source: Source, *, dtype: np.dtype, mesh: Mesh | None) -> Transformer:
     pieces = match(source, set(wanted))
     axes = sizes(config)
     arrays: dict[str, jax.Array] = {}
+    targets = parameters.named(place(model, mesh))
     for name, like in wanted.items():
-        host = np.empty(like.shape, like.dtype)
-        for tensor, rule in pieces[name]:
-            host[rule.place] = rule.arrange(source.read(tensor), axes)
-        arrays[name] = put(name, host, mesh)
+        read = functools.partial(_assemble, source, pieces[name], axes, like.dtype)
+        if mesh is None:
+            arrays[name] = jax.device_put(read(whole(like.shape)))
+        else:
+            arrays[name] = _spread(name, like.shape, targets[name], mesh, read)
     return parameters.filled(model, arrays)
+
+
+def _spread(
+    name: str,
+    shape: tuple[int, ...],
+    target: jax.Array,
+    mesh: Mesh,
+    read: Callable[[Part], np.ndarray],
+) -> jax.Array:
+    """A parameter of `shape` over the mesh, every part of it read once."""
+    count = copies(name, shape, mesh)
+
+    @functools.cache
+    def part(bounds: tuple[tuple[int, int], ...]) -> np.ndarray:
+        wanted = tuple(slice(*pair) for pair in bounds)
+        return part_of_copied(name, shape, count, wanted, read)
+
+    def of_device(index: Any) -> np.ndarray:
+        spans = zip(index, target.shape, strict=True)
+        return part(tuple(span.indices(size)[:2] for span, size in spans))
+
+    return jax.make_array_from_callback(target.shape, target.sharding, of_device)
+
+
+def _assemble(
+    source: Source,
+    pieces: Sequence[tuple[str, Rule]],
+    axes: Mapping[str, int],
+    dtype: np.dtype,
+    part: Part,
+) -> np.ndarray:
+    """A part of the parameter that some tensors make up."""
+    host = np.empty([span.stop - span.start for span in part], dtype)
+    for tensor, rule in pieces:
+        # A mesh cuts no axis along which several tensors share the parameter.
+        held = rule.place + (slice(None),) * (len(part) - len(rule.place))
+        inner = tuple(
+            span if at == slice(None) else slice(0, len(range(span.stop)[at]))
+            for span, at in zip(part, held, strict=True)
+            if isinstance(at, slice)
+        )
+        host[rule.place] = rule.read(functools.partial(source.read, tensor), axes, inner)
+    return host
 
 
 def match(source: Source, wanted: set[str]) -> dict[str, list[tuple[str, Rule]]]:
@@ -140,14 +189,6 @@ def match(source: Source, wanted: set[str]) -> dict[str, list[tuple[str, Rule]]]
     return pieces
 
 
-def put(name: str, host: np.ndarray, mesh: Mesh | None) -> jax.Array:
-    """A parameter on its devices."""
-    if mesh is None:
-        return jax.device_put(host)
-    target = sharding(name, host.shape, mesh)
-    return jax.make_array_from_callback(host.shape, target, lambda index: host[index])
-
-
 class SafetensorsFolder:
     """A folder as Hugging Face's `save_pretrained` writes it."""
 
@@ -173,11 +214,11 @@ class SafetensorsFolder:
                     self._files[name] = (stored, path)
         self.repeated = tuple(repeated)
 
-    def read(self, name: str) -> np.ndarray:
-        """One tensor, in the dtype it is stored in."""
+    def read(self, name: str, part: Part) -> np.ndarray:
+        """A part of one tensor, in the dtype it is stored in; nothing else leaves the disk."""
         stored, path = self._files[name]
         with _opened(path) as file:
-            return file.get_tensor(stored)
+            return file.get_slice(stored)[part]
 
 
 def _weight_files(folder: Path) -> list[Path]:

@@ -55,7 +55,8 @@ def spend(config: ConfigDict, entry: ConfigDict, budget: int, rows: int) -> Conf
       config: what the strategy leaves open.
       entry: the strategy as in `sweep.strategies`; models it leaves out are those of `config`.
       budget: generations a question.
-      rows: candidates decoded together, over all questions of a batch.
+      rows: candidates decoded together, over all questions of a batch, of which every shard of
+        `mesh.data` gets at least one.
 
     Raises:
       UserError: an unknown strategy or option.
@@ -67,7 +68,8 @@ def spend(config: ConfigDict, entry: ConfigDict, budget: int, rows: int) -> Conf
     run = config.copy_and_resolve_references()
     with run.unlocked():
         run.sampling.n, run.search.revisions = found
-        run.sampling.questions_per_batch = max(1, rows // run.sampling.n)
+        shards = config.mesh.data
+        run.sampling.questions_per_batch = shards * max(1, rows // (run.sampling.n * shards))
     run.search.strategy, run.search.lookahead = entry.strategy, entry.lookahead
     run.search.options = entry.options
     run.generator.path = entry.generator or config.generator.path

@@ -20,6 +20,7 @@ from jaxtyping import Array, Bool, Int
 
 from ttc_jax.errors import UserError
 from ttc_jax.models.transformer import Transformer
+from ttc_jax.parallel.programs import ROWS, laid, program, put, shards
 from ttc_jax.sampling.sampler import DecodeState, Sampler, Samples, bucket, fork
 
 IDLE = 16  # once one row in so many rests that need not, the host is asked for its next task
@@ -54,7 +55,7 @@ class Rollouts(Sampler):
       sampling: as `Sampler`'s; `batch` is Q, questions whose answers are sampled together.
 
     Raises:
-      UserError: K, B or W below 1, or as `Sampler`.
+      UserError: K, B or W below 1, B that the mesh does not divide, or as `Sampler`.
     """
 
     def __init__(self, model: Transformer, *, ends: int, slots: int, rows: int, **sampling: Any):
@@ -62,11 +63,17 @@ class Rollouts(Sampler):
         for name, value in (("ends", ends), ("questions_per_batch", slots), ("rows", rows)):
             if value < 1:
                 raise UserError(f"rollouts.{name} is {value}; it must be at least 1")
+        parts = shards(self.mesh)
+        if slots % parts:
+            raise UserError(
+                f"rollouts.questions_per_batch is {slots}; mesh.data={parts} must divide it"
+            )
         self.ends, self.slots, self.rows = ends, slots, rows
         self.useful_steps, self.row_steps = 0, 0  # of rows that drew a token, and of all
-        self._rest = jax.jit(self._run_rest)
-        self._take = jax.jit(_take, donate_argnums=0)
-        self._segment = jax.jit(self._run_segment, donate_argnums=2)
+        self._rest = program(self._run_rest, self.mesh)
+        # A question may have been sampled by another shard.
+        self._take = jax.jit(lambda *x: laid(_take(*x), self.mesh), donate_argnums=0)
+        self._segment = program(self._run_segment, self.mesh, donate_argnums=2)
 
     def run(
         self, prompts: Sequence[Sequence[int]], numbers: Sequence[int], choose: Choose
@@ -109,10 +116,10 @@ class Rollouts(Sampler):
         source = rows = None
         lengths = np.zeros((self.slots, self.rows), np.int32)
         while True:
-            tasks = np.zeros((4, self.slots, self.rows), np.int32)
+            tasks = np.zeros((self.slots, 4, self.rows), np.int32)
             for slot, job in enumerate(slots):
                 if job:
-                    job.hand_out(slot, tasks[:, slot])
+                    job.hand_out(slot, tasks[slot])
             for slot in [slot for slot, job in enumerate(slots) if not job]:
                 job = None
                 while left and not job:
@@ -124,17 +131,18 @@ class Rollouts(Sampler):
                 if job and job.queue:
                     slots[slot] = job
                     if source is None:
-                        source, rows = self._rest(job.state)
-                    place = jax.device_put((slot, job.place))
+                        source, rows = self._rest((), job.state)
+                    place = put((np.int32(slot), np.int32(job.place)), self.mesh)
                     source = self._take(source, job.state, *place)
-                    job.hand_out(slot, tasks[:, slot])
+                    job.hand_out(slot, tasks[slot])
             if not any(slots):
                 return
             waiting = np.array([len(job.queue) if job else 0 for job in slots], np.int32)
             shares = sum(len(job.queue) for job in set(filter(None, slots))) // self.rows
-            before = np.where(tasks[0], tasks[2], lengths)
-            given = jax.device_put((tasks, waiting, np.int32(left or shares)))
-            rows = self._segment(self._parameters, source, rows, *given)
+            before = np.where(tasks[:, 0], tasks[:, 2], lengths)
+            given = put((tasks, waiting), self.mesh, ROWS)
+            shared = (self._parameters, self._table, put(np.int32(left or shares), self.mesh))
+            rows = self._segment(shared, source, rows, *given)
             live, tokens, lengths = jax.device_get(
                 (rows.cache.live, rows.tokens, rows.cache.length)
             )
@@ -149,32 +157,34 @@ class Rollouts(Sampler):
                     yield job.outcome
             slots = [job if job and job.busy(slot) else None for slot, job in enumerate(slots)]
 
-    def _run_rest(self, state: DecodeState) -> tuple[DecodeState, DecodeState]:
+    def _run_rest(self, _: Any, state: DecodeState) -> tuple[DecodeState, DecodeState]:
         """Samples for B slots, whosesoever they are, and W rows a slot that rest."""
-        source = jax.tree.map(lambda x: x[jnp.zeros((self.slots,), jnp.int32)], state)
-        nowhere = jnp.zeros((self.slots, self.rows), jnp.int32)
+        slots = self.slots // shards(self.mesh)
+        source = jax.tree.map(lambda x: x[jnp.zeros((slots,), jnp.int32)], state)
+        nowhere = jnp.zeros((slots, self.rows), jnp.int32)
         rows = fork(source, nowhere, nowhere, nowhere)
         return source, _with(rows, live=nowhere > 0, **_WITHOUT_PROMPT)
 
     def _run_segment(
         self,
-        parameters: Any,
+        shared: tuple[Any, Bool[Array, " V"], Int[Array, ""]],
         source: DecodeState,
         rows: DecodeState,
-        tasks: Int[Array, "4 B W"],
+        tasks: Int[Array, "B 4 W"],
         waiting: Int[Array, " B"],
-        left: Int[Array, ""],
     ) -> DecodeState:
         """Forks the rows that have a new task, and decodes until enough others could have one.
 
         Args:
+          shared: parameters, which tokens end an answer, and how many free slots could be given a
+            question.
           source: the sampled answers of each slot's question.
           rows: of the rollouts.
           tasks: whether a row has a new one, and then `fork`'s arguments for it.
           waiting: tasks of each slot's question that no row has yet.
-          left: free slots that could be given a question.
         """
-        new, parents, lengths, numbers = tasks
+        parameters, ends, left = shared
+        new, parents, lengths, numbers = jnp.moveaxis(tasks, 1, 0)
         prompt = {name: getattr(source.cache, name) for name in _WITHOUT_PROMPT}
         rows = _mix(new > 0, fork(source, parents, lengths, numbers), _with(rows, **prompt))
 
@@ -184,9 +194,8 @@ class Rollouts(Sampler):
             idle = jnp.minimum(resting, waiting).sum() + self.rows * jnp.minimum(free, left)
             return IDLE * idle >= live.size
 
-        limit = jnp.full((self.slots,), self.max_new_tokens, jnp.int32)
-        live, ends, pauses = rows.cache.live, self._ends, self._pauses
-        rows = self._run_decode(parameters, rows, live, ends, pauses, limit, until=enough)
+        limit = jnp.full(waiting.shape, self.max_new_tokens, jnp.int32)
+        rows = self._run_decode((parameters, ends), rows, rows.cache.live, limit, until=enough)
         return _with(rows, **_WITHOUT_PROMPT)
 
 
@@ -244,7 +253,7 @@ def _take(source: DecodeState, state: DecodeState, slot: Array, place: Array) ->
     """A slot gets the question at another state's `place`."""
 
     def put(x: Array, new: Array) -> Array:
-        question = lax.dynamic_slice_in_dim(new, place, 1)
+        question = new[place[None]]  # over a mesh that costs one question's exchange
         return lax.dynamic_update_slice_in_dim(x, question, slot, 0)
 
     return jax.tree.map(put, source, state)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -11,11 +12,14 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jax import lax
+from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float, Int
 
 from ttc_jax.errors import UserError
 from ttc_jax.models.cache import KVCache, LaneCache
 from ttc_jax.models.transformer import Transformer
+from ttc_jax.parallel.mesh import place
+from ttc_jax.parallel.programs import ROWS, abstract, outcome, program, put, shards
 from ttc_jax.sampling.draw import Drawing, candidate_keys, doubts, draw, uniforms
 
 SHORTEST_BUCKET = 64  # tokens
@@ -259,9 +263,10 @@ class Sampler:
         tokens depend neither on what else is in the batch nor on where a run was resumed.
       drawing: temperature and truncation.
       seed: of all draws.
+      mesh: as in `Search`: questions are split over `data`, weights and caches over `model`.
 
     Raises:
-      UserError: N, B or max_new_tokens below 1.
+      UserError: N, B or max_new_tokens below 1, or a mesh that does not divide the model or B.
     """
 
     def __init__(
@@ -274,6 +279,7 @@ class Sampler:
         batch: int = 1,
         drawing: Drawing | None = None,
         seed: int = 0,
+        mesh: Mesh | None = None,
     ):
         for name, value in (
             ("n", candidates),
@@ -283,24 +289,56 @@ class Sampler:
             if value < 1:
                 raise UserError(f"sampling.{name} is {value}; it must be at least 1")
         self.candidates, self.batch, self.max_new_tokens = candidates, batch, max_new_tokens
-        self.generator, self.seed = model.config, seed
-        self._graph, self._parameters = nnx.split(model)
-        ends = np.zeros((model.config.vocab_size,), bool)
-        ends[list(end_tokens)] = True
-        self._ends, self._pauses = jnp.asarray(ends), jnp.zeros(ends.shape, bool)
+        if batch % shards(mesh):
+            raise UserError(
+                f"sampling.questions_per_batch is {batch}; mesh.data={shards(mesh)} must divide it"
+            )
+        self.generator, self.seed, self.mesh = model.config, seed, mesh
+        self._graph, self._parameters = nnx.split(place(model, mesh))
+        self._ends = np.zeros((model.config.vocab_size,), bool)
+        self._ends[list(end_tokens)] = True
         self._drawing, self._compilations = drawing or Drawing(), 0
-        self._start = jax.jit(self._run_start)
-        self._decode = jax.jit(self._run_decode, donate_argnums=1)
+        self._start = program(self._run_start, mesh)
+        self._decode = program(self._run_decode, mesh, donate_argnums=1)
+
+    def lower(self, width: int) -> dict[str, jax.stages.Lowered]:
+        """The programs for prompts padded to `width` tokens, ready to be compiled; see `Search`.
+
+        "start" reads B prompts, "decode" writes the answers.
+        """
+        B, N, mesh = self.batch, self.candidates, self.mesh
+        shared = (self._parameters, abstract(self._ends.shape, bool, mesh))
+        live, limit = abstract((B, N), bool, mesh, ROWS), abstract((B,), np.int32, mesh, ROWS)
+        return {
+            "start": self._start.lower(*self._reads(width)),
+            "decode": self._decode.lower(shared, self.state(width), live, limit),
+        }
+
+    def state(self, width: int) -> DecodeState:
+        """What "start" makes of prompts of `width` tokens, as shapes with their shardings."""
+        return outcome(self._start, self.mesh, *self._reads(width))
+
+    def _reads(self, width: int) -> tuple[Any, ...]:
+        shapes = (((self.batch, width), np.int32), ((self.batch,), np.int32))
+        inputs = [abstract(*x, self.mesh, ROWS) for x in (*shapes, ((self.batch,), np.uint32))]
+        return self._parameters, *inputs
+
+    @functools.cached_property
+    def _table(self) -> Array:
+        """Which tokens end an answer."""
+        return put(self._ends, self.mesh)
 
     def _run_start(self, parameters: Any, prompts: Array, lengths: Array, ids: Array):
         keys = candidate_keys(self.seed, ids, self.candidates)
         model = nnx.merge(self._graph, parameters)
         return start(model, prompts, lengths, keys, self.max_new_tokens)
 
-    def _run_decode(self, parameters: Any, state: DecodeState, *rest, **options):
+    def _run_decode(self, shared: Any, state: DecodeState, live: Array, limit: Array, **options):
         self._compilations += 1  # runs when traced, not when called
+        parameters, ends = shared
         model = nnx.merge(self._graph, parameters)
-        return decode(model, state, *rest, drawing=self._drawing, **options)
+        pauses = jnp.zeros_like(ends)
+        return decode(model, state, live, ends, pauses, limit, self._drawing, **options)
 
     @property
     def compilations(self) -> int:
@@ -355,9 +393,9 @@ class Sampler:
         live = np.broadcast_to(
             (np.arange(self.batch) < given)[:, None], (self.batch, self.candidates)
         )
-        inputs, live, limit = jax.device_put(((padded, lengths, ids), live, limit))
+        inputs, live, limit = put(((padded, lengths, ids), live, limit), self.mesh, ROWS)
         state = self._start(self._parameters, *inputs)
-        state = self._decode(self._parameters, state, live, self._ends, self._pauses, limit)
+        state = self._decode((self._parameters, self._table), state, live, limit)
         tokens, length, log_prob, ended = jax.device_get(
             (state.tokens, state.cache.length, state.log_prob, state.ended)
         )

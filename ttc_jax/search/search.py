@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+import itertools
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -10,15 +12,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jax.sharding import Mesh
 
 from ttc_jax.compute.flops import Cumulative, generator_flops
 from ttc_jax.compute.ledger import Ledger
 from ttc_jax.errors import UserError
 from ttc_jax.models.transformer import Transformer
+from ttc_jax.parallel.mesh import place
+from ttc_jax.parallel.programs import ROWS, abstract, laid, outcome, program, put, shards
 from ttc_jax.sampling.sampler import bucket, pad_prompts
 from ttc_jax.search import kernel
 from ttc_jax.search.plan import Plan, check_plan
-from ttc_jax.search.state import Lineage, SearchState, insert
+from ttc_jax.search.state import NONE, Lineage, SearchState, insert
 from ttc_jax.verifiers.confidence import Confidence
 from ttc_jax.verifiers.verifier import Verifier
 
@@ -67,15 +72,20 @@ class Search:
       plan: strategy, N and limits.
       end_tokens: ids that end an answer.
       delimiters: [V] bool, tokens that end a step.
-      batch: B, questions searched together.
+      batch: B, questions searched together, over all shards of the mesh's `data`.
       refill: whether a finished question's slot goes to the next one at once; else all B start and
         end together. It changes no result.
-      segment: decode iterations at least between two refills.
+      segment: decode iterations at least between two refills, for which shards of `data` wait for
+        each other.
       seed: of all draws.
+      mesh: from `parallel.mesh.make_mesh`: questions are split over `data`, of which every shard is
+        a search of its own, weights and caches over `model`; None: the models' own device. Where
+        `model` is 1, results are the same bits as with B / data questions on one device.
 
     Raises:
       UserError: a budget that the strategy cannot work with, a strategy without the verifier it
-        needs, or a verifier of another vocabulary. Nothing has been compiled by then.
+        needs, a verifier of another vocabulary, or a mesh that does not divide the models, B or the
+        lanes. Nothing has been compiled by then.
     """
 
     def __init__(
@@ -90,30 +100,36 @@ class Search:
         refill: bool = True,
         segment: int = 1,
         seed: int = 0,
+        mesh: Mesh | None = None,
     ):
         check_plan(plan, generator, verifier)
         for name, value in (("questions_per_batch", batch), ("segment", segment)):
             if value < 1:
                 raise UserError(f"search.{name} is {value}; it must be at least 1")
+        parts = shards(mesh)
+        for name, value in (("sampling.questions_per_batch", batch), ("search.lanes", plan.lanes)):
+            if value % parts:
+                raise UserError(f"{name} is {value}; mesh.data={parts} must divide it")
         if isinstance(verifier, Confidence):
             plan = dataclasses.replace(plan, doubt=verifier.sign != "log_prob")
-        self.plan, self.batch, self.refill, self.segment = plan, batch, refill, segment
+        # Lanes are of one shard, as all that is compiled.
+        self.plan = dataclasses.replace(plan, lanes=plan.lanes // parts)
+        self.batch, self.refill, self.segment, self.mesh = batch, refill, segment, mesh
         self.generator, self.verifier, self.work = generator.config, verifier, Work()
-        ends = np.zeros((generator.config.vocab_size,), bool)
-        ends[list(end_tokens)] = True
         self.delimiters = delimiters
-        self._ends, self._delimiters = jnp.asarray(ends), jnp.asarray(delimiters)
-        self._graph, self._parameters = nnx.split((generator, verifier))
+        self._ends = np.zeros((generator.config.vocab_size,), bool)
+        self._ends[list(end_tokens)] = True
+        self._graph, self._parameters = nnx.split(place((generator, verifier), mesh))
         self._seed, self._compilations = seed, 0
         config = generator.config
         self._reading = Cumulative(lambda n: generator_flops(config, 0, n, logits=0))
         self._decoding = Cumulative(lambda n: generator_flops(config, 0, n, logits=n))
         self._judging = Cumulative(lambda n: verifier.flops(0, n) if verifier is not None else 0)
-        self._admit = jax.jit(self._run_admit)
+        self._admit = program(self._run_admit, mesh)
         self._empty = jax.jit(self._run_empty, static_argnums=0)
-        self._insert = jax.jit(insert, donate_argnums=0)
-        self._segment = jax.jit(self._run_segment, donate_argnums=1)
-        self._harvest = jax.jit(_harvest)
+        self._insert = program(_insert, mesh, donate_argnums=1)
+        self._segment = program(self._run_segment, mesh, donate_argnums=1)
+        self._harvest = program(_harvest, mesh)
 
     @property
     def compilations(self) -> int:
@@ -165,59 +181,107 @@ class Search:
         for _, group in sorted(groups.items()):
             yield from self._run_group(group, prompts, numbers)
 
+    def lower(self, width: int) -> dict[str, jax.stages.Lowered]:
+        """The programs for prompts padded to `width` tokens (see `bucket`), ready to be compiled.
+
+        "admit" reads one prompt a shard, "insert" puts these questions into slots, and "segment"
+        searches until a slot is free. Nothing is computed: models may be outlines
+        (`parameters.outline`), and the devices of the mesh need not be there.
+        """
+        mesh, parts = self.mesh, shards(self.mesh)
+        number, id_ = (abstract((parts,), dtype, mesh, ROWS) for dtype in (np.int32, np.uint32))
+        read = (self._parameters, (abstract((parts, width), np.int32, mesh, ROWS), number, id_))
+        state, table = self.state(width), abstract(self.delimiters.shape, bool, mesh)
+        shared = (self._parameters, table, table, abstract((), np.int32, mesh))
+        return {
+            "admit": self._admit.lower(*read),
+            "insert": self._insert.lower((), state, outcome(self._admit, mesh, *read), number),
+            "segment": self._segment.lower(shared, state),
+        }
+
+    def state(self, width: int) -> SearchState:
+        """The B slots for prompts of `width` tokens, as shapes with their shardings."""
+        return outcome(functools.partial(self._run_empty, width), self.mesh)
+
     def _run_group(
         self, group: list[int], prompts: Sequence[Sequence[int]], numbers: Sequence[int]
     ) -> Iterator[tuple[int, Outcome]]:
-        waiting, slots = list(reversed(group)), [-1] * self.batch
+        waiting = list(reversed(group))
+        slots = np.full((shards(self.mesh), self.batch // shards(self.mesh)), NONE)
         state = self._empty(bucket(len(prompts[group[0]])))
         while True:
-            free = [slot for slot, index in enumerate(slots) if index < 0]
-            if self.refill or len(free) == self.batch:
-                for slot in free[: len(waiting)]:
-                    slots[slot] = waiting.pop()
-                    new = self._begin(prompts[slots[slot]], numbers[slots[slot]])
-                    state = self._insert(state, new, jax.device_put(np.int32(slot)))
-            if all(index < 0 for index in slots):
+            if self.refill or (slots == NONE).all():
+                for wave in _waves(slots == NONE):
+                    if not waiting:
+                        break
+                    new = [waiting.pop() if slot != NONE and waiting else NONE for slot in wave]
+                    wave = [slot if i != NONE else NONE for slot, i in zip(wave, new, strict=True)]
+                    for shard, slot in enumerate(wave):
+                        slots[shard, slot] = new[shard] if slot != NONE else slots[shard, slot]
+                    state = self._begin(state, wave, new, prompts, numbers)
+            if (slots == NONE).all():
                 return
             # Without a question that waits for a slot, there is nothing to come back early for.
             patience = self.segment if waiting and self.refill else np.iinfo(np.int32).max
-            tokens = jax.device_put(np.int32(patience))
-            state, work = self._segment(
-                self._parameters, state, self._ends, self._delimiters, tokens
-            )
+            tokens = put(np.int32(patience), self.mesh)
+            state, work = self._segment((self._parameters, *self._tables, tokens), state)
             active, work = jax.device_get((state.active, work))
-            self.work.useful += int(work[0])
-            self.work.total += int(work[1])
-            for slot in [slot for slot in range(self.batch) if slots[slot] >= 0]:
-                if not active[slot]:
-                    index, slots[slot] = slots[slot], -1
-                    found = jax.device_get(self._harvest(state, jax.device_put(np.int32(slot))))
-                    if found["failed"]:
-                        raise Failed(index)
-                    yield index, self._outcome(found, len(prompts[index]))
+            self.work.useful += int(work[:, 0].sum())
+            self.work.total += int(work[:, 1].sum())
+            for wave in _waves((slots != NONE) & ~active.reshape(slots.shape)):
+                found = jax.device_get(self._harvest((), state, self._over_shards(wave)))
+                for shard, slot in enumerate(wave):
+                    if slot != NONE:
+                        index, slots[shard, slot] = int(slots[shard, slot]), NONE
+                        one = jax.tree.map(lambda x, shard=shard: x[shard], found)
+                        if one["failed"]:
+                            raise Failed(index)
+                        yield index, self._outcome(one, len(prompts[index]))
 
-    def _begin(self, prompt: Sequence[int], number: int) -> SearchState:
-        padded, lengths = pad_prompts([prompt], 1)
-        ids = np.array([number], np.uint32)
-        return self._admit(self._parameters, *jax.device_put((padded, lengths, ids)))
+    def _begin(
+        self,
+        state: SearchState,
+        wave: Sequence[int],
+        new: Sequence[int],
+        prompts: Sequence[Sequence[int]],
+        numbers: Sequence[int],
+    ) -> SearchState:
+        """The state with a new question in a slot of each shard that has one to give."""
+        none = [0]  # stands for no question
+        chosen = [prompts[index] if index != NONE else none for index in new]
+        padded, lengths = pad_prompts(chosen, len(new))
+        ids = np.array([numbers[index] if index != NONE else 0 for index in new], np.uint32)
+        inputs = put((padded, lengths, ids), self.mesh, ROWS)
+        questions = self._admit(self._parameters, inputs)
+        return self._insert((), state, questions, self._over_shards(wave))
+
+    def _over_shards(self, numbers: Sequence[int]) -> jax.Array:
+        """A number for each shard."""
+        return put(np.array(numbers, np.int32), self.mesh, ROWS)
+
+    @functools.cached_property
+    def _tables(self) -> Any:
+        """Which tokens end an answer, and which a step."""
+        return put((self._ends, self.delimiters), self.mesh)
 
     def _run_empty(self, width: int) -> SearchState:
         """B slots without a question."""
         one = jax.ShapeDtypeStruct((1,), np.int32)
         prompt = jax.ShapeDtypeStruct((1, width), np.int32)
         number = jax.ShapeDtypeStruct((1,), np.uint32)
-        shapes = jax.eval_shape(self._run_admit, self._parameters, prompt, one, number)
-        return jax.tree.map(lambda x: _zeros(self.batch, x), shapes)
+        shapes = jax.eval_shape(self._run_admit, self._parameters, (prompt, one, number))
+        return laid(jax.tree.map(lambda x: _zeros(self.batch, x), shapes), self.mesh)
 
-    def _run_admit(self, parameters: Any, prompts: Any, lengths: Any, numbers: Any) -> SearchState:
-        models = nnx.merge(self._graph, parameters)
-        return kernel.admit(self.plan, *models, prompts, lengths, numbers, self._seed)
+    def _run_admit(self, parameters: Any, questions: Any) -> SearchState:
+        generator, verifier = nnx.merge(self._graph, parameters)
+        return kernel.admit(self.plan, generator, verifier, *questions, self._seed)
 
-    def _run_segment(self, parameters: Any, state: SearchState, *rest: Any) -> Any:
+    def _run_segment(self, shared: Any, state: SearchState) -> Any:
         self._compilations += 1  # runs when traced, not when called
-        ends, delimiters, tokens = rest
+        parameters, ends, delimiters, tokens = shared
         models = nnx.merge(self._graph, parameters)
-        return kernel.segment(self.plan, *models, ends, delimiters, state, tokens)
+        state, work = kernel.segment(self.plan, *models, ends, delimiters, state, tokens)
+        return state, work[None]
 
     def _outcome(self, found: dict[str, Any], prompt: int) -> Outcome:
         rounds = int(found["round"])
@@ -296,10 +360,21 @@ class Failed(UserError):
         super().__init__(f"prompt {index}: {self.reason}")
 
 
-def _harvest(state: SearchState, slot: jax.Array) -> dict[str, Any]:
-    """What the host wants of a question that is done."""
+def _insert(_: Any, *slots: Any) -> SearchState:
+    return insert(*slots)
+
+
+def _harvest(_: Any, state: SearchState, slot: jax.Array) -> dict[str, Any]:
+    """What the host wants of a question that is done; of some question, where there is none."""
     names = ("answers", "lineage", "round", "failed", "question_score")
-    return jax.tree.map(lambda x: x[slot], {name: getattr(state, name) for name in names})
+    at = jnp.maximum(slot, 0)
+    return jax.tree.map(lambda x: x[at], {name: getattr(state, name) for name in names})
+
+
+def _waves(wanted: np.ndarray) -> Iterator[tuple[int, ...]]:
+    """The slots that are `wanted`, [data, B / data], one a shard at a time, or `NONE`."""
+    slots = (np.flatnonzero(row).tolist() for row in wanted)
+    return itertools.zip_longest(*slots, fillvalue=NONE)
 
 
 def _zeros(batch: int, shape: jax.ShapeDtypeStruct) -> jax.Array:

@@ -13,6 +13,7 @@ from jaxtyping import Array, Bool, Float, Int
 from ttc_jax.models.cache import KVCache, put_slots, take_slots
 from ttc_jax.sampling.sampler import DecodeState
 
+NONE = -1  # number of a slot, or of a question, where there is none
 # What a row is, beside its cache and tokens: lookahead puts it back.
 CURSOR = ("pending", "hidden", "log_prob", "entropy", "certainty", "ended")
 
@@ -153,11 +154,16 @@ def put(state: SearchState, questions: SearchState, slots: Int[Array, " G"]) -> 
     return jax.tree.map(into, state, questions, is_leaf=_is_cache)
 
 
-def insert(state: SearchState, question: SearchState, slot: Int[Array, ""]) -> SearchState:
-    """The state with another question in a slot."""
-    return jax.tree.map(
-        lambda whole, part: lax.dynamic_update_slice_in_dim(whole, part, slot, 0), state, question
-    )
+def insert(state: SearchState, question: SearchState, slot: Int[Array, " 1"]) -> SearchState:
+    """The state with another question in a slot; as it is, where the slot is `NONE`."""
+
+    def put(whole: Array, new: Array) -> Array:
+        at = jnp.maximum(slot[0], 0)
+        old = lax.dynamic_slice_in_dim(whole, at, 1, 0)
+        new = jnp.where(jnp.expand_dims(slot != NONE, tuple(range(1, new.ndim))), new, old)
+        return lax.dynamic_update_slice_in_dim(whole, new, at, 0)
+
+    return jax.tree.map(put, state, question)
 
 
 def _is_cache(x: Any) -> bool:

@@ -5,6 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import cast
 
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh
+
 from ttc_jax import assets
 from ttc_jax.errors import UserError
 from ttc_jax.models import checkpoints
@@ -17,7 +21,9 @@ CONFIDENCE, FLIPPED = "confidence:", "flipped:"
 _LOADERS = {prm.KIND: prm.load_prm, probe.KIND: probe.load_probe}
 
 
-def load_verifier(path: str) -> Verifier | None:
+def load_verifier(
+    path: str, *, dtype: jax.typing.DTypeLike = jnp.float32, mesh: Mesh | None = None
+) -> Verifier | None:
     """A verifier by its path.
 
     Args:
@@ -25,9 +31,11 @@ def load_verifier(path: str) -> Verifier | None:
         "confidence:log_prob" (or entropy, self_certainty) for the generator's own confidence,
         "flipped:0.2:PATH" for a PRM or ORM of which a fifth of the scores is flipped, or "" for
         none.
+      dtype, mesh: of its parameters, as for `load_generator`.
 
     Raises:
-      UserError: no such folder or sign, or the folder of another model.
+      UserError: no such folder or sign, the folder of another model, or a mesh that does not divide
+        the model.
     """
     if not path:
         return None
@@ -37,7 +45,7 @@ def load_verifier(path: str) -> Verifier | None:
             raise UserError(
                 f"verifier.path={path}: must be {FLIPPED}SHARE:PATH, as {FLIPPED}0.2:DIR"
             )
-        return Flipped(cast(Verifier, load_verifier(of)), float(share))
+        return Flipped(cast(Verifier, load_verifier(of, dtype=dtype, mesh=mesh)), float(share))
     if path.startswith(CONFIDENCE):
         return Confidence(path.removeprefix(CONFIDENCE))
     folder = assets.locate(path)
@@ -52,7 +60,7 @@ def load_verifier(path: str) -> Verifier | None:
         raise UserError(
             f"verifier.path={path}: holds a {kind}; a verifier is a {' or a '.join(_LOADERS)}"
         )
-    return _LOADERS[kind](folder)
+    return _LOADERS[kind](folder, dtype=dtype, mesh=mesh)
 
 
 def _is_number(text: str) -> bool:

@@ -15,6 +15,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float, Int
 
 from ttc_jax.compute.flops import generator_flops, layers_flops
@@ -334,14 +335,21 @@ def save_prm(path: str | Path, prm: ProcessRewardModel, metadata: Mapping[str, A
     checkpoints.save(path, prm, description)
 
 
-def load_prm(path: str | Path) -> ProcessRewardModel:
-    """The PRM in a folder that `save_prm` wrote.
+def load_prm(
+    path: str | Path, *, dtype: jax.typing.DTypeLike = FLOAT32, mesh: Mesh | None = None
+) -> ProcessRewardModel:
+    """The PRM in a folder that `save_prm` wrote; `dtype` and `mesh` as for `load_generator`.
 
     Raises:
-      UserError: not such a folder, or parameters of another architecture.
+      UserError: not such a folder, parameters of another architecture, or a mesh that does not
+        divide them.
     """
     config = PRMConfig.from_json(checkpoints.describe(path, KIND).config)
-    return checkpoints.restore(path, lambda: ProcessRewardModel(config, rngs=nnx.Rngs(0)))
+
+    def build() -> ProcessRewardModel:
+        return ProcessRewardModel(config, rngs=nnx.Rngs(0), dtype=jnp.dtype(dtype))
+
+    return checkpoints.restore(path, build, mesh=mesh)
 
 
 def _awake(cache: KVCache, live: Bool[Array, "B N"]) -> KVCache:

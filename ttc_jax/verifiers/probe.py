@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int
 
 from ttc_jax.models import checkpoints
@@ -74,11 +75,15 @@ def save_probe(path: str | Path, probe: HiddenStateProbe, metadata: Mapping[str,
     checkpoints.save(path, probe, checkpoints.Description(KIND, config, dict(metadata)))
 
 
-def load_probe(path: str | Path) -> HiddenStateProbe:
-    """The probe in a folder that `save_probe` wrote.
+def load_probe(
+    path: str | Path, *, dtype: jax.typing.DTypeLike = FLOAT32, mesh: Mesh | None = None
+) -> HiddenStateProbe:
+    """The probe in a folder that `save_probe` wrote; `dtype` and `mesh` as for `load_generator`.
 
     Raises:
       UserError: not such a folder, or parameters of another width.
     """
     width = checkpoints.describe(path, KIND).config["width"]
-    return checkpoints.restore(path, lambda: HiddenStateProbe(width))
+    return checkpoints.restore(
+        path, lambda: HiddenStateProbe(width, dtype=jnp.dtype(dtype)), mesh=mesh
+    )
