@@ -1,6 +1,7 @@
 """The job `sweep`: equal budgets, one pool, resumable, compared by difficulty."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,10 @@ from ml_collections import ConfigDict
 from tests.jobs.conftest import Answers, changed, configure
 from ttc_jax.errors import UserError
 from ttc_jax.jobs import run, sweep
-from ttc_jax.results.store import ResultsStore
+from ttc_jax.policy.difficulty import predicted, quantile_bins
+from ttc_jax.policy.policy import Policy, fit
+from ttc_jax.results.outcomes import outcomes
+from ttc_jax.results.store import Record, ResultsStore
 
 BUDGETS = (2, 4)
 
@@ -35,6 +39,12 @@ def config(trained_generator: Path, trained_prm: Path) -> ConfigDict:
     return config
 
 
+def selected(records: Sequence[Record]) -> Policy:
+    table = outcomes(records, [4], pools=["best_of_n"], rule="best_of_n_weighted")
+    ease = predicted([record for record in records if record.strategy == "best_of_n"], "last")
+    return fit(table, ease, quantile_bins(ease))
+
+
 def test_a_sweep_goes_on_where_it_was_stopped(config, tmp_path, monkeypatch):
     stored = []
     append = ResultsStore.append
@@ -49,8 +59,9 @@ def test_a_sweep_goes_on_where_it_was_stopped(config, tmp_path, monkeypatch):
         patch.setattr(ResultsStore, "append", interrupted)
         with pytest.raises(KeyboardInterrupt):
             sweep.main(config, tmp_path)
-    sweep.main(config, tmp_path)
+        sweep.main(config, tmp_path)
     records = ResultsStore(tmp_path).read()
+    assert selected(records) == selected(stored)  # from what was kept, and as it came
     lines = (tmp_path / "results" / "00000.jsonl").read_bytes().splitlines()
     assert len(lines) == len(records) == 10 * 3
     cells = {record.key[1:] for record in records}

@@ -48,7 +48,7 @@ TRAIN = (
     "--config.train.learning_rate=0.03",
     "--config.train.batch_tokens=3328",
     "--config.train.lengths=208",
-    "--config.train.mesh.data=8",
+    "--config.mesh.data=8",
 )
 MEMBER = """
 import sys

@@ -274,7 +274,8 @@ class Search:
 
     def _run_admit(self, parameters: Any, questions: Any) -> SearchState:
         generator, verifier = nnx.merge(self._graph, parameters)
-        return kernel.admit(self.plan, generator, verifier, *questions, self._seed)
+        prompts, lengths, numbers = questions
+        return kernel.admit(self.plan, generator, verifier, prompts, lengths, numbers, self._seed)
 
     def _run_segment(self, shared: Any, state: SearchState) -> Any:
         self._compilations += 1  # runs when traced, not when called
