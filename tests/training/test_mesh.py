@@ -109,6 +109,7 @@ def test_a_run_goes_on_over_another_mesh(tmp_path: Path, data: int, model: int):
     _, other = train("generator", data, model)
     with Checkpoints(tmp_path, past_best=0) as checkpoints:
         checkpoints.save(Progress(step=10), saved.weights, saved.optimiser)
+    with Checkpoints(tmp_path, past_best=0) as checkpoints:
         progress, *found = checkpoints.latest(other.weights, other.optimiser)
     assert progress == Progress(step=10)
     np.testing.assert_equal(*jax.device_get((found, [saved.weights, saved.optimiser])))

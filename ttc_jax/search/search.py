@@ -273,9 +273,9 @@ class Search:
         return laid(jax.tree.map(lambda x: _zeros(self.batch, x), shapes), self.mesh)
 
     def _run_admit(self, parameters: Any, questions: Any) -> SearchState:
-        generator, verifier = nnx.merge(self._graph, parameters)
         prompts, lengths, numbers = questions
-        return kernel.admit(self.plan, generator, verifier, prompts, lengths, numbers, self._seed)
+        models = nnx.merge(self._graph, parameters)
+        return kernel.admit(self.plan, *models, prompts, lengths, numbers, self._seed)
 
     def _run_segment(self, shared: Any, state: SearchState) -> Any:
         self._compilations += 1  # runs when traced, not when called
