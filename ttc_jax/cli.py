@@ -33,16 +33,19 @@ class _Job(NamedTuple):
     Attributes:
         text: its docstring, which is its help.
         arguments: those that `main` takes behind the workdir.
+        flags: those that it takes by name.
         needs_workdir: whether `main` cannot do without one.
     """
 
     text: str
     arguments: tuple[str, ...]
+    flags: tuple[str, ...]
     needs_workdir: bool
 
     def usage(self, name: str) -> str:
         """How it is called."""
         words = [name, *(f"[{argument.upper()}]" for argument in self.arguments)]
+        words += [f"[--{flag}=…]" for flag in self.flags]
         workdir = "--workdir=DIR" if self.needs_workdir else "[--workdir=DIR]"
         return _USAGE.format(job=" ".join(words), workdir=workdir)
 
@@ -83,7 +86,8 @@ def _run(argv: list[str]) -> int:
     end = rest.index("--") if "--" in rest else len(rest)
     rest, behind = rest[:end], rest[end + 1 :]
     wants_help = any(flag in rest for flag in ("--help", "-h"))
-    spec, workdir, overrides = _flags([flag for flag in rest if flag not in ("--help", "-h")])
+    rest = [flag for flag in rest if flag not in ("--help", "-h")]
+    spec, workdir, own, overrides = _flags(rest, about.flags)
     if wants_help:
         return _print(_job_help(job, spec, overrides))
     if not spec:
@@ -103,18 +107,22 @@ def _run(argv: list[str]) -> int:
     _set_up_logging()
     config.enable_compilation_cache()
     folder = Path(workdir) if workdir else None
-    importlib.import_module(f"ttc_jax.jobs.{job}").main(settings, folder, *arguments)
+    importlib.import_module(f"ttc_jax.jobs.{job}").main(settings, folder, *arguments, **own)
     return 0
 
 
-def _flags(argv: list[str]) -> tuple[str, str, list[str]]:
-    """The values of --config and --workdir, and the rest: config fields and arguments."""
+def _flags(argv: list[str], own: Sequence[str]) -> tuple[str, str, dict[str, str], list[str]]:
+    """The values of --config, --workdir and the job's `own` flags that are given, and the rest.
+
+    The rest are config fields and arguments.
+    """
     from absl import flags
 
     values = flags.FlagValues()
     values.set_gnu_getopt(True)
     config = flags.DEFINE_string("config", "", "", flag_values=values)
     workdir = flags.DEFINE_string("workdir", "", "", flag_values=values)
+    others = {name: flags.DEFINE_string(name, None, "", flag_values=values) for name in own}
     try:
         rest = values(["ttc", *argv], known_only=True)[1:]
     except flags.Error as error:
@@ -122,12 +130,14 @@ def _flags(argv: list[str]) -> tuple[str, str, list[str]]:
     for flag in rest:
         name = flag.partition("=")[0]
         if name.startswith("-") and not name.lstrip("-").startswith(("config.", "noconfig.")):
-            close = difflib.get_close_matches(name, _FLAGS, n=1)
+            known = (*_FLAGS, *(f"--{flag}" for flag in own))
+            close = difflib.get_close_matches(name, known, n=1)
             hint = (
                 f"did you mean {close[0]}?" if close else "a field is set by --config.field=value"
             )
             raise UserError(f"unknown flag {name}; {hint}")
-    return config.value or "", workdir.value or "", rest
+    given = {name: flag.value for name, flag in others.items() if flag.value is not None}
+    return config.value or "", workdir.value or "", given, rest
 
 
 def _jobs() -> dict[str, _Job]:
@@ -143,6 +153,7 @@ def _job(path: Path) -> _Job:
     return _Job(
         text=ast.get_docstring(tree) or "",
         arguments=tuple(other.arg for other in others),
+        flags=tuple(flag.arg for flag in function.args.kwonlyargs),
         needs_workdir=len(function.args.defaults) <= len(others),
     )
 

@@ -7,6 +7,7 @@ and a function
 
 Where `workdir` has a default, the command does without --workdir. Further parameters, which have
 defaults too, are arguments that the command takes beside its flags: `question` becomes [QUESTION].
+Parameters behind `*` are flags of the job's own, strings: `topology` becomes --topology.
 
 It raises `ttc_jax.errors.UserError` for what the user can mend. A module whose name starts with an
 underscore is not a job. A job is imported only when it runs.
