@@ -31,7 +31,7 @@ class Program:
       name: such as "segment".
       measured: what FLOPs, bytes and collectives are of: a whole call, or a turn of its main loop.
       chip: what it was compiled for.
-      weight_bytes, cache_bytes: of the arguments: parameters, and the keys and values of `KVCache`s.
+      weight_bytes, cache_bytes: of its arguments: parameters; keys and values of `KVCache`s.
       argument_bytes, alias_bytes, temp_bytes, code_bytes: as the compiler gives them; aliased are
         results that take the place of donated arguments.
       ideal_bytes: what must be read and written at least: see `Program.of`.
@@ -61,16 +61,16 @@ class Program:
     def of(
         cls,
         name: str,
-        lower: Callable[[], jax.stages.Lowered],
+        lowered: jax.stages.Lowered,
         chip: Chip,
         *,
         weights: Any,
         state: Any = (),
         loop: str = "",
         ideal: float | None = None,
-        hlo: Callable[[Hlo], None] | None = None,
+        keep: Callable[[str], object] | None = None,
     ) -> Program:
-        """Compiles what `lower` gives.
+        """Compiles a program.
 
         Args:
           weights: the parameters among its arguments, as shapes with shardings.
@@ -78,14 +78,14 @@ class Program:
           loop: name of the scope in its main loop, where a turn of that is to be measured: with
             full caches, since loops over their blocks then run to the end.
           ideal: bytes that must be moved; by default all arguments and results.
-          hlo: is shown the program's text, parsed.
+          keep: is given the program's text.
 
         Raises:
           UserError: it does not fit the chip's HBM.
         """
         began = time.perf_counter()
         try:
-            compiled = lower().compile()
+            compiled = lowered.compile()
         except jax.errors.JaxRuntimeError as error:
             if not (found := _TOO_MUCH.search(str(error))):
                 raise
@@ -94,9 +94,10 @@ class Program:
             raise UserError(_does_not_fit(name, chip, needs, *held)) from error
         seconds = time.perf_counter() - began
         memory: Any = compiled.memory_analysis()
-        program = Hlo(compiled.as_text() or "")
-        if hlo is not None:
-            hlo(program)
+        text = compiled.as_text() or ""
+        if keep is not None:
+            keep(text)
+        program = Hlo(text)
         cost = program.cost(program.loop(loop) if loop else None, trips=_blocks(state) - 1)
         moved = memory.argument_size_in_bytes + memory.output_size_in_bytes
         return cls(

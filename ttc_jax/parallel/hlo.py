@@ -31,10 +31,23 @@ _LINE = re.compile(r"^\s+(ROOT )?%?([\w.\-]+) = (.*)$")
 _CALLED = re.compile(r"(?:calls|to_apply)=%?([\w.\-]+)")
 _BRANCHES = re.compile(r"(?:true_computation|false_computation)=%?([\w.\-]+)")
 # What neither computes nor moves anything, or is counted where it starts.
-_FREE = frozenset(
-    "parameter constant tuple get-tuple-element bitcast after-all partition-id replica-id "
-    "opt-barrier domain copy-done slice-done async-done async-update add-dependency".split()
-)
+_FREE = [
+    "parameter",
+    "constant",
+    "tuple",
+    "get-tuple-element",
+    "bitcast",
+    "after-all",
+    "partition-id",
+    "replica-id",
+    "opt-barrier",
+    "domain",
+    "copy-done",
+    "slice-done",
+    "async-done",
+    "async-update",
+    "add-dependency",
+]
 _FREE_CALLS = ("ConcatBitcast", "AssumeGatherIndicesInBound", "Sharding", "SPMD")
 _COLLECTIVES = (
     "all-reduce", "all-gather", "reduce-scatter", "all-to-all", "ragged-all-to-all",
@@ -394,7 +407,8 @@ def _convolution_flops(x: Instruction, left: tuple[int, ...], right: tuple[int, 
     found = 2.0 * right[kernel.index("i")]
     found *= out[outputs.index("b")] * out[outputs.index("f")]
     window = {
-        name: re.split("x", value) for name, value in re.findall(r"(\w+)=([\dx_\-]+)", x.attribute("window"))
+        name: re.split("x", value)
+        for name, value in re.findall(r"(\w+)=([\dx_\-]+)", x.attribute("window"))
     }
     for axis in map(str, range(len(inputs) - 2)):
         i = int(axis)

@@ -18,7 +18,6 @@ from jax.experimental import topologies
 
 from ttc_jax.errors import UserError
 
-
 GIB = 2**30
 
 

@@ -50,7 +50,8 @@ class Program:
     Parameters and optimiser lie over the mesh by its rules, the rows of a batch over `data`.
 
     Args:
-      model: stays as it is; the weights that move are copies.
+      model: stays as it is; the weights that move are copies. An outline (`parameters.outline`) is
+        enough for `lower`.
       loss: as in `fit`.
       trainable: NNX filter of the parameters that move.
       seed: of dropout.
@@ -72,7 +73,7 @@ class Program:
         self._loss, self._optimisation, self._seed = loss, optimisation, seed
         self._transform = optimisation.transform()
         self._graph, self._moving, still = nnx.split(model, trainable, ...)
-        self._still = jax.device_put(still, shardings(still, mesh))
+        self._still = jax.tree.map(_laid, still, shardings(still, mesh))
         self._rows = NamedSharding(mesh, PartitionSpec(None, "data"))
         everywhere: Any = NamedSharding(mesh, PartitionSpec())
         weights = parameters.named(self._moving)
@@ -98,6 +99,38 @@ class Program:
         optimiser = jax.jit(self._transform.init, out_shardings=self._places.optimiser)(weights)
         trouble = Trouble(jnp.int32(NEVER), jnp.float32(0), jnp.float32(0))
         return State(weights, optimiser, jax.device_put(trouble, self._places.trouble))
+
+    def lower(self, batch: Arrays) -> jax.stages.Lowered:
+        """The update for batches of the shapes of `batch`, [rows, …], ready to be compiled.
+
+        Nothing is computed, and the devices of the mesh need not be there.
+        """
+        parts = self._optimisation.accumulate
+        cut = {
+            name: jax.ShapeDtypeStruct((parts, x.shape[0] // parts, *x.shape[1:]), x.dtype)
+            for name, x in batch.items()
+        }
+        cut = {name: _laid(x, self._rows) for name, x in cut.items()}
+        step = jax.ShapeDtypeStruct((), np.int32)
+        return self._update.lower(self.state, self._still, cut, step)
+
+    @property
+    def state(self) -> State:
+        """What `start` gives, as shapes with shardings."""
+        weights = {
+            name: jax.ShapeDtypeStruct(x.shape, jnp.float32)
+            for name, x in parameters.named(self._moving).items()
+        }
+        number = jax.ShapeDtypeStruct((), jnp.float32)
+        trouble = Trouble(jax.ShapeDtypeStruct((), jnp.int32), number, number)
+        everywhere: Any = self._places.trouble
+        return State(
+            jax.tree.map(_laid, weights, self._places.weights),
+            jax.tree.map(
+                _laid, jax.eval_shape(self._transform.init, weights), self._places.optimiser
+            ),
+            jax.tree.map(lambda x: _laid(x, everywhere), trouble),
+        )
 
     def update(self, state: State, batch: Batch, step: int) -> tuple[State, dict[str, Array]]:
         """Update number `step`, from 0; `state` is used up.
@@ -170,6 +203,13 @@ class Program:
         state = parameters.as_state(jax.tree.map(narrow, weights), self._moving)
         model = nnx.merge(self._graph, state, jax.tree.map(narrow, still))
         return self._loss(model, part, regime)
+
+
+def _laid(x: Any, place: NamedSharding) -> Any:
+    """An array, or the shape of one, in its place."""
+    if isinstance(x, jax.ShapeDtypeStruct):
+        return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place)
+    return jax.device_put(x, place)
 
 
 def _where(condition: Bool[Array, ""], new: Any, old: Any) -> Any:
