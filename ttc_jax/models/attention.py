@@ -88,8 +88,7 @@ def forked_attention(
     q: Float[Array, "B N T K G h"],
     prompt_k: Float[Array, "B K h P"],
     prompt_v: Float[Array, "B K P h"],
-    suffix_k: Float[Array, "B N K h S"],
-    suffix_v: Float[Array, "B N K S h"],
+    suffix: Float[Array, "B N K S kv"],
     prompt_length: Int[Array, " B"],
     length: Int[Array, "B N"],
     reach: Int[Array, ""],
@@ -105,13 +104,14 @@ def forked_attention(
     row needs. Cost follows what is stored, not what is allocated.
 
     Args:
+      suffix: key and value of each slot, side by side.
       prompt_length: prompt tokens stored; the rest of P is padding.
       length: suffix tokens stored before the T new ones, which lie from slot `length` on.
       reach: suffix slots that any live row needs, max(length) + T.
       block: slots read at a time; divides S.
       first: where the B questions begin in the suffix arrays, which may be of more questions.
     """
-    T, P, S = q.shape[2], prompt_k.shape[3], suffix_k.shape[4]
+    T, P, S, h = q.shape[2], prompt_k.shape[3], suffix.shape[3], q.shape[-1]
     product = partial(jnp.einsum, preferred_element_type=jnp.float32)
     slot = jnp.expand_dims(length[..., None] + jnp.arange(T)[None, None], (2, 4, 5))
     stored = jnp.expand_dims(prompt_length, (1, 2, 3, 4, 5))  # as slot, axes B N K T G and keys
@@ -129,10 +129,13 @@ def forked_attention(
         return Part(*(x.swapaxes(1, 2) for x in part))  # to [B, N, K, T, G, ·], as the suffix
 
     def read_block(i: Array | int) -> Part:
-        at, (_, N, K, h, _) = i * block, suffix_k.shape
-        k = lax.dynamic_slice(suffix_k, (first, 0, 0, 0, at), (q.shape[0], N, K, h, block))
-        v = lax.dynamic_slice(suffix_v, (first, 0, 0, at, 0), (q.shape[0], N, K, block, h))
-        dots = product("bntkgh,bnkhs->bnktgs", q, k)
+        size = (q.shape[0], *suffix.shape[1:3], block, 2 * h)
+        # With a barrier, lest a TPU reads the block twice, for keys and for values.
+        both = lax.optimization_barrier(
+            lax.dynamic_slice(suffix, (first, 0, 0, i * block, 0), size)
+        )
+        k, v = both[..., :h], both[..., h:]
+        dots = product("bntkgh,bnksh->bnktgs", q, k)
         scores = scoring(dots, slot - keys(i * block, block))
         return Part.of(scores, lambda w: product("bnktgs,bnksh->bnktgh", w.astype(v.dtype), v))
 

@@ -17,7 +17,6 @@ is its context: `context` slots of it come first, and `length` counts what lies 
 from __future__ import annotations
 
 import dataclasses
-from functools import partial
 from typing import Protocol, Self
 
 import jax
@@ -86,14 +85,16 @@ class PromptCache:
 class KVCache:
     """Keys and values of every layer, and how much of them is real.
 
+    Key and value of a suffix slot lie side by side: so a TPU, which keeps arrays in tiles of 128
+    along their last axis, neither pads heads of 64 nor turns the cache round to write one token.
+
     A cache with a `slot` is a view of that one question: B is 1 for lengths and tokens; keys and
     values are read and written in place, in the arrays of all questions.
     """
 
     prompt_k: tuple[Float[Array, "B K h P"], ...]
     prompt_v: tuple[Float[Array, "B K P h"], ...]
-    suffix_k: tuple[Float[Array, "B N K h S"], ...]
-    suffix_v: tuple[Float[Array, "B N K S h"], ...]
+    suffix: tuple[Float[Array, "B N K S kv"], ...]  # kv is 2·h
     prompt_length: Int[Array, " B"]
     context: Int[Array, "B N"]
     length: Int[Array, "B N"]
@@ -112,16 +113,14 @@ class KVCache:
         slots = -(-capacity // BLOCK) * BLOCK
         rows = (prompt_length.shape[0], candidates)
 
-        def empty(x: Float[Array, "B P K h"], keys: bool) -> Array:
+        def empty(x: Float[Array, "B P K h"]) -> Array:
             K, h = x.shape[2:]
-            zeros = jnp.zeros((*rows, K, h, slots) if keys else (*rows, K, slots, h), x.dtype)
-            return split_heads(zeros)
+            return split_heads(jnp.zeros((*rows, K, slots, 2 * h), x.dtype))
 
         return cls(
             prompt_k=tuple(split_heads(k.transpose(0, 2, 3, 1)) for k in prompt.k),
             prompt_v=tuple(split_heads(v.transpose(0, 2, 1, 3)) for v in prompt.v),
-            suffix_k=tuple(empty(k, True) for k in prompt.k),
-            suffix_v=tuple(empty(v, False) for v in prompt.v),
+            suffix=tuple(map(empty, prompt.k)),
             prompt_length=prompt_length,
             context=jnp.zeros(rows, jnp.int32),
             length=jnp.zeros(rows, jnp.int32),
@@ -140,28 +139,25 @@ class KVCache:
 
     def span(self, tokens: int) -> int:
         """What is allocated."""
-        return self.prompt_k[0].shape[3] + self.suffix_k[0].shape[4]
+        return self.prompt_k[0].shape[3] + self.suffix[0].shape[3]
 
     def write(self, layer: int, k: Array, v: Array) -> Self:
         """Puts T tokens' keys and values, [B, N, T, K, h], behind what each row holds.
 
         The caller sees to it that they fit: a slice that does not would be shifted back.
         """
+        new = jnp.concatenate([k, v], -1).swapaxes(2, 3).astype(self.suffix[layer].dtype)
+        N, size = new.shape[1], (1, 1, *new.shape[2:])
 
-        def put(stored: Array, new: Array, axis: int) -> Array:
-            new = new.astype(stored.dtype)
-            if self.slot is not None:
-                return _write_rows(stored, new[0], self.slot, self.stored[0], axis + 2)
-            row = partial(lax.dynamic_update_slice_in_dim, axis=axis)
-            return jax.vmap(jax.vmap(row))(stored, new, self.stored)
+        # Row by row: of a scatter a TPU would turn the whole cache round, there and back.
+        def put(i: Array, suffix: Array) -> Array:
+            question, row = i // N, i % N
+            text = lax.dynamic_slice(new, (question, row, 0, 0, 0), size)
+            start = (self._first + question, row, 0, self.stored[question, row], 0)
+            return lax.dynamic_update_slice(suffix, text, start)
 
-        return dataclasses.replace(
-            self,
-            suffix_k=_replace(
-                self.suffix_k, layer, put(self.suffix_k[layer], k.transpose(0, 1, 3, 4, 2), 2)
-            ),
-            suffix_v=_replace(self.suffix_v, layer, put(self.suffix_v[layer], v.swapaxes(2, 3), 1)),
-        )
+        suffix = lax.fori_loop(0, self.stored.size, put, self.suffix[layer])
+        return dataclasses.replace(self, suffix=_replace(self.suffix, layer, suffix))
 
     def attend(
         self, layer: int, q: Float[Array, "B N T K G h"], scoring: Scoring
@@ -172,8 +168,7 @@ class KVCache:
             q,
             self._of_slot(self.prompt_k[layer]),
             self._of_slot(self.prompt_v[layer]),
-            self.suffix_k[layer],
-            self.suffix_v[layer],
+            self.suffix[layer],
             self.prompt_length,
             self.stored,
             reach,
@@ -191,27 +186,22 @@ class KVCache:
         def rows(x: Array) -> Array:
             return jnp.take_along_axis(x, jnp.expand_dims(parents, tuple(range(2, x.ndim))), 1)
 
-        def move(x: Array, i: Array, axis: int) -> Array:
-            start = [self._first, *[0] * (x.ndim - 1)]
-            start[axis] = i * BLOCK
-            size = [parents.shape[0], *x.shape[1:]]
-            size[axis] = BLOCK
+        def move(i: Array, suffix: Layers) -> Layers:
+            return tuple(move_block(x, i * BLOCK) for x in suffix)
+
+        def move_block(x: Array, at: Array) -> Array:
+            start = (self._first, 0, 0, at, 0)
+            size = (parents.shape[0], *x.shape[1:3], BLOCK, x.shape[4])
             return lax.dynamic_update_slice(x, rows(lax.dynamic_slice(x, start, size)), start)
 
-        def move_block(i: Array, suffixes: tuple[Layers, Layers]) -> tuple[Layers, Layers]:
-            k, v = suffixes
-            return tuple(move(x, i, 4) for x in k), tuple(move(x, i, 3) for x in v)
-
-        suffix_k, suffix_v = self.suffix_k, self.suffix_v
         if parents.shape[1] == self.live.shape[1]:
             blocks = (self.stored.max() + BLOCK - 1) // BLOCK
-            suffix_k, suffix_v = lax.fori_loop(0, blocks, move_block, (suffix_k, suffix_v))
+            suffix = lax.fori_loop(0, blocks, move, self.suffix)
         else:
-            suffix_k, suffix_v = tuple(map(rows, suffix_k)), tuple(map(rows, suffix_v))
+            suffix = tuple(map(rows, self.suffix))
         return dataclasses.replace(
             self,
-            suffix_k=suffix_k,
-            suffix_v=suffix_v,
+            suffix=suffix,
             context=rows(self.context),
             length=rows(self.length),
         )
@@ -311,22 +301,6 @@ class LaneCache:
 
 def _slice(x: Array, slot: Int[Array, ""]) -> Array:
     return lax.dynamic_slice_in_dim(x, slot, 1, 0)
-
-
-def _write_rows(
-    stored: Array, new: Array, slot: Int[Array, ""], start: Int[Array, " N"], axis: int
-) -> Array:
-    """Writes new[n] to stored[slot, n] from `start[n]` on along `axis`, in place."""
-    N = new.shape[0]
-    where = jnp.stack([jnp.full_like(start, slot), jnp.arange(N, dtype=start.dtype), start], -1)
-    dimensions = lax.ScatterDimensionNumbers(
-        update_window_dims=tuple(range(1, new.ndim)),
-        inserted_window_dims=(0, 1),
-        scatter_dims_to_operand_dims=(0, 1, axis),
-    )
-    return lax.scatter(
-        stored, where, new, dimensions, indices_are_sorted=True, unique_indices=True, mode="clip"
-    )
 
 
 def _replace(items: tuple[Array, ...], index: int, item: Array) -> tuple[Array, ...]:
