@@ -31,7 +31,6 @@ from flax import nnx
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from ttc_jax.config import as_flag
 from ttc_jax.errors import UserError
 from ttc_jax.jobs import run, sweep
 from ttc_jax.models import parameters
@@ -40,7 +39,7 @@ from ttc_jax.models.shapes import read_shape
 from ttc_jax.models.tokenizers import CharTokenizer
 from ttc_jax.models.transformer import Transformer
 from ttc_jax.parallel.compiled import Program, cache_bytes, capacity, device_bytes
-from ttc_jax.parallel.mesh import make_mesh, place
+from ttc_jax.parallel.mesh import make_mesh, mesh_of, place
 from ttc_jax.parallel.topology import Topology, describe
 from ttc_jax.report.tables import print_programs
 from ttc_jax.results.summary import write_json
@@ -143,7 +142,7 @@ def _job(config: ConfigDict, topology: Topology, width: int) -> Job:
 def _search(config: ConfigDict, topology: Topology, width: int) -> Job:
     mesh = _mesh(config, topology)
     generator = _generator(config, mesh)
-    verifier = outline_verifier(config.verifier.path, config.verifier.get("dtype", "float32"))
+    verifier = outline_verifier(config.verifier.path, config.verifier.dtype)
     verifier = place(verifier, mesh) if isinstance(verifier, nnx.Module) else None
     strategy = make_strategy(config.search.strategy, config.search.options)
     search = Search(
@@ -198,7 +197,7 @@ def _training(config: ConfigDict, topology: Topology) -> Job:
         if config.start.path
         else ModelConfig(vocab_size=CharTokenizer(PIECES).vocab_size, **config.model)
     )
-    mesh = make_mesh(*_devices(train.mesh, topology))
+    mesh = _mesh(config, topology)
 
     def build() -> nnx.Module:
         generator = Transformer(shape, rngs=nnx.Rngs(0))
@@ -217,23 +216,20 @@ def _training(config: ConfigDict, topology: Topology) -> Job:
         seed=0,
     )
     length = max(train.lengths)
-    rows = rows_of(length, train.batch_tokens, train.mesh.data * train.accumulate)
+    rows = rows_of(length, train.batch_tokens, mesh.shape["data"] * train.accumulate)
     return Job({"update": program.lower(batch_shapes(rows, length))}, program.state.weights, ())
 
 
 def _mesh(config: ConfigDict, topology: Topology) -> Mesh:
-    """That of the config; without one a search has one device."""
-    return make_mesh(*_devices(config.get("mesh", ConfigDict({"data": 1, "model": 1})), topology))
-
-
-def _devices(axes: ConfigDict, topology: Topology) -> tuple[int, int, Any]:
-    devices = topology.devices
+    """That of the config, of the first devices of the topology."""
+    axes, devices = config.mesh, topology.devices
     if axes.data * axes.model > len(devices):
         raise UserError(
-            f"{as_flag('mesh.data', axes.data)} × {as_flag('mesh.model', axes.model)}: "
-            f"{topology.name} has {len(devices)} devices"
+            f"mesh data={axes.data} × model={axes.model} needs {axes.data * axes.model} devices; "
+            f"--topology={topology.name} has {len(devices)}"
         )
-    return axes.data, axes.model, devices[: axes.data * axes.model]
+    # One device is a mesh too: it is none of this machine's.
+    return mesh_of(config, devices) or make_mesh(1, 1, devices[:1])
 
 
 def _generator(config: ConfigDict, mesh: Mesh) -> Transformer:

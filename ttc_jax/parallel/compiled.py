@@ -35,6 +35,7 @@ class Program:
       argument_bytes, alias_bytes, temp_bytes, code_bytes: as the compiler gives them; aliased are
         results that take the place of donated arguments.
       ideal_bytes: what must be read and written at least: see `Program.of`.
+      all_collectives: the same of the whole program, loops of unknown length counted as one turn.
       host_transfers: names of instructions that exchange something with the host; there should be
         none.
       compile_seconds: with reading an earlier compilation, where the cache on disk holds one.
@@ -54,6 +55,7 @@ class Program:
     bytes_accessed: float
     ideal_bytes: float
     collectives: tuple[Mapping[str, Any], ...]
+    all_collectives: tuple[Mapping[str, Any], ...]
     host_transfers: tuple[str, ...]
     compile_seconds: float
 
@@ -115,6 +117,7 @@ class Program:
             bytes_accessed=cost.bytes,
             ideal_bytes=moved if ideal is None else ideal,
             collectives=_collectives(cost),
+            all_collectives=_collectives(program.cost()),
             host_transfers=tuple(program.host_transfers()),
             compile_seconds=seconds,
         )
@@ -203,7 +206,7 @@ def _caches(state: Any) -> list[KVCache]:
 
 def _blocks(state: Any) -> int:
     """Blocks of the longest suffix that attention reads."""
-    slots = (cache.span(0) - cache.prompt_k[0].shape[-1] for cache in _caches(state))
+    slots = (cache.suffix[0].shape[3] for cache in _caches(state))
     return max(slots, default=BLOCK) // BLOCK
 
 
