@@ -1,6 +1,6 @@
 """The sampler and the search, compiled for TPU slices by the TPU compiler itself.
 
-Four of the sixteen layers of Llama-3.2-1B, which are all alike: what holds for them holds for all.
+Four of the sixteen layers of Llama-3.2-1B, which are all alike.
 """
 
 import importlib.util
@@ -15,7 +15,7 @@ from ttc_jax import cli
 from ttc_jax.models.shapes import known
 
 HAS_LIBTPU = importlib.util.find_spec("libtpu") is not None
-LAYERS, N = 4, 64
+LAYERS, DEPTH, N = 4, 16, 64
 CONFIGS = Path(__file__).parents[2] / "configs"
 
 needs_libtpu = pytest.mark.skipif(
@@ -36,6 +36,7 @@ def compiled(folder: Path, topology: str, data: int, *flags: str) -> dict[str, d
             f"--config={CONFIGS / 'math.py'}",
             f"--topology={topology}",
             f"--json={folder / 'programs.json'}",
+            "--program=segment",
             f"--config.generator.path={path}",
             "--config.generator.dtype=bfloat16",
             f"--config.mesh.data={data}",
@@ -92,7 +93,8 @@ def test_donated_caches_are_written_in_place(segment):
 
 @needs_libtpu
 def test_temporary_memory_is_small(segment):
-    assert segment["temp_bytes"] <= 0.1 * segment["cache_bytes"]
+    # What there is does not grow with layers: it is of one at a time, and of the vocabulary.
+    assert segment["temp_bytes"] <= 0.1 * segment["cache_bytes"] * DEPTH / LAYERS
 
 
 @needs_libtpu

@@ -11,10 +11,11 @@ how many questions and candidates would fit. The exit code is 2 where they do no
 --prompt=512          tokens of the longest prompts
 --stage=NAME          of a config of several stages
 --json=FILE           writes all of it to a file too
+--program=segment     just this one: a search has admit, insert and segment, which does the work
 --hlo=DIR             writes the compiled programs there as text
 
-It is libtpu that compiles: pip install 'ttc_jax[tpu]'. What has been compiled once is read from the
-compilation cache.
+It is libtpu that compiles: pip install 'ttc_jax[tpu]'. Nothing of it is kept: without a TPU JAX can
+write compiled programs to its cache, but not read them.
 """
 
 from __future__ import annotations
@@ -52,6 +53,7 @@ from ttc_jax.training import prm, sft, update
 from ttc_jax.training.batches import batch_shapes, rows_of
 from ttc_jax.training.optimisation import Optimisation
 from ttc_jax.verifiers.load import outline_verifier
+from ttc_jax.verifiers.prm import ProcessRewardModel
 
 DECODE = "decode_token"  # scope of what makes one token
 
@@ -82,6 +84,7 @@ def main(
     topology: str = "",
     prompt: str = "512",
     stage: str = "",
+    program: str = "",
     json: str = "",
     hlo: str = "",
 ) -> None:
@@ -89,17 +92,22 @@ def main(
     del workdir
     if not prompt.isdecimal() or int(prompt) < 2:
         raise UserError(f"--prompt={prompt}: must be a number of tokens, at least 2")
+    jax.config.update("jax_enable_compilation_cache", False)
     config = _stage(config, stage)
     target = describe(topology)
     job = _job(config, target, bucket(int(prompt)))
+    if program:
+        if program not in job.lowered:
+            raise UserError(f"--program={program}: must be one of {', '.join(job.lowered)}")
+        job = job._replace(lowered={program: job.lowered[program]})
     programs = list(_compiled(job, target, Path(hlo) if hlo else None))
     print_programs(programs)
     result: dict[str, Any] = {
         "topology": target.name,
         "chip": dataclasses.asdict(target.chip),
-        "programs": [program.to_json() for program in programs],
+        "programs": [found.to_json() for found in programs],
     }
-    if job.questions:
+    if programs[-1].ideal_bytes == job.ideal:
         most = capacity(programs[-1], job.questions, job.candidates, job.state)
         result["capacity"] = {
             "questions": job.questions,
@@ -211,7 +219,7 @@ def _training(config: ConfigDict, topology: Topology) -> Job:
         model,
         losses.get(config.kind, prm.loss),
         Optimisation(**{name: x for name, x in train.items() if name in names}),
-        trainable=nnx.Param if config.kind in losses else prm.trainable(model),
+        trainable=prm.trainable(model) if isinstance(model, ProcessRewardModel) else nnx.Param,
         mesh=mesh,
         seed=0,
     )

@@ -38,7 +38,7 @@ class Program:
       all_collectives: the same of the whole program, loops of unknown length counted as one turn.
       host_transfers: names of instructions that exchange something with the host; there should be
         none.
-      compile_seconds: with reading an earlier compilation, where the cache on disk holds one.
+      compile_seconds: on this machine.
     """
 
     name: str

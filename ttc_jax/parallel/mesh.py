@@ -211,7 +211,7 @@ def _in_memory(name: str, target: NamedSharding) -> NamedSharding | Format:
     """
     if not re.fullmatch(r".*\.ffn\.gate_up", name):
         return target
-    on_tpu = target.mesh.devices.flat[0].platform == "tpu"
+    on_tpu = next(iter(target.device_set)).platform == "tpu"
     return Format(Layout((1, 0, 2)), target) if on_tpu else target
 
 

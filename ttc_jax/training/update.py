@@ -100,7 +100,7 @@ class Program:
         trouble = Trouble(jnp.int32(NEVER), jnp.float32(0), jnp.float32(0))
         return State(weights, optimiser, jax.device_put(trouble, self._places.trouble))
 
-    def lower(self, batch: Arrays) -> jax.stages.Lowered:
+    def lower(self, batch: Mapping[str, jax.ShapeDtypeStruct]) -> jax.stages.Lowered:
         """The update for batches of the shapes of `batch`, [rows, …], ready to be compiled.
 
         Nothing is computed, and the devices of the mesh need not be there.
@@ -121,8 +121,7 @@ class Program:
             name: jax.ShapeDtypeStruct(x.shape, jnp.float32)
             for name, x in parameters.named(self._moving).items()
         }
-        number = jax.ShapeDtypeStruct((), jnp.float32)
-        trouble = Trouble(jax.ShapeDtypeStruct((), jnp.int32), number, number)
+        trouble = jax.eval_shape(lambda: Trouble(*map(jnp.asarray, (jnp.int32(NEVER), 0.0, 0.0))))
         everywhere: Any = self._places.trouble
         return State(
             jax.tree.map(_laid, weights, self._places.weights),
