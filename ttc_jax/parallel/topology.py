@@ -52,7 +52,7 @@ CHIPS: dict[str, Chip] = {
         Chip("v6e", int(31.24 * GIB), 918e12, 1640e9, 448e9),
     )
 }
-_FLAT = ("1x1", "2x2", "2x4", "4x4", "4x8", "8x8", "8x16", "16x16")
+_FLAT = ("2x2", "2x4", "4x4", "4x8", "8x8", "8x16", "16x16")
 _CUBES = ("2x2x1", "2x2x2", "2x2x4", "2x4x4", "4x4x4", "4x4x8", "4x8x8", "8x8x8")
 TOPOLOGIES = tuple(
     f"{name}:{shape}" for name in CHIPS for shape in (_CUBES if name in ("v4", "v5p") else _FLAT)
