@@ -40,16 +40,19 @@ class _Job(NamedTuple):
     Attributes:
         text: its docstring, which is its help.
         arguments: those that `main` takes behind the workdir.
+        flags: those that it takes by name.
         needs_workdir: whether `main` cannot do without one.
     """
 
     text: str
     arguments: tuple[str, ...]
+    flags: tuple[str, ...]
     needs_workdir: bool
 
     def usage(self, name: str) -> str:
         """How it is called."""
         words = [name, *(f"[{argument.upper()}]" for argument in self.arguments)]
+        words += [f"[--{flag}=…]" for flag in self.flags]
         workdir = "--workdir=DIR" if self.needs_workdir else "[--workdir=DIR]"
         return _USAGE.format(job=" ".join(words), workdir=workdir)
 
@@ -90,7 +93,8 @@ def _run(argv: list[str]) -> int:
     end = rest.index("--") if "--" in rest else len(rest)
     rest, behind = rest[:end], rest[end + 1 :]
     wants_help = any(flag in rest for flag in ("--help", "-h"))
-    values, overrides = _flags([flag for flag in rest if flag not in ("--help", "-h")])
+    rest = [flag for flag in rest if flag not in ("--help", "-h")]
+    values, own, overrides = _flags(rest, about.flags)
     spec, workdir = values.config, values.workdir
     if wants_help:
         return _print(_job_help(job, spec, overrides))
@@ -121,12 +125,15 @@ def _run(argv: list[str]) -> int:
     with hosts.together(
         here, facts, folder, timeout=values.hosts_timeout, talking="train" in jobs_run
     ):
-        importlib.import_module(f"ttc_jax.jobs.{job}").main(settings, folder, *arguments)
+        importlib.import_module(f"ttc_jax.jobs.{job}").main(settings, folder, *arguments, **own)
     return 0
 
 
-def _flags(argv: list[str]) -> tuple[Any, list[str]]:
-    """The values of our flags by name, and the rest: config fields and arguments."""
+def _flags(argv: list[str], own: Sequence[str]) -> tuple[Any, dict[str, str], list[str]]:
+    """The values of our flags by name, of those of the job's `own` that are given, and the rest.
+
+    The rest are config fields and arguments.
+    """
     from absl import flags
 
     values = flags.FlagValues()
@@ -137,6 +144,7 @@ def _flags(argv: list[str]) -> tuple[Any, list[str]]:
         define = flags.DEFINE_float if name == "hosts_timeout" else flags.DEFINE_string
         value: Any = os.environ.get(f"TTC_{name.upper()}", default)
         define(name, value, "", flag_values=values)
+    others = {name: flags.DEFINE_string(name, None, "", flag_values=values) for name in own}
     try:
         rest = values(["ttc", *argv], known_only=True)[1:]
     except flags.Error as error:
@@ -144,12 +152,14 @@ def _flags(argv: list[str]) -> tuple[Any, list[str]]:
     for flag in rest:
         name = flag.partition("=")[0]
         if name.startswith("-") and not name.lstrip("-").startswith(("config.", "noconfig.")):
-            close = difflib.get_close_matches(name, _FLAGS, n=1)
+            known = (*_FLAGS, *(f"--{flag}" for flag in own))
+            close = difflib.get_close_matches(name, known, n=1)
             hint = (
                 f"did you mean {close[0]}?" if close else "a field is set by --config.field=value"
             )
             raise UserError(f"unknown flag {name}; {hint}")
-    return values, rest
+    given = {name: flag.value for name, flag in others.items() if flag.value is not None}
+    return values, given, rest
 
 
 def _jobs() -> dict[str, _Job]:
@@ -165,6 +175,7 @@ def _job(path: Path) -> _Job:
     return _Job(
         text=ast.get_docstring(tree) or "",
         arguments=tuple(other.arg for other in others),
+        flags=tuple(flag.arg for flag in function.args.kwonlyargs),
         needs_workdir=len(function.args.defaults) <= len(others),
     )
 

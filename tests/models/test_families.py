@@ -13,10 +13,18 @@ from ttc_jax.errors import UserError
 from ttc_jax.models.config import ModelConfig, Rope
 from ttc_jax.models.families import FAMILIES, Rule, read_config, sizes
 from ttc_jax.models.rope import frequencies
+from ttc_jax.parallel.mesh import whole
 
 
 def config_of(family: str, **changes: Any) -> ModelConfig:
     return read_config({**CONFIGS[family], **changes}, "config.json")[1]
+
+
+def arranged(rule: Rule, tensor: np.ndarray, axes: dict[str, int]) -> np.ndarray:
+    """All of the tensor as it stands in its place."""
+    _, target = rule.layout.split("->")
+    place = dataclasses.replace(rule, layout=f"{target}->{target}").shape(axes)
+    return rule.read(tensor.__getitem__, axes, whole(place))
 
 
 @pytest.mark.parametrize("tied", [False, True])
@@ -31,7 +39,7 @@ def test_tensors_fill_every_parameter_exactly_once(family: str, tied: bool) -> N
         for i in range(config.depth if "{i}" in rule.tensor else 1):
             if (name := rule.parameter.format(i=i)) in filled:
                 axes = sizes(config)
-                filled[name][rule.place] += rule.arrange(np.ones(rule.shape(axes), int), axes) > 0
+                filled[name][rule.place] += arranged(rule, np.ones(rule.shape(axes), int), axes) > 0
                 names.append(rule.tensor.format(i=i))
     assert all((count == 1).all() for count in filled.values())
     assert len(set(names)) == len(names)
@@ -51,11 +59,11 @@ def test_layout() -> None:
     axes = {"K": 2, "G": 3, "h": 4, "D": 5}
     assert rule.shape(axes) == (24, 5)
     matrix = np.arange(24 * 5).reshape(24, 5)
-    arranged = rule.arrange(matrix, axes)
+    arranged = arranged(rule, matrix, axes)
     for k, g, h in np.ndindex(2, 3, 4):
         assert (arranged[:, k, g, h] == matrix[(k * 3 + g) * 4 + h]).all()
-    whole = Rule("norm", "scale", "D -> D", shift=1.0)
-    assert (whole.arrange(np.full(5, 0.5, np.float32), axes) == 1.5).all()
+    shifted = Rule("norm", "scale", "D -> D", shift=1.0)
+    assert (arranged(shifted, np.full(5, 0.5, np.float32), axes) == 1.5).all()
 
 
 def test_windows() -> None:

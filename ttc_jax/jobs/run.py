@@ -107,18 +107,7 @@ def build(config: ConfigDict, task: Task, strategy: Strategy, load: Loaders = LO
     generator = load.generator(path, dtype=config.generator.dtype, mesh=mesh)
     tokenizer = load_tokenizer(path, generator.config.vocab_size)
     prompt = PromptFormat(**config.prompt)
-    plan = Plan(
-        strategy,
-        candidates=sampling.n,
-        max_new_tokens=sampling.max_new_tokens,
-        max_step_tokens=search.max_step_tokens,
-        rounds=search.rounds,
-        lookahead=search.lookahead,
-        lanes=search.lanes,
-        revisions=search.revisions,
-        between=tuple(prompt.between(tokenizer)),
-        drawing=Drawing(sampling.temperature, sampling.top_k, sampling.top_p),
-    )
+    plan = plan_of(config, strategy, tuple(prompt.between(tokenizer)))
     return Recorder(
         task=task,
         tokenizer=tokenizer,
@@ -137,6 +126,23 @@ def build(config: ConfigDict, task: Task, strategy: Strategy, load: Loaders = LO
         ),
         strategy=search.strategy,
         seed=config.seed,
+    )
+
+
+def plan_of(config: ConfigDict, strategy: Strategy, between: tuple[int, ...]) -> Plan:
+    """What a config decides about a search; for `between` see `Plan`."""
+    sampling, search = config.sampling, config.search
+    return Plan(
+        strategy,
+        candidates=sampling.n,
+        max_new_tokens=sampling.max_new_tokens,
+        max_step_tokens=search.max_step_tokens,
+        rounds=search.rounds,
+        lookahead=search.lookahead,
+        lanes=search.lanes,
+        revisions=search.revisions,
+        between=between,
+        drawing=Drawing(sampling.temperature, sampling.top_k, sampling.top_p),
     )
 
 

@@ -54,7 +54,7 @@ def main(config: ConfigDict, workdir: Path) -> None:
     """Runs the cells that the store does not hold yet, cheapest budgets first, then reports."""
     run.check(config)
     at_least(config, 1, "sweep.budgets", "sweep.rows")
-    cells = sorted(_cells(config), key=lambda cell: (cell.budget, cell.seed))
+    cells = sorted(cells_of(config), key=lambda cell: (cell.budget, cell.seed))
     task = load_task(config.task)
     questions = task.questions(config.split)[: config.limit or None]
     store = ResultsStore(workdir, shard=hosts.index())
@@ -87,7 +87,7 @@ def main(config: ConfigDict, workdir: Path) -> None:
         _report(config, workdir, store, {(cell.name, cell.budget, cell.seed) for cell in cells})
 
 
-def _cells(config: ConfigDict) -> Iterator[Cell]:
+def cells_of(config: ConfigDict) -> Iterator[Cell]:
     """The grid; a strategy that cannot spend a budget is left out there.
 
     Raises:

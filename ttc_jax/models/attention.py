@@ -88,8 +88,7 @@ def forked_attention(
     q: Float[Array, "B N T K G h"],
     prompt_k: Float[Array, "B K h P"],
     prompt_v: Float[Array, "B K P h"],
-    suffix_k: Float[Array, "B N K h S"],
-    suffix_v: Float[Array, "B N K S h"],
+    suffix: Float[Array, "B N K S kv"],
     prompt_length: Int[Array, " B"],
     length: Int[Array, "B N"],
     reach: Int[Array, ""],
@@ -105,13 +104,14 @@ def forked_attention(
     row needs. Cost follows what is stored, not what is allocated.
 
     Args:
+      suffix: key and value of each slot, side by side.
       prompt_length: prompt tokens stored; the rest of P is padding.
       length: suffix tokens stored before the T new ones, which lie from slot `length` on.
       reach: suffix slots that any live row needs, max(length) + T.
       block: slots read at a time; divides S.
-      slots: where the B questions lie in the suffix arrays, if those are of more questions.
+      slots: where the B questions lie in the suffix array, if that is of more questions.
     """
-    T, P, S = q.shape[2], prompt_k.shape[3], suffix_k.shape[4]
+    T, P, S, h = q.shape[2], prompt_k.shape[3], suffix.shape[3], q.shape[-1]
     product = partial(jnp.einsum, preferred_element_type=jnp.float32)
     slot = jnp.expand_dims(length[..., None] + jnp.arange(T)[None, None], (2, 4, 5))
     stored = jnp.expand_dims(prompt_length, (1, 2, 3, 4, 5))  # as slot, axes B N K T G and keys
@@ -129,9 +129,10 @@ def forked_attention(
         return Part(*(x.swapaxes(1, 2) for x in part))  # to [B, N, K, T, G, ·], as the suffix
 
     def read_suffix(i: Array | int) -> Part:
-        k = read_block(suffix_k, i * block, block, 4, slots)
-        v = read_block(suffix_v, i * block, block, 3, slots)
-        dots = product("bntkgh,bnkhs->bnktgs", q, k)
+        # With a barrier, lest a TPU reads the block twice, for keys and for values.
+        both = lax.optimization_barrier(read_block(suffix, i * block, block, slots))
+        k, v = both[..., :h], both[..., h:]
+        dots = product("bntkgh,bnksh->bnktgs", q, k)
         scores = scoring(dots, slot - keys(i * block, block))
         return Part.of(scores, lambda w: product("bnktgs,bnksh->bnktgh", w.astype(v.dtype), v))
 
@@ -143,17 +144,15 @@ def forked_attention(
 
 
 def read_block(
-    x: Array, start: Array | int, size: int, axis: int, slots: Int[Array, " B"] | None
-) -> Array:
-    """`size` entries of `x` along `axis`, of the questions in `slots`, or of all."""
+    suffix: Float[Array, "B N K S kv"],
+    start: Array | int,
+    size: int,
+    slots: Int[Array, " G"] | None = None,
+) -> Float[Array, "G N K size kv"]:
+    """`size` slots of a suffix from `start` on, of the questions in `slots`, or of all."""
     if slots is None:
-        return lax.dynamic_slice_in_dim(x, start, size, axis)
-    sizes = [1, *x.shape[1:]]
-    sizes[axis] = size
-
-    def of_slot(slot: Array) -> Array:
-        at = [slot, *[jnp.zeros_like(slot)] * (x.ndim - 1)]
-        at[axis] = jnp.asarray(start, slot.dtype)
-        return lax.dynamic_slice(x, at, sizes)[0]
-
-    return jax.vmap(of_slot)(slots)
+        return lax.dynamic_slice_in_dim(suffix, start, size, 3)
+    sizes = (1, *suffix.shape[1:3], size, suffix.shape[4])
+    if slots.shape[0] == 1:
+        return lax.dynamic_slice(suffix, (slots[0], 0, 0, start, 0), sizes)
+    return jax.vmap(lambda slot: lax.dynamic_slice(suffix, (slot, 0, 0, start, 0), sizes)[0])(slots)

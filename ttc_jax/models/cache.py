@@ -17,7 +17,6 @@ is its context: `context` slots of it come first, and `length` counts what lies 
 from __future__ import annotations
 
 import dataclasses
-from functools import partial
 from typing import Protocol, Self
 
 import jax
@@ -86,6 +85,9 @@ class PromptCache:
 class KVCache:
     """Keys and values of every layer, and how much of them is real.
 
+    Key and value of a suffix slot lie side by side: so a TPU, which keeps arrays in tiles of 128
+    along their last axis, neither pads heads of 64 nor turns the cache round to write one token.
+
     A cache with `slots` is a view of those questions, which are the B of its lengths and tokens;
     keys and values are read and written in place, in the arrays of all questions. A slot beyond
     these holds nothing: what is written there is dropped.
@@ -93,8 +95,7 @@ class KVCache:
 
     prompt_k: tuple[Float[Array, "B K h P"], ...]
     prompt_v: tuple[Float[Array, "B K P h"], ...]
-    suffix_k: tuple[Float[Array, "B N K h S"], ...]
-    suffix_v: tuple[Float[Array, "B N K S h"], ...]
+    suffix: tuple[Float[Array, "B N K S kv"], ...]  # kv is 2·h
     prompt_length: Int[Array, " B"]
     context: Int[Array, "B N"]
     length: Int[Array, "B N"]
@@ -113,16 +114,14 @@ class KVCache:
         slots = -(-capacity // BLOCK) * BLOCK
         rows = (prompt_length.shape[0], candidates)
 
-        def empty(x: Float[Array, "B P K h"], keys: bool) -> Array:
+        def empty(x: Float[Array, "B P K h"]) -> Array:
             K, h = x.shape[2:]
-            zeros = jnp.zeros((*rows, K, h, slots) if keys else (*rows, K, slots, h), x.dtype)
-            return split_heads(zeros)
+            return split_heads(jnp.zeros((*rows, K, slots, 2 * h), x.dtype))
 
         return cls(
             prompt_k=tuple(split_heads(k.transpose(0, 2, 3, 1)) for k in prompt.k),
             prompt_v=tuple(split_heads(v.transpose(0, 2, 1, 3)) for v in prompt.v),
-            suffix_k=tuple(empty(k, True) for k in prompt.k),
-            suffix_v=tuple(empty(v, False) for v in prompt.v),
+            suffix=tuple(map(empty, prompt.k)),
             prompt_length=prompt_length,
             context=jnp.zeros(rows, jnp.int32),
             length=jnp.zeros(rows, jnp.int32),
@@ -141,28 +140,20 @@ class KVCache:
 
     def span(self, tokens: int) -> int:
         """What is allocated."""
-        return self.prompt_k[0].shape[3] + self.suffix_k[0].shape[4]
+        return self.prompt_k[0].shape[3] + self.suffix[0].shape[3]
 
     def write(self, layer: int, k: Array, v: Array) -> Self:
         """Puts T tokens' keys and values, [B, N, T, K, h], behind what each row holds.
 
         The caller sees to it that they fit: a slice that does not would be shifted back.
         """
-
-        def put(stored: Array, new: Array, axis: int) -> Array:
-            new = new.astype(stored.dtype)
-            if self.slots is not None:
-                return _write_rows(stored, new, self.slots, self.stored, axis + 2)
-            row = partial(lax.dynamic_update_slice_in_dim, axis=axis)
-            return jax.vmap(jax.vmap(row))(stored, new, self.stored)
-
-        return dataclasses.replace(
-            self,
-            suffix_k=_replace(
-                self.suffix_k, layer, put(self.suffix_k[layer], k.transpose(0, 1, 3, 4, 2), 2)
-            ),
-            suffix_v=_replace(self.suffix_v, layer, put(self.suffix_v[layer], v.swapaxes(2, 3), 1)),
-        )
+        new = jnp.concatenate([k, v], -1).swapaxes(2, 3).astype(self.suffix[layer].dtype)
+        rows = jnp.broadcast_to(jnp.arange(new.shape[1], dtype=jnp.int32)[None], self.stored.shape)
+        slots = jnp.broadcast_to(self._slots[:, None], self.stored.shape)
+        where = jnp.stack([slots, rows, self.stored], -1).reshape(-1, 3)
+        windows = new.reshape(-1, 1, 1, *new.shape[2:])
+        suffix = _put(self.suffix[layer], windows, where, known=self.slots is None)
+        return dataclasses.replace(self, suffix=_replace(self.suffix, layer, suffix))
 
     def attend(
         self, layer: int, q: Float[Array, "B N T K G h"], scoring: Scoring
@@ -173,8 +164,7 @@ class KVCache:
             q,
             self._of_slots(self.prompt_k[layer]),
             self._of_slots(self.prompt_v[layer]),
-            self.suffix_k[layer],
-            self.suffix_v[layer],
+            self.suffix[layer],
             self.prompt_length,
             self.stored,
             reach,
@@ -192,27 +182,25 @@ class KVCache:
         def rows(x: Array) -> Array:
             return jnp.take_along_axis(x, jnp.expand_dims(parents, tuple(range(2, x.ndim))), 1)
 
-        def move(x: Array, i: Array, axis: int) -> Array:
-            block = rows(read_block(x, i * BLOCK, BLOCK, axis, self.slots))
+        def move(i: Array, suffix: Layers) -> Layers:
+            return tuple(move_block(x, i * BLOCK) for x in suffix)
+
+        def move_block(x: Array, at: Array) -> Array:
+            block = rows(read_block(x, at, BLOCK, self.slots))
             if self.slots is None:
-                return lax.dynamic_update_slice_in_dim(x, block, i * BLOCK, axis)
-            where = jnp.stack([self.slots, jnp.full_like(self.slots, i * BLOCK)], -1)
-            return _scatter(x, where, block, (0, axis))
+                return lax.dynamic_update_slice_in_dim(x, block, at, 3)
+            zero = jnp.zeros_like(self.slots)
+            where = jnp.stack([self.slots, zero, zero + at], -1)
+            return _put(x, block[:, None], where, known=False)
 
-        def move_block(i: Array, suffixes: tuple[Layers, Layers]) -> tuple[Layers, Layers]:
-            k, v = suffixes
-            return tuple(move(x, i, 4) for x in k), tuple(move(x, i, 3) for x in v)
-
-        suffix_k, suffix_v = self.suffix_k, self.suffix_v
         if parents.shape[1] == self.live.shape[1]:
             blocks = (self.stored.max() + BLOCK - 1) // BLOCK
-            suffix_k, suffix_v = lax.fori_loop(0, blocks, move_block, (suffix_k, suffix_v))
+            suffix = lax.fori_loop(0, blocks, move, self.suffix)
         else:
-            suffix_k, suffix_v = tuple(map(rows, suffix_k)), tuple(map(rows, suffix_v))
+            suffix = tuple(map(rows, self.suffix))
         return dataclasses.replace(
             self,
-            suffix_k=suffix_k,
-            suffix_v=suffix_v,
+            suffix=suffix,
             context=rows(self.context),
             length=rows(self.length),
         )
@@ -230,6 +218,10 @@ class KVCache:
             name: put_slots(getattr(self, name), getattr(view, name), view.slots) for name in _SMALL
         }
         return dataclasses.replace(view, **small, slots=None)
+
+    @property
+    def _slots(self) -> Int[Array, " B"]:
+        return jnp.arange(self.live.shape[0]) if self.slots is None else self.slots
 
     def _of_slots(self, x: Array) -> Array:
         return x if self.slots is None else take_slots(x, self.slots)
@@ -313,25 +305,47 @@ def put_slots(x: Array, new: Array, slots: Int[Array, " G"]) -> Array:
     return x.at[slots].set(new, mode="drop", indices_are_sorted=True, unique_indices=True)
 
 
-def _write_rows(
-    stored: Array, new: Array, slots: Int[Array, " G"], start: Int[Array, "G N"], axis: int
+def _put(
+    suffix: Float[Array, "B N K S kv"],
+    windows: Float[Array, "W b n K s kv"],
+    where: Int[Array, "W 3"],
+    known: bool,
 ) -> Array:
-    """Writes new[g, n] to stored[slots[g], n] from `start[g, n]` on along `axis`, in place."""
-    slot, row = jnp.broadcast_arrays(slots[:, None], jnp.arange(start.shape[1])[None])
-    where = jnp.stack([slot, row.astype(start.dtype), start], -1).reshape(-1, 3)
-    return _scatter(stored, where, new.reshape(-1, *new.shape[2:]), (0, 1, axis))
+    """The suffix with window w at question, row and slot where[w], in place.
 
+    Args:
+      where: rising, and none twice.
+      known: all questions are there; else those beyond B are dropped.
+    """
 
-def _scatter(stored: Array, where: Int[Array, "W A"], new: Array, axes: tuple[int, ...]) -> Array:
-    """Puts new[w] to where[w], an index along `axes`; along the last of them it has a length."""
-    dimensions = lax.ScatterDimensionNumbers(
-        update_window_dims=tuple(range(1, new.ndim)),
-        inserted_window_dims=axes[:-1],
-        scatter_dims_to_operand_dims=axes,
-    )
-    return lax.scatter(
-        stored, where, new, dimensions, indices_are_sorted=True, unique_indices=True, mode="drop"
-    )
+    def at_once(suffix: Array) -> Array:
+        dimensions = lax.ScatterDimensionNumbers(
+            update_window_dims=(1, 2, 3, 4, 5),
+            inserted_window_dims=(),
+            scatter_dims_to_operand_dims=(0, 1, 3),
+        )
+        return lax.scatter(
+            suffix,
+            where,
+            windows,
+            dimensions,
+            indices_are_sorted=True,
+            unique_indices=True,
+            mode="drop",
+        )
+
+    def one_by_one(suffix: Array) -> Array:
+        def put(i: Array, suffix: Array) -> Array:
+            at, window = (where[i, 0], where[i, 1], 0, where[i, 2], 0), windows[i]
+            if not known:
+                old = lax.dynamic_slice(suffix, at, window.shape)
+                window = jnp.where(where[i, 0] < suffix.shape[0], window, old)
+            return lax.dynamic_update_slice(suffix, window, at)
+
+        return lax.fori_loop(0, windows.shape[0], put, suffix)
+
+    # For a scatter a TPU would turn the whole cache round, there and back.
+    return lax.platform_dependent(suffix, tpu=one_by_one, default=at_once)
 
 
 def _replace(items: tuple[Array, ...], index: int, item: Array) -> tuple[Array, ...]:

@@ -24,6 +24,7 @@ WANTED = (
     "merges.txt",
     "chat_template*",
 )
+NAME = r"[\w-][\w.-]*/[\w.-]+"  # "organisation/model"
 
 
 def transformers() -> ModuleType:
@@ -48,7 +49,7 @@ def resolve(path: str | Path) -> Path:
     local = Path(path).expanduser()
     if local.exists():
         return local
-    if not re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", str(path)):
+    if not re.fullmatch(NAME, str(path)):
         raise UserError(f"{path}: no such file or folder")
     from huggingface_hub import snapshot_download
 

@@ -15,6 +15,7 @@ import jax
 import numpy as np
 from flax import nnx
 from jax import lax
+from jax.experimental.layout import Format, Layout
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from ml_collections import ConfigDict
 
@@ -189,10 +190,10 @@ def place(module: M, mesh: Mesh | None) -> M:
         count = copies(name, x.shape, mesh)
         if isinstance(x, jax.ShapeDtypeStruct):
             like = jax.eval_shape(lambda x: copied(name, x, count), x)
-            target = sharding(name, like.shape, mesh)
+            target = _in_memory(name, sharding(name, like.shape, mesh))
             return jax.ShapeDtypeStruct(like.shape, like.dtype, sharding=target)
         x = copied(name, x, count)
-        return jax.device_put(x, sharding(name, x.shape, mesh))
+        return jax.device_put(x, _in_memory(name, sharding(name, x.shape, mesh)))
 
     graph, state = nnx.split(module)
     placed = nnx.from_flat_state(
@@ -200,6 +201,18 @@ def place(module: M, mesh: Mesh | None) -> M:
         for path, variable in nnx.to_flat_state(state)
     )
     return nnx.merge(graph, placed)
+
+
+def _in_memory(name: str, target: NamedSharding) -> NamedSharding | Format:
+    """Where a parameter lies, with the order of its axes in memory where that is not theirs.
+
+    A TPU keeps arrays in tiles over their last two axes. Of [D, 2, F] it would turn tiles of 2 rows
+    into those that a product wants, in a copy of the whole parameter; [2, D, F] is read as it is.
+    """
+    if not re.fullmatch(r".*\.ffn\.gate_up", name):
+        return target
+    on_tpu = next(iter(target.device_set)).platform == "tpu"
+    return Format(Layout((1, 0, 2)), target) if on_tpu else target
 
 
 def split_heads(x: jax.Array) -> jax.Array:

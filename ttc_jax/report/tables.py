@@ -10,6 +10,9 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
+from ttc_jax.parallel.compiled import Program
+from ttc_jax.parallel.topology import GIB
+
 _LABELS: Final = {
     "majority": "majority",
     "best_of_n": "best-of-N",
@@ -151,6 +154,54 @@ def print_solution(solution: Mapping[str, Any], file: TextIO | None = None) -> N
         console.print(table)
     for line in (how, *cost_lines(solution), ""):
         console.print(Text(line), soft_wrap=True)
+
+
+def print_programs(programs: Sequence[Program], file: TextIO | None = None) -> None:
+    """Prints what programs take and do, on each device of their chip.
+
+    Args:
+        file: where to; default: stdout.
+    """
+    chip = programs[0].chip
+    held = _table(f"HBM of each {chip.name}, GiB of {chip.hbm_bytes / GIB:.2f}")
+    done = _table("what is done on each of them")
+    for table, columns in (
+        (held, ("weights", "caches", "other arguments", "temporary", "left", "aliased")),
+        (done, ("GFLOP", "GB moved", "GB at least", "ms at best", "bound by", "compiled in")),
+    ):
+        table.add_column("program", no_wrap=True)
+        for name in columns:
+            table.add_column(name, justify="right", no_wrap=True)
+    lines = []
+    for program in programs:
+        other = program.argument_bytes - program.weight_bytes - program.cache_bytes
+        sizes = (
+            program.weight_bytes,
+            program.cache_bytes,
+            max(other, 0),
+            program.temp_bytes + program.code_bytes,
+            program.left_bytes,
+            program.alias_bytes,
+        )
+        held.add_row(program.name, *(f"{size / GIB:.2f}" for size in sizes))
+        bounds = program.bounds
+        bound = max(bounds, key=lambda name: bounds[name])
+        done.add_row(
+            f"{program.name}, {program.measured}",
+            f"{program.flops / 1e9:,.1f}",
+            f"{program.bytes_accessed / 1e9:,.2f}",
+            f"{program.ideal_bytes / 1e9:,.2f}",
+            f"{1e3 * bounds[bound]:,.2f}",
+            bound,
+            f"{program.compile_seconds:.0f} s",
+        )
+        exchanges = [
+            f"{x['count']} {x['kind']} of {x['bytes'] / 1e6:,.1f} MB" for x in program.collectives
+        ]
+        lines.append(f"{program.name} exchanges {', '.join(exchanges) or 'nothing'}")
+        if program.host_transfers:
+            lines.append(f"{program.name} waits for the host: {', '.join(program.host_transfers)}")
+    _print([held, done], lines, file)
 
 
 def visible(text: str) -> str:

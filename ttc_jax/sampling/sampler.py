@@ -167,6 +167,7 @@ def wake(state: DecodeState, live: Bool[Array, "B N"], limit: Int[Array, "B N"])
     return dataclasses.replace(state, cache=dataclasses.replace(state.cache, live=live))
 
 
+@jax.named_scope("decode_token")
 def decode_token(
     model: Transformer,
     state: DecodeState,

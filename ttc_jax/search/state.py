@@ -86,6 +86,7 @@ class SearchState:
     earlier_length: Int[Array, "B N E"]  # ... and how long they are
 
 
+@jax.named_scope("gather_parents")
 def gather(state: SearchState, parents: Int[Array, "B N"]) -> SearchState:
     """Every row becomes a copy of its parent, but keeps its slot's own key.
 

@@ -8,6 +8,7 @@ from functools import partial
 from typing import cast
 
 import grain
+import jax
 import numpy as np
 
 from ttc_jax.errors import UserError
@@ -72,7 +73,7 @@ class Batches:
         self.rows, fixed, shuffled = [], [], []
         for number in np.unique(bucket):
             members = np.flatnonzero(bucket == number)
-            rows = max(1, tokens // (lengths[number] * multiple)) * multiple
+            rows = rows_of(lengths[number], tokens, multiple)
             take = partial(_take, _stack(examples, members, lengths[number]), rows)
             order = grain.MapDataset.range(len(members))
             fixed.append(order.batch(rows, batch_fn=take))
@@ -95,6 +96,21 @@ class Batches:
     def all(self) -> list[Batch]:
         """One epoch's batches in a fixed order, for validation."""
         return [cast(Batch, self._fixed[i]) for i in range(self.per_epoch)]
+
+
+def rows_of(length: int, tokens: int, multiple: int) -> int:
+    """Rows of a batch of sequences of `length`; see `Batches`."""
+    return max(1, tokens // (length * multiple)) * multiple
+
+
+def batch_shapes(rows: int, length: int) -> dict[str, jax.ShapeDtypeStruct]:
+    """What `Batches.batch` gives of a bucket, as shapes."""
+    kinds = {"tokens": np.int32, "targets": np.float32, "weights": np.float32}
+    counts = ("prompt_lengths", "lengths", "examples")
+    return {
+        **{name: jax.ShapeDtypeStruct((rows, length), kind) for name, kind in kinds.items()},
+        **{name: jax.ShapeDtypeStruct((rows,), np.int32) for name in counts},
+    }
 
 
 def _take(bucket: Batch, rows: int, places: Sequence[int]) -> Batch:

@@ -50,7 +50,8 @@ class Program:
     Parameters and optimiser lie over the mesh by its rules, the rows of a batch over `data`.
 
     Args:
-      model: stays as it is; the weights that move are copies.
+      model: stays as it is; the weights that move are copies. An outline (`parameters.outline`) is
+        enough for `lower`.
       loss: as in `fit`.
       trainable: NNX filter of the parameters that move.
       seed: of dropout.
@@ -98,6 +99,35 @@ class Program:
         optimiser = jax.jit(self._transform.init, out_shardings=self._places.optimiser)(weights)
         trouble = Trouble(jnp.int32(NEVER), jnp.float32(0), jnp.float32(0))
         return State(weights, optimiser, _spread(trouble, self._places.trouble))
+
+    def lower(self, batch: Mapping[str, jax.ShapeDtypeStruct]) -> jax.stages.Lowered:
+        """The update for batches of the shapes of `batch`, [rows, …], ready to be compiled.
+
+        Nothing is computed, and the devices of the mesh need not be there.
+        """
+        parts = self._optimisation.accumulate
+        cut = {
+            name: jax.ShapeDtypeStruct((parts, x.shape[0] // parts, *x.shape[1:]), x.dtype)
+            for name, x in batch.items()
+        }
+        cut = {name: _spread(x, self._rows) for name, x in cut.items()}
+        step = jax.ShapeDtypeStruct((), np.int32)
+        return self._update.lower(self.state, self._still, cut, step)
+
+    @property
+    def state(self) -> State:
+        """What `start` gives, as shapes with shardings."""
+        weights = {
+            name: jax.ShapeDtypeStruct(x.shape, jnp.float32)
+            for name, x in parameters.named(self._moving).items()
+        }
+        trouble = jax.eval_shape(lambda: Trouble(*map(jnp.asarray, (jnp.int32(NEVER), 0.0, 0.0))))
+        everywhere: Any = self._places.trouble
+        return State(
+            _spread(weights, self._places.weights),
+            _spread(jax.eval_shape(self._transform.init, weights), self._places.optimiser),
+            _spread(trouble, everywhere),
+        )
 
     def update(self, state: State, batch: Batch, step: int) -> tuple[State, dict[str, Array]]:
         """Update number `step`, from 0; `state` is used up.
@@ -173,16 +203,21 @@ class Program:
 
 
 def _spread(arrays: Any, places: Any) -> Any:
-    """Copies of what every host has whole, over devices of all hosts: each puts its own part."""
-    if jax.process_count() == 1:
-        return jax.device_put(arrays, places, may_alias=False)
+    """Copies of what every host has whole, over devices of all hosts: each puts its own part.
 
-    def parts(place: NamedSharding, below: Any) -> Any:
-        return jax.tree.map(
-            lambda x: jax.make_array_from_callback(x.shape, place, np.array(x).__getitem__), below
-        )
+    Of shapes alone, which `Program.lower` needs, the same shapes in their places.
+    """
 
-    return jax.tree.map(parts, places, arrays)
+    def laid(x: Any, place: NamedSharding) -> Any:
+        if isinstance(x, jax.ShapeDtypeStruct):
+            return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place)
+        if jax.process_count() == 1:
+            return jax.device_put(x, place, may_alias=False)
+        return jax.make_array_from_callback(x.shape, place, np.array(x).__getitem__)
+
+    return jax.tree.map(
+        lambda place, below: jax.tree.map(lambda x: laid(x, place), below), places, arrays
+    )
 
 
 def _where(condition: Bool[Array, ""], new: Any, old: Any) -> Any:

@@ -7,11 +7,13 @@ from typing import cast
 
 import jax
 import jax.numpy as jnp
+from flax import nnx
 from jax.sharding import Mesh
 
 from ttc_jax import assets
 from ttc_jax.errors import UserError
-from ttc_jax.models import checkpoints
+from ttc_jax.models import checkpoints, parameters
+from ttc_jax.models.shapes import read_shape
 from ttc_jax.verifiers import prm, probe
 from ttc_jax.verifiers.confidence import Confidence
 from ttc_jax.verifiers.flipped import Flipped
@@ -61,6 +63,32 @@ def load_verifier(
             f"verifier.path={path}: holds a {kind}; a verifier is a {' or a '.join(_LOADERS)}"
         )
     return _LOADERS[kind](folder, dtype=dtype, mesh=mesh)
+
+
+def outline_verifier(path: str, dtype: jax.typing.DTypeLike = jnp.float32) -> Verifier | None:
+    """The verifier at `path` without its weights: shapes in their place (`parameters.outline`).
+
+    A public PRM that is no folder of ours, "RLHFlow/Llama3.1-8B-PRM-Deepseek-Data" and the like, is
+    taken for a PRM whose head is on its trunk, which costs the same but for the head.
+
+    Raises:
+      UserError: as `load_verifier` and `read_shape`.
+    """
+    if not path or path.startswith(CONFIDENCE):
+        return load_verifier(path)
+    if path.startswith(FLIPPED):
+        share, _, of = path.removeprefix(FLIPPED).partition(":")
+        return Flipped(cast(Verifier, outline_verifier(of, dtype)), float(share))
+    folder, dtype = Path(assets.locate(path)), jnp.dtype(dtype)
+    if not checkpoints.is_model(folder):
+        config = prm.PRMConfig(read_shape(path))
+    else:
+        description = checkpoints.describe(folder)
+        if description.kind == probe.KIND:
+            width = description.config["width"]
+            return parameters.outline(lambda: probe.HiddenStateProbe(width, dtype=dtype))
+        config = prm.PRMConfig.from_json(description.config)
+    return parameters.outline(lambda: prm.ProcessRewardModel(config, rngs=nnx.Rngs(0), dtype=dtype))
 
 
 def _is_number(text: str) -> bool:

@@ -1,0 +1,131 @@
+"""The sampler and the search, compiled for TPU slices by the TPU compiler itself.
+
+Four of the sixteen layers of Llama-3.2-1B, which are all alike.
+"""
+
+import importlib.util
+import json
+import os
+from pathlib import Path
+
+import jax
+import pytest
+
+from ttc_jax import cli
+from ttc_jax.models.shapes import known
+
+HAS_LIBTPU = importlib.util.find_spec("libtpu") is not None
+LAYERS, DEPTH, N = 4, 16, 64
+CONFIGS = Path(__file__).parents[2] / "configs"
+
+needs_libtpu = pytest.mark.skipif(
+    not HAS_LIBTPU and os.environ.get("TTC_REQUIRE_LIBTPU") != "1",
+    reason="libtpu is not installed",
+)
+
+
+def compiled(folder: Path, topology: str, data: int, *flags: str) -> dict[str, dict]:
+    """Programs by name, as `ttc compile --json` writes them."""
+    (folder / "llama").mkdir()
+    shape = known()["meta-llama/Llama-3.2-1B-Instruct"] | {"num_hidden_layers": LAYERS}
+    (folder / "llama" / "config.json").write_text(json.dumps(shape))
+    path = folder / "llama"
+    code = cli.main(
+        [
+            "compile",
+            f"--config={CONFIGS / 'math.py'}",
+            f"--topology={topology}",
+            f"--json={folder / 'programs.json'}",
+            "--program=segment",
+            f"--config.generator.path={path}",
+            "--config.generator.dtype=bfloat16",
+            f"--config.mesh.data={data}",
+            f"--config.sampling.questions_per_batch={data}",
+            f"--config.sampling.n={N}",
+            "--config.sampling.max_new_tokens=1024",
+            *(flag.format(path=path) for flag in flags),
+        ]
+    )
+    assert code == 0
+    found = json.loads((folder / "programs.json").read_text())
+    return {program["name"]: program for program in found["programs"]}
+
+
+@pytest.fixture(scope="module")
+def optimised():
+    """Programs as they are on a TPU: other tests compile for speed of compilation."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cli, "_set_up_logging", lambda: None)
+        jax.config.update("jax_disable_most_optimizations", False)
+        yield
+        jax.config.update("jax_disable_most_optimizations", True)
+
+
+@pytest.fixture(scope="module")
+def sampler(optimised, tmp_path_factory: pytest.TempPathFactory):
+    # Best-of-N without a verifier decodes to the end: the sampler's loop.
+    return compiled(tmp_path_factory.mktemp("sampler"), "v5e:2x4", 8)
+
+
+@pytest.fixture(scope="module")
+def search(optimised, tmp_path_factory: pytest.TempPathFactory):
+    return compiled(
+        tmp_path_factory.mktemp("search"),
+        "v6e:4x4",
+        16,
+        "--config.search.strategy=beam",
+        "--config.verifier.path={path}",
+        "--config.verifier.dtype=bfloat16",
+    )
+
+
+@pytest.fixture(params=("sampler", "search"))
+def segment(request: pytest.FixtureRequest):
+    return request.getfixturevalue(request.param)["segment"]
+
+
+@needs_libtpu
+def test_donated_caches_are_written_in_place(segment):
+    assert segment["cache_bytes"] > 4 * LAYERS * N * 1024 * 8 * 64
+    # All else of the state is small.
+    assert segment["cache_bytes"] <= segment["alias_bytes"] <= 1.05 * segment["cache_bytes"]
+
+
+@needs_libtpu
+def test_temporary_memory_is_small(segment):
+    # What there is does not grow with layers: it is of one at a time, and of the vocabulary.
+    assert segment["temp_bytes"] <= 0.1 * segment["cache_bytes"] * DEPTH / LAYERS
+
+
+@needs_libtpu
+def test_a_token_moves_little_more_than_weights_and_caches(segment):
+    assert segment["bytes_accessed"] <= 1.25 * segment["ideal_bytes"]
+    assert segment["bound"] == "memory"
+
+
+@needs_libtpu
+def test_questions_over_data_exchange_nothing(segment):
+    """Neither do the beams of a question, which are gathered inside it."""
+    assert segment["all_collectives"] == []
+    assert segment["host_transfers"] == []
+
+
+def test_an_unknown_topology_is_refused_with_the_list(capsys):
+    argv = ["compile", f"--config={CONFIGS / 'math.py'}", "--topology=v5e:3x3"]
+    assert cli.main(argv) == 2
+    assert "--topology=v5e:3x3: must be one of v4:2x2x1, " in capsys.readouterr().err
+
+
+def test_without_libtpu_it_says_how_to_get_it(capsys, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    argv = ["compile", f"--config={CONFIGS / 'math.py'}", "--topology=v5e:2x4"]
+    assert cli.main(argv) == 2
+    assert "pip install 'ttc_jax[tpu]'" in capsys.readouterr().err
+
+
+@needs_libtpu
+def test_a_mesh_larger_than_the_slice_is_refused(capsys):
+    argv = ["compile", f"--config={CONFIGS / 'math.py'}", "--topology=v5e:2x4"]
+    shape = "--config.generator.path=meta-llama/Llama-3.2-1B-Instruct"
+    assert cli.main([*argv, shape, "--config.mesh.data=16"]) == 2
+    assert "needs 16 devices; --topology=v5e:2x4 has 8" in capsys.readouterr().err

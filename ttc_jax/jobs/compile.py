@@ -1,0 +1,270 @@
+"""Compiles a config's programs for a TPU slice that need not be there, and says whether they fit.
+
+    ttc compile --config=configs/tpu.py:llama3.2-1b,v5e-8 --topology=v5e:2x4
+
+No weights are read: of a hub name just its config.json is. Printed are, for each device, the bytes
+of HBM that programs take and leave, the FLOPs and bytes of HBM of a call or of one token, the time
+that this takes at the chip's peaks, what it waits for, and what is exchanged between chips; then
+how many questions and candidates would fit. The exit code is 2 where they do not.
+
+--topology=v5e:4x4    chips of the slice, of which programs take as many as `mesh` has
+--prompt=512          tokens of the longest prompts
+--stage=NAME          of a config of several stages
+--json=FILE           writes all of it to a file too
+--program=segment     just this one: a search has admit, insert and segment, which does the work
+--hlo=DIR             writes the compiled programs there as text
+
+It is libtpu that compiles: pip install 'ttc_jax[tpu]'. Nothing of it is kept: without a TPU JAX can
+write compiled programs to its cache, but not read them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from ttc_jax.errors import UserError
+from ttc_jax.jobs import run, sweep
+from ttc_jax.models import parameters
+from ttc_jax.models.config import ModelConfig
+from ttc_jax.models.shapes import read_shape
+from ttc_jax.models.tokenizers import CharTokenizer
+from ttc_jax.models.transformer import Transformer
+from ttc_jax.parallel.compiled import Program, cache_bytes, capacity, device_bytes
+from ttc_jax.parallel.mesh import make_mesh, mesh_of, place
+from ttc_jax.parallel.topology import Topology, describe
+from ttc_jax.report.tables import print_programs
+from ttc_jax.results.summary import write_json
+from ttc_jax.sampling.draw import Drawing
+from ttc_jax.sampling.sampler import Sampler, bucket
+from ttc_jax.search.search import Search
+from ttc_jax.search.strategies import make_strategy
+from ttc_jax.tasks.arithmetic import PIECES
+from ttc_jax.training import prm, sft, update
+from ttc_jax.training.batches import batch_shapes, rows_of
+from ttc_jax.training.optimisation import Optimisation
+from ttc_jax.verifiers.load import outline_verifier
+from ttc_jax.verifiers.prm import ProcessRewardModel
+
+DECODE = "decode_token"  # scope of what makes one token
+
+
+class Job(NamedTuple):
+    """Programs of a config, and what they are given.
+
+    Attributes:
+      lowered: by name.
+      weights: parameters, as shapes with shardings.
+      state: what the main program goes on with: the last of them.
+      ideal: bytes that a token must move, where there are tokens.
+      questions, candidates: B of a device and N, where there are questions.
+    """
+
+    lowered: dict[str, jax.stages.Lowered]
+    weights: Any
+    state: Any
+    ideal: float | None = None
+    questions: int = 0
+    candidates: int = 0
+
+
+def main(
+    config: ConfigDict,
+    workdir: Path | None = None,
+    *,
+    topology: str = "",
+    prompt: str = "512",
+    stage: str = "",
+    program: str = "",
+    json: str = "",
+    hlo: str = "",
+) -> None:
+    """Compiles, and prints what comes of it."""
+    del workdir
+    if not prompt.isdecimal() or int(prompt) < 2:
+        raise UserError(f"--prompt={prompt}: must be a number of tokens, at least 2")
+    jax.config.update("jax_enable_compilation_cache", False)
+    config = _stage(config, stage)
+    target = describe(topology)
+    job = _job(config, target, bucket(int(prompt)))
+    if program:
+        if program not in job.lowered:
+            raise UserError(f"--program={program}: must be one of {', '.join(job.lowered)}")
+        job = job._replace(lowered={program: job.lowered[program]})
+    programs = list(_compiled(job, target, Path(hlo) if hlo else None))
+    print_programs(programs)
+    result: dict[str, Any] = {
+        "topology": target.name,
+        "chip": dataclasses.asdict(target.chip),
+        "programs": [found.to_json() for found in programs],
+    }
+    if programs[-1].ideal_bytes == job.ideal:
+        most = capacity(programs[-1], job.questions, job.candidates, job.state)
+        result["capacity"] = {
+            "questions": job.questions,
+            "candidates": job.candidates,
+            "most": most,
+        }
+        print(
+            f"a device has {job.questions} questions of {job.candidates} candidates; there is room "
+            f"for {most['questions']} of {job.candidates}, or {job.questions} of "
+            f"{most['candidates']}"
+        )
+    if json:
+        print(f"programs: {write_json(Path(json), result)}")
+
+
+def _stage(config: ConfigDict, name: str) -> ConfigDict:
+    if "stages" not in config:
+        if name:
+            raise UserError(f"--stage={name}: the config has no stages")
+        return config
+    if name not in config.stages:
+        raise UserError(f"--stage={name}: must be one of {', '.join(config.stages)}")
+    return config.stage[name].copy_and_resolve_references()
+
+
+def _job(config: ConfigDict, topology: Topology, width: int) -> Job:
+    if "kind" in config:
+        return _training(config, topology)
+    if "rollouts" in config:
+        return _sampling(config, topology, width)
+    if "sweep" in config:
+        # The cell that takes the most memory.
+        cells = sweep.cells_of(config)
+        config = max((cell.config for cell in cells), key=lambda cell: cell.sampling.n)
+    if "search" not in config or "n" not in config.sampling:
+        raise UserError("ttc compile takes configs of the jobs run, sweep, collect and train")
+    return _search(config, topology, width)
+
+
+def _search(config: ConfigDict, topology: Topology, width: int) -> Job:
+    mesh = _mesh(config, topology)
+    generator = _generator(config, mesh)
+    verifier = outline_verifier(config.verifier.path, config.verifier.dtype)
+    verifier = place(verifier, mesh) if isinstance(verifier, nnx.Module) else None
+    strategy = make_strategy(config.search.strategy, config.search.options)
+    search = Search(
+        generator,
+        verifier,
+        run.plan_of(config, strategy, between=()),
+        end_tokens=(),
+        delimiters=np.zeros((generator.config.vocab_size,), bool),
+        batch=config.sampling.questions_per_batch,
+        mesh=mesh,
+    )
+    state, lowered = search.state(width), search.lower(width)
+    return Job(
+        lowered,
+        nnx.state((generator, verifier)),
+        state,
+        ideal=_read_a_token(generator) + cache_bytes(state.decode),
+        questions=search.batch // mesh.shape["data"],
+        candidates=config.sampling.n,
+    )
+
+
+def _sampling(config: ConfigDict, topology: Topology, width: int) -> Job:
+    mesh, sampling = _mesh(config, topology), config.sampling
+    generator = _generator(config, mesh)
+    sampler = Sampler(
+        generator,
+        end_tokens=(),
+        candidates=sampling.n,
+        max_new_tokens=sampling.max_new_tokens,
+        batch=sampling.questions_per_batch,
+        drawing=Drawing(sampling.temperature, sampling.top_k, sampling.top_p),
+        mesh=mesh,
+    )
+    state = sampler.state(width)
+    return Job(
+        sampler.lower(width),
+        nnx.state(generator),
+        state,
+        ideal=_read_a_token(generator) + cache_bytes(state),
+        questions=sampler.batch // mesh.shape["data"],
+        candidates=sampling.n,
+    )
+
+
+def _training(config: ConfigDict, topology: Topology) -> Job:
+    train, losses = config.train, {"sft": sft.loss, "revision": sft.loss, "rest_em": sft.loss}
+    if config.kind == "probe":
+        raise UserError("config.kind=probe is solved for, not trained: there is no such program")
+    shape = (
+        read_shape(config.start.path)
+        if config.start.path
+        else ModelConfig(vocab_size=CharTokenizer(PIECES).vocab_size, **config.model)
+    )
+    mesh = _mesh(config, topology)
+
+    def build() -> nnx.Module:
+        generator = Transformer(shape, rngs=nnx.Rngs(0))
+        if config.kind in losses:
+            return generator
+        return prm.on_trunk(generator, seed=0, **config.model)
+
+    model = parameters.outline(build)
+    names = {field.name for field in dataclasses.fields(Optimisation)}
+    program = update.Program(
+        model,
+        losses.get(config.kind, prm.loss),
+        Optimisation(**{name: x for name, x in train.items() if name in names}),
+        trainable=prm.trainable(model) if isinstance(model, ProcessRewardModel) else nnx.Param,
+        mesh=mesh,
+        seed=0,
+    )
+    length = max(train.lengths)
+    rows = rows_of(length, train.batch_tokens, mesh.shape["data"] * train.accumulate)
+    return Job({"update": program.lower(batch_shapes(rows, length))}, program.state.weights, ())
+
+
+def _mesh(config: ConfigDict, topology: Topology) -> Mesh:
+    """That of the config, of the first devices of the topology."""
+    axes, devices = config.mesh, topology.devices
+    if axes.data * axes.model > len(devices):
+        raise UserError(
+            f"mesh data={axes.data} × model={axes.model} needs {axes.data * axes.model} devices; "
+            f"--topology={topology.name} has {len(devices)}"
+        )
+    # One device is a mesh too: it is none of this machine's.
+    return mesh_of(config, devices) or make_mesh(1, 1, devices[:1])
+
+
+def _generator(config: ConfigDict, mesh: Mesh) -> Transformer:
+    shape, dtype = read_shape(config.generator.path), jnp.dtype(config.generator.dtype)
+    outline = parameters.outline(lambda: Transformer(shape, rngs=nnx.Rngs(0), dtype=dtype))
+    return place(outline, mesh)
+
+
+def _read_a_token(generator: Transformer) -> int:
+    """Bytes of its weights that a token takes: of an embedding that is no head, a row."""
+    total = device_bytes(nnx.state(generator))
+    return total if generator.head is None else total - device_bytes(generator.embedding[...])
+
+
+def _compiled(job: Job, topology: Topology, folder: Path | None) -> Iterator[Program]:
+    """The programs, the one with the state that is decoded last."""
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+    for name, lowered in job.lowered.items():
+        decodes = name in ("segment", "decode")
+        yield Program.of(
+            name,
+            lowered,
+            topology.chip,
+            weights=() if name == "insert" else job.weights,
+            state=() if name in ("admit", "start") else job.state,
+            loop=DECODE if decodes else "",
+            ideal=job.ideal if decodes else None,
+            keep=(folder / f"{name}.txt").write_text if folder else None,
+        )
