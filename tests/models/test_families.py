@@ -59,9 +59,9 @@ def test_layout() -> None:
     axes = {"K": 2, "G": 3, "h": 4, "D": 5}
     assert rule.shape(axes) == (24, 5)
     matrix = np.arange(24 * 5).reshape(24, 5)
-    arranged = arranged(rule, matrix, axes)
+    moved = arranged(rule, matrix, axes)
     for k, g, h in np.ndindex(2, 3, 4):
-        assert (arranged[:, k, g, h] == matrix[(k * 3 + g) * 4 + h]).all()
+        assert (moved[:, k, g, h] == matrix[(k * 3 + g) * 4 + h]).all()
     shifted = Rule("norm", "scale", "D -> D", shift=1.0)
     assert (arranged(shifted, np.full(5, 0.5, np.float32), axes) == 1.5).all()
 
