@@ -4,8 +4,9 @@ Every strategy is this loop; only its `select` differs. B questions, each with N
 decode loop, one token an iteration for all rows that go on. A question whose rows all rest takes
 its *turn*: the verifier reads the new tokens, the strategy says which row each row goes on from,
 and caches are gathered along N. So a question waits for its own slowest row, never for another
-question's; and since all that a question computes has the same shapes in whatever company, its
-tokens and scores are the same bits.
+question's. Those whose turns fall together take them together, always in groups of one size, in
+which questions that are not there change nothing: since all that a question computes has the same
+shapes in whatever company, its tokens and scores are the same bits.
 
     rows rest ──► verifier reads ──► select ──► gather ──► rows go on        (a round, up to R)
         └─► lookahead: k greedy steps are decoded in place, scored, and cut off again
