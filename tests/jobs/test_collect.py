@@ -2,7 +2,6 @@
 
 import json
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 from ml_collections import ConfigDict
@@ -45,10 +44,8 @@ def finished(config, tmp_path_factory) -> Path:
 
 
 def be_host(patch: pytest.MonkeyPatch, host: int, hosts: int) -> None:
-    """To the job alone: orbax would wait for the others."""
-    pretended = SimpleNamespace(process_index=lambda: host, process_count=lambda: hosts)
-    for module in (collect, parallel_hosts):
-        patch.setattr(module, "jax", pretended)
+    patch.setattr(parallel_hosts, "index", lambda: host)
+    patch.setattr(parallel_hosts, "count", lambda: hosts)
 
 
 def values(workdir: Path) -> dict[str, list]:

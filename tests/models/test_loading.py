@@ -17,7 +17,8 @@ def test_a_process_takes_its_half_and_one_tensor(tmp_path: Path) -> None:
     halves = load_together(tmp_path, 2, free_port())
     for half in halves:
         assert half["shard_bytes"] == pytest.approx(size / 2, rel=0.01)
-        assert half["peak_bytes"] < half["shard_bytes"] + largest
+        # Beside the tensors: code that loading brings in, threads, what the allocator keeps.
+        assert half["peak_bytes"] < half["shard_bytes"] + largest + 32 * MB
     whole = {name: float(x.sum(dtype=float)) for name, x in tensors.items()}
     one, other = (half["device_sums"] for half in halves)
     found = {name: one[name] + other[name] for name in one}
