@@ -148,11 +148,7 @@ class KVCache:
         The caller sees to it that they fit: a slice that does not would be shifted back.
         """
         new = jnp.concatenate([k, v], -1).swapaxes(2, 3).astype(self.suffix[layer].dtype)
-        rows = jnp.broadcast_to(jnp.arange(new.shape[1], dtype=jnp.int32)[None], self.stored.shape)
-        slots = jnp.broadcast_to(self._slots[:, None], self.stored.shape)
-        where = jnp.stack([slots, rows, self.stored], -1).reshape(-1, 3)
-        windows = new.reshape(-1, 1, 1, *new.shape[2:])
-        suffix = _put(self.suffix[layer], windows, where, known=self.slots is None)
+        suffix = _put(self.suffix[layer], new, self.stored, self.slots)
         return dataclasses.replace(self, suffix=_replace(self.suffix, layer, suffix))
 
     def attend(
@@ -189,9 +185,7 @@ class KVCache:
             block = rows(read_block(x, at, BLOCK, self.slots))
             if self.slots is None:
                 return lax.dynamic_update_slice_in_dim(x, block, at, 3)
-            zero = jnp.zeros_like(self.slots)
-            where = jnp.stack([self.slots, zero, zero + at], -1)
-            return _put(x, block[:, None], where, known=False)
+            return _put(x, block, jnp.broadcast_to(at, (len(block), 1)), self.slots)
 
         if parents.shape[1] == self.live.shape[1]:
             blocks = (self.stored.max() + BLOCK - 1) // BLOCK
@@ -218,10 +212,6 @@ class KVCache:
             name: put_slots(getattr(self, name), getattr(view, name), view.slots) for name in _SMALL
         }
         return dataclasses.replace(view, **small, slots=None)
-
-    @property
-    def _slots(self) -> Int[Array, " B"]:
-        return jnp.arange(self.live.shape[0]) if self.slots is None else self.slots
 
     def _of_slots(self, x: Array) -> Array:
         return x if self.slots is None else take_slots(x, self.slots)
@@ -307,18 +297,24 @@ def put_slots(x: Array, new: Array, slots: Int[Array, " G"]) -> Array:
 
 def _put(
     suffix: Float[Array, "B N K S kv"],
-    windows: Float[Array, "W b n K s kv"],
-    where: Int[Array, "W 3"],
-    known: bool,
+    new: Float[Array, "G N K s kv"],
+    start: Int[Array, "G W"],
+    slots: Int[Array, " G"] | None,
 ) -> Array:
-    """The suffix with window w at question, row and slot where[w], in place.
+    """The suffix with `new` from slot `start` on, in place.
 
     Args:
-      where: rising, and none twice.
-      known: all questions are there; else those beyond B are dropped.
+      start: of each row, W = N; or of all rows of a question together, W = 1.
+      slots: the questions, rising; those beyond B are dropped. None: all of them.
     """
+    W = start.shape[1]
+    rows = new.shape[1] // W
+    size = (1, rows, *new.shape[2:])
 
     def at_once(suffix: Array) -> Array:
+        question = jnp.arange(suffix.shape[0]) if slots is None else slots
+        row = jnp.arange(W) * rows
+        where = jnp.broadcast_arrays(question[:, None], row[None], start)
         dimensions = lax.ScatterDimensionNumbers(
             update_window_dims=(1, 2, 3, 4, 5),
             inserted_window_dims=(),
@@ -326,8 +322,8 @@ def _put(
         )
         return lax.scatter(
             suffix,
-            where,
-            windows,
+            jnp.stack(where, -1).reshape(-1, 3),
+            new.reshape(-1, *size),
             dimensions,
             indices_are_sorted=True,
             unique_indices=True,
@@ -336,13 +332,15 @@ def _put(
 
     def one_by_one(suffix: Array) -> Array:
         def put(i: Array, suffix: Array) -> Array:
-            at, window = (where[i, 0], where[i, 1], 0, where[i, 2], 0), windows[i]
-            if not known:
-                old = lax.dynamic_slice(suffix, at, window.shape)
-                window = jnp.where(where[i, 0] < suffix.shape[0], window, old)
+            g, w = i // W, i % W
+            window = lax.dynamic_slice(new, (g, w * rows, 0, 0, 0), size)
+            at = (g if slots is None else slots[g], w * rows, 0, start[g, w], 0)
+            if slots is not None:
+                there = slots[g] < suffix.shape[0]
+                window = jnp.where(there, window, lax.dynamic_slice(suffix, at, size))
             return lax.dynamic_update_slice(suffix, window, at)
 
-        return lax.fori_loop(0, windows.shape[0], put, suffix)
+        return lax.fori_loop(0, start.size, put, suffix)
 
     # For a scatter a TPU would turn the whole cache round, there and back.
     return lax.platform_dependent(suffix, tpu=one_by_one, default=at_once)
