@@ -27,6 +27,7 @@ from ttc_jax.errors import UserError
 from ttc_jax.models.transformer import Transformer
 from ttc_jax.sampling.draw import Drawing
 from ttc_jax.sampling.sampler import Sampler
+from ttc_jax.search import kernel
 from ttc_jax.search.plan import Plan
 from ttc_jax.search.search import Failed, Outcome, Search
 from ttc_jax.verifiers.prm import ProcessRewardModel
@@ -41,6 +42,14 @@ QUESTIONS = [
 ]
 MARKERS = (36, 35)
 PLAN = make_plan("beam", {"width": 2}, lookahead=1, max_new_tokens=20, max_step_tokens=5, rounds=6)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def large_groups() -> Iterator[None]:
+    """Turns of more questions than so few would take together, so that some seats stay empty."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(kernel, "together", lambda questions, plan: min(questions, 3))
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -163,16 +163,16 @@ def segment(
         went = jnp.minimum(live.sum(dtype=jnp.int32), plan.lanes or live.size)
         return state, iteration + 1, useful + went
 
-    together = min(state.done.shape[0], max(1, TURN_ROWS // plan.candidates))
+    group = together(state.done.shape[0], plan)
 
     def one_turn(state: SearchState) -> SearchState:
-        slots, there = _next(state.ready, together)
+        slots, there = _next(state.ready, group)
         some = take(state, slots)
         some = dataclasses.replace(some, done=some.done | ~there[:, None])  # nothing to read
         return put(state, _turn(plan, verifier, delimiters, some), slots)
 
     def one_revision(state: SearchState) -> SearchState:
-        slots, there = _next(state.revising, together)
+        slots, there = _next(state.revising, group)
         some = take(state, slots)
         some = dataclasses.replace(some, answer=jnp.where(there, some.answer, 0))  # no context
         return put(state, revise(plan, generator, verifier, some), slots)
@@ -188,6 +188,15 @@ def segment(
     zero = jnp.zeros((), jnp.int32)
     state, iterations, useful = lax.while_loop(goes_on, body, (state, zero, zero))
     return state, jnp.stack([useful, iterations * (plan.lanes or state.done.size)])
+
+
+def together(questions: int, plan: Plan) -> int:
+    """How many of B questions take their turns together.
+
+    As many as make `TURN_ROWS`, but no more than are likely to rest at once, which each does once
+    in up to `plan.step` iterations: a seat that stays empty costs as much as one that is taken.
+    """
+    return max(1, min(questions // plan.step, TURN_ROWS // plan.candidates))
 
 
 def _next(waiting: Bool[Array, " B"], count: int) -> tuple[Int[Array, " G"], Bool[Array, " G"]]:
