@@ -115,12 +115,13 @@ def _run(argv: list[str]) -> int:
     _set_up_logging()
     config.enable_compilation_cache()
     folder = Path(workdir) if workdir else None
-
-    from ttc_jax.results.summary import versions
-
     here = hosts.place(values.hosts, values.host, values.coordinator, values.hosts_timeout)
-    shown = {f"--config.{name}": value for name, value in config.fields(settings).items()}
-    facts = {"the job": job, "its arguments": arguments, **shown, **versions()}
+    facts: dict[str, Any] = {}
+    if here is not None:
+        from ttc_jax.results.summary import versions
+
+        shown = {f"--config.{name}": value for name, value in config.fields(settings).items()}
+        facts = {"the job": job, "its arguments": arguments, **shown, **versions()}
     jobs_run = {job, *(stage.job for stage in settings.get("stage", {}).values())}
     with hosts.together(
         here, facts, folder, timeout=values.hosts_timeout, talking="train" in jobs_run

@@ -182,6 +182,25 @@ def test_a_folder_without_a_summary_is_named(tmp_path):
         assert not (tmp_path / "page").exists()
 
 
+def test_samples_scored_elsewhere_are_a_search(tmp_path):
+    rows = [
+        {"question": f"q{i}", "correct": i + n > 8, "answer": f"{n}", "score": n / 4, "tokens": 9}
+        for i in range(10)
+        for n in range(4)
+    ]
+    path = tmp_path / "samples.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    data = dict.fromkeys(ALL, "") | {"search": str(path)}
+    report.main(changed(configure("report"), data=data), tmp_path / "page")
+    found = Tags((tmp_path / "page" / "report.html").read_text(encoding="utf-8")).ids("section")
+    assert {"methods", "bins", "cost"} <= set(found)
+    assert "search_trees" not in found
+    strategy = json.dumps(rows[0] | {"strategy": "mine"})
+    path.write_text(strategy + "\n")
+    with pytest.raises(UserError, match="has no samples of the strategy 'best_of_n'"):
+        report.main(changed(configure("report"), data=data), tmp_path / "other")
+
+
 def test_the_same_workdir_takes_more_data_later(tmp_path):
     assert "compute_optimal" not in Tags(write(tmp_path, "search")).ids("section")
     assert "compute_optimal" in Tags(write(tmp_path, "search", "policy")).ids("section")

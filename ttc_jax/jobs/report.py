@@ -3,9 +3,9 @@
 `config.data` names their workdirs, as search (of `ttc run` or `ttc sweep`), policy, chains, ratios
 and verifiers; "" for what is not there. The search may also be a file of samples that were drawn
 and scored elsewhere, see `ttc_jax.results.foreign`, of which `config.selection` chooses answers.
-WORKDIR gets report.html, which needs neither a network nor
-any other file, and its figures as PNG and SVG, its tables as CSV. Trees are of the search's
-questions that kept theirs: see `search.trees`.
+WORKDIR gets report.html, which needs neither a network nor any other file, and its figures as PNG
+and SVG, its tables as CSV. Trees are of the search's questions that kept theirs, see
+`search.trees`.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ from ttc_jax.report.page import files, page
 from ttc_jax.report.sections import records_of_work, sections
 from ttc_jax.report.viewer import viewer
 from ttc_jax.results.curves import budget_grid
-from ttc_jax.results.foreign import is_file_of_samples, read_records
+from ttc_jax.results.foreign import is_file_of_samples, read_samples
+from ttc_jax.results.store import ResultsStore
 from ttc_jax.results.summary import DIFFICULTY, POOL, difficulty_samples, summarise_sweep
 from ttc_jax.search.aggregate import AGGREGATIONS, RULES
 from ttc_jax.tasks import load_task
@@ -39,12 +40,12 @@ _log = logging.getLogger(__name__)
 
 def main(config: ConfigDict, workdir: Path) -> None:
     """Reads the summaries and writes the page; of several hosts the first does."""
+    if not hosts.is_first():
+        return
     folders = {name: Path(path) for name, path in config.data.items() if path}
     if not folders:
         raise UserError(f"config.data names no workdir; set one of {', '.join(config.data)}")
     summaries = {name: _summary(config, name, folder) for name, folder in folders.items()}
-    if not hosts.is_first():
-        return
     claim_workdir(workdir, config, may_change=("data", "title", "selection"))
     found, about = sections(summaries), records_of_work(summaries)
     trees = _trees(folders["search"], summaries["search"]) if "search" in folders else {}
@@ -74,7 +75,7 @@ def _summary_of_samples(config: ConfigDict, path: Path) -> dict[str, Any]:
     one_of(config, "selection.rule", tuple(RULES))
     one_of(config, "selection.aggregation", tuple(AGGREGATIONS))
     at_least(config, 1, "selection.subsets")
-    records = read_records(path)
+    records = read_samples(path)
     samples = difficulty_samples(records)
     if not samples:
         raise UserError(f"data.search={path}: has no samples of the strategy {POOL!r}")
@@ -89,7 +90,9 @@ def _summary_of_samples(config: ConfigDict, path: Path) -> dict[str, Any]:
 
 
 def _trees(folder: Path, summary: Mapping[str, Any]) -> dict[str, Any]:
-    records = [record for record in read_records(folder) if record.tree]
+    if is_file_of_samples(folder):  # which knows none, and has been read
+        return {}
+    records = [record for record in ResultsStore(folder).read() if record.tree]
     if not records:
         return {}
     settings = summary["config"]
