@@ -21,7 +21,6 @@ from tqdm import tqdm
 
 from ttc_jax.config import at_least, claim_workdir, to_json
 from ttc_jax.errors import UserError
-from ttc_jax.jobs import run
 from ttc_jax.parallel import hosts
 from ttc_jax.policy.difficulty import oracle, quantile_bins
 from ttc_jax.policy.spending import PARALLEL, is_pool, spend
@@ -35,6 +34,7 @@ from ttc_jax.results.summary import (
     summarise_sweep,
     write_summary,
 )
+from ttc_jax.search import build
 from ttc_jax.search.strategies import make_strategy
 from ttc_jax.tasks import load_task
 from ttc_jax.tasks.task import Question
@@ -52,7 +52,7 @@ class Cell:
 
 def main(config: ConfigDict, workdir: Path) -> None:
     """Runs the cells that the store does not hold yet, cheapest budgets first, then reports."""
-    run.check(config)
+    build.check(config)
     at_least(config, 1, "sweep.budgets", "sweep.rows")
     cells = sorted(cells_of(config), key=lambda cell: (cell.budget, cell.seed))
     task = load_task(config.task)
@@ -61,7 +61,7 @@ def main(config: ConfigDict, workdir: Path) -> None:
     done = store.done()
     # Records say their budget and seed, so a grid may grow in its workdir.
     growing = ("sweep.budgets", "sweep.seeds", "sweep.difficulty", "selection")
-    claim_workdir(workdir, config, may_change=(*run.SCHEDULE, *growing))
+    claim_workdir(workdir, config, may_change=(*build.SCHEDULE, *growing))
 
     def left(cell: Cell, questions: Sequence[Question]) -> list[Question]:
         return [q for q in questions if (q.id, cell.name, cell.budget, cell.seed) not in done]
@@ -76,7 +76,7 @@ def main(config: ConfigDict, workdir: Path) -> None:
                 continue
             bar.set_postfix_str(f"{cell.name}, N={cell.budget}, seed {cell.seed}")
             strategy = make_strategy(cell.config.search.strategy, cell.config.search.options)
-            recorder = run.build(cell.config, task, strategy)
+            recorder = build.recorder(cell.config, task, strategy)
             trees = frozenset(q.id for q in questions[: cell.config.search.trees])
             recorder = dataclasses.replace(recorder, strategy=cell.name, trees=trees)
             for record in recorder.run(recorder.encode(todo)):
