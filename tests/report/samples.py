@@ -59,6 +59,10 @@ def summaries() -> dict[str, dict[str, Any]]:
         "search": {
             "accuracy": curves("best_of_n", "beam_4"),
             "bins": bins("best_of_n", "beam_4"),
+            "choosing": {
+                "accuracy": curves("majority", "best_of_n", "best_of_n/min", "pass"),
+                "over_majority": curves("best_of_n", "best_of_n/min"),
+            },
             "ledger": {name: dict.fromkeys(BUDGETS, ledger) for name in ("best_of_n", "beam_4")},
             "config": {
                 "task": {"name": "arithmetic", "size": 3},

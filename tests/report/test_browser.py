@@ -102,7 +102,7 @@ def open_page(folder: Path, fragment: str = "", width: int = 1280) -> dict[str, 
 def test_it_opens_without_an_error_and_fits(folder, width: int):
     seen = open_page(folder, width=width)
     assert seen["wide"][0] <= seen["wide"][1] <= width
-    assert len(seen["images"]) == 7
+    assert len(seen["images"]) == 8
     assert min(seen["images"]) > 100
     assert (seen["question"], seen["strategy"]) == ("arithmetic/test/0/0", "beam_4")
 

@@ -25,7 +25,7 @@ from ttc_jax.results.store import Node
 
 ALL = ("search", "policy", "chains", "ratios", "verifiers")
 POLICY = ("compute_optimal", "choices", "efficiency", "allocation")
-SECTIONS = ["methods", "bins", *POLICY, "chains", "ratios", "verifiers", "flops_match"]
+SECTIONS = ["methods", "bins", "choosing", *POLICY, "chains", "ratios", "verifiers", "flops_match"]
 SECTIONS += ["search_trees", "cost", "configuration", "versions"]
 
 
@@ -98,7 +98,7 @@ def test_what_models_and_configs_say_stays_text(page):
     found = Tags(page)
     assert not any("onerror" in about for _, about in found.tags)
     assert sum(tag == "script" for tag, _ in found.tags) == 2
-    assert sum(tag == "img" for tag, _ in found.tags) == 7
+    assert sum(tag == "img" for tag, _ in found.tags) == 8
     assert trees(page)["trees"][0]["nodes"][1]["text"] == f"pruned {HOSTILE}\n"
     assert trees(page)["trees"][0]["candidates"][1]["answer"] == HOSTILE
 
@@ -146,6 +146,7 @@ def test_machines_get_all_of_it_in_one_file(folder):
     assert list(here) == [*(str(i + 1) for i in range(len(there["by_bin"]))), "all"]
     assert here["1"]["verifier"]["relative"] == there["by_bin"][0]["relative"]
     assert here["all"]["verifier"]["generations"] == there["generations"]
+    assert found["choosing"] == search["choosing"]
     assert found["chains"] == parts["chains"]["chains"]
     assert found["ratios"]["accuracy"] == parts["ratios"]["accuracy"]
     assert found["ledger"]["search"] == search["ledger"]
@@ -171,7 +172,7 @@ def test_figures_and_tables_stand_beside_it(folder):
 def test_what_is_not_there_is_left_out(name: str, tmp_path):
     found = Tags(write(tmp_path, name)).ids("section")
     rest = {
-        "search": ["methods", "bins", "search_trees", "cost", "configuration"],
+        "search": ["methods", "bins", "choosing", "search_trees", "cost", "configuration"],
         "policy": [*POLICY, "flops_match", "configuration"],
         "chains": ["chains", "cost"],
         "ratios": ["ratios", "configuration"],
@@ -185,7 +186,7 @@ def test_a_policy_without_flops_match_and_a_run_without_bins():
     policy, run = dict(found["policy"]), dict(found["search"])
     for name in ("flops_match", "allocation", "efficiency_net"):
         del policy[name]
-    del run["bins"]
+    del run["bins"], run["choosing"]
     names = [section.name for section in sections({"policy": policy, "search": run})]
     assert names == ["methods", "compute_optimal", "choices", "efficiency"]
     assert [section.name for section in records_of_work({})] == []

@@ -121,6 +121,7 @@ def sections(summaries: Mapping[str, Summary]) -> list[Section]:
     makers: Sequence[tuple[str, Callable[[Summary], Section | None]]] = (
         ("search", _methods),
         ("search", _bins),
+        ("search", _choosing),
         ("policy", _compute_optimal),
         ("policy", _choices),
         ("policy", _efficiency),
@@ -193,6 +194,24 @@ def _bins(summary: Summary) -> Section | None:
         "where the model is sometimes right, little where it almost always or never is.",
         [Table("accuracy in % and its 95 % interval, by N", rows, "N")],
         bins_figure(summary),
+    )
+
+
+def _choosing(summary: Summary) -> Section | None:
+    if "choosing" not in summary:
+        return None
+    found = summary["choosing"]
+    tables = [_accuracy("accuracy in % and its 95 % interval, by N", found)]
+    over = list(_curves(found["over_majority"]))
+    tables.append(Table("above majority on the same candidates, in points, by N", over, "N"))
+    return Section(
+        "choosing",
+        "Ways of choosing",
+        "The same best-of-N candidates: the most frequent answer, the one of the highest score, or "
+        "the one whose scores have the largest sum. An answer's score is that of its last step, "
+        "or the least or the product of all its steps' scores.",
+        [table for table in tables if table.rows],
+        accuracy_figure(found | {"questions": summary["questions"]}, "Ways of choosing"),
     )
 
 

@@ -23,7 +23,9 @@ _LABELS: Final = {
 
 def label(rule: str) -> str:
     """The name of a selection rule or strategy in figures and tables."""
-    return _LABELS.get(rule, rule.replace("_", " "))
+    rule, slash, aggregation = rule.partition("/")
+    name = _LABELS.get(rule, rule.replace("_", " "))
+    return f"{name} by {aggregation}" if slash else name
 
 
 def print_summary(summary: Mapping[str, Any], file: TextIO | None = None) -> None:

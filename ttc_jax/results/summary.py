@@ -18,6 +18,7 @@ import numpy as np
 
 from ttc_jax.compute.ledger import Ledger
 from ttc_jax.errors import UserError
+from ttc_jax.results.choosing import summarise_choosing
 from ttc_jax.results.curves import (
     DIGITS,
     Estimate,
@@ -27,6 +28,7 @@ from ttc_jax.results.curves import (
     pass_at_1,
     question_accuracy,
 )
+from ttc_jax.results.outcomes import largest_pools
 from ttc_jax.results.store import Record
 
 _PACKAGES: Final = (
@@ -118,7 +120,8 @@ def summarise_sweep(
     Returns:
         "accuracy": strategy -> "<generations>" -> {"mean", "low", "high"}; "bins": a list, easiest
         first, of {"questions", "pass_at_1", "accuracy"}; "ledger": strategy -> "<generations>" ->
-        mean costs of a question; "seconds" is nowhere, so that equal sweeps give equal files.
+        mean costs of a question; "choosing": see `summarise_choosing`, of the pool that sets the
+        baseline; "seconds" is nowhere, so that equal sweeps give equal files.
 
     Raises:
         UserError: as `question_accuracy`.
@@ -144,6 +147,9 @@ def summarise_sweep(
         costs = {name: round(cost / len(group), 1) for name, cost in total.items()}
         ledger.setdefault(strategy, {})[str(budget)] = costs
     ease = pass_at_1(difficulty_samples(records))
+    pool = [record for record in largest_pools(records, [POOL]) if record.strategy == POOL]
+    least = min((len(record.candidates) for record in pool), default=0)
+    sizes = [n for n in budgets if n <= least]
     return {
         "accuracy": _table(values, set(ease), seed),
         "bins": [
@@ -155,6 +161,7 @@ def summarise_sweep(
             for which in sorted(set(bins.values()))
             for inside in [[q for q, b in bins.items() if b == which]]
         ],
+        **({"choosing": summarise_choosing(pool, sizes, subsets, seed)} if sizes else {}),
         "rule": rule,
         "questions": len(ease),
         "seeds": sorted({record.seed for record in records}),
@@ -173,7 +180,8 @@ def combine(summaries: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
 
     Returns:
         "accuracy": strategy -> "<generations>" -> {"mean", "low", "high"}, the policy's among them;
-        "by_bin": the same in each bin, the easiest first; "compute_optimal", "efficiency",
+        "by_bin": the same in each bin, the easiest first; "choosing": rules and aggregations on the
+        same candidates; "compute_optimal", "efficiency",
         "efficiency_net" and "allocation" as the policy has them; "flops_match": R -> bin ("1" the
         easiest, or "all") -> what is charged -> both sides and the relative gain; "chains";
         "ratios" and "verifiers": accuracy and bins of their own; "ledger" and "config" by job.
@@ -187,6 +195,7 @@ def combine(summaries: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     found = {
         "accuracy": accuracy,
         "by_bin": search.get("bins"),
+        "choosing": search.get("choosing"),
         **{name: policy.get(name) for name in names},
         "flops_match": _by_bin(policy.get("flops_match", {})),
         "chains": summaries.get("chains", {}).get("chains"),

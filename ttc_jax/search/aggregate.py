@@ -25,8 +25,9 @@ _TIE_TOLERANCE: Final = 1e-9
 
 SelectionRule = Callable[[NDArray[np.int64], NDArray[np.float64]], NDArray[np.float64]]
 
+LAST: Final = "last"
 AGGREGATIONS: Final[Mapping[str, Callable[[Sequence[float]], float]]] = MappingProxyType(
-    {"last": lambda scores: scores[-1], "min": min, "product": math.prod}
+    {LAST: lambda scores: scores[-1], "min": min, "product": math.prod}
 )
 
 
