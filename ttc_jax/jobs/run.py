@@ -39,6 +39,7 @@ from ttc_jax.search.records import Recorder
 from ttc_jax.search.search import Search
 from ttc_jax.search.strategies import Strategy, make_strategy
 from ttc_jax.tasks import load_task
+from ttc_jax.tasks.grading import unparsed_kept
 from ttc_jax.tasks.prompts import PromptFormat
 from ttc_jax.tasks.task import Task
 from ttc_jax.verifiers.load import load_verifier
@@ -68,7 +69,8 @@ def main(config: ConfigDict, workdir: Path) -> None:
     claim_workdir(workdir, config, may_change=(*SCHEDULE, "selection"))
     if recorder:
         held = len(questions) - len(todo)
-        with tqdm(total=len(questions), initial=held, desc="search", unit="question") as bar:
+        bar = tqdm(total=len(questions), initial=held, desc="search", unit="question")
+        with bar, unparsed_kept(workdir, hosts.index()):
             for record in dataclasses.replace(recorder, trees=trees).run(prompted):
                 store.append([record])
                 bar.update()

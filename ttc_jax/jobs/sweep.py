@@ -37,6 +37,7 @@ from ttc_jax.results.summary import (
 )
 from ttc_jax.search.strategies import make_strategy
 from ttc_jax.tasks import load_task
+from ttc_jax.tasks.grading import unparsed_kept
 from ttc_jax.tasks.task import Question
 
 
@@ -70,7 +71,8 @@ def main(config: ConfigDict, workdir: Path) -> None:
     # A generation is what every cell pays with, so the bar's estimate holds across budgets.
     total = sum(cell.budget for cell in cells) * len(here)
     waiting = sum(cell.budget * len(left(cell, here)) for cell in cells)
-    with tqdm(total=total, initial=total - waiting, desc="sweep", unit="generation") as bar:
+    bar = tqdm(total=total, initial=total - waiting, desc="sweep", unit="generation")
+    with bar, unparsed_kept(workdir, hosts.index()):
         for cell in cells:
             if not (todo := left(cell, here)):
                 continue
