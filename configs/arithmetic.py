@@ -42,6 +42,7 @@ VARIANTS = {
     "best_of_n": "64 answers to each of 300 test questions (job: run)",
     "beam": "beam search with M=4 and N=16, on the same questions (job: run)",
     "search": "every strategy at 4, 16, 64 and 256 generations, two seeds (job: sweep)",
+    "compute_optimal": "each validation question as a policy says for its difficulty (job: run)",
     "generator": "the generator, on worked solutions (job: train)",
     "rollouts": "step values: 4 rollouts from each step of 4 answers (job: collect)",
     "prm": "a PRM on Monte-Carlo values (job: train)",
@@ -83,6 +84,7 @@ def get_config(variant: str = "quickstart") -> ConfigDict:
         "best_of_n": _best_of_n,
         "beam": _beam,
         "search": _search,
+        "compute_optimal": _compute_optimal,
         "generator": _generator,
         "rollouts": _rollouts,
         "prm": _prm,
@@ -289,15 +291,25 @@ def _policy(config: ConfigDict) -> ConfigDict:
 
 def _solve(config: ConfigDict) -> ConfigDict:
     """Without a policy all questions are answered as the section `search` says."""
-    config = _best_of_n(config)
-    del config.split, config.limit, config.sampling.n, config.sampling.questions_per_batch
-    del config.search.revisions, config.search.trees, config.selection.subsets
+    config = _compute_optimal(config)
+    del config.split, config.limit
     config.task = {"name": "arithmetic"}  # how final answers are read
-    config.budget = 16  # generations a question
     config.questions = ""  # a file with a question a line, or JSON lines
     config.json = False  # whether to print a JSON object a question
-    config.policy = {"path": ""}  # what `ttc policy` wrote: WORKDIR/policy.py
-    config.sampling.rows = 320  # candidates decoded together: 20 questions at 16 generations
+    config.policy.path = ""
+    config.sampling.rows = 320  # 20 questions at 16 generations
+    return config
+
+
+def _compute_optimal(config: ConfigDict) -> ConfigDict:
+    """A policy on questions that had no part in fitting it."""
+    config = _best_of_n(config)
+    del config.sampling.n, config.sampling.questions_per_batch
+    del config.search.revisions, config.search.trees, config.selection.subsets
+    config.split, config.task.size = "validation", 500
+    config.policy = {"path": "runs/policy"}  # what `ttc policy` wrote: its workdir, or policy.py
+    config.budget = 16  # generations a question
+    config.sampling.rows = 1024  # candidates decoded together, over all questions of a batch
     config.search.ratio = 0.0  # of sequential to parallel answers, where the generator revises
     config.selection.rule = "best_of_n_weighted"
     return config

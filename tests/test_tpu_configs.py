@@ -13,10 +13,10 @@ from ml_collections import ConfigDict
 from ttc_jax import cli
 from ttc_jax.config import load_config
 from ttc_jax.errors import UserError
-from ttc_jax.jobs import run
 from ttc_jax.models.cache import BLOCK, KVCache, PromptCache
 from ttc_jax.models.config import ModelConfig
 from ttc_jax.sampling.draw import Drawing
+from ttc_jax.search import build
 from ttc_jax.search.plan import Plan
 from ttc_jax.search.strategies import make_strategy
 from ttc_jax.tasks.prompts import PromptFormat
@@ -99,7 +99,7 @@ def cache(model: ModelConfig, candidates: int, capacity: int, shards: int) -> in
 @pytest.mark.parametrize(("pair", "chips"), VARIANTS)
 def test_variant_is_consistent(pair: str, chips: str):
     config = load(pair, chips)
-    run.check(config)
+    build.check(config)
     PromptFormat(**config.prompt)
     strategy = make_strategy(config.search.strategy, config.search.options)
     Plan(
@@ -147,7 +147,7 @@ def test_variant_fits_and_no_smaller_model_axis_would(pair: str, chips: str):
 def test_flags_of_the_docstring_search_without_a_verifier():
     flags = ["--config.verifier.path=", "--config.search.strategy=best_of_n"]
     config = load_config(f"{TPU}:llama3.1-8b,v5e-16", flags)
-    run.check(config)
+    build.check(config)
     make_strategy(config.search.strategy, config.search.options)
 
 

@@ -22,26 +22,27 @@ import dataclasses
 import functools
 import hashlib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import jax
 import numpy as np
 from ml_collections import ConfigDict
+from tqdm import tqdm
 
 from ttc_jax import assets
 from ttc_jax.compute.ledger import Ledger
 from ttc_jax.config import as_flag, at_least, one_of
 from ttc_jax.errors import UserError
-from ttc_jax.jobs import run
 from ttc_jax.models.tokenizers import load_tokenizer
 from ttc_jax.models.weights import DTYPES, load_generator
 from ttc_jax.parallel.mesh import mesh_of
 from ttc_jax.policy import difficulty
 from ttc_jax.policy.fitted import load_policy
 from ttc_jax.policy.spending import PARALLEL, is_pool, spend
-from ttc_jax.results.store import Candidate, Record, ResultsStore
+from ttc_jax.results.store import Candidate, Key, Record, ResultsStore
 from ttc_jax.results.summary import DIFFICULTY, count_candidates
+from ttc_jax.search import build
 from ttc_jax.search.aggregate import (
     AGGREGATIONS,
     LOWEST_SCORE,
@@ -58,6 +59,8 @@ from ttc_jax.tasks.prompts import PromptFormat
 from ttc_jax.tasks.task import Question
 from ttc_jax.verifiers.load import load_verifier
 from ttc_jax.verifiers.question import question_scores
+
+PATIENCE = 3.0  # seconds after which a search shows how far it is
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,6 +89,7 @@ class Solution:
       strategy: its name in the policy, or in the config without one.
       budget: generations that the policy chose the strategy for.
       answer: None where no candidate holds one.
+      correct: whether it is the question's gold answer; None where the question has none.
       reasoning: text of the candidate of the highest score with that answer.
       alternatives: all answers, the one above first, then by weight.
       candidates: that voted: "count", and of these "cut_off" and "without_answer".
@@ -100,6 +104,7 @@ class Solution:
     strategy: str
     budget: int
     answer: str | None
+    correct: bool | None
     reasoning: str
     alternatives: tuple[Alternative, ...]
     candidates: Mapping[str, int]
@@ -137,19 +142,26 @@ class Solver:
 
     Args:
       config: as `configs/arithmetic.py:solve`.
-      store: where records of all searches go, if anywhere; they know no right answers.
+      store: where records of all searches go, if anywhere.
+      held: records of an earlier call with this config, which need not be searched for again.
 
     Raises:
       UserError: a field that cannot be, or a policy that cannot be followed.
     """
 
-    def __init__(self, config: ConfigDict, store: ResultsStore | None = None):
+    def __init__(
+        self,
+        config: ConfigDict,
+        store: ResultsStore | None = None,
+        held: Iterable[Record] = (),
+    ):
         _check(config)
         self._config, self._store = config, store
+        self._held: dict[Key, Record] = {record.key: record for record in held}
         self._fitted = load_policy(config.policy.path) if config.policy.path else None
         self._task = load_task(config.task)
         self._recorders: dict[tuple[str, int], Recorder] = {}
-        self._load = run.Loaders(functools.cache(load_generator), functools.cache(load_verifier))
+        self._load = build.Loaders(functools.cache(load_generator), functools.cache(load_verifier))
 
     def solve(self, questions: Sequence[str | Question]) -> list[Solution]:
         """Solutions in the order of the questions.
@@ -157,7 +169,8 @@ class Solver:
         An answer depends on the question and its id alone, not on what else is asked.
 
         Args:
-          questions: texts, or questions where ids are to be kept; gold answers are not read.
+          questions: texts, or questions where ids are to be kept. Gold answers change nothing but
+            `Solution.correct`.
 
         Raises:
           UserError: a question that is empty or does not fit the models, two of one id, a budget
@@ -172,13 +185,9 @@ class Solver:
             if choice.generations:
                 group = groups.setdefault((choice.strategy, choice.generations), [])
                 group.append(distinct[name])
-        # A question that does not fit is found before the first search.
-        prompted = [_encode(self._recorder(*key), group) for key, group in groups.items()]
-        found: dict[str, tuple[Record, ...]] = {}
-        for key, group in zip(groups, prompted, strict=True):
-            found |= {record.question: (record,) for record in self._run(*key, group)}
+        found = self._records(groups)
         solutions = {
-            name: self._solution(question, guesses[name], choices[name], found.get(name, ()))
+            name: self._solution(question, guesses[name], choices[name], found.get(name))
             for name, question in distinct.items()
         }
         return [solutions[question.id] for question in asked]
@@ -189,16 +198,12 @@ class Solver:
             return [_Guess()] * len(questions)
         if self._fitted.difficulty == "question":
             return self._guess_by_question(questions)
-        key = DIFFICULTY, self._fitted.samples
-        records = self._run(*key, _encode(self._recorder(*key), questions))
-        ease = difficulty.predicted(records, self._config.selection.aggregation)
-        found = {
-            record.question: _Guess(
-                ease[record.question], record.ledger, record.seconds, samples=(record,)
-            )
-            for record in records
-        }
-        return [found[question.id] for question in questions]
+        found = self._records({(DIFFICULTY, self._fitted.samples): questions})
+        ease = difficulty.predicted(list(found.values()), self._config.selection.aggregation)
+        return [
+            _Guess(ease[name], record.ledger, record.seconds, samples=(record,))
+            for name, record in ((question.id, found[question.id]) for question in questions)
+        ]
 
     def _guess_by_question(self, questions: Sequence[Question]) -> list[_Guess]:
         """By the verifier's score of the question, which costs reading it."""
@@ -260,26 +265,47 @@ class Solver:
                 raise UserError(
                     f"{as_flag('budget', generations)}: {strategy} cannot spend it exactly"
                 )
-            # Samples that tell the difficulty may vote with a search's candidates.
-            config.seed += strategy == DIFFICULTY
+            config.seed = self._seed(strategy)
             made = make_strategy(config.search.strategy, config.search.options)
-            recorder = run.build(config, self._task, made, self._load)
+            recorder = build.recorder(config, self._task, made, self._load)
             self._recorders[key] = dataclasses.replace(recorder, strategy=strategy)
         return self._recorders[key]
 
-    def _run(self, strategy: str, generations: int, prompted: Sequence[Prompted]) -> list[Record]:
-        """One record a question, stored as they come."""
-        records = []
-        for record in self._recorder(strategy, generations).run(prompted):
-            if self._store is not None:
-                self._store.append([record])
-            records.append(record)
-        return records
+    def _seed(self, strategy: str) -> int:
+        """Samples that tell the difficulty may vote with a search's candidates."""
+        return self._config.seed + (strategy == DIFFICULTY)
+
+    def _records(self, wanted: Mapping[tuple[str, int], Sequence[Question]]) -> dict[str, Record]:
+        """A record of each question, by its id: one that is held, or a new one.
+
+        Args:
+          wanted: (strategy, generations) -> questions.
+        """
+        found: dict[str, Record] = {}
+        prompted: dict[tuple[str, int], list[Prompted]] = {}
+        # A question that does not fit is found before the first search.
+        for (strategy, generations), group in wanted.items():
+            keys = {q.id: (q.id, strategy, generations, self._seed(strategy)) for q in group}
+            found |= {name: self._held[key] for name, key in keys.items() if key in self._held}
+            if left := [question for question in group if question.id not in found]:
+                recorder = self._recorder(strategy, generations)
+                prompted[strategy, generations] = _encode(recorder, left)
+        for (strategy, generations), group in prompted.items():
+            recorder, name = self._recorder(strategy, generations), strategy.replace("_", " ")
+            records = tqdm(
+                recorder.run(group), name, len(group), unit="question", leave=False, delay=PATIENCE
+            )
+            for record in records:
+                if self._store is not None:
+                    self._store.append([record])
+                found[record.question] = record
+        return found
 
     def _solution(
-        self, question: Question, guess: _Guess, choice: _Choice, found: tuple[Record, ...]
+        self, question: Question, guess: _Guess, choice: _Choice, found: Record | None
     ) -> Solution:
-        selection, voting = self._config.selection, choice.reused + found
+        selection, new = self._config.selection, (found,) if found else ()
+        voting = choice.reused + new
         candidates = [candidate for record in voting for candidate in record.candidates]
         best, alternatives = elect(
             candidates, selection.rule, selection.aggregation, voting[-1].sequential
@@ -295,11 +321,12 @@ class Solver:
             strategy=choice.strategy,
             budget=choice.budget,
             answer=best.answer,
+            correct=best.correct if question.answer else None,
             reasoning=best.text,
             alternatives=alternatives,
             candidates=count_candidates(voting),
-            ledger=sum((record.ledger for record in found), guess.ledger),
-            seconds=sum((record.seconds for record in found), guess.seconds),
+            ledger=sum((record.ledger for record in new), guess.ledger),
+            seconds=sum((record.seconds for record in new), guess.seconds),
         )
 
 

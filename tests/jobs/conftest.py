@@ -133,7 +133,7 @@ def changed(config: ConfigDict, **fields) -> ConfigDict:
 
 @dataclasses.dataclass(frozen=True)
 class Answers:
-    """Stands for a search (`run.build`) where no model is needed: answers by hand."""
+    """Stands for a search (`build.recorder`) where no model is needed: answers by hand."""
 
     n: int
     seed: int

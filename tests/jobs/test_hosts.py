@@ -12,13 +12,14 @@ from ttc_jax.errors import UserError
 from ttc_jax.jobs import run, sweep
 from ttc_jax.parallel import hosts
 from ttc_jax.results.store import ResultsStore
+from ttc_jax.search import build
 
 QUESTIONS, HOSTS = 10, 3
 
 
 @pytest.fixture(autouse=True)
 def no_model(monkeypatch) -> None:
-    monkeypatch.setattr(run, "build", Answers.of)
+    monkeypatch.setattr(build, "recorder", Answers.of)
 
 
 def as_host(patch: pytest.MonkeyPatch, host: int, count: int = HOSTS) -> None:

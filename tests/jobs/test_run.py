@@ -13,6 +13,7 @@ from ttc_jax.models.tokenizers import load_tokenizer
 from ttc_jax.results.chains import summarise_chains
 from ttc_jax.results.store import ResultsStore
 from ttc_jax.results.summary import summarise
+from ttc_jax.search import build
 from ttc_jax.tasks.arithmetic import Arithmetic
 
 N, QUESTIONS = 4, 12
@@ -91,7 +92,7 @@ def test_summary_and_figures(finished: Path, config):
 
 def test_a_second_run_samples_nothing_and_writes_the_same(finished, config, monkeypatch):
     before = (finished / "summary.json").read_bytes()
-    monkeypatch.setattr(run, "build", lambda *_: pytest.fail("nothing is left to sample"))
+    monkeypatch.setattr(build, "recorder", lambda *_: pytest.fail("nothing is left to sample"))
     run.main(config, finished)
     assert (finished / "summary.json").read_bytes() == before
 

@@ -17,6 +17,7 @@ from ttc_jax.jobs import run, solve
 from ttc_jax.policy.fitted import load_policy
 from ttc_jax.report.tables import print_solution, visible
 from ttc_jax.results.store import Candidate, Record, ResultsStore
+from ttc_jax.search import build
 from ttc_jax.search.search import Search
 from ttc_jax.solver import Alternative, Solver, elect
 from ttc_jax.tasks.task import Question
@@ -90,11 +91,11 @@ def recited(monkeypatch) -> list[tuple[str, int]]:
     """The strategies and candidates of the searches that were built."""
     built: list[tuple[str, int]] = []
 
-    def build(config: ConfigDict, *_: object) -> Recited:
+    def recorder(config: ConfigDict, *_: object) -> Recited:
         built.append((config.search.strategy, config.sampling.n))
         return Recited(config)
 
-    monkeypatch.setattr(run, "build", build)
+    monkeypatch.setattr(build, "recorder", recorder)
     return built
 
 
@@ -241,6 +242,47 @@ def test_who_is_elected():
     assert elect(chains, "best_of_n_weighted", sequential=2)[0].answer == "b"
     best, alternatives = elect(several[-1:], "best_of_n_weighted")
     assert (best.answer, best.text, alternatives) == (None, "no answer", ())
+
+
+def test_a_run_follows_a_policy_and_goes_on_where_it_was(config, tmp_path, recited, capsys):
+    """Two easy questions and a hard one; what a killed run has stored is not searched for again."""
+    policy = write_policy(tmp_path / "policy.py", difficulty="predicted", samples=3)
+    asked = [Question(f"q/{i}", text, f"0/{i}") for i, text in enumerate(["easy", "hard", "easy!"])]
+    run_config = configure(
+        "compute_optimal", policy__path=policy, budget=4, sampling__rows=12, limit=3
+    )
+    workdir = tmp_path / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run, "load_task", lambda _: Asked(asked))
+        run.main(run_config, workdir)
+        first = (workdir / "summary.json").read_bytes()
+        assert recited == [("best_of_n", 3), ("best_of_n", 1), ("beam", 4)]
+        lines = (workdir / "results" / "00000.jsonl").read_bytes().splitlines(keepends=True)
+        (workdir / "results" / "00000.jsonl").write_bytes(b"".join(lines[:5]) + lines[5][:9])
+        recited.clear()
+        run.main(run_config, workdir)
+        assert recited == [("beam", 4)]
+        assert (workdir / "summary.json").read_bytes() == first
+        with pytest.raises(UserError, match="belongs to another config: budget"):
+            run.main(changed(run_config, budget=2), workdir)
+    summary = json.loads(first)
+    assert [part["questions"] for part in summary["by_bin"]] == [2, 1]
+    assert [part["strategies"] for part in summary["by_bin"]] == [{"best_of_n": 2}, {"beam_2": 1}]
+    assert summary["ledger"]["generations"] == 4 + 4 + 7
+    # Recited answers are graded by hand: none of them is right.
+    assert summary["accuracy"]["compute_optimal"]["4"]["mean"] == 0.0
+    assert "5.0 generations a question" in capsys.readouterr().out
+
+
+@dataclasses.dataclass(frozen=True)
+class Asked:
+    """Stands for a task."""
+
+    asked: list[Question]
+
+    def questions(self, split: str) -> list[Question]:
+        assert split == "validation"
+        return self.asked
 
 
 HOSTILE = "easy \x1b]0;title\x07\x1b[2J [red]x[/red] [link=evil]\u202e :bug: \r\x9b31m"

@@ -9,11 +9,12 @@ from ml_collections import ConfigDict
 
 from tests.jobs.conftest import Answers, changed, configure
 from ttc_jax.errors import UserError
-from ttc_jax.jobs import run, sweep
+from ttc_jax.jobs import sweep
 from ttc_jax.policy.difficulty import predicted, quantile_bins
 from ttc_jax.policy.policy import Policy, fit
 from ttc_jax.results.outcomes import outcomes
 from ttc_jax.results.store import Record, ResultsStore
+from ttc_jax.search import build
 
 BUDGETS = (2, 4)
 
@@ -80,14 +81,14 @@ def test_a_sweep_goes_on_where_it_was_stopped(config, tmp_path, monkeypatch):
     assert [part["questions"] for part in summary["bins"]] == [2] * 5
     for name in ("accuracy.png", "accuracy.csv", "bins.png", "bins.svg"):
         assert (tmp_path / name).stat().st_size > 0
-    monkeypatch.setattr(run, "build", lambda *_: pytest.fail("nothing is left to search"))
+    monkeypatch.setattr(build, "recorder", lambda *_: pytest.fail("nothing is left to search"))
     before = (tmp_path / "summary.json").read_bytes()
     sweep.main(config, tmp_path)
     assert (tmp_path / "summary.json").read_bytes() == before
 
 
 def test_every_pool_and_the_ratios_are_reported_and_reported_anew(config, tmp_path, monkeypatch):
-    monkeypatch.setattr(run, "build", Answers.of)
+    monkeypatch.setattr(build, "recorder", Answers.of)
     pool = config.sweep.strategies.best_of_n.to_dict()
     strategies = {
         "best_of_n": pool,

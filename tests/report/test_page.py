@@ -132,6 +132,27 @@ def test_every_number_of_a_table_comes_from_a_summary(folder, page):
     assert f"{100 * relative['mean']:.1f}<small>" in page
 
 
+def test_machines_get_all_of_it_in_one_file(folder):
+    found = json.loads((folder / "page" / "summary.json").read_text())
+    parts = {x: json.loads((folder / x / "summary.json").read_text()) for x in ALL}
+    search, policy = parts["search"], parts["policy"]
+    assert {"best_of_n", "beam_4", "compute_optimal_oracle"} <= set(found["accuracy"])
+    assert found["accuracy"]["beam_4"]["16"] == search["accuracy"]["beam_4"]["16"]
+    assert found["by_bin"][1]["accuracy"]["beam_4"] == search["bins"][1]["accuracy"]["beam_4"]
+    for name in ("compute_optimal", "efficiency", "efficiency_net", "allocation"):
+        assert found[name] == policy[name]
+    there = policy["flops_match"]["22"]["verifier"]
+    here = found["flops_match"]["22"]
+    assert list(here) == [*(str(i + 1) for i in range(len(there["by_bin"]))), "all"]
+    assert here["1"]["verifier"]["relative"] == there["by_bin"][0]["relative"]
+    assert here["all"]["verifier"]["generations"] == there["generations"]
+    assert found["chains"] == parts["chains"]["chains"]
+    assert found["ratios"]["accuracy"] == parts["ratios"]["accuracy"]
+    assert found["ledger"]["search"] == search["ledger"]
+    assert found["config"]["policy"] == policy["config"]
+    assert "python" in found["versions"]
+
+
 def test_figures_and_tables_stand_beside_it(folder):
     page = folder / "page"
     for name in ("methods", "bins", "compute_optimal", "chains", "ratios", "flops_match"):

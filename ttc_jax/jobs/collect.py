@@ -78,16 +78,17 @@ def build(config: ConfigDict, task: Task) -> Collector:
         raise UserError(
             f"step_delimiter {config.step_delimiter!r} is in no token of {path}: choose another"
         )
+    prompt = PromptFormat(**config.prompt)
     return Collector(
         task=task,
         tokenizer=tokenizer,
-        prompt=PromptFormat(**config.prompt),
+        prompt=prompt,
         sampler=Rollouts(
             generator,
             ends=rollouts.ends,
             slots=rollouts.questions_per_batch,
             rows=rollouts.rows,
-            end_tokens=tokenizer.eos_ids,
+            end_tokens=prompt.ends(tokenizer),
             candidates=sampling.n,
             max_new_tokens=sampling.max_new_tokens,
             batch=sampling.questions_per_batch,

@@ -33,7 +33,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from ttc_jax.errors import UserError
-from ttc_jax.jobs import run, sweep
+from ttc_jax.jobs import sweep
 from ttc_jax.models import parameters
 from ttc_jax.models.config import ModelConfig
 from ttc_jax.models.shapes import read_shape
@@ -46,6 +46,7 @@ from ttc_jax.report.tables import print_programs
 from ttc_jax.results.summary import write_json
 from ttc_jax.sampling.draw import Drawing
 from ttc_jax.sampling.sampler import Sampler, bucket
+from ttc_jax.search import build
 from ttc_jax.search.search import Search
 from ttc_jax.search.strategies import make_strategy
 from ttc_jax.tasks.arithmetic import PIECES
@@ -156,7 +157,7 @@ def _search(config: ConfigDict, topology: Topology, width: int) -> Job:
     search = Search(
         generator,
         verifier,
-        run.plan_of(config, strategy, between=()),
+        build.plan(config, strategy, between=()),
         end_tokens=(),
         delimiters=np.zeros((generator.config.vocab_size,), bool),
         batch=config.sampling.questions_per_batch,

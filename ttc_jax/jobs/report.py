@@ -3,9 +3,9 @@
 `config.data` names their workdirs, as search (of `ttc run` or `ttc sweep`), policy, chains, ratios
 and verifiers; "" for what is not there. The search may also be a file of samples that were drawn
 and scored elsewhere, see `ttc_jax.results.foreign`, of which `config.selection` chooses answers.
-WORKDIR gets report.html, which needs neither a network nor any other file, and its figures as PNG
-and SVG, its tables as CSV. Trees are of the search's questions that kept theirs, see
-`search.trees`.
+WORKDIR gets report.html, which needs neither a network nor any other file, its figures as PNG and
+SVG, its tables as CSV, and for machines summary.json with all that the jobs' own summaries hold.
+Trees are of the search's questions that kept theirs, see `search.trees`.
 """
 
 from __future__ import annotations
@@ -29,7 +29,14 @@ from ttc_jax.report.viewer import viewer
 from ttc_jax.results.curves import budget_grid
 from ttc_jax.results.foreign import is_file_of_samples, read_samples
 from ttc_jax.results.store import ResultsStore
-from ttc_jax.results.summary import DIFFICULTY, POOL, difficulty_samples, summarise_sweep
+from ttc_jax.results.summary import (
+    DIFFICULTY,
+    POOL,
+    combine,
+    difficulty_samples,
+    summarise_sweep,
+    write_summary,
+)
 from ttc_jax.search.aggregate import AGGREGATIONS, RULES
 from ttc_jax.tasks import load_task
 from ttc_jax.tasks.task import Question
@@ -54,7 +61,8 @@ def main(config: ConfigDict, workdir: Path) -> None:
     # An answer in a table may hold lone surrogates, which no file can.
     contents[PAGE] = text.encode("utf-8", "replace")
     write_files(contents, workdir)
-    print(f"report: {workdir / PAGE}")
+    path = write_summary(workdir, combine(summaries))
+    print(f"report: {workdir / PAGE}\nsummary: {path}")
 
 
 def _summary(config: ConfigDict, name: str, folder: Path) -> dict[str, Any]:

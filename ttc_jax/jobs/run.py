@@ -3,50 +3,42 @@
 Records are appended to WORKDIR/results/ as they come, so that a killed run goes on where it was. Of
 several hosts each takes a share of the questions; the first reports what all have stored. At the
 end the workdir holds summary.json, accuracy.png/.svg/.csv, timing.json and, where answers are
-revised, chains.png/.svg; with another `selection` the same records are reported anew. A config of
-several stages runs them all, each in a folder of the workdir.
+revised, chains.png/.svg; with another `selection` the same records are reported anew. Answers that
+could not be read are listed in unparsed-00000.log. A config of several stages runs them all, each
+in a folder of the workdir.
+
+With --config.policy.path=FILE, a policy that `ttc policy` wrote, every question gets the strategy
+that is best for its difficulty at --config.budget generations, as `ttc solve` does it; summary.json
+and the table then say by bin what was done, how often it was right and what it cost.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
-import jax
 import numpy as np
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from ttc_jax import assets
-from ttc_jax.config import at_least, claim_workdir, one_of, to_json
-from ttc_jax.models.tokenizers import load_tokenizer
-from ttc_jax.models.transformer import Transformer
-from ttc_jax.models.weights import DTYPES, load_generator
+from ttc_jax.compute.ledger import Ledger
+from ttc_jax.config import at_least, claim_workdir, to_json
 from ttc_jax.parallel import hosts
-from ttc_jax.parallel.mesh import mesh_of
 from ttc_jax.pipeline import run_stages
 from ttc_jax.report.figures import write_accuracy, write_chains
-from ttc_jax.report.tables import print_summary
+from ttc_jax.report.tables import print_followed, print_summary
 from ttc_jax.results.chains import summarise_chains
+from ttc_jax.results.curves import bootstrap
 from ttc_jax.results.store import ResultsStore
-from ttc_jax.results.summary import summarise, write_json, write_summary
-from ttc_jax.sampling.draw import Drawing
-from ttc_jax.search.aggregate import AGGREGATIONS
-from ttc_jax.search.plan import Plan
-from ttc_jax.search.records import Recorder
-from ttc_jax.search.search import Search
+from ttc_jax.results.summary import summarise, versions, write_json, write_summary
+from ttc_jax.search import build
 from ttc_jax.search.strategies import Strategy, make_strategy
+from ttc_jax.solver import Solution, Solver
 from ttc_jax.tasks import load_task
 from ttc_jax.tasks.grading import unparsed_kept
-from ttc_jax.tasks.prompts import PromptFormat
-from ttc_jax.tasks.task import Task
-from ttc_jax.verifiers.load import load_verifier
-from ttc_jax.verifiers.verifier import Verifier
-
-# How questions are put together and on what devices, and how many trees are kept, is no other run.
-SCHEDULE = ("search.refill", "search.segment", "search.trees", "mesh")
 
 
 def main(config: ConfigDict, workdir: Path) -> None:
@@ -54,7 +46,10 @@ def main(config: ConfigDict, workdir: Path) -> None:
     if "stages" in config:
         run_stages(config, workdir)
         return
-    check(config)
+    if "policy" in config:
+        follow(config, workdir)
+        return
+    build.check(config)
     strategy = make_strategy(config.search.strategy, config.search.options)
     task = load_task(config.task)
     questions = task.questions(config.split)[: config.limit or None]
@@ -63,10 +58,10 @@ def main(config: ConfigDict, workdir: Path) -> None:
     trees = frozenset(question.id for question in questions[: config.search.trees])
     questions = hosts.mine(questions)
     todo = [question for question in questions if question.id not in done]
-    recorder = build(config, task, strategy) if todo else None
+    recorder = build.recorder(config, task, strategy) if todo else None
     prompted = recorder.encode(todo) if recorder else []
     # Not before: a mistake found so far leaves the workdir free for the mended config.
-    claim_workdir(workdir, config, may_change=(*SCHEDULE, "selection"))
+    claim_workdir(workdir, config, may_change=(*build.SCHEDULE, "selection"))
     if recorder:
         held = len(questions) - len(todo)
         bar = tqdm(total=len(questions), initial=held, desc="search", unit="question")
@@ -77,75 +72,6 @@ def main(config: ConfigDict, workdir: Path) -> None:
     hosts.wait("all records stored")
     if hosts.is_first():
         report(config, workdir, store, strategy)
-
-
-def check(config: ConfigDict) -> None:
-    """Refuses values that no run can use."""
-    at_least(config, 1, "sampling.n", "sampling.max_new_tokens", "sampling.questions_per_batch")
-    at_least(config, 1, "selection.subsets")
-    at_least(config, 0, "limit", "search.trees")
-    one_of(config, "selection.aggregation", tuple(AGGREGATIONS))
-    for model in ("generator", "verifier"):
-        one_of(config, f"{model}.dtype", DTYPES)
-
-
-class Loaders(NamedTuple):
-    """What loads a model by its path; where several searches share models, from a cache."""
-
-    generator: Callable[..., Transformer] = load_generator
-    verifier: Callable[..., Verifier | None] = load_verifier
-
-
-LOAD = Loaders()
-
-
-def build(config: ConfigDict, task: Task, strategy: Strategy, load: Loaders = LOAD) -> Recorder:
-    """The search with the models that a config names."""
-    sampling, search = config.sampling, config.search
-    mesh = mesh_of(config, jax.local_devices())
-    # First: a mistake in its path costs nothing, while the generator may be a long download.
-    verifier = load.verifier(config.verifier.path, dtype=config.verifier.dtype, mesh=mesh)
-    path = assets.locate(config.generator.path)
-    generator = load.generator(path, dtype=config.generator.dtype, mesh=mesh)
-    tokenizer = load_tokenizer(path, generator.config.vocab_size)
-    prompt = PromptFormat(**config.prompt)
-    plan = plan_of(config, strategy, tuple(prompt.between(tokenizer)))
-    return Recorder(
-        task=task,
-        tokenizer=tokenizer,
-        prompt=prompt,
-        search=Search(
-            generator,
-            verifier,
-            plan,
-            end_tokens=tokenizer.eos_ids,
-            delimiters=np.asarray(tokenizer.containing(config.step_delimiter)),
-            batch=sampling.questions_per_batch,
-            refill=search.refill,
-            segment=search.segment,
-            seed=config.seed,
-            mesh=mesh,
-        ),
-        strategy=search.strategy,
-        seed=config.seed,
-    )
-
-
-def plan_of(config: ConfigDict, strategy: Strategy, between: tuple[int, ...]) -> Plan:
-    """What a config decides about a search; for `between` see `Plan`."""
-    sampling, search = config.sampling, config.search
-    return Plan(
-        strategy,
-        candidates=sampling.n,
-        max_new_tokens=sampling.max_new_tokens,
-        max_step_tokens=search.max_step_tokens,
-        rounds=search.rounds,
-        lookahead=search.lookahead,
-        lanes=search.lanes,
-        revisions=search.revisions,
-        between=between,
-        drawing=Drawing(sampling.temperature, sampling.top_k, sampling.top_p),
-    )
 
 
 def report(config: ConfigDict, workdir: Path, store: ResultsStore, strategy: Strategy) -> None:
@@ -172,3 +98,61 @@ def report(config: ConfigDict, workdir: Path, store: ResultsStore, strategy: Str
     print_summary(summary)
     print(f"time: {seconds:,.0f} s, {rate:,.0f} tokens/s, compiling and scoring included")
     print(f"summary: {path}\nreport: {workdir / 'accuracy.png'}")
+
+
+def follow(config: ConfigDict, workdir: Path) -> None:
+    """Answers the questions as the policy says, those that the store holds left out, and reports.
+
+    Raises:
+      UserError: as `Solver`.
+    """
+    at_least(config, 0, "limit")
+    store = ResultsStore(workdir, shard=hosts.index())
+    solver = Solver(config, store, held=store.read())
+    questions = load_task(config.task).questions(config.split)[: config.limit or None]
+    claim_workdir(workdir, config, may_change=build.SCHEDULE)
+    with unparsed_kept(workdir, hosts.index()):
+        solutions = solver.solve(hosts.mine(questions))
+    hosts.wait("all records stored")
+    if not hosts.is_first():
+        return
+    if hosts.count() > 1:
+        solutions = Solver(config, held=store.read()).solve(questions)
+    summary = _summarise(config, solutions)
+    path = write_summary(workdir, summary)
+    print_followed(summary)
+    print(f"summary: {path}")
+
+
+def _summarise(config: ConfigDict, solutions: Sequence[Solution]) -> dict[str, Any]:
+    """What summary.json holds where a policy is followed."""
+
+    def accuracy(some: Sequence[Solution]) -> dict[str, float]:
+        [estimate] = bootstrap(np.array([[float(bool(x.correct))] for x in some]), config.seed)
+        return estimate.rounded()
+
+    by_bin = []
+    for number in sorted({solution.bin or 0 for solution in solutions}):
+        inside = [solution for solution in solutions if (solution.bin or 0) == number]
+        by_bin.append(
+            {
+                "bin": number,
+                "questions": len(inside),
+                "strategies": dict(Counter(solution.strategy for solution in inside)),
+                "accuracy": accuracy(inside),
+            }
+        )
+    ledger = sum((solution.ledger for solution in solutions), Ledger()).to_dict()
+    candidates = Counter[str]()
+    for solution in solutions:
+        candidates.update(solution.candidates)
+    return {
+        "accuracy": {"compute_optimal": {str(config.budget): accuracy(solutions)}},
+        "by_bin": by_bin,
+        "questions": len(solutions),
+        "candidates": dict(candidates),
+        "ledger": ledger,
+        "ledger_per_question": {name: cost / len(solutions) for name, cost in ledger.items()},
+        "config": to_json(config),
+        "versions": versions(),
+    }

@@ -22,10 +22,10 @@ from ml_collections import ConfigDict
 
 from ttc_jax.config import as_flag, claim_workdir
 from ttc_jax.errors import UserError
-from ttc_jax.jobs.run import SCHEDULE
 from ttc_jax.parallel import hosts
 from ttc_jax.report.tables import print_solution
 from ttc_jax.results.store import ResultsStore
+from ttc_jax.search.build import SCHEDULE
 from ttc_jax.solver import Solver
 from ttc_jax.tasks.jsonl import parse_jsonl, text_field
 from ttc_jax.tasks.task import Question

@@ -13,6 +13,7 @@ same by difficulty bin, and ratios.png/.svg where answers are revised.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -21,7 +22,6 @@ from tqdm import tqdm
 
 from ttc_jax.config import at_least, claim_workdir, to_json
 from ttc_jax.errors import UserError
-from ttc_jax.jobs import run
 from ttc_jax.parallel import hosts
 from ttc_jax.policy.difficulty import oracle, quantile_bins
 from ttc_jax.policy.spending import PARALLEL, is_pool, spend
@@ -35,6 +35,7 @@ from ttc_jax.results.summary import (
     summarise_sweep,
     write_summary,
 )
+from ttc_jax.search import build
 from ttc_jax.search.strategies import make_strategy
 from ttc_jax.tasks import load_task
 from ttc_jax.tasks.grading import unparsed_kept
@@ -53,7 +54,7 @@ class Cell:
 
 def main(config: ConfigDict, workdir: Path) -> None:
     """Runs the cells that the store does not hold yet, cheapest budgets first, then reports."""
-    run.check(config)
+    build.check(config)
     at_least(config, 1, "sweep.budgets", "sweep.rows")
     cells = sorted(cells_of(config), key=lambda cell: (cell.budget, cell.seed))
     task = load_task(config.task)
@@ -62,7 +63,7 @@ def main(config: ConfigDict, workdir: Path) -> None:
     done = store.done()
     # Records say their budget and seed, so a grid may grow in its workdir.
     growing = ("sweep.budgets", "sweep.seeds", "sweep.difficulty", "selection")
-    claim_workdir(workdir, config, may_change=(*run.SCHEDULE, *growing))
+    claim_workdir(workdir, config, may_change=(*build.SCHEDULE, *growing))
 
     def left(cell: Cell, questions: Sequence[Question]) -> list[Question]:
         return [q for q in questions if (q.id, cell.name, cell.budget, cell.seed) not in done]
@@ -72,13 +73,15 @@ def main(config: ConfigDict, workdir: Path) -> None:
     total = sum(cell.budget for cell in cells) * len(here)
     waiting = sum(cell.budget * len(left(cell, here)) for cell in cells)
     bar = tqdm(total=total, initial=total - waiting, desc="sweep", unit="generation")
+    # Loaded once for all cells in a row that share them.
+    load = build.Loaders(*map(functools.lru_cache(maxsize=1), build.LOAD))
     with bar, unparsed_kept(workdir, hosts.index()):
         for cell in cells:
             if not (todo := left(cell, here)):
                 continue
             bar.set_postfix_str(f"{cell.name}, N={cell.budget}, seed {cell.seed}")
             strategy = make_strategy(cell.config.search.strategy, cell.config.search.options)
-            recorder = run.build(cell.config, task, strategy)
+            recorder = build.recorder(cell.config, task, strategy, load)
             trees = frozenset(q.id for q in questions[: cell.config.search.trees])
             recorder = dataclasses.replace(recorder, strategy=cell.name, trees=trees)
             for record in recorder.run(recorder.encode(todo)):

@@ -33,12 +33,14 @@ class Fitted(NamedTuple):
 
 
 def load_policy(path: str) -> Fitted:
-    """The policy in a file.
+    """The policy in a file, or in the workdir of `ttc policy`.
 
     Raises:
       UserError: no such file, a table with holes, or one that needs to know the right answers.
     """
     where = f"policy.path={path}"
+    if Path(path).is_dir():
+        path = str(Path(path) / "policy.py")
     if not Path(path).is_file():
         raise UserError(f"{where}: no such file; ttc policy writes one, WORKDIR/policy.py")
     found = load_config(path).get("policy", {})

@@ -107,6 +107,28 @@ def print_policy(summary: Mapping[str, Any], file: TextIO | None = None) -> None
     _print(tables, lines, file)
 
 
+def print_followed(summary: Mapping[str, Any], file: TextIO | None = None) -> None:
+    """Prints what became of questions that were answered as a policy says.
+
+    Args:
+        summary: of `ttc run` with a policy.
+        file: where to; default: stdout.
+    """
+    [(budget, overall)] = summary["accuracy"]["compute_optimal"].items()
+    table = _table(f"accuracy in % at {int(budget):,} generations, bin 1 is the easiest")
+    table.add_column("bin")
+    for name in ("questions", "accuracy"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("strategy")
+    for part in summary["by_bin"]:
+        names = ", ".join(label(name) for name in part["strategies"])
+        table.add_row(str(part["bin"]), str(part["questions"]), _cell(part["accuracy"]), names)
+    table.add_row("all", str(summary["questions"]), _cell(overall), "")
+    spent = summary["ledger_per_question"]["generations"]
+    lines = [f"{spent:,.1f} generations a question, with those that told its difficulty"]
+    _print([table], [*lines, *cost_lines(summary)], file)
+
+
 def print_collection(summary: Mapping[str, Any], file: TextIO | None = None) -> None:
     """Prints collected step values: their mean by the step's place in the answer, and the cost.
 

@@ -164,6 +164,54 @@ def summarise_sweep(
     }
 
 
+def combine(summaries: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """The summaries of several jobs over the same questions as one.
+
+    Args:
+        summaries: as "search", "policy", "chains", "ratios" and "verifiers"; none needs to be
+            there, and what it would tell is then left out.
+
+    Returns:
+        "accuracy": strategy -> "<generations>" -> {"mean", "low", "high"}, the policy's among them;
+        "by_bin": the same in each bin, the easiest first; "compute_optimal", "efficiency",
+        "efficiency_net" and "allocation" as the policy has them; "flops_match": R -> bin ("1" the
+        easiest, or "all") -> what is charged -> both sides and the relative gain; "chains";
+        "ratios" and "verifiers": accuracy and bins of their own; "ledger" and "config" by job.
+    """
+    search, policy = summaries.get("search", {}), summaries.get("policy", {})
+    accuracy: dict[str, dict[str, Any]] = {}
+    for table in (policy.get("accuracy", {}), search.get("accuracy", {})):
+        for strategy, curve in table.items():
+            accuracy.setdefault(strategy, {}).update(curve)
+    names = ("compute_optimal", "efficiency", "efficiency_net", "allocation")
+    found = {
+        "accuracy": accuracy,
+        "by_bin": search.get("bins"),
+        **{name: policy.get(name) for name in names},
+        "flops_match": _by_bin(policy.get("flops_match", {})),
+        "chains": summaries.get("chains", {}).get("chains"),
+        **{
+            job: {"accuracy": summaries[job]["accuracy"], "by_bin": summaries[job].get("bins")}
+            for job in ("ratios", "verifiers")
+            if job in summaries
+        },
+        "ledger": {job: x["ledger"] for job, x in summaries.items() if "ledger" in x},
+        "config": {job: x["config"] for job, x in summaries.items() if "config" in x},
+    }
+    return {name: value for name, value in found.items() if value} | {"versions": versions()}
+
+
+def _by_bin(flops_match: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for ratio, charges in flops_match.items():
+        for charged, match in charges.items():
+            cost = {x: match[x] for x in ("generations", "affordable", "beyond")}
+            sides = {str(i): x for i, x in enumerate(match["by_bin"], 1)} | {"all": match["all"]}
+            for place, both in sides.items():
+                found.setdefault(ratio, {}).setdefault(place, {})[charged] = cost | both
+    return found
+
+
 def difficulty_samples(records: Sequence[Record]) -> list[Record]:
     """What says how hard a sweep's questions are: samples apart, else the pools that are scored."""
     by_name = {name: [x for x in records if x.strategy == name] for name in (DIFFICULTY, POOL)}

@@ -1,0 +1,98 @@
+"""The search that a config names: its models, prompts and plan."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from ttc_jax import assets
+from ttc_jax.config import at_least, one_of
+from ttc_jax.models.tokenizers import load_tokenizer
+from ttc_jax.models.transformer import Transformer
+from ttc_jax.models.weights import DTYPES, load_generator
+from ttc_jax.parallel.mesh import mesh_of
+from ttc_jax.sampling.draw import Drawing
+from ttc_jax.search.aggregate import AGGREGATIONS
+from ttc_jax.search.plan import Plan
+from ttc_jax.search.records import Recorder
+from ttc_jax.search.search import Search
+from ttc_jax.search.strategies import Strategy
+from ttc_jax.tasks.prompts import PromptFormat
+from ttc_jax.tasks.task import Task
+from ttc_jax.verifiers.load import load_verifier
+from ttc_jax.verifiers.verifier import Verifier
+
+# How questions are put together and on what devices, and how many trees are kept, is no other run.
+SCHEDULE = ("search.refill", "search.segment", "search.trees", "mesh")
+
+
+def check(config: ConfigDict) -> None:
+    """Refuses values that no run can use."""
+    at_least(config, 1, "sampling.n", "sampling.max_new_tokens", "sampling.questions_per_batch")
+    at_least(config, 1, "selection.subsets")
+    at_least(config, 0, "limit", "search.trees")
+    one_of(config, "selection.aggregation", tuple(AGGREGATIONS))
+    for model in ("generator", "verifier"):
+        one_of(config, f"{model}.dtype", DTYPES)
+
+
+class Loaders(NamedTuple):
+    """What loads a model by its path; where several searches share models, from a cache."""
+
+    generator: Callable[..., Transformer] = load_generator
+    verifier: Callable[..., Verifier | None] = load_verifier
+
+
+LOAD = Loaders()
+
+
+def recorder(config: ConfigDict, task: Task, strategy: Strategy, load: Loaders = LOAD) -> Recorder:
+    """The search with the models that a config names."""
+    sampling, search = config.sampling, config.search
+    mesh = mesh_of(config, jax.local_devices())
+    # First: a mistake in its path costs nothing, while the generator may be a long download.
+    verifier = load.verifier(config.verifier.path, dtype=config.verifier.dtype, mesh=mesh)
+    path = assets.locate(config.generator.path)
+    generator = load.generator(path, dtype=config.generator.dtype, mesh=mesh)
+    tokenizer = load_tokenizer(path, generator.config.vocab_size)
+    prompt = PromptFormat(**config.prompt)
+    return Recorder(
+        task=task,
+        tokenizer=tokenizer,
+        prompt=prompt,
+        search=Search(
+            generator,
+            verifier,
+            plan(config, strategy, tuple(prompt.between(tokenizer))),
+            end_tokens=prompt.ends(tokenizer),
+            delimiters=np.asarray(tokenizer.containing(config.step_delimiter)),
+            batch=sampling.questions_per_batch,
+            refill=search.refill,
+            segment=search.segment,
+            seed=config.seed,
+            mesh=mesh,
+        ),
+        strategy=search.strategy,
+        seed=config.seed,
+    )
+
+
+def plan(config: ConfigDict, strategy: Strategy, between: tuple[int, ...]) -> Plan:
+    """What a config decides about a search; for `between` see `Plan`."""
+    sampling, search = config.sampling, config.search
+    return Plan(
+        strategy,
+        candidates=sampling.n,
+        max_new_tokens=sampling.max_new_tokens,
+        max_step_tokens=search.max_step_tokens,
+        rounds=search.rounds,
+        lookahead=search.lookahead,
+        lanes=search.lanes,
+        revisions=search.revisions,
+        between=between,
+        drawing=Drawing(sampling.temperature, sampling.top_k, sampling.top_p),
+    )
