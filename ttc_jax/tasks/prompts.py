@@ -85,7 +85,9 @@ class PromptFormat:
             return tokenizer.eos_ids
         stops = tokenizer.containing(self.stop).nonzero()[0].tolist()
         if not stops:
-            raise UserError(f"prompt.stop {self.stop!r} is in no token of the model: choose another")
+            raise UserError(
+                f"prompt.stop {self.stop!r} is in no token of the model: choose another"
+            )
         return tuple(sorted({*tokenizer.eos_ids, *stops}))
 
     def text(self, question: str) -> str:
