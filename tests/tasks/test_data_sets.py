@@ -1,4 +1,4 @@
-"""GSM8K and MATH: their rows, from files and from TFDS, and the gold answers of the real data."""
+"""The data sets: rows from files and from TFDS, and the gold answers of the real data."""
 
 import json
 import subprocess
@@ -12,6 +12,8 @@ import pytest
 from ttc_jax.errors import UserError
 from ttc_jax.tasks import load_task
 from ttc_jax.tasks.answers import boxed
+from ttc_jax.tasks.competitions import AIME24, AIME25, AMC23
+from ttc_jax.tasks.data_set import DataSet
 from ttc_jax.tasks.grading import Grader
 from ttc_jax.tasks.gsm8k import GSM8K
 from ttc_jax.tasks.math import Math
@@ -169,8 +171,16 @@ def test_load_task(tmp_path: Path) -> None:
     assert [q.answer for q in task.questions("test")] == ["\\sqrt{2}", "2"]
     with pytest.raises(UserError, match="did you mean 'gsm8k'"):
         load_task({"name": "gsm8"})
-    with pytest.raises(UserError, match="known: arithmetic, gsm8k, math"):
+    with pytest.raises(
+        UserError, match="known: arithmetic, gsm8k, math, aime24, aime25, amc23, or"
+    ):
         load_task({"name": "poetry"})
+    with pytest.raises(
+        UserError, match=r"task\.paht: gsm8k has no such field; it has path, train_"
+    ):
+        load_task({"name": "gsm8k", "paht": path})
+    with pytest.raises(UserError, match=r"task\.name: 'no\.such:Task' cannot be imported"):
+        load_task({"name": "no.such:Task"})
 
 
 # In a process of its own, as other tests may import TensorFlow.
@@ -183,30 +193,38 @@ from ttc_jax.tasks.gsm8k import GSM8K
 from ttc_jax.tasks.math import Math
 
 folder = sys.argv[1]
-for task in (GSM8K, Math):
-    name = task.__name__.lower()
-    files = {split: f"{folder}/{name}_{split}.jsonl" for split in ("test", "train")}
+for kind in (GSM8K, Math):
+    files = {split: f"{folder}/{kind.name}_{split}.jsonl" for split in ("test", "train")}
     down = mock.patch.object(tfds.download.DownloadManager, "download")
     with down as download:
         download.side_effect = OSError("no network")
         try:
-            task().questions("test")
+            kind().questions("test")
         except UserError as error:
-            assert f"{name} could not be downloaded (no network)" in str(error), error
+            assert f"{kind.name} could not be downloaded (no network)" in str(error), error
         else:
             raise AssertionError("no error")
         download.side_effect = lambda urls: {s: files[s] for s in urls}
         for split in files:
-            ours = task(files["test"], files["train"]).questions(split)
-            assert task().questions(split) == ours, (task().questions(split), ours)
+            ours = kind(files["test"], files["train"]).questions(split)
+            assert kind().questions(split) == ours, (kind().questions(split), ours)
         [urls] = {tuple(call.args[0].values()) for call in download.call_args_list}
     assert all(url.startswith("https://") and url.endswith(".jsonl") for url in urls)
-    if name == "math":
-        from ttc_jax.tasks.builders.math import Builder
-        assert set(Builder.url_infos) == set(urls)
 assert "tensorflow" not in sys.modules
 assert "jax" not in sys.modules
 """
+
+
+def in_a_process(program: str, folder: Path) -> None:
+    environment = {"PATH": "", "TFDS_DATA_DIR": str(folder / "tfds"), "HOME": str(folder)}
+    environment["PYTHONPATH"] = str(Path(__file__).parents[2])
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", program, str(folder)],
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
 
 
 def test_tfds_gives_the_same_questions_without_tensorflow(tmp_path: Path) -> None:
@@ -217,15 +235,93 @@ def test_tfds_gives_the_same_questions_without_tensorflow(tmp_path: Path) -> Non
             for i in range(30)
         ]
         write(tmp_path / f"{name}_train.jsonl", many)
-    environment = {"PATH": "", "TFDS_DATA_DIR": str(tmp_path / "tfds"), "HOME": str(tmp_path)}
-    environment["PYTHONPATH"] = str(Path(__file__).parents[2])
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", BUILDERS, str(tmp_path)],
-        env=environment,
-        capture_output=True,
-        text=True,
+    in_a_process(BUILDERS, tmp_path)
+
+
+# What a server gives is the file that was meant, or it is refused.
+SUMS = """
+import hashlib, os, sys, threading
+from functools import partial
+from http.server import HTTPServer, SimpleHTTPRequestHandler
+from ttc_jax.errors import UserError
+from ttc_jax.tasks.data_set import DataSet, Download
+
+class Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, *_):
+        pass
+
+server = HTTPServer(("127.0.0.1", 0), partial(Quiet, directory=sys.argv[1]))
+threading.Thread(target=server.serve_forever, daemon=True).start()
+rows = open(f"{sys.argv[1]}/small.jsonl", "rb").read()
+good = Download(
+    "test",
+    f"http://127.0.0.1:{server.server_port}/small.jsonl",
+    len(rows),
+    hashlib.sha256(rows).hexdigest(),
+)
+
+class Small(DataSet):
+    "One row."
+
+    name = "small"
+    splits = ("test",)
+    downloads = (good._replace(sha256="0" * 64),)
+
+try:
+    Small().questions("test")
+except UserError as error:
+    assert "small.jsonl is not the file that it was" in str(error), error
+else:
+    raise AssertionError("no error")
+Small.downloads = (good,)
+[question] = Small().questions("test")
+assert (question.id, question.text, question.answer) == ("small/test/0", "What is 1+1?", "2")
+server.shutdown()
+server.server_close()
+"""
+
+
+def test_a_download_that_is_not_the_file_is_refused(tmp_path: Path) -> None:
+    write(tmp_path / "small.jsonl", [{"problem": "What is 1+1?", "answer": 2}])
+    in_a_process(SUMS, tmp_path)
+
+
+@pytest.mark.parametrize("kind", [AIME24, AIME25, AMC23])
+def test_competitions(tmp_path: Path, grader: Grader, kind: type[DataSet]) -> None:
+    rows = [{"id": 7, "problem": "What is $26+1$?", "answer": 27.0, "url": "https://example.org"}]
+    rows.append({"id": 8, "question": "What is $3^2-2$?", "answer": "007", "solution": ""})
+    task = kind(write(tmp_path / "test.jsonl", rows), grader=grader)
+    first, second = task.questions("test")
+    assert first == Question(f"{kind.name}/test/0", "What is $26+1$?", "27")
+    assert (second.id, second.answer) == (f"{kind.name}/test/1", "007")
+    solutions = [r"\boxed{27.}", r"\boxed{27.0}", r"so \boxed{\frac{54}{2}}", r"\boxed{72}", "27"]
+    assert [v.correct for v in task.judge(first, solutions)] == [True, True, True, False, False]
+    assert task.judge(second, [r"\boxed{7}"]) == [Verdict("7", True)]
+    with pytest.raises(UserError, match="choose from test"):
+        task.questions("train")
+    with pytest.raises(UserError, match=r"train_path=.*has no split 'train'"):
+        kind(train_path=tmp_path / "test.jsonl")
+
+
+def test_what_is_not_downloaded_says_how_to_get_it() -> None:
+    with pytest.raises(UserError) as error:
+        AMC23().questions("test")
+    assert str(error.value) == (
+        "amc23 is not downloaded: set task.path to a JSONL file with problem and answer in each "
+        "row, such as the Hugging Face data set math-ai/amc23 saved as JSON lines"
     )
-    assert done.returncode == 0, done.stderr
+
+
+def test_competition_golds(data_dir: Path, grader: Grader) -> None:
+    for kind, rows in ((AIME24, 30), (AIME25, 30), (AMC23, 40)):
+        task = kind(data_dir / f"{kind.name}.jsonl", grader=grader)
+        questions = task.questions("test")
+        assert len(questions) == rows
+        for question in questions:
+            assert float(question.answer).is_integer(), question
+            assert "." not in question.answer
+            boxes = [rf"\boxed{{{question.answer}}}", rf"$\boxed{{{question.answer}.0}}.$"]
+            assert all(verdict.correct for verdict in task.judge(question, boxes))
 
 
 def test_gsm8k_golds(data_dir: Path, grader: Grader) -> None:

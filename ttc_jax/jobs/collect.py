@@ -27,6 +27,7 @@ from ttc_jax.results.summary import summarise_collection, write_json, write_summ
 from ttc_jax.sampling.draw import Drawing
 from ttc_jax.sampling.rollouts import Rollouts
 from ttc_jax.tasks import load_task
+from ttc_jax.tasks.grading import unparsed_kept
 from ttc_jax.tasks.prompts import PromptFormat
 from ttc_jax.tasks.task import Task
 from ttc_jax.training.collection import Collector
@@ -55,7 +56,8 @@ def main(config: ConfigDict, workdir: Path) -> None:
     claim_workdir(workdir, config, may_change=SCHEDULE)
     if collector:
         held = len(questions) - len(todo)
-        with tqdm(total=len(questions), initial=held, desc="rollouts", unit="question") as bar:
+        bar = tqdm(total=len(questions), initial=held, desc="rollouts", unit="question")
+        with bar, unparsed_kept(workdir, hosts.index()):
             for record in collector.run(prompted):
                 store.append([record])
                 bar.update()
@@ -76,16 +78,17 @@ def build(config: ConfigDict, task: Task) -> Collector:
         raise UserError(
             f"step_delimiter {config.step_delimiter!r} is in no token of {path}: choose another"
         )
+    prompt = PromptFormat(**config.prompt)
     return Collector(
         task=task,
         tokenizer=tokenizer,
-        prompt=PromptFormat(**config.prompt),
+        prompt=prompt,
         sampler=Rollouts(
             generator,
             ends=rollouts.ends,
             slots=rollouts.questions_per_batch,
             rows=rollouts.rows,
-            end_tokens=tokenizer.eos_ids,
+            end_tokens=prompt.ends(tokenizer),
             candidates=sampling.n,
             max_new_tokens=sampling.max_new_tokens,
             batch=sampling.questions_per_batch,

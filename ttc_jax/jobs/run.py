@@ -3,8 +3,9 @@
 Records are appended to WORKDIR/results/ as they come, so that a killed run goes on where it was. Of
 several hosts each takes a share of the questions; the first reports what all have stored. At the
 end the workdir holds summary.json, accuracy.png/.svg/.csv, timing.json and, where answers are
-revised, chains.png/.svg; with another `selection` the same records are reported anew. A config of
-several stages runs them all, each in a folder of the workdir.
+revised, chains.png/.svg; with another `selection` the same records are reported anew. Answers that
+could not be read are listed in unparsed-00000.log. A config of several stages runs them all, each
+in a folder of the workdir.
 
 With --config.policy.path=FILE, a policy that `ttc policy` wrote, every question gets the strategy
 that is best for its difficulty at --config.budget generations, as `ttc solve` does it; summary.json
@@ -37,6 +38,7 @@ from ttc_jax.search import build
 from ttc_jax.search.strategies import Strategy, make_strategy
 from ttc_jax.solver import Solution, Solver
 from ttc_jax.tasks import load_task
+from ttc_jax.tasks.grading import unparsed_kept
 
 
 def main(config: ConfigDict, workdir: Path) -> None:
@@ -62,7 +64,8 @@ def main(config: ConfigDict, workdir: Path) -> None:
     claim_workdir(workdir, config, may_change=(*build.SCHEDULE, "selection"))
     if recorder:
         held = len(questions) - len(todo)
-        with tqdm(total=len(questions), initial=held, desc="search", unit="question") as bar:
+        bar = tqdm(total=len(questions), initial=held, desc="search", unit="question")
+        with bar, unparsed_kept(workdir, hosts.index()):
             for record in dataclasses.replace(recorder, trees=trees).run(prompted):
                 store.append([record])
                 bar.update()
@@ -108,7 +111,8 @@ def follow(config: ConfigDict, workdir: Path) -> None:
     solver = Solver(config, store, held=store.read())
     questions = load_task(config.task).questions(config.split)[: config.limit or None]
     claim_workdir(workdir, config, may_change=build.SCHEDULE)
-    solutions = solver.solve(hosts.mine(questions))
+    with unparsed_kept(workdir, hosts.index()):
+        solutions = solver.solve(hosts.mine(questions))
     hosts.wait("all records stored")
     if not hosts.is_first():
         return

@@ -13,6 +13,7 @@ same by difficulty bin, and ratios.png/.svg where answers are revised.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -37,6 +38,7 @@ from ttc_jax.results.summary import (
 from ttc_jax.search import build
 from ttc_jax.search.strategies import make_strategy
 from ttc_jax.tasks import load_task
+from ttc_jax.tasks.grading import unparsed_kept
 from ttc_jax.tasks.task import Question
 
 
@@ -70,13 +72,16 @@ def main(config: ConfigDict, workdir: Path) -> None:
     # A generation is what every cell pays with, so the bar's estimate holds across budgets.
     total = sum(cell.budget for cell in cells) * len(here)
     waiting = sum(cell.budget * len(left(cell, here)) for cell in cells)
-    with tqdm(total=total, initial=total - waiting, desc="sweep", unit="generation") as bar:
+    bar = tqdm(total=total, initial=total - waiting, desc="sweep", unit="generation")
+    # Loaded once for all cells in a row that share them.
+    load = build.Loaders(*map(functools.lru_cache(maxsize=1), build.LOAD))
+    with bar, unparsed_kept(workdir, hosts.index()):
         for cell in cells:
             if not (todo := left(cell, here)):
                 continue
             bar.set_postfix_str(f"{cell.name}, N={cell.budget}, seed {cell.seed}")
             strategy = make_strategy(cell.config.search.strategy, cell.config.search.options)
-            recorder = build.recorder(cell.config, task, strategy)
+            recorder = build.recorder(cell.config, task, strategy, load)
             trees = frozenset(q.id for q in questions[: cell.config.search.trees])
             recorder = dataclasses.replace(recorder, strategy=cell.name, trees=trees)
             for record in recorder.run(recorder.encode(todo)):

@@ -6,6 +6,7 @@ orm       correctness at the end of each answer, by the same network; on chains 
           earlier answers are in its prompt, which makes it the verifier for revisions
 probe     Monte-Carlo values, by a linear head on the generator's hidden states, which is solved
           for and not trained step by step
+outcome_probe  the same on answers without such values, each of which is a rollout from its steps
 revision  correct answers behind wrong ones, built from parallel samples
 rest_em   chains that got to a correct answer, all of their answers
 
@@ -148,6 +149,11 @@ def _outcomes(config: ConfigDict, tokenizer: Tokenizer) -> Examples:
     return orm.examples(_collected(config, tokenizer), delimiters)
 
 
+def _step_outcomes(config: ConfigDict, tokenizer: Tokenizer) -> Examples:
+    delimiters = tokenizer.containing(config.step_delimiter)
+    return orm.examples(_collected(config, tokenizer), delimiters, every_step=True)
+
+
 def _pairs(config: ConfigDict, tokenizer: Tokenizer) -> Examples:
     at_least(config, 1, "data.per_question")
     answers = _collected(config, tokenizer)
@@ -202,6 +208,7 @@ KINDS: Mapping[str, Kind] = {
     "prm": Kind(_values, _prm, "answers with Monte-Carlo values"),
     "orm": Kind(_outcomes, _prm, "answers that could be parsed"),
     "probe": Kind(_values, _probe, "answers with Monte-Carlo values"),
+    "outcome_probe": Kind(_step_outcomes, _probe, "answers that could be parsed"),
     "revision": Kind(_pairs, _generator, "correct answers among parallel samples"),
     "rest_em": Kind(_trajectories, _generator, "chains that get to a correct answer"),
 }

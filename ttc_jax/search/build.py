@@ -68,7 +68,7 @@ def recorder(config: ConfigDict, task: Task, strategy: Strategy, load: Loaders =
             generator,
             verifier,
             plan(config, strategy, tuple(prompt.between(tokenizer))),
-            end_tokens=tokenizer.eos_ids,
+            end_tokens=prompt.ends(tokenizer),
             delimiters=np.asarray(tokenizer.containing(config.step_delimiter)),
             batch=sampling.questions_per_batch,
             refill=search.refill,

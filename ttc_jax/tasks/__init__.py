@@ -1,14 +1,16 @@
 """The tasks: questions with gold answers, prompts, and the grading of solutions.
 
-A new task is one file with a class that follows `ttc_jax.tasks.task.Task`, and one line in `TASKS`.
+A new task is one file with a class that follows `ttc_jax.tasks.task.Task`, or is a
+`ttc_jax.tasks.data_set.DataSet`; configs name it "package.module:Class".
 """
 
 import difflib
-import importlib
+import inspect
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from ttc_jax.errors import UserError
+from ttc_jax.plugins import imported
 
 if TYPE_CHECKING:
     from ttc_jax.tasks.task import Task
@@ -17,6 +19,9 @@ TASKS = {
     "arithmetic": "ttc_jax.tasks.arithmetic:Arithmetic",
     "gsm8k": "ttc_jax.tasks.gsm8k:GSM8K",
     "math": "ttc_jax.tasks.math:Math",
+    "aime24": "ttc_jax.tasks.competitions:AIME24",
+    "aime25": "ttc_jax.tasks.competitions:AIME25",
+    "amc23": "ttc_jax.tasks.competitions:AMC23",
 }
 
 
@@ -24,17 +29,27 @@ def load_task(config: Mapping[str, Any]) -> "Task":
     """Builds the task that a config section describes.
 
     Args:
-        config: `name`, one of `TASKS`; every other field is a keyword of that task's class. A
-            `ConfigDict` is such a mapping.
+        config: `name`, one of `TASKS` or "package.module:Class" for one of your own; every other
+            field is a keyword of that task's class. A `ConfigDict` is such a mapping.
 
     Raises:
-        UserError: The name is unknown.
+        UserError: The name is unknown, or a field is not one of the task's.
     """
     options = dict(config)
-    name = options.pop("name")
+    name = str(options.pop("name"))
+    kind = imported(name if ":" in name else _home(name), "task.name")
+    known = inspect.signature(kind).parameters
+    for option in options:
+        if option not in known:
+            raise UserError(
+                f"task.{option}: {name} has no such field; it has {', '.join(known) or 'none'}"
+            )
+    return kind(**options)
+
+
+def _home(name: str) -> str:
     if name not in TASKS:
-        near = difflib.get_close_matches(str(name), TASKS, n=1)
+        near = difflib.get_close_matches(name, TASKS, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(TASKS)}"
-        raise UserError(f"unknown task {name!r}: {hint}")
-    module, _, attribute = TASKS[name].partition(":")
-    return getattr(importlib.import_module(module), attribute)(**options)
+        raise UserError(f"unknown task {name!r}: {hint}, or 'package.module:Class'")
+    return TASKS[name]

@@ -8,6 +8,7 @@ The workers are programs of their own and not `multiprocessing`'s, which imports
 module again: with jax in it no worker fits its bound, and a script without a guard starts itself.
 """
 
+import contextlib
 import json
 import logging
 import os
@@ -16,7 +17,7 @@ import re
 import subprocess
 import sys
 import weakref
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from ttc_jax.errors import UserError
 from ttc_jax.tasks.answers import boxed, canonical_text, equal_text, strip
 from ttc_jax.tasks.task import Verdict
 
-__all__ = ["MAX_ANSWER", "Grader", "boxed"]
+__all__ = ["MAX_ANSWER", "Grader", "boxed", "unparsed_kept"]
 
 MAX_ANSWER = 2000
 """Longest text, in characters, that is taken for an answer (the longest of MATH has 159)."""
@@ -134,6 +135,28 @@ class Grader:
     def _give_up(self, answer: str, reason: str) -> None:
         self.unparsed[answer[:200]] = reason
         _log.info("answer not parsed, %s: %.200r", reason, answer)
+
+
+@contextlib.contextmanager
+def unparsed_kept(workdir: Path, shard: int = 0) -> Iterator[None]:
+    """Meanwhile a line is added to WORKDIR/unparsed-00000.log for each answer that is not read.
+
+    It has the reason (`Grader.unparsed`) and the answer's first 200 characters. There is no file as
+    long as there is nothing to tell.
+
+    Args:
+        shard: One a host, as in the results store.
+    """
+    path, level = workdir / f"unparsed-{shard:05d}.log", _log.level
+    handler = logging.FileHandler(path, encoding="utf-8", errors="backslashreplace", delay=True)
+    _log.addHandler(handler)
+    _log.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        _log.setLevel(level)
+        _log.removeHandler(handler)
+        handler.close()
 
 
 _NONE = Verdict(None, False)

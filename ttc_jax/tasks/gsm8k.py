@@ -1,62 +1,63 @@
 """GSM8K: grade-school word problems with whole answers (Cobbe et al., 2021)."""
 
 import re
-from collections.abc import Sequence
-from os import PathLike
 
 from ttc_jax.errors import UserError
 from ttc_jax.tasks.answers import after_hashes, boxed, last_number, strip
-from ttc_jax.tasks.grading import Grader
-from ttc_jax.tasks.jsonl import Row, load_questions, text_field
-from ttc_jax.tasks.task import Question, Verdict
+from ttc_jax.tasks.data_set import DataSet, Download
+from ttc_jax.tasks.jsonl import Row, text_field
+from ttc_jax.tasks.task import Question
 
+_FOLDER = (
+    "https://raw.githubusercontent.com/openai/grade-school-math/"
+    "3101c7d5072418e28b9008a6636bde82a006892c/grade_school_math/data"
+)
 _CALCULATION = re.compile(r"<<[^<>]*>>")
 
 
-class GSM8K:
-    r"""The 7473 training and 1319 test problems, or rows of the same form in files at hand.
+class GSM8K(DataSet):
+    """The 7473 training and 1319 test problems, with worked solutions.
 
     A row has `question` and `answer`, a worked solution that ends with `#### n`. The gold answer
     is n without commas; the calculator's annotations (`<<2*3=6>>`) are left out of the solution.
-    A solution's final answer is its last `\boxed{}`, or what follows its `####`, or else its last
-    number: models that were not taught a format rarely keep to one.
-
-    Args:
-        path: A JSONL file for the split "test".
-        train_path: A JSONL file for the split "train". Without any file the rows come from TFDS,
-            downloaded when first needed.
-        grader: Judges the answers; by default one of the task's own, with five seconds and 1 GB
-            an answer.
     """
 
-    def __init__(
-        self,
-        path: str | PathLike[str] = "",
-        train_path: str | PathLike[str] = "",
-        grader: Grader | None = None,
-    ) -> None:
-        self.files = {"train": train_path, "test": path}
-        self.grader = grader or Grader()
+    name = "gsm8k"
+    downloads = (
+        Download(
+            "train",
+            f"{_FOLDER}/train.jsonl",
+            4_166_206,
+            "17f347dc51477c50d4efb83959dbb7c56297aba886e5544ee2aaed3024813465",
+        ),
+        Download(
+            "test",
+            f"{_FOLDER}/test.jsonl",
+            749_738,
+            "3730d312f6e3440559ace48831e51066acaca737f6eabec99bccb9e4b3c39d14",
+        ),
+    )
+    homepage = "https://github.com/openai/grade-school-math"
+    license = "MIT"
+    needed, optional = ("question", "answer"), ()
 
-    def questions(self, split: str) -> list[Question]:
-        """See `ttc_jax.tasks.task.Task.questions`."""
+    def read(self, row: Row, where: str) -> Question:
+        """See `DataSet.read`."""
+        solution = text_field(row, "answer", where)
+        _, mark, answer = solution.rpartition("####")
+        answer = strip(answer.replace(",", ""))
+        if not mark or not answer:
+            raise UserError(f"{where}: field 'answer' must end with '#### n', the final answer")
+        return Question(
+            id="",
+            text=text_field(row, "question", where),
+            answer=answer,
+            solution=_CALCULATION.sub("", solution),
+        )
 
-        def to_question(i: int, row: Row, where: str) -> Question:
-            solution = text_field(row, "answer", where)
-            _, mark, answer = solution.rpartition("####")
-            answer = strip(answer.replace(",", ""))
-            if not mark or not answer:
-                raise UserError(f"{where}: field 'answer' must end with '#### n', the final answer")
-            return Question(
-                id=f"gsm8k/{split}/{i}",
-                text=text_field(row, "question", where),
-                answer=answer,
-                solution=_CALCULATION.sub("", solution),
-            )
+    def final_answer(self, solution: str) -> str | None:
+        r"""The last `\boxed{}`, or what follows `####`, or else the last number.
 
-        return load_questions("gsm8k", split, self.files, to_question)
-
-    def judge(self, question: Question, solutions: Sequence[str]) -> list[Verdict]:
-        """See `ttc_jax.tasks.task.Task.judge`."""
-        answers = [boxed(s) or after_hashes(s) or last_number(s) for s in solutions]
-        return self.grader.judge(question.answer, answers)
+        Models that were not taught a format rarely keep to one.
+        """
+        return boxed(solution) or after_hashes(solution) or last_number(solution)

@@ -1,13 +1,12 @@
 """Rows of JSONL files, with errors that name the file and the line."""
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
 from ttc_jax.errors import UserError
-from ttc_jax.tasks.task import Question
 
 Row = Mapping[str, Any]
 
@@ -63,41 +62,6 @@ def text_field(row: Row, name: str, where: str) -> str:
     return value
 
 
-def load_questions(
-    data_set: str,
-    split: str,
-    files: Mapping[str, str | PathLike[str]],
-    to_question: Callable[[int, Row, str], Question],
-) -> list[Question]:
-    """The questions of a split, from its file or, when no split has a file, from TFDS.
-
-    Args:
-        data_set: A module of `ttc_jax.tasks.builders`.
-        split: One of the names in `files`.
-        files: A JSONL file for each split; "" for none.
-        to_question: Makes a question from a row's number in the split, the row, and where it is.
-
-    Raises:
-        UserError: Of the split, the file, a row or the download; two questions have one id; or
-            there are none.
-    """
-    if split not in files:
-        raise UserError(f"{data_set} has no split {split!r}: choose from {', '.join(files)}")
-    if files[split]:
-        source, rows = str(files[split]), read_jsonl(files[split])
-    elif any(files.values()):
-        # Rows from elsewhere beside the user's own files could hold the same questions.
-        raise UserError(f"{data_set}: files are given, but none for the split {split!r}: add one")
-    else:
-        from ttc_jax.tasks.builders import read_split
-
-        source, rows = f"{data_set}/{split}", read_split(data_set, split)
-    questions: dict[str, Question] = {}
-    for i, (where, row) in enumerate(rows):
-        question = to_question(i, row, where)
-        if question.id in questions:
-            raise UserError(f"{where}: a second question with the id {question.id!r}")
-        questions[question.id] = question
-    if not questions:
-        raise UserError(f"{source}: no questions in it")
-    return list(questions.values())
+def optional_field(row: Row, name: str, where: str) -> str:
+    """As `text_field`, and "" where the field is missing, null or ""."""
+    return "" if row.get(name) in (None, "") else text_field(row, name, where)

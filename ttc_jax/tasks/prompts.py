@@ -40,6 +40,9 @@ class PromptFormat:
         shots: Worked (question, solution) pairs put before the question.
         revision: What stands behind each earlier answer where a model revises, such as the turn of
             a user who asks for another try; "" for the model's end token alone.
+        stop: Text that ends an answer, beyond the model's end tokens: any token that contains it
+            does. A model that was never taught to stop goes on with a question of its own, behind
+            the blank line that stands between shots. "" for none.
 
     Raises:
         UserError: The template lacks `{question}`, or a system turn is given without `chat`.
@@ -50,6 +53,7 @@ class PromptFormat:
     system: str = ""
     shots: tuple[tuple[str, str], ...] = ()
     revision: str = ""
+    stop: str = ""
 
     def __post_init__(self) -> None:
         if _SLOT not in self.template:
@@ -70,6 +74,21 @@ class PromptFormat:
     def between(self, tokenizer: "Tokenizer") -> list[int]:
         """The tokens of `revision`, which take the place of an earlier answer's end token."""
         return tokenizer.encode(self.revision) if self.revision else [tokenizer.eos_ids[0]]
+
+    def ends(self, tokenizer: "Tokenizer") -> tuple[int, ...]:
+        """The tokens that end an answer.
+
+        Raises:
+            UserError: No token contains `stop`.
+        """
+        if not self.stop:
+            return tokenizer.eos_ids
+        stops = tokenizer.containing(self.stop).nonzero()[0].tolist()
+        if not stops:
+            raise UserError(
+                f"prompt.stop {self.stop!r} is in no token of the model: choose another"
+            )
+        return tuple(sorted({*tokenizer.eos_ids, *stops}))
 
     def text(self, question: str) -> str:
         """The plain prompt, as text."""

@@ -108,7 +108,7 @@ def read(
             prompt.encode(question.text, tokenizer),
             chains[question.id],
             between,
-            tokenizer.eos_ids,
+            prompt.ends(tokenizer),
         )
         for question in questions
         if chains[question.id]

@@ -14,17 +14,25 @@ from ttc_jax.training import prm
 from ttc_jax.training.data import Collected, Examples
 
 
-def examples(collected: Sequence[Collected], delimiters: np.ndarray) -> Examples:
+def examples(
+    collected: Sequence[Collected], delimiters: np.ndarray, *, every_step: bool = False
+) -> Examples:
     """Each answer, with its correctness asked for where its last step ends.
 
     Answers without a final answer are left out.
 
     Args:
       delimiters: [V] tokens that end a step.
+      every_step: asks at the ends of all steps, each of which the answer is the one rollout from;
+        and at the end of the prompt for the share of the question's answers that are correct.
     """
     found: Examples = {}
     for of_question in collected:
         for prompt, answer, ends in of_question.answers(delimiters):
-            row = prm.example(prompt, answer.tokens, ends[-1:], [float(answer.correct)])
+            outcome = float(answer.correct)
+            at, values = list(ends[-1:]), [outcome]
+            if every_step:
+                at, values = [-1, *ends], [of_question.pass_at_1, *[outcome] * len(ends)]
+            row = prm.example(prompt, answer.tokens, at, values)
             found.setdefault(of_question.question, []).append(row)
     return found

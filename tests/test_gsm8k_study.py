@@ -1,0 +1,81 @@
+"""The study of configs/gsm8k.py with a generator too small to know anything: every stage runs."""
+
+import json
+from pathlib import Path
+
+import pytest
+from tokenizers import pre_tokenizers
+
+from tests.models.small import CONFIGS, random_tensors, write_folder
+from tests.models.test_tokenizers import trained
+from ttc_jax.config import load_config
+from ttc_jax.jobs import run, sweep, train
+from ttc_jax.models.checkpoints import describe
+from ttc_jax.results.store import ResultsStore
+
+GSM8K = Path(__file__).parents[1] / "configs" / "gsm8k.py"
+STAGES = ("samples", "probe", "search", "policy", "report")
+
+
+def rows(path: Path, count: int) -> Path:
+    texts = [{"question": f"What is {i} + {i}?", "answer": f"#### {2 * i}"} for i in range(count)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in texts))
+    return path
+
+
+@pytest.fixture
+def overrides(tmp_path: Path) -> list[str]:
+    tokenizer = trained(pre_tokenizers.Digits(individual_digits=True), words=True)
+    fields = {**CONFIGS["qwen2"], "vocab_size": len(tokenizer), "max_position_embeddings": 1024}
+    fields |= {"hidden_size": 28, "intermediate_size": 16, "num_hidden_layers": 1}
+    fields["use_sliding_window"] = False
+    tokenizer.save_pretrained(write_folder(tmp_path / "model", fields, random_tensors(fields)))
+    changes = {
+        "generator.path": tmp_path / "model",
+        "task.path": rows(tmp_path / "test.jsonl", 4),
+        "task.train_path": rows(tmp_path / "train.jsonl", 8),
+        "limit": 3,
+        "stage.samples.limit": 6,
+        "stage.samples.sampling.n": 2,
+        "stage.samples.sampling.max_new_tokens": 16,
+        "stage.probe.data.held_out": 0.4,
+        "stage.probe.train.lengths": 1024,
+        "stage.search.sampling.max_new_tokens": 16,
+        "stage.search.search.max_step_tokens": 8,
+        "stage.search.search.trees": 1,
+        "stage.search.sweep.budgets": 4,
+        "stage.search.sweep.difficulty.samples": 2,
+        "stage.policy.policy.budgets": 4,
+        "stage.policy.policy.bins": 1,
+        "stage.policy.policy.samples": 2,
+        "stage.policy.policy.resamples": 20,
+    }
+    # The shots would be most of the work; what a prompt is made of does not matter here.
+    return [f"--config.{name}={value}" for name, value in changes.items()]
+
+
+def test_every_stage_runs_and_none_twice(
+    overrides: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = load_config(f"{GSM8K}:study", overrides)
+    with config.unlocked():
+        for stage in ("samples", "probe", "search"):
+            config.stage[stage].prompt.shots = config.stage[stage].prompt.shots[:1]
+    workdir = tmp_path / "study"
+    run.main(config, workdir)
+    assert all((workdir / stage / "done.json").is_file() for stage in STAGES)
+    assert {r.question for r in ResultsStore(workdir / "samples").read()} == {
+        f"gsm8k/train/{i}" for i in range(6)
+    }
+    found = describe(workdir / "probe" / "model", "probe")
+    assert found.config == {"width": 28}
+    records = ResultsStore(workdir / "search").read()
+    assert {r.question for r in records} == {f"gsm8k/test/{i}" for i in range(3)}
+    assert {r.strategy for r in records} == {"best_of_n", "beam_4", "difficulty"}
+    assert all(c.step_scores for r in records for c in r.candidates)  # the probe's
+    assert "best_of_n" in json.loads((workdir / "policy" / "summary.json").read_text())["accuracy"]
+    assert (workdir / "report" / "report.html").stat().st_size > 0
+
+    for job in (sweep, train):
+        monkeypatch.setattr(job, "main", lambda *_: pytest.fail("it was done"))
+    run.main(config, workdir)

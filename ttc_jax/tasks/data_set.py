@@ -1,0 +1,137 @@
+"""Data sets: questions from rows of JSON, each with a gold answer, graded under bounds.
+
+A data set is a class in a small file of its own. It says where its rows are to be had, what a row
+means where that is not the usual, and where solutions state their final answers:
+
+    class Olympiad(DataSet):
+        "Problems of last year's olympiad."
+
+        name = "olympiad"
+        splits = ("test",)
+"""
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+from os import PathLike
+from typing import ClassVar, NamedTuple
+
+from ttc_jax.errors import UserError
+from ttc_jax.tasks.answers import boxed
+from ttc_jax.tasks.grading import Grader
+from ttc_jax.tasks.jsonl import Row, optional_field, read_jsonl, text_field
+from ttc_jax.tasks.task import Question, Verdict
+
+
+class Download(NamedTuple):
+    """Where the rows of a split are, one JSON object a line, and what the file must be."""
+
+    split: str
+    url: str  # of a fixed revision
+    size: int  # bytes
+    sha256: str
+
+
+class DataSet:
+    r"""Rows with `problem` (or `question`) and `answer`, perhaps `solution`, `level`, `unique_id`.
+
+    Attributes:
+        name: What configs call it; the beginning of its questions' ids.
+        splits: Of the questions.
+        downloads: Where the rows of all splits are; () where no source can be named, so that the
+            user gives a file.
+        advice: How to come by such a file.
+        homepage, license: Of the data.
+        needed, optional: Columns that are kept of a downloaded row.
+
+    Args:
+        path: A JSONL file for the split "test".
+        train_path: A JSONL file for the split "train". Without any file the rows come from TFDS,
+            downloaded when first needed.
+        grader: Judges the answers; by default one of the task's own, with five seconds and 1 GB
+            an answer.
+
+    Raises:
+        UserError: A file for a split that the data set does not have.
+    """
+
+    name: ClassVar[str]
+    splits: ClassVar[tuple[str, ...]] = ("train", "test")
+    downloads: ClassVar[tuple[Download, ...]] = ()
+    advice: ClassVar[str] = ""
+    homepage: ClassVar[str] = ""
+    license: ClassVar[str] = ""
+    needed: ClassVar[tuple[str, ...]] = ("problem", "answer")
+    optional: ClassVar[tuple[str, ...]] = ("solution", "level", "unique_id")
+
+    def __init__(
+        self,
+        path: str | PathLike[str] = "",
+        train_path: str | PathLike[str] = "",
+        grader: Grader | None = None,
+    ) -> None:
+        self.files = {"test": path, "train": train_path}
+        if train_path and "train" not in self.splits:
+            raise UserError(f"task.train_path={train_path}: {self.name} has no split 'train'")
+        self.grader = grader or Grader()
+
+    def read(self, row: Row, where: str) -> Question:
+        """The question in a row, with the row's own id or "".
+
+        Args:
+            where: The row's file and line, for errors.
+
+        Raises:
+            UserError: A field is missing or of the wrong type.
+        """
+        # Copies of one data set call it either.
+        text = "problem" if "problem" in row else "question"
+        return Question(
+            id=optional_field(row, "unique_id", where),
+            text=text_field(row, text, where),
+            answer=text_field(row, "answer", where),
+            level=optional_field(row, "level", where),
+            solution=optional_field(row, "solution", where),
+        )
+
+    def final_answer(self, solution: str) -> str | None:
+        r"""What a solution gives as its answer: its last `\boxed{}`."""
+        return boxed(solution)
+
+    def questions(self, split: str) -> list[Question]:
+        """See `ttc_jax.tasks.task.Task.questions`."""
+        if split not in self.splits:
+            known = ", ".join(self.splits)
+            raise UserError(f"{self.name} has no split {split!r}: choose from {known}")
+        questions: dict[str, Question] = {}
+        for i, (where, row) in enumerate(self._rows(split)):
+            question = self.read(row, where)
+            name = f"{self.name}/{question.id or f'{split}/{i}'}"
+            if name in questions:
+                raise UserError(f"{where}: a second question with the id {name!r}")
+            questions[name] = dataclasses.replace(question, id=name)
+        if not questions:
+            raise UserError(f"{self.files[split] or self.name}: no questions in it")
+        return list(questions.values())
+
+    def judge(self, question: Question, solutions: Sequence[str]) -> list[Verdict]:
+        """See `ttc_jax.tasks.task.Task.judge`."""
+        return self.grader.judge(question.answer, [self.final_answer(s) for s in solutions])
+
+    def _rows(self, split: str) -> Iterable[tuple[str, Row]]:
+        """The rows of a split, each with where it stands: from its file, else from TFDS."""
+        field = "task.path" if split == "test" else "task.train_path"
+        if self.files[split]:
+            return read_jsonl(self.files[split])
+        if any(self.files.values()):
+            # Rows from elsewhere beside the user's own files could hold the same questions.
+            raise UserError(
+                f"{self.name}: files are given, but none for the split {split!r}: set {field}"
+            )
+        if not self.downloads:
+            raise UserError(
+                f"{self.name} is not downloaded: set {field} to a JSONL file with "
+                f"{' and '.join(self.needed)} in each row{f', {self.advice}' * bool(self.advice)}"
+            )
+        from ttc_jax.tasks.tfds import read_split
+
+        return read_split(type(self), split)
