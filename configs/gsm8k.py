@@ -32,8 +32,10 @@ def get_config(variant: str = "smollm2") -> ConfigDict:
         "chat": True,
         "system": "",
     }
-    config.generator = {"path": _GENERATORS[variant], "dtype": "float32"}
-    config.verifier = {"path": "", "dtype": "float32"}  # majority and pass@N need none
+    # weights and cache: "int8", or "" for dtype, which is what is computed in.
+    kept = {"dtype": "float32", "weights": "", "cache": ""}
+    config.generator = {"path": _GENERATORS[variant], **kept}
+    config.verifier = {"path": "", **kept}  # majority and pass@N need none
     # Devices: questions are split over `data`, each model over `model`.
     config.mesh = {"data": 1, "model": 1}
     config.sampling = {

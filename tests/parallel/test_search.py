@@ -145,13 +145,13 @@ def test_caches_have_the_dtype_of_the_weights_and_lie_over_the_mesh():
     state = search.state(WIDTH)
     for cache in (state.decode.cache, state.verifier.trunk):
         assert isinstance(cache, KVCache)
-        for x in cache.suffix:
+        for x in jax.tree.leaves(cache.suffix):
             assert x.dtype == jnp.bfloat16
             assert x.shape[:3] == (4, PLAN.candidates, 4)  # copies of the one head
             assert x.sharding.shard_shape(x.shape)[:3] == (2, PLAN.candidates, 1)
     assert state.decode.log_prob.dtype == state.score.dtype == jnp.float32
     made = Sampler(tiny_generator(CONFIG), candidates=2, max_new_tokens=4, **OPTIONS).state(WIDTH)
-    assert made.cache.suffix[0].shape[2] == 1
+    assert made.cache.suffix[0].values.shape[2] == 1
 
 
 @pytest.mark.parametrize(("data", "model"), [(8, 1), (2, 4)])

@@ -23,7 +23,7 @@ from ttc_jax import assets
 from ttc_jax.config import at_least, claim_workdir, one_of, to_json
 from ttc_jax.models.tokenizers import load_tokenizer
 from ttc_jax.models.transformer import Transformer
-from ttc_jax.models.weights import DTYPES, load_generator
+from ttc_jax.models.weights import check_kept, kept, load_generator
 from ttc_jax.parallel import hosts
 from ttc_jax.parallel.mesh import mesh_of
 from ttc_jax.pipeline import run_stages
@@ -83,8 +83,7 @@ def check(config: ConfigDict) -> None:
     at_least(config, 1, "selection.subsets")
     at_least(config, 0, "limit", "search.trees")
     one_of(config, "selection.aggregation", tuple(AGGREGATIONS))
-    for model in ("generator", "verifier"):
-        one_of(config, f"{model}.dtype", DTYPES)
+    check_kept(config, "generator", "verifier")
 
 
 class Loaders(NamedTuple):
@@ -102,9 +101,9 @@ def build(config: ConfigDict, task: Task, strategy: Strategy, load: Loaders = LO
     sampling, search = config.sampling, config.search
     mesh = mesh_of(config, jax.local_devices())
     # First: a mistake in its path costs nothing, while the generator may be a long download.
-    verifier = load.verifier(config.verifier.path, dtype=config.verifier.dtype, mesh=mesh)
+    verifier = load.verifier(config.verifier.path, **kept(config.verifier), mesh=mesh)
     path = assets.locate(config.generator.path)
-    generator = load.generator(path, dtype=config.generator.dtype, mesh=mesh)
+    generator = load.generator(path, **kept(config.generator), mesh=mesh)
     tokenizer = load_tokenizer(path, generator.config.vocab_size)
     prompt = PromptFormat(**config.prompt)
     plan = plan_of(config, strategy, tuple(prompt.between(tokenizer)))
