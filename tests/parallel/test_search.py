@@ -17,7 +17,7 @@ from flax import nnx
 from tests.sampling.oracle import tiny_generator
 from tests.search.toy import ENDS, SHALLOW, is_delimiter, make_plan, marked_prm, run
 from ttc_jax.errors import UserError
-from ttc_jax.models import parameters
+from ttc_jax.models import int8, parameters
 from ttc_jax.models.cache import KVCache
 from ttc_jax.models.transformer import Transformer
 from ttc_jax.parallel.mesh import make_mesh
@@ -102,6 +102,27 @@ def outlined(data: int, model: int, dtype: Any = jnp.float32) -> Search:
         mesh=mesh,
         **OPTIONS | {"delimiters": DELIMITERS, "batch": 2 * data},
     )
+
+
+@pytest.mark.parametrize(("data", "model"), [(2, 1), (4, 2)])
+def test_a_search_in_int8_is_that_of_one_device_question_by_question(data: int, model: int):
+    def narrow(mesh=None, **changes) -> Search:
+        generator, verifier = tiny_generator(TWO_HEADS), marked_prm(TWO_HEADS)
+        for layers in (generator.layers, verifier.trunk.layers, verifier.layers):
+            assert layers is not None
+            layers.int8_cache = True
+        models = int8.quantised(nnx.clone(generator)), int8.quantised(verifier)
+        options = OPTIONS | {"delimiters": DELIMITERS}
+        return Search(*models, PLAN, mesh=mesh, **options | changes)
+
+    found, expected = (
+        run(search, QUESTIONS)
+        for search in (narrow(mesh_of(data, model), batch=2 * data), narrow())
+    )
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(one.tokens, other.tokens)
+        np.testing.assert_array_equal(one.lineage.parents, other.lineage.parents)
+        np.testing.assert_allclose(one.step_scores, other.step_scores, atol=1e-5)
 
 
 def collectives(program: jax.stages.Compiled) -> list[tuple[str, str, int]]:

@@ -101,6 +101,9 @@ class KVCache:
     A cache with `slots` is a view of those questions, which are the B of its lengths and tokens;
     keys and values are read and written in place, in the arrays of all questions. A slot beyond
     these holds nothing: what is written there is dropped.
+
+    In int8 they have a scale for each slot of each head, and are never turned back into floats:
+    products with them are scaled.
     """
 
     prompt_k: Layers  # [B, K, h, P], and scales [B, K, 1, P] where values are int8
