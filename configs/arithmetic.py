@@ -71,6 +71,10 @@ _TRAIN = {
 }
 # Devices: questions, or rows of a training batch, are split over `data`, each model over `model`.
 _MESH = {"data": 1, "model": 1}
+# weights and cache: "int8", or "" for dtype, which is what is computed in.
+_KEPT = {"dtype": "float32", "weights": "", "cache": ""}
+# weights and cache: "int8", or "" for dtype, which is what is computed in.
+_KEPT = {"dtype": "float32", "weights": "", "cache": ""}
 # Buckets of examples, tokens: worked solutions, answers of a model, and answers behind four others.
 _LENGTHS = (64, 96, 128, 160, 192)
 _RECORD_LENGTHS = (64, 96, 128, 160, 208)
@@ -190,8 +194,8 @@ def _stage(job: str, like: Callable[[ConfigDict], ConfigDict], **fields: Any) ->
 
 def _best_of_n(config: ConfigDict) -> ConfigDict:
     config.split, config.limit = "test", 0  # limit 0: all questions
-    config.generator = {"path": "embedded:generator", "dtype": "float32"}
-    config.verifier = {"path": "embedded:prm", "dtype": "float32"}
+    config.generator = {"path": "embedded:generator", **_KEPT}
+    config.verifier = {"path": "embedded:prm", **_KEPT}
     config.mesh = _MESH
     config.sampling = _sampling(64, questions_per_batch=20)
     config.step_delimiter = "\n"
@@ -445,7 +449,7 @@ def _rollouts(config: ConfigDict) -> ConfigDict:
     """What a PRM learns from. The paper's scale is sampling.n = rollouts.ends = 16."""
     config.task.size, config.task.seed = 16_000, 1  # questions that the generator has not seen
     config.split, config.limit = "train", 0
-    config.generator = {"path": "embedded:generator", "dtype": "float32"}
+    config.generator = {"path": "embedded:generator", **_KEPT}
     config.sampling = _sampling(4, questions_per_batch=256)
     config.step_delimiter = "\n"
     config.mesh = _MESH

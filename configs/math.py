@@ -137,9 +137,10 @@ def get_config(variant: str = "qwen2_5") -> ConfigDict:
         "stop": "",
         **prompt,
     }
-    dtype = "bfloat16" if verifier else "float32"
-    config.generator = {"path": generator, "dtype": dtype}
-    config.verifier = {"path": verifier, "dtype": dtype}  # majority and pass@N need none
+    # weights and cache: "int8", or "" for dtype, which is what is computed in.
+    kept = {"dtype": "bfloat16" if verifier else "float32", "weights": "", "cache": ""}
+    config.generator = {"path": generator, **kept}
+    config.verifier = {"path": verifier, **kept}  # majority and pass@N need none
     # Devices: questions are split over `data`, each model over `model`.
     config.mesh = {"data": 1, "model": 1}
     config.sampling = {

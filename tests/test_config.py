@@ -204,6 +204,11 @@ def test_workdir_of_a_config_with_other_fields(tmp_path: Path):
         claim_workdir(tmp_path, ConfigDict({"b": 2}))
 
 
+def test_workdir_of_a_version_that_lacked_a_field(tmp_path: Path):
+    claim_workdir(tmp_path, ConfigDict({"a": 1}))
+    claim_workdir(tmp_path, ConfigDict({"a": 1, "b": ""}))
+
+
 def test_bad_workdir(tmp_path: Path, path: str):
     config = load_config(path)
     (tmp_path / "file").write_text("")

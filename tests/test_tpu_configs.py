@@ -92,7 +92,7 @@ def cache(model: ModelConfig, candidates: int, capacity: int, shards: int) -> in
         return KVCache.fork(prompt, jnp.ones(1, jnp.int32), candidates, capacity)
 
     made = jax.eval_shape(fork)
-    kept = made.prompt_k + made.prompt_v + made.suffix
+    kept = jax.tree.leaves((made.prompt_k, made.prompt_v, made.suffix))
     return sum(math.prod(x.shape) * x.dtype.itemsize for x in kept)
 
 

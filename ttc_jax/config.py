@@ -115,7 +115,8 @@ def one_of(config: ConfigDict, name: str, choices: Collection[str]) -> None:
     """
     value = fields(config)[name]
     if value not in choices:
-        raise UserError(f"{as_flag(name, value)}: must be one of {', '.join(choices)}")
+        listed = ", ".join(map(shlex.quote, choices))
+        raise UserError(f"{as_flag(name, value)}: must be one of {listed}")
 
 
 def claim_workdir(workdir: Path, config: ConfigDict, may_change: Collection[str] = ()) -> None:
@@ -269,8 +270,9 @@ def _changes(
     def may(name: str) -> bool:
         return any(f"{name}.".startswith(f"{field}.") for field in may_change)
 
+    # A field that came with a later version is empty where it changes nothing.
     return [
         (name, old.get(name), new.get(name))
         for name in sorted(old.keys() | new.keys())
-        if not may(name) and old.get(name) != new.get(name)
+        if not may(name) and old.get(name, "") != new.get(name, "")
     ]

@@ -35,7 +35,7 @@ from ttc_jax.compute.ledger import Ledger
 from ttc_jax.config import as_flag, at_least, one_of
 from ttc_jax.errors import UserError
 from ttc_jax.models.tokenizers import load_tokenizer
-from ttc_jax.models.weights import DTYPES, load_generator
+from ttc_jax.models.weights import check_kept, kept, load_generator
 from ttc_jax.parallel.mesh import mesh_of
 from ttc_jax.policy import difficulty
 from ttc_jax.policy.fitted import load_policy
@@ -210,9 +210,9 @@ class Solver:
         config, began = self._config, time.perf_counter()
         mesh = mesh_of(config, jax.local_devices())
         path = assets.locate(config.generator.path)
-        generator = self._load.generator(path, dtype=config.generator.dtype, mesh=mesh)
+        generator = self._load.generator(path, **kept(config.generator), mesh=mesh)
         tokenizer = load_tokenizer(path, generator.config.vocab_size)
-        verifier = self._load.verifier(config.verifier.path, dtype=config.verifier.dtype, mesh=mesh)
+        verifier = self._load.verifier(config.verifier.path, **kept(config.verifier), mesh=mesh)
         if verifier is None:
             raise UserError("verifier.path is empty: question difficulty needs a PRM or an ORM")
         prompts = []
@@ -364,8 +364,7 @@ def _check(config: ConfigDict) -> None:
     at_least(config, 1, "budget", "sampling.max_new_tokens", "sampling.rows")
     one_of(config, "selection.rule", tuple(RULES))
     one_of(config, "selection.aggregation", tuple(AGGREGATIONS))
-    for model in ("generator", "verifier"):
-        one_of(config, f"{model}.dtype", DTYPES)
+    check_kept(config, "generator", "verifier")
     if config.selection.rule != "majority" and not config.verifier.path:
         raise UserError(
             f"{as_flag('selection.rule', config.selection.rule)}: reads scores, and verifier.path "

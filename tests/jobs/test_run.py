@@ -191,6 +191,8 @@ def test_without_a_verifier_no_rule_reads_scores(finished, config, tmp_path):
         ({"split": "dev"}, "no split 'dev'"),
         ({"selection__aggregation": "mean"}, "must be one of last, min, product"),
         ({"generator__dtype": "float16"}, "must be one of float32, bfloat16"),
+        ({"generator__weights": "int4"}, "config.generator.weights=int4: must be one of '', int8"),
+        ({"verifier__cache": "fp8"}, "config.verifier.cache=fp8: must be one of '', int8"),
         ({"generator__path": "embedded:nobody"}, "embedded:nobody: no such checkpoint"),
         ({"sampling__max_new_tokens": 1020}, "do not fit the generator's context of 1024"),
         ({"prompt__template": "?"}, "lacks {question}"),

@@ -79,14 +79,20 @@ def search(optimised, tmp_path_factory: pytest.TempPathFactory):
     )
 
 
-@pytest.fixture(params=("sampler", "search"))
+@pytest.fixture(scope="module")
+def narrow(optimised, tmp_path_factory: pytest.TempPathFactory):
+    int8 = ("--config.generator.weights=int8", "--config.generator.cache=int8")
+    return compiled(tmp_path_factory.mktemp("narrow"), "v5e:2x4", 8, *int8)
+
+
+@pytest.fixture(params=("sampler", "search", "narrow"))
 def segment(request: pytest.FixtureRequest):
     return request.getfixturevalue(request.param)["segment"]
 
 
 @needs_libtpu
 def test_donated_caches_are_written_in_place(segment):
-    assert segment["cache_bytes"] > 4 * LAYERS * N * 1024 * 8 * 64
+    assert segment["cache_bytes"] > 2 * LAYERS * N * 1024 * 8 * 64
     # All else of the state is small.
     assert segment["cache_bytes"] <= segment["alias_bytes"] <= 1.05 * segment["cache_bytes"]
 
@@ -108,6 +114,13 @@ def test_questions_over_data_exchange_nothing(segment):
     """Neither do the beams of a question, which are gathered inside it."""
     assert segment["all_collectives"] == []
     assert segment["host_transfers"] == []
+
+
+@needs_libtpu
+def test_int8_holds_and_moves_about_half(sampler, narrow):
+    wide, segment = sampler["segment"], narrow["segment"]
+    for kind in ("weight_bytes", "cache_bytes", "bytes_accessed"):
+        assert segment[kind] < 0.55 * wide[kind], kind
 
 
 def test_an_unknown_topology_is_refused_with_the_list(capsys):

@@ -17,7 +17,7 @@ from flax import nnx
 from tests.sampling.oracle import tiny_generator
 from tests.search.toy import ENDS, SHALLOW, is_delimiter, make_plan, marked_prm, run
 from ttc_jax.errors import UserError
-from ttc_jax.models import parameters
+from ttc_jax.models import int8, parameters
 from ttc_jax.models.cache import KVCache
 from ttc_jax.models.transformer import Transformer
 from ttc_jax.parallel.mesh import make_mesh
@@ -104,6 +104,27 @@ def outlined(data: int, model: int, dtype: Any = jnp.float32) -> Search:
     )
 
 
+@pytest.mark.parametrize(("data", "model"), [(2, 1), (4, 2)])
+def test_a_search_in_int8_is_that_of_one_device_question_by_question(data: int, model: int):
+    def narrow(mesh=None, **changes) -> Search:
+        generator, verifier = tiny_generator(TWO_HEADS), marked_prm(TWO_HEADS)
+        for layers in (generator.layers, verifier.trunk.layers, verifier.layers):
+            assert layers is not None
+            layers.int8_cache = True
+        models = int8.quantised(nnx.clone(generator)), int8.quantised(verifier)
+        options = OPTIONS | {"delimiters": DELIMITERS}
+        return Search(*models, PLAN, mesh=mesh, **options | changes)
+
+    found, expected = (
+        run(search, QUESTIONS)
+        for search in (narrow(mesh_of(data, model), batch=2 * data), narrow())
+    )
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(one.tokens, other.tokens)
+        np.testing.assert_array_equal(one.lineage.parents, other.lineage.parents)
+        np.testing.assert_allclose(one.step_scores, other.step_scores, atol=1e-5)
+
+
 def collectives(program: jax.stages.Compiled) -> list[tuple[str, str, int]]:
     """Kind, line and elements of each."""
     found = []
@@ -145,13 +166,13 @@ def test_caches_have_the_dtype_of_the_weights_and_lie_over_the_mesh():
     state = search.state(WIDTH)
     for cache in (state.decode.cache, state.verifier.trunk):
         assert isinstance(cache, KVCache)
-        for x in cache.suffix:
+        for x in jax.tree.leaves(cache.suffix):
             assert x.dtype == jnp.bfloat16
             assert x.shape[:3] == (4, PLAN.candidates, 4)  # copies of the one head
             assert x.sharding.shard_shape(x.shape)[:3] == (2, PLAN.candidates, 1)
     assert state.decode.log_prob.dtype == state.score.dtype == jnp.float32
     made = Sampler(tiny_generator(CONFIG), candidates=2, max_new_tokens=4, **OPTIONS).state(WIDTH)
-    assert made.cache.suffix[0].shape[2] == 1
+    assert made.cache.suffix[0].values.shape[2] == 1
 
 
 @pytest.mark.parametrize(("data", "model"), [(8, 1), (2, 4)])

@@ -15,10 +15,10 @@ from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from ttc_jax import assets
-from ttc_jax.config import at_least, claim_workdir, one_of, to_json
+from ttc_jax.config import at_least, claim_workdir, to_json
 from ttc_jax.errors import UserError
 from ttc_jax.models.tokenizers import load_tokenizer
-from ttc_jax.models.weights import DTYPES, load_generator
+from ttc_jax.models.weights import check_kept, kept, load_generator
 from ttc_jax.parallel import hosts
 from ttc_jax.parallel.mesh import mesh_of
 from ttc_jax.report.tables import print_collection
@@ -43,7 +43,7 @@ def main(config: ConfigDict, workdir: Path) -> None:
     at_least(config, 1, "sampling.n", "sampling.max_new_tokens", "sampling.questions_per_batch")
     at_least(config, 1, "rollouts.ends", "rollouts.questions_per_batch", "rollouts.rows")
     at_least(config, 0, "limit")
-    one_of(config, "generator.dtype", DTYPES)
+    check_kept(config, "generator")
     task = load_task(config.task)
     questions = task.questions(config.split)[: config.limit or None]
     store = ResultsStore(workdir, shard=hosts.index())
@@ -71,7 +71,7 @@ def build(config: ConfigDict, task: Task) -> Collector:
     sampling, rollouts = config.sampling, config.rollouts
     mesh = mesh_of(config, jax.local_devices())
     path = assets.locate(config.generator.path)
-    generator = load_generator(path, dtype=config.generator.dtype, mesh=mesh)
+    generator = load_generator(path, **kept(config.generator), mesh=mesh)
     tokenizer = load_tokenizer(path, generator.config.vocab_size)
     delimiters = np.asarray(tokenizer.containing(config.step_delimiter))
     if not delimiters.any():

@@ -34,11 +34,12 @@ from ml_collections import ConfigDict
 
 from ttc_jax.errors import UserError
 from ttc_jax.jobs import sweep
-from ttc_jax.models import parameters
+from ttc_jax.models import int8, parameters
 from ttc_jax.models.config import ModelConfig
 from ttc_jax.models.shapes import read_shape
 from ttc_jax.models.tokenizers import CharTokenizer
 from ttc_jax.models.transformer import Transformer
+from ttc_jax.models.weights import check_kept, kept
 from ttc_jax.parallel.compiled import Program, cache_bytes, capacity, device_bytes
 from ttc_jax.parallel.mesh import make_mesh, mesh_of, place
 from ttc_jax.parallel.topology import Topology, describe
@@ -95,6 +96,7 @@ def main(
         raise UserError(f"--prompt={prompt}: must be a number of tokens, at least 2")
     jax.config.update("jax_enable_compilation_cache", False)
     config = _stage(config, stage)
+    check_kept(config, *(model for model in ("generator", "verifier") if model in config))
     target = describe(topology)
     job = _job(config, target, bucket(int(prompt)))
     if program:
@@ -151,7 +153,7 @@ def _job(config: ConfigDict, topology: Topology, width: int) -> Job:
 def _search(config: ConfigDict, topology: Topology, width: int) -> Job:
     mesh = _mesh(config, topology)
     generator = _generator(config, mesh)
-    verifier = outline_verifier(config.verifier.path, config.verifier.dtype)
+    verifier = outline_verifier(config.verifier.path, **kept(config.verifier))
     verifier = place(verifier, mesh) if isinstance(verifier, nnx.Module) else None
     strategy = make_strategy(config.search.strategy, config.search.options)
     search = Search(
@@ -242,9 +244,14 @@ def _mesh(config: ConfigDict, topology: Topology) -> Mesh:
 
 
 def _generator(config: ConfigDict, mesh: Mesh) -> Transformer:
-    shape, dtype = read_shape(config.generator.path), jnp.dtype(config.generator.dtype)
-    outline = parameters.outline(lambda: Transformer(shape, rngs=nnx.Rngs(0), dtype=dtype))
-    return place(outline, mesh)
+    shape, section = read_shape(config.generator.path), config.generator
+
+    def build() -> Transformer:
+        dtype, narrow = jnp.dtype(section.dtype), section.cache == int8.INT8
+        model = Transformer(shape, rngs=nnx.Rngs(0), dtype=dtype, int8_cache=narrow)
+        return int8.quantised(model) if section.weights else model
+
+    return place(parameters.outline(build), mesh)
 
 
 def _read_a_token(generator: Transformer) -> int:

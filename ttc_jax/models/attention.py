@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from functools import partial
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Int
+
+from ttc_jax.models.int8 import Stored
 
 # Keys a query must not see score this. Finite, so that a block without any visible key is harmless:
 # what it adds is multiplied by exp(HIDDEN - visible) = 0 once the token's own key comes in.
@@ -86,9 +87,9 @@ class Part(NamedTuple):
 
 def forked_attention(
     q: Float[Array, "B N T K G h"],
-    prompt_k: Float[Array, "B K h P"],
-    prompt_v: Float[Array, "B K P h"],
-    suffix: Float[Array, "B N K S kv"],
+    prompt_k: Stored,
+    prompt_v: Stored,
+    suffix: Stored,
     prompt_length: Int[Array, " B"],
     length: Int[Array, "B N"],
     reach: Int[Array, ""],
@@ -103,38 +104,56 @@ def forked_attention(
     with an online softmax: the first one always, and of the others just as many as the longest live
     row needs. Cost follows what is stored, not what is allocated.
 
+    Of int8 the products are scaled: those of keys, and the weights that values are summed with. So
+    no float copy of what is stored is made.
+
     Args:
-      suffix: key and value of each slot, side by side.
+      prompt_k, prompt_v: [B, K, h, P] and [B, K, P, h], with scales [B, K, 1, P].
+      suffix: key and value of each slot, side by side, [B, N, K, S, 2·h], with scales
+        [B, N, K, 2, S].
       prompt_length: prompt tokens stored; the rest of P is padding.
       length: suffix tokens stored before the T new ones, which lie from slot `length` on.
       reach: suffix slots that any live row needs, max(length) + T.
       block: slots read at a time; divides S.
       slots: where the B questions lie in the suffix array, if that is of more questions.
     """
-    T, P, S, h = q.shape[2], prompt_k.shape[3], suffix.shape[3], q.shape[-1]
-    product = partial(jnp.einsum, preferred_element_type=jnp.float32)
+    T, P, S, h = q.shape[2], prompt_k.values.shape[3], suffix.values.shape[3], q.shape[-1]
     slot = jnp.expand_dims(length[..., None] + jnp.arange(T)[None, None], (2, 4, 5))
     stored = jnp.expand_dims(prompt_length, (1, 2, 3, 4, 5))  # as slot, axes B N K T G and keys
+
+    def product(pattern: str, x: Array, stored: Array) -> Array:
+        args = x.astype(q.dtype), stored.astype(q.dtype)
+        return jnp.einsum(pattern, *args, preferred_element_type=jnp.float32)
+
+    def scaled(x: Array, scale: Array | None, axes: tuple[int, ...]) -> Array:
+        return x if scale is None else x * jnp.expand_dims(scale, axes).astype(x.dtype)
 
     def keys(start: Array | int, count: int) -> Int[Array, "1 1 1 1 1 count"]:
         return jnp.expand_dims(start + jnp.arange(count), (0, 1, 2, 3, 4))
 
     def read_prompt() -> Part:
-        dots = product("bntkgh,bkhp->bkntgp", q, prompt_k)
+        dots = product("bntkgh,bkhp->bkntgp", q, prompt_k.values)
+        dots = scaled(dots, prompt_k.scale, (2, 3))
         distance = (stored + slot).swapaxes(1, 2) - keys(0, P)
         scores = scoring(dots, distance, keys(0, P) < stored)
-        part = Part.of(
-            scores, lambda w: product("bkntgp,bkph->bkntgh", w.astype(prompt_v.dtype), prompt_v)
-        )
+
+        def mix(weights: Array) -> Array:
+            weights = scaled(weights, prompt_v.scale, (2, 3))
+            return product("bkntgp,bkph->bkntgh", weights, prompt_v.values)
+
+        part = Part.of(scores, mix)
         return Part(*(x.swapaxes(1, 2) for x in part))  # to [B, N, K, T, G, ·], as the suffix
 
     def read_suffix(i: Array | int) -> Part:
         # With a barrier, lest a TPU reads the block twice, for keys and for values.
         both = lax.optimization_barrier(read_block(suffix, i * block, block, slots))
-        k, v = both[..., :h], both[..., h:]
-        dots = product("bntkgh,bnksh->bnktgs", q, k)
+        k, v = both.values[..., :h], both.values[..., h:]
+        k_scale, v_scale = (None, None) if both.scale is None else jnp.split(both.scale, 2, 3)
+        dots = scaled(product("bntkgh,bnksh->bnktgs", q, k), k_scale, (3,))
         scores = scoring(dots, slot - keys(i * block, block))
-        return Part.of(scores, lambda w: product("bnktgs,bnksh->bnktgh", w.astype(v.dtype), v))
+        return Part.of(
+            scores, lambda w: product("bnktgs,bnksh->bnktgh", scaled(w, v_scale, (3,)), v)
+        )
 
     total = read_prompt().merge(read_suffix(0))
     if block < S:
@@ -144,15 +163,21 @@ def forked_attention(
 
 
 def read_block(
-    suffix: Float[Array, "B N K S kv"],
-    start: Array | int,
-    size: int,
-    slots: Int[Array, " G"] | None = None,
-) -> Float[Array, "G N K size kv"]:
+    suffix: Stored, start: Array | int, size: int, slots: Int[Array, " G"] | None = None
+) -> Stored:
     """`size` slots of a suffix from `start` on, of the questions in `slots`, or of all."""
-    if slots is None:
-        return lax.dynamic_slice_in_dim(suffix, start, size, 3)
-    sizes = (1, *suffix.shape[1:3], size, suffix.shape[4])
-    if slots.shape[0] == 1:
-        return lax.dynamic_slice(suffix, (slots[0], 0, 0, start, 0), sizes)
-    return jax.vmap(lambda slot: lax.dynamic_slice(suffix, (slot, 0, 0, start, 0), sizes)[0])(slots)
+
+    def read(x: Array, *, axis: int) -> Array:
+        if slots is None:
+            return lax.dynamic_slice_in_dim(x, start, size, axis)
+        at, sizes = at_slot(start, axis), (1, *x.shape[1:axis], size, *x.shape[axis + 1 :])
+        if slots.shape[0] == 1:
+            return lax.dynamic_slice(x, (slots[0], 0, *at), sizes)
+        return jax.vmap(lambda slot: lax.dynamic_slice(x, (slot, 0, *at), sizes)[0])(slots)
+
+    return suffix.each(read)
+
+
+def at_slot(start: Array | int, axis: int) -> tuple[Array | int, ...]:
+    """Where a slice of a suffix begins, behind B and N: `axis` is that of slots."""
+    return (0, start, 0) if axis == 3 else (0, 0, start)

@@ -17,6 +17,7 @@ is its context: `context` slots of it come first, and `length` counts what lies 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Protocol, Self
 
 import jax
@@ -24,11 +25,18 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
-from ttc_jax.models.attention import Scoring, causal_attention, forked_attention, read_block
+from ttc_jax.models.attention import (
+    Scoring,
+    at_slot,
+    causal_attention,
+    forked_attention,
+    read_block,
+)
+from ttc_jax.models.int8 import Stored
 from ttc_jax.parallel.mesh import split_heads
 
 BLOCK = 64  # suffix slots that attention reads at a time
-Layers = tuple[Array, ...]  # one entry a layer
+Layers = tuple[Stored, ...]  # one entry a layer
 _SMALL = ("prompt_length", "context", "length", "live")  # fields of a `KVCache` that a view slices
 
 
@@ -61,6 +69,8 @@ class PromptCache:
 
     k: tuple[Float[Array, "B P K h"], ...] = ()  # one entry a layer, as they are written
     v: tuple[Float[Array, "B P K h"], ...] = ()
+    # Whether a `KVCache` over them holds int8.
+    int8: bool = dataclasses.field(default=False, metadata={"static": True})
 
     def positions(self, tokens: int) -> Int[Array, "1 P"]:
         """0, 1, …, the same for every row."""
@@ -91,11 +101,14 @@ class KVCache:
     A cache with `slots` is a view of those questions, which are the B of its lengths and tokens;
     keys and values are read and written in place, in the arrays of all questions. A slot beyond
     these holds nothing: what is written there is dropped.
+
+    In int8 they have a scale for each slot of each head, and are never turned back into floats:
+    products with them are scaled.
     """
 
-    prompt_k: tuple[Float[Array, "B K h P"], ...]
-    prompt_v: tuple[Float[Array, "B K P h"], ...]
-    suffix: tuple[Float[Array, "B N K S kv"], ...]  # kv is 2·h
+    prompt_k: Layers  # [B, K, h, P], and scales [B, K, 1, P] where values are int8
+    prompt_v: Layers  # [B, K, P, h], and scales [B, K, 1, P]
+    suffix: Layers  # [B, N, K, S, 2·h], and scales [B, N, K, 2, S]
     prompt_length: Int[Array, " B"]
     context: Int[Array, "B N"]
     length: Int[Array, "B N"]
@@ -114,14 +127,27 @@ class KVCache:
         slots = -(-capacity // BLOCK) * BLOCK
         rows = (prompt_length.shape[0], candidates)
 
-        def empty(x: Float[Array, "B P K h"]) -> Array:
+        def stored(x: Float[Array, "B P K h"]) -> Stored:
+            return Stored.of(x.transpose(0, 2, 1, 3), int8=prompt.int8)
+
+        def keys(k: Float[Array, "B P K h"]) -> Stored:
+            values, scale = stored(k)
+            return Stored(values.swapaxes(2, 3), scale)
+
+        def empty(x: Float[Array, "B P K h"]) -> Stored:
             K, h = x.shape[2:]
-            return split_heads(jnp.zeros((*rows, K, slots, 2 * h), x.dtype))
+            if not prompt.int8:
+                return Stored(jnp.zeros((*rows, K, slots, 2 * h), x.dtype))
+            values = jnp.zeros((*rows, K, slots, 2 * h), jnp.int8)
+            return Stored(values, jnp.zeros((*rows, K, 2, slots), x.dtype))
+
+        def over_layers(make: Callable[[Array], Stored], layers: tuple[Array, ...]) -> Layers:
+            return jax.tree.map(split_heads, tuple(map(make, layers)))
 
         return cls(
-            prompt_k=tuple(split_heads(k.transpose(0, 2, 3, 1)) for k in prompt.k),
-            prompt_v=tuple(split_heads(v.transpose(0, 2, 1, 3)) for v in prompt.v),
-            suffix=tuple(map(empty, prompt.k)),
+            prompt_k=over_layers(keys, prompt.k),
+            prompt_v=over_layers(stored, prompt.v),
+            suffix=over_layers(empty, prompt.k),
             prompt_length=prompt_length,
             context=jnp.zeros(rows, jnp.int32),
             length=jnp.zeros(rows, jnp.int32),
@@ -140,15 +166,18 @@ class KVCache:
 
     def span(self, tokens: int) -> int:
         """What is allocated."""
-        return self.prompt_k[0].shape[3] + self.suffix[0].shape[3]
+        return self.prompt_k[0].values.shape[3] + self.suffix[0].values.shape[3]
 
     def write(self, layer: int, k: Array, v: Array) -> Self:
         """Puts T tokens' keys and values, [B, N, T, K, h], behind what each row holds.
 
         The caller sees to it that they fit: a slice that does not would be shifted back.
         """
-        new = jnp.concatenate([k, v], -1).swapaxes(2, 3).astype(self.suffix[layer].dtype)
-        suffix = _put(self.suffix[layer], new, self.stored, self.slots)
+        old = self.suffix[layer]
+        keys, values = (Stored.of(x.swapaxes(2, 3), int8=old.scale is not None) for x in (k, v))
+        new = keys.each(lambda k, v, *, axis: jnp.concatenate([k, v], 7 - axis), values)
+        new = jax.tree.map(lambda x, like: x.astype(like.dtype), new, old)
+        suffix = _put(old, new, self.stored, self.slots)
         return dataclasses.replace(self, suffix=_replace(self.suffix, layer, suffix))
 
     def attend(
@@ -181,17 +210,18 @@ class KVCache:
         def move(i: Array, suffix: Layers) -> Layers:
             return tuple(move_block(x, i * BLOCK) for x in suffix)
 
-        def move_block(x: Array, at: Array) -> Array:
-            block = rows(read_block(x, at, BLOCK, self.slots))
-            if self.slots is None:
-                return lax.dynamic_update_slice_in_dim(x, block, at, 3)
-            return _put(x, block, jnp.broadcast_to(at, (len(block), 1)), self.slots)
+        def move_block(x: Stored, at: Array) -> Stored:
+            block = jax.tree.map(rows, read_block(x, at, BLOCK, self.slots))
+            if self.slots is not None:
+                return _put(x, block, jnp.broadcast_to(at, (len(self.slots), 1)), self.slots)
+            update = lax.dynamic_update_slice_in_dim
+            return x.each(lambda x, block, *, axis: update(x, block, at, axis), block)
 
         if parents.shape[1] == self.live.shape[1]:
             blocks = (self.stored.max() + BLOCK - 1) // BLOCK
             suffix = lax.fori_loop(0, blocks, move, self.suffix)
         else:
-            suffix = tuple(map(rows, self.suffix))
+            suffix = jax.tree.map(rows, self.suffix)
         return dataclasses.replace(
             self,
             suffix=suffix,
@@ -213,8 +243,9 @@ class KVCache:
         }
         return dataclasses.replace(view, **small, slots=None)
 
-    def _of_slots(self, x: Array) -> Array:
-        return x if self.slots is None else take_slots(x, self.slots)
+    def _of_slots(self, x: Stored) -> Stored:
+        slots = self.slots
+        return x if slots is None else jax.tree.map(lambda array: take_slots(array, slots), x)
 
     def advance(self, tokens: Int[Array, "B N"]) -> Self:
         """Makes the first `tokens` of what was written last count."""
@@ -296,11 +327,8 @@ def put_slots(x: Array, new: Array, slots: Int[Array, " G"]) -> Array:
 
 
 def _put(
-    suffix: Float[Array, "B N K S kv"],
-    new: Float[Array, "G N K s kv"],
-    start: Int[Array, "G W"],
-    slots: Int[Array, " G"] | None,
-) -> Array:
+    suffix: Stored, new: Stored, start: Int[Array, "G W"], slots: Int[Array, " G"] | None
+) -> Stored:
     """The suffix with `new` from slot `start` on, in place.
 
     Args:
@@ -308,37 +336,44 @@ def _put(
       slots: the questions, rising; those beyond B are dropped. None: all of them.
     """
     W = start.shape[1]
-    rows = new.shape[1] // W
-    size = (1, rows, *new.shape[2:])
+    rows = new.values.shape[1] // W
 
-    def at_once(suffix: Array) -> Array:
-        question = jnp.arange(suffix.shape[0]) if slots is None else slots
+    def at_once(suffix: Stored) -> Stored:
+        return suffix.each(scatter, new)
+
+    def scatter(x: Array, new: Array, *, axis: int) -> Array:
+        question = jnp.arange(x.shape[0]) if slots is None else slots
         row = jnp.arange(W) * rows
         where = jnp.broadcast_arrays(question[:, None], row[None], start)
         dimensions = lax.ScatterDimensionNumbers(
             update_window_dims=(1, 2, 3, 4, 5),
             inserted_window_dims=(),
-            scatter_dims_to_operand_dims=(0, 1, 3),
+            scatter_dims_to_operand_dims=(0, 1, axis),
         )
         return lax.scatter(
-            suffix,
+            x,
             jnp.stack(where, -1).reshape(-1, 3),
-            new.reshape(-1, *size),
+            new.reshape(-1, 1, rows, *new.shape[2:]),
             dimensions,
             indices_are_sorted=True,
             unique_indices=True,
             mode="drop",
         )
 
-    def one_by_one(suffix: Array) -> Array:
-        def put(i: Array, suffix: Array) -> Array:
+    def one_by_one(suffix: Stored) -> Stored:
+        def put(i: Array, suffix: Stored) -> Stored:
             g, w = i // W, i % W
-            window = lax.dynamic_slice(new, (g, w * rows, 0, 0, 0), size)
-            at = (g if slots is None else slots[g], w * rows, 0, start[g, w], 0)
-            if slots is not None:
-                there = slots[g] < suffix.shape[0]
-                window = jnp.where(there, window, lax.dynamic_slice(suffix, at, size))
-            return lax.dynamic_update_slice(suffix, window, at)
+
+            def put_row(x: Array, new: Array, *, axis: int) -> Array:
+                size = (1, rows, *new.shape[2:])
+                window = lax.dynamic_slice(new, (g, w * rows, 0, 0, 0), size)
+                at = (g if slots is None else slots[g], w * rows, *at_slot(start[g, w], axis))
+                if slots is not None:
+                    there = slots[g] < x.shape[0]
+                    window = jnp.where(there, window, lax.dynamic_slice(x, at, size))
+                return lax.dynamic_update_slice(x, window, at)
+
+            return suffix.each(put_row, new)
 
         return lax.fori_loop(0, start.size, put, suffix)
 
@@ -346,5 +381,5 @@ def _put(
     return lax.platform_dependent(suffix, tpu=one_by_one, default=at_once)
 
 
-def _replace(items: tuple[Array, ...], index: int, item: Array) -> tuple[Array, ...]:
+def _replace(items: Layers, index: int, item: Stored) -> Layers:
     return (*items[:index], item, *items[index + 1 :])

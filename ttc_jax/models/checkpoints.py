@@ -21,9 +21,9 @@ from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec, Sharding, SingleDeviceSharding
 
 from ttc_jax.errors import UserError
-from ttc_jax.models import hub, parameters
+from ttc_jax.models import hub, int8, parameters
 from ttc_jax.models.config import ModelConfig
-from ttc_jax.models.transformer import Transformer
+from ttc_jax.models.transformer import FLOAT32, Transformer
 from ttc_jax.parallel.mesh import copies, place, sharding
 
 M = TypeVar("M", bound=nnx.Module)
@@ -65,13 +65,21 @@ def save_model(
 
 
 def load_model(
-    path: str | Path, *, dtype: jax.typing.DTypeLike = jnp.float32, mesh: Mesh | None = None
+    path: str | Path,
+    *,
+    dtype: jax.typing.DTypeLike = jnp.float32,
+    weights: str = "",
+    cache: str = "",
+    mesh: Mesh | None = None,
 ) -> Transformer:
     """The generator in a folder that `save_model` wrote; errors as `describe` and `restore`."""
     config = ModelConfig.from_json(describe(path, GENERATOR).config)
-    return restore(
-        path, lambda: Transformer(config, rngs=nnx.Rngs(0), dtype=jnp.dtype(dtype)), mesh=mesh
-    )
+
+    def build() -> Transformer:
+        narrow = cache == int8.INT8
+        return Transformer(config, rngs=nnx.Rngs(0), dtype=jnp.dtype(dtype), int8_cache=narrow)
+
+    return restore(path, build, weights=weights, mesh=mesh)
 
 
 def save(
@@ -125,12 +133,15 @@ def describe(path: str | Path, kind: str | None = None) -> Description:
     return found
 
 
-def restore(path: str | Path, build: Callable[[], M], *, mesh: Mesh | None = None) -> M:
+def restore(
+    path: str | Path, build: Callable[[], M], *, weights: str = "", mesh: Mesh | None = None
+) -> M:
     """The module that `build` makes, with the parameters saved in `path`.
 
     Args:
       path: folder that `save` wrote, from whatever devices.
       build: makes the module; it is traced, so nothing is allocated. Its dtypes are what is loaded.
+      weights: "int8" keeps matrices in int8 instead, quantised one by one as they come.
       mesh: over which they go, key/value heads copied where they are fewer than `model`; None: the
         default device.
 
@@ -157,13 +168,36 @@ def restore(path: str | Path, build: Callable[[], M], *, mesh: Mesh | None = Non
             raise UserError(f"{path}: {PARAMETERS}/ is lost or damaged; copy the folder anew")
         problems = parameters.mismatches(wanted, stored)
         parameters.refuse(str(path), problems, "saved from another architecture")
-        return place(parameters.filled(module, checkpointer.restore(folder, wanted)), mesh)
+    if weights != int8.INT8:
+        return place(parameters.filled(module, _read(folder, wanted)), mesh)
+    arrays = _read(folder, {n: x for n, x in wanted.items() if not int8.is_matrix(n)})
+    for name in filter(int8.is_matrix, wanted):
+        wide = wanted[name].update(dtype=FLOAT32)
+        arrays |= int8.split(name, _read(folder, {name: wide})[name], wanted[name].dtype)
+    module = parameters.outline(lambda: int8.quantised(build()))
+    return place(parameters.filled(module, arrays), mesh)
+
+
+def _read(folder: Path, wanted: Mapping[str, jax.ShapeDtypeStruct]) -> dict[str, jax.Array]:
+    """Some of the parameters in a folder, with the dtypes and shardings `wanted`."""
+    arguments = ocp.args.PyTreeRestore(
+        item=dict(wanted),
+        restore_args=ocp.checkpoint_utils.construct_restore_args(dict(wanted)),
+        partial_restore=True,
+    )
+    alone = _alone()
+    handler = ocp.PyTreeCheckpointHandler(multiprocessing_options=alone)
+    with ocp.Checkpointer(handler, multiprocessing_options=alone) as checkpointer:
+        return checkpointer.restore(folder, args=arguments)
 
 
 def _checkpointer() -> ocp.StandardCheckpointer:
+    return ocp.StandardCheckpointer(multiprocessing_options=_alone())
+
+
+def _alone() -> ocp.options.MultiprocessingOptions:
     """Reads and writes without a word to other hosts: each loads when it comes to it."""
     here = jax.process_index()
-    alone = ocp.options.MultiprocessingOptions(
+    return ocp.options.MultiprocessingOptions(
         primary_host=here, active_processes={here}, barrier_sync_key_prefix=f"host{here}"
     )
-    return ocp.StandardCheckpointer(multiprocessing_options=alone)

@@ -30,16 +30,28 @@ def matrix(rngs: nnx.Rngs, shape: tuple[int, ...], fan_in: int, dtype: jnp.dtype
     return nnx.Param(init(rngs.params(), shape, dtype))
 
 
-def _matmul(x: Array, weights: Array, axes: int) -> Array:
-    """`x` times `weights` over the last `axes` axes of one and the first of the other.
+def _linear(
+    x: Array,
+    weights: nnx.Param,
+    scale: nnx.Param | None,
+    bias: nnx.Param | None,
+    axes: int = 1,
+) -> Array:
+    """`x` times `weights` over the last `axes` axes of one and the first of the other, plus `bias`.
 
     Said with one contracted axis: left to choose, XLA on a CPU orders several so that it has to
     transpose the weights at every step. The others stay apart: a mesh may split any of them.
     """
     rows, columns = x.shape[: x.ndim - axes], weights.shape[axes:]
     inner = math.prod(weights.shape[:axes])
-    product = jnp.tensordot(x.reshape(-1, inner), weights.reshape(inner, *columns), 1)
-    return product.reshape(*rows, *columns)
+    matrix = weights[...].reshape(inner, *columns).astype(x.dtype)
+    y = jnp.tensordot(x.reshape(-1, inner), matrix, 1).reshape(*rows, *columns)
+    every_row = tuple(range(len(rows)))
+    if scale is not None:
+        y *= jnp.expand_dims(scale[...], every_row)
+    if bias is not None:
+        y += jnp.expand_dims(bias[...], every_row)
+    return y
 
 
 class RMSNorm(nnx.Module):
@@ -75,6 +87,8 @@ class Attention(nnx.Module):
         self.out = matrix(rngs, (K, G, h, D), config.heads * h, dtype)
         self.qkv_bias = nnx.Param(jnp.zeros((K, G + 2, h), dtype)) if config.qkv_bias else None
         self.out_bias = nnx.Param(jnp.zeros((D,), dtype)) if config.out_bias else None
+        self.qkv_scale: nnx.Param | None = None
+        self.out_scale: nnx.Param | None = None
         self.q_norm = RMSNorm(h, config.norm_eps, dtype) if config.qk_norm else None
         self.k_norm = RMSNorm(h, config.norm_eps, dtype) if config.qk_norm else None
 
@@ -82,19 +96,14 @@ class Attention(nnx.Module):
         self, x: Float[Array, "*B T D"], cos: Array, sin: Array, cache: C
     ) -> tuple[Float[Array, "*B T D"], C]:
         """Returns the output, and the cache with the tokens' keys and values."""
-        mixed = _matmul(x, self.qkv[...], 1)
-        if self.qkv_bias is not None:
-            mixed += jnp.expand_dims(self.qkv_bias[...], tuple(range(x.ndim - 1)))
+        mixed = _linear(x, self.qkv, self.qkv_scale, self.qkv_bias)
         q, k, v = mixed[..., :-2, :], mixed[..., -2, :], mixed[..., -1, :]
         if self.q_norm is not None and self.k_norm is not None:
             q, k = self.q_norm(q), self.k_norm(k)
         q, k = rotate(q, cos, sin), rotate(k, cos, sin)
         cache = cache.write(self.layer, k, v)
         y = cache.attend(self.layer, q, self.scoring)
-        y = _matmul(y, self.out[...], 3)
-        if self.out_bias is not None:
-            y += jnp.expand_dims(self.out_bias[...], tuple(range(y.ndim - 1)))
-        return y, cache
+        return _linear(y, self.out, self.out_scale, self.out_bias, axes=3), cache
 
 
 class FeedForward(nnx.Module):
@@ -109,17 +118,14 @@ class FeedForward(nnx.Module):
         self.down = matrix(rngs, (F, D), F, dtype)
         self.gate_up_bias = nnx.Param(jnp.zeros((2, F), dtype)) if config.ffn_bias else None
         self.down_bias = nnx.Param(jnp.zeros((D,), dtype)) if config.ffn_bias else None
+        self.gate_up_scale: nnx.Param | None = None
+        self.down_scale: nnx.Param | None = None
 
     def __call__(self, x: Float[Array, "*B D"]) -> Float[Array, "*B D"]:
         """down(activation(gate(x)) · up(x))."""
-        both = _matmul(x, self.gate_up[...], 1)
-        if self.gate_up_bias is not None:
-            both += jnp.expand_dims(self.gate_up_bias[...], tuple(range(x.ndim - 1)))
+        both = _linear(x, self.gate_up, self.gate_up_scale, self.gate_up_bias)
         y = self.activation(both[..., 0, :]) * both[..., 1, :]
-        y = _matmul(y, self.down[...], 1)
-        if self.down_bias is not None:
-            y += jnp.expand_dims(self.down_bias[...], tuple(range(y.ndim - 1)))
-        return y
+        return _linear(y, self.down, self.down_scale, self.down_bias)
 
 
 class Block(nnx.Module):
@@ -155,10 +161,21 @@ class Block(nnx.Module):
 
 
 class Layers(nnx.Module):
-    """The blocks between embedding and final norm, with the caching of their keys and values."""
+    """The blocks between embedding and final norm, with the caching of their keys and values.
 
-    def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs, dtype: jnp.dtype):
-        self.config = config
+    Args:
+      int8_cache: whether caches hold these in int8.
+    """
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        *,
+        rngs: nnx.Rngs,
+        dtype: jnp.dtype,
+        int8_cache: bool = False,
+    ):
+        self.config, self.int8_cache = config, int8_cache
         self.blocks = nnx.List(Block(config, i, dtype, rngs) for i in range(config.depth))
 
     def __call__(
@@ -170,6 +187,10 @@ class Layers(nnx.Module):
         for i, (block, rope) in enumerate(zip(self.blocks, self.config.ropes, strict=True)):
             x, cache = run(block, x, *turns[rope], cache, regime and regime.at(i))
         return x, cache
+
+    def read(self, x: Float[Array, "B P D"]) -> tuple[Float[Array, "B P D"], PromptCache]:
+        """Runs prompts, padded on the right, and keeps their keys and values for a `KVCache`."""
+        return self(x, PromptCache(int8=self.int8_cache))
 
     def _rotations(
         self, positions: Int[Array, "*B T"], span: int
@@ -192,13 +213,22 @@ class Transformer(nnx.Module):
     makes them scores over the vocabulary.
     """
 
-    def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs, dtype: jnp.dtype = FLOAT32):
+    def __init__(
+        self,
+        config: ModelConfig,
+        *,
+        rngs: nnx.Rngs,
+        dtype: jnp.dtype = FLOAT32,
+        int8_cache: bool = False,
+    ):
         V, D = config.vocab_size, config.width
         self.config = config
         self.embedding = matrix(rngs, (V, D), D, dtype)
-        self.layers = Layers(config, rngs=rngs, dtype=dtype)
+        self.layers = Layers(config, rngs=rngs, dtype=dtype, int8_cache=int8_cache)
         self.final_norm = RMSNorm(D, config.norm_eps, dtype)
         self.head = None if config.tied_head else matrix(rngs, (D, V), D, dtype)
+        self.embedding_scale: nnx.Param | None = None
+        self.head_scale: nnx.Param | None = None
 
     def __call__(
         self, tokens: Int[Array, "B T"], regime: Regime | None = None
@@ -209,7 +239,7 @@ class Transformer(nnx.Module):
 
     def prefill(self, tokens: Int[Array, "B P"]) -> tuple[Float[Array, "B P D"], PromptCache]:
         """Hidden states of prompts, padded on the right, and every layer's keys and values."""
-        x, cache = self.layers(self._embed(tokens), PromptCache())
+        x, cache = self.layers.read(self._embed(tokens))
         return self.final_norm(x), cache
 
     def extend(self, tokens: Int[Array, "*B T"], cache: C) -> tuple[Float[Array, "*B T D"], C]:
@@ -223,13 +253,22 @@ class Transformer(nnx.Module):
 
     def logits(self, hidden: Float[Array, "*B D"]) -> Float[Array, "*B V"]:
         """Scores over the vocabulary, float32."""
-        weights = self.embedding[...] if self.head is None else self.head[...]
-        pattern = "...d,vd->...v" if self.head is None else "...d,dv->...v"
-        logits = jnp.einsum(pattern, hidden, weights, preferred_element_type=jnp.float32)
+        if self.head is None:
+            weights, scale, pattern = self.embedding, self.embedding_scale, "...d,vd->...v"
+        else:
+            weights, scale, pattern = self.head, self.head_scale, "...d,dv->...v"
+        matrix = weights[...].astype(hidden.dtype)
+        logits = jnp.einsum(pattern, hidden, matrix, preferred_element_type=jnp.float32)
+        if scale is not None:
+            every_row = tuple(range(hidden.ndim - 1))
+            logits *= jnp.expand_dims(scale[...].astype(jnp.float32), every_row)
         if (cap := self.config.logit_softcap) is not None:
             logits = cap * jnp.tanh(logits / cap)
         return logits
 
     def _embed(self, tokens: Int[Array, "*B"]) -> Float[Array, "*B D"]:
         x = self.embedding[...][tokens]
+        if self.embedding_scale is not None:
+            scale = self.embedding_scale[...][tokens][..., None]
+            x = x.astype(scale.dtype) * scale
         return x * jnp.asarray(self.config.embedding_scale, x.dtype)

@@ -13,16 +13,19 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jax.sharding import Mesh
+from ml_collections import ConfigDict
 from safetensors import SafetensorError, safe_open
 
+from ttc_jax.config import one_of
 from ttc_jax.errors import UserError
-from ttc_jax.models import checkpoints, gguf, hub, parameters
+from ttc_jax.models import checkpoints, gguf, hub, int8, parameters
 from ttc_jax.models.config import ModelConfig
 from ttc_jax.models.families import Rule, read_config, sizes
-from ttc_jax.models.transformer import Transformer
+from ttc_jax.models.transformer import FLOAT32, Transformer
 from ttc_jax.parallel.mesh import Part, copies, part_of_copied, place, whole
 
-DTYPES = ("float32", "bfloat16")  # of weights and caches, as configs name them
+# What a config says of how a model is kept, and what that may be.
+KEPT = {"dtype": ("float32", "bfloat16"), "weights": int8.KINDS, "cache": int8.KINDS}
 
 
 class Source(Protocol):
@@ -63,8 +66,25 @@ class Source(Protocol):
         ...
 
 
+def check_kept(config: ConfigDict, *models: str) -> None:
+    """Refuses what the config's sections for these models say of how they are kept, if unknown."""
+    for model in models:
+        for field, choices in KEPT.items():
+            one_of(config, f"{model}.{field}", choices)
+
+
+def kept(section: ConfigDict) -> dict[str, str]:
+    """How a model is kept, as `load_generator` takes it, from its section of a config."""
+    return {field: section[field] for field in KEPT}
+
+
 def load_generator(
-    path: str | Path, *, dtype: jax.typing.DTypeLike = jnp.float32, mesh: Mesh | None = None
+    path: str | Path,
+    *,
+    dtype: jax.typing.DTypeLike = jnp.float32,
+    weights: str = "",
+    cache: str = "",
+    mesh: Mesh | None = None,
 ) -> Transformer:
     """The generator at `path`.
 
@@ -75,7 +95,9 @@ def load_generator(
     Args:
       path: a folder with `config.json` and safetensors (one file, or shards with their index), a
         `.gguf` file, a folder that `ttc train` wrote, or a Hugging Face hub name.
-      dtype: of the parameters, whatever the checkpoint's is.
+      dtype: of the parameters, whatever the checkpoint's is, and so of all that is computed.
+      weights: "int8" keeps matrices in int8 instead, quantised one by one as they come.
+      cache: "int8" does so with keys and values.
       mesh: from `parallel.mesh.make_mesh`; None: the default device.
 
     Raises:
@@ -85,29 +107,41 @@ def load_generator(
     """
     found = hub.resolve(path)
     if checkpoints.is_model(found):
-        return checkpoints.load_model(found, dtype=dtype, mesh=mesh)
+        return checkpoints.load_model(found, dtype=dtype, weights=weights, cache=cache, mesh=mesh)
     if found.is_file() and found.suffix != ".gguf":
         raise UserError(f"{found}: neither a .gguf file nor a model folder; give its folder")
     source = gguf.GGUFFile(found) if found.is_file() else SafetensorsFolder(found)
-    return load(source, dtype=jnp.dtype(dtype), mesh=mesh)
+    return load(source, dtype=jnp.dtype(dtype), weights=weights, cache=cache, mesh=mesh)
 
 
-def load(source: Source, *, dtype: np.dtype, mesh: Mesh | None) -> Transformer:
+def load(
+    source: Source, *, dtype: np.dtype, weights: str = "", cache: str = "", mesh: Mesh | None
+) -> Transformer:
     """The transformer that `source` describes, filled with its tensors."""
     config = source.config
-    model = parameters.outline(lambda: Transformer(config, rngs=nnx.Rngs(0), dtype=dtype))
+
+    def build() -> Transformer:
+        return Transformer(config, rngs=nnx.Rngs(0), dtype=dtype, int8_cache=cache == int8.INT8)
+
+    model = parameters.outline(build)
     wanted = parameters.named(model)
     pieces = match(source, set(wanted))
     axes = sizes(config)
     arrays: dict[str, jax.Array] = {}
     targets = parameters.named(place(model, mesh))
     for name, like in wanted.items():
-        read = functools.partial(_assemble, source, pieces[name], axes, like.dtype)
+        quantise = weights == int8.INT8 and int8.is_matrix(name)
+        read = functools.partial(
+            _assemble, source, pieces[name], axes, FLOAT32 if quantise else like.dtype
+        )
         if mesh is None:
-            arrays[name] = jax.device_put(read(whole(like.shape)))
+            array = jax.device_put(read(whole(like.shape)))
         else:
-            arrays[name] = _spread(name, like.shape, targets[name], mesh, read)
-    return parameters.filled(model, arrays)
+            array = _spread(name, like.shape, targets[name], mesh, read)
+        arrays |= int8.split(name, array, dtype) if quantise else {name: array}
+    if weights == int8.INT8:
+        model = parameters.outline(lambda: int8.quantised(build()))
+    return place(parameters.filled(model, arrays), mesh)
 
 
 def _spread(

@@ -206,7 +206,7 @@ def _caches(state: Any) -> list[KVCache]:
 
 def _blocks(state: Any) -> int:
     """Blocks of the longest suffix that attention reads."""
-    slots = (cache.suffix[0].shape[3] for cache in _caches(state))
+    slots = (cache.suffix[0].values.shape[3] for cache in _caches(state))
     return max(slots, default=BLOCK) // BLOCK
 
 
@@ -223,10 +223,13 @@ def _does_not_fit(name: str, chip: Chip, needs: float, weights: int, caches: int
             f"{caches / GIB:.1f} GiB of caches; a {chip.name} has {chip.hbm_bytes / GIB:.1f} GiB"
         )
     if weights > chip.hbm_bytes / 2:
-        advice = "raise mesh.model, or set generator.dtype and verifier.dtype to bfloat16"
+        advice = (
+            "raise mesh.model, or set generator.dtype and verifier.dtype to bfloat16, or "
+            "generator.weights and verifier.weights to int8"
+        )
     else:
         advice = (
-            "lower sampling.questions_per_batch or sampling.n (or sampling.max_new_tokens), or "
-            "raise mesh.model"
+            "lower sampling.questions_per_batch or sampling.n (or sampling.max_new_tokens), raise "
+            "mesh.model, or set generator.cache and verifier.cache to int8"
         )
     return f"{name} does not fit: each device needs {amount}; {advice}"

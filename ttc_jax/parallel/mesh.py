@@ -30,19 +30,20 @@ Part = tuple[slice, ...]  # of an array, every slice with a start and a stop
 RULES: tuple[tuple[str, PartitionSpec, str], ...] = (
     (r"(.*\.)?embedding", P("model", None), "vocabulary entries"),
     (r"(.*\.)?head", P(None, "model"), "vocabulary entries"),
+    (r"(.*\.)?(embedding|head)_scale", P("model"), "vocabulary entries"),
     (r".*\.attention\.qkv", P(None, "model", None, None), "key/value heads"),
-    (r".*\.attention\.qkv_bias", P("model", None, None), "key/value heads"),
+    (r".*\.attention\.qkv_(bias|scale)", P("model", None, None), "key/value heads"),
     (r".*\.attention\.out", P("model", None, None, None), "key/value heads"),
     (r".*\.ffn\.gate_up", P(None, None, "model"), "ffn features"),
-    (r".*\.ffn\.gate_up_bias", P(None, "model"), "ffn features"),
+    (r".*\.ffn\.gate_up_(bias|scale)", P(None, "model"), "ffn features"),
     (r".*\.ffn\.down", P("model", None), "ffn features"),
-    (r".*", P(), ""),  # norms, biases of width D, small heads: a copy on every device
+    (r".*", P(), ""),  # norms, biases and scales of width D, small heads: a copy on every device
 )
 # Parameters with an axis of key/value heads, where that is, and with it what belongs to each head:
 # its G queries, and perhaps its key and its value. See `copied`.
 HEADS: tuple[tuple[str, int, bool], ...] = (
     (r".*\.attention\.qkv", 1, True),
-    (r".*\.attention\.qkv_bias", 0, True),
+    (r".*\.attention\.qkv_(bias|scale)", 0, True),
     (r".*\.attention\.out", 0, False),
 )
 # Arrays of a `KVCache`, by their number of axes: prompts [B, K, ...], suffixes [B, N, K, ...].

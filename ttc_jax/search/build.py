@@ -13,7 +13,7 @@ from ttc_jax import assets
 from ttc_jax.config import at_least, one_of
 from ttc_jax.models.tokenizers import load_tokenizer
 from ttc_jax.models.transformer import Transformer
-from ttc_jax.models.weights import DTYPES, load_generator
+from ttc_jax.models.weights import check_kept, kept, load_generator
 from ttc_jax.parallel.mesh import mesh_of
 from ttc_jax.sampling.draw import Drawing
 from ttc_jax.search.aggregate import AGGREGATIONS
@@ -36,8 +36,7 @@ def check(config: ConfigDict) -> None:
     at_least(config, 1, "selection.subsets")
     at_least(config, 0, "limit", "search.trees")
     one_of(config, "selection.aggregation", tuple(AGGREGATIONS))
-    for model in ("generator", "verifier"):
-        one_of(config, f"{model}.dtype", DTYPES)
+    check_kept(config, "generator", "verifier")
 
 
 class Loaders(NamedTuple):
@@ -55,9 +54,9 @@ def recorder(config: ConfigDict, task: Task, strategy: Strategy, load: Loaders =
     sampling, search = config.sampling, config.search
     mesh = mesh_of(config, jax.local_devices())
     # First: a mistake in its path costs nothing, while the generator may be a long download.
-    verifier = load.verifier(config.verifier.path, dtype=config.verifier.dtype, mesh=mesh)
+    verifier = load.verifier(config.verifier.path, **kept(config.verifier), mesh=mesh)
     path = assets.locate(config.generator.path)
-    generator = load.generator(path, dtype=config.generator.dtype, mesh=mesh)
+    generator = load.generator(path, **kept(config.generator), mesh=mesh)
     tokenizer = load_tokenizer(path, generator.config.vocab_size)
     prompt = PromptFormat(**config.prompt)
     return Recorder(

@@ -12,7 +12,7 @@ from jax.sharding import Mesh
 
 from ttc_jax import assets
 from ttc_jax.errors import UserError
-from ttc_jax.models import checkpoints, parameters
+from ttc_jax.models import checkpoints, int8, parameters
 from ttc_jax.models.shapes import read_shape
 from ttc_jax.verifiers import prm, probe
 from ttc_jax.verifiers.confidence import Confidence
@@ -24,7 +24,12 @@ _LOADERS = {prm.KIND: prm.load_prm, probe.KIND: probe.load_probe}
 
 
 def load_verifier(
-    path: str, *, dtype: jax.typing.DTypeLike = jnp.float32, mesh: Mesh | None = None
+    path: str,
+    *,
+    dtype: jax.typing.DTypeLike = jnp.float32,
+    weights: str = "",
+    cache: str = "",
+    mesh: Mesh | None = None,
 ) -> Verifier | None:
     """A verifier by its path.
 
@@ -33,7 +38,7 @@ def load_verifier(
         "confidence:log_prob" (or entropy, self_certainty) for the generator's own confidence,
         "flipped:0.2:PATH" for a PRM or ORM of which a fifth of the scores is flipped, or "" for
         none.
-      dtype, mesh: of its parameters, as for `load_generator`.
+      dtype, weights, cache, mesh: as for `load_generator`.
 
     Raises:
       UserError: no such folder or sign, the folder of another model, or a mesh that does not divide
@@ -41,13 +46,14 @@ def load_verifier(
     """
     if not path:
         return None
+    kept = {"dtype": dtype, "weights": weights, "cache": cache, "mesh": mesh}
     if path.startswith(FLIPPED):
         share, _, of = path.removeprefix(FLIPPED).partition(":")
         if not of or not _is_number(share):
             raise UserError(
                 f"verifier.path={path}: must be {FLIPPED}SHARE:PATH, as {FLIPPED}0.2:DIR"
             )
-        return Flipped(cast(Verifier, load_verifier(of, dtype=dtype, mesh=mesh)), float(share))
+        return Flipped(cast(Verifier, load_verifier(of, **kept)), float(share))
     if path.startswith(CONFIDENCE):
         return Confidence(path.removeprefix(CONFIDENCE))
     folder = assets.locate(path)
@@ -62,10 +68,16 @@ def load_verifier(
         raise UserError(
             f"verifier.path={path}: holds a {kind}; a verifier is a {' or a '.join(_LOADERS)}"
         )
-    return _LOADERS[kind](folder, dtype=dtype, mesh=mesh)
+    return _LOADERS[kind](folder, **kept)
 
 
-def outline_verifier(path: str, dtype: jax.typing.DTypeLike = jnp.float32) -> Verifier | None:
+def outline_verifier(
+    path: str,
+    *,
+    dtype: jax.typing.DTypeLike = jnp.float32,
+    weights: str = "",
+    cache: str = "",
+) -> Verifier | None:
     """The verifier at `path` without its weights: shapes in their place (`parameters.outline`).
 
     A public PRM that is no folder of ours, "RLHFlow/Llama3.1-8B-PRM-Deepseek-Data" and the like, is
@@ -78,7 +90,8 @@ def outline_verifier(path: str, dtype: jax.typing.DTypeLike = jnp.float32) -> Ve
         return load_verifier(path)
     if path.startswith(FLIPPED):
         share, _, of = path.removeprefix(FLIPPED).partition(":")
-        return Flipped(cast(Verifier, outline_verifier(of, dtype)), float(share))
+        inner = outline_verifier(of, dtype=dtype, weights=weights, cache=cache)
+        return Flipped(cast(Verifier, inner), float(share))
     folder, dtype = Path(assets.locate(path)), jnp.dtype(dtype)
     if not checkpoints.is_model(folder):
         config = prm.PRMConfig(read_shape(path))
@@ -88,7 +101,12 @@ def outline_verifier(path: str, dtype: jax.typing.DTypeLike = jnp.float32) -> Ve
             width = description.config["width"]
             return parameters.outline(lambda: probe.HiddenStateProbe(width, dtype=dtype))
         config = prm.PRMConfig.from_json(description.config)
-    return parameters.outline(lambda: prm.ProcessRewardModel(config, rngs=nnx.Rngs(0), dtype=dtype))
+
+    def build() -> prm.ProcessRewardModel:
+        narrow = cache == int8.INT8
+        return prm.ProcessRewardModel(config, rngs=nnx.Rngs(0), dtype=dtype, int8_cache=narrow)
+
+    return parameters.outline(lambda: int8.quantised(build()) if weights else build())
 
 
 def _is_number(text: str) -> bool:

@@ -19,7 +19,7 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float, Int
 
 from ttc_jax.compute.flops import generator_flops, layers_flops
-from ttc_jax.models import checkpoints
+from ttc_jax.models import checkpoints, int8
 from ttc_jax.models.cache import KVCache, LaneCache, PromptCache
 from ttc_jax.models.config import ModelConfig
 from ttc_jax.models.regime import Regime
@@ -96,9 +96,16 @@ class ProcessRewardModel(nnx.Module):
     final answer.
     """
 
-    def __init__(self, config: PRMConfig, *, rngs: nnx.Rngs, dtype: jnp.dtype = FLOAT32):
+    def __init__(
+        self,
+        config: PRMConfig,
+        *,
+        rngs: nnx.Rngs,
+        dtype: jnp.dtype = FLOAT32,
+        int8_cache: bool = False,
+    ):
         self.config = config
-        self.trunk = Transformer(config.trunk, rngs=rngs, dtype=dtype)
+        self.trunk = Transformer(config.trunk, rngs=rngs, dtype=dtype, int8_cache=int8_cache)
         width = (config.layers or config.trunk).width
         if config.layers is None:
             self.layers = None
@@ -107,7 +114,7 @@ class ProcessRewardModel(nnx.Module):
             self.enter_clues = matrix(rngs, (CLUES, width), CLUES, dtype)
             if config.reads_tokens:
                 self.enter_tokens = matrix(rngs, (config.trunk.vocab_size, width), 1, dtype)
-            self.layers = Layers(config.layers, rngs=rngs, dtype=dtype)
+            self.layers = Layers(config.layers, rngs=rngs, dtype=dtype, int8_cache=int8_cache)
             self.norm = RMSNorm(width, config.layers.norm_eps, dtype)
         self.score = nnx.Param(jnp.zeros((width,), dtype))
 
@@ -166,7 +173,7 @@ class ProcessRewardModel(nnx.Module):
         on_trunk = None
         if self.layers is not None:
             clues = jnp.zeros((*hidden.shape[:-1], CLUES), hidden.dtype)
-            _, layers = self.layers(self._enter(prompts[:, :-1], hidden, clues), PromptCache())
+            _, layers = self.layers.read(self._enter(prompts[:, :-1], hidden, clues))
             on_trunk = KVCache.fork(layers, lengths - 1, candidates, slots)
         return PRMState(
             trunk=KVCache.fork(trunk, lengths - 1, candidates, slots),
@@ -336,9 +343,14 @@ def save_prm(path: str | Path, prm: ProcessRewardModel, metadata: Mapping[str, A
 
 
 def load_prm(
-    path: str | Path, *, dtype: jax.typing.DTypeLike = FLOAT32, mesh: Mesh | None = None
+    path: str | Path,
+    *,
+    dtype: jax.typing.DTypeLike = FLOAT32,
+    weights: str = "",
+    cache: str = "",
+    mesh: Mesh | None = None,
 ) -> ProcessRewardModel:
-    """The PRM in a folder that `save_prm` wrote; `dtype` and `mesh` as for `load_generator`.
+    """The PRM in a folder that `save_prm` wrote; what it is kept in is as for `load_generator`.
 
     Raises:
       UserError: not such a folder, parameters of another architecture, or a mesh that does not
@@ -347,9 +359,12 @@ def load_prm(
     config = PRMConfig.from_json(checkpoints.describe(path, KIND).config)
 
     def build() -> ProcessRewardModel:
-        return ProcessRewardModel(config, rngs=nnx.Rngs(0), dtype=jnp.dtype(dtype))
+        narrow = cache == int8.INT8
+        return ProcessRewardModel(
+            config, rngs=nnx.Rngs(0), dtype=jnp.dtype(dtype), int8_cache=narrow
+        )
 
-    return checkpoints.restore(path, build, mesh=mesh)
+    return checkpoints.restore(path, build, weights=weights, mesh=mesh)
 
 
 def _awake(cache: KVCache, live: Bool[Array, "B N"]) -> KVCache:

@@ -76,13 +76,21 @@ def save_probe(path: str | Path, probe: HiddenStateProbe, metadata: Mapping[str,
 
 
 def load_probe(
-    path: str | Path, *, dtype: jax.typing.DTypeLike = FLOAT32, mesh: Mesh | None = None
+    path: str | Path,
+    *,
+    dtype: jax.typing.DTypeLike = FLOAT32,
+    weights: str = "",
+    cache: str = "",
+    mesh: Mesh | None = None,
 ) -> HiddenStateProbe:
     """The probe in a folder that `save_probe` wrote; `dtype` and `mesh` as for `load_generator`.
+
+    It is small and keeps nothing, so that `weights` and `cache` change nothing.
 
     Raises:
       UserError: not such a folder, or parameters of another width.
     """
+    del weights, cache
     width = checkpoints.describe(path, KIND).config["width"]
     return checkpoints.restore(
         path, lambda: HiddenStateProbe(width, dtype=jnp.dtype(dtype)), mesh=mesh
