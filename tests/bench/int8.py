@@ -36,6 +36,7 @@ from ttc_jax.config import load_config
 from ttc_jax.jobs import run
 from ttc_jax.models import parameters
 from ttc_jax.models.cache import KVCache
+from ttc_jax.models.shapes import read_shape
 from ttc_jax.models.tokenizers import load_tokenizer
 from ttc_jax.models.transformer import Transformer
 from ttc_jax.models.weights import load_generator
@@ -77,7 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--json", type=Path, help="where the figures go")
-    parser.add_argument("--questions", type=int, default=200, help="of the arithmetic task")
+    parser.add_argument("--questions", type=int, default=200, help="arithmetic; 0: leave it out")
     parser.add_argument("--model", type=Path, help="a generator of --data's questions")
     parser.add_argument("--data", type=Path, help="GSM8K's test questions, JSON lines")
     parser.add_argument("--texts", type=int, default=30, help="questions of --data")
@@ -91,9 +92,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if options.json:  # now, so that an interrupted run keeps what it has
             options.json.write_text(json.dumps(figures, indent=2) + "\n")
 
-    add("search", searches(options.questions))
-    path = assets.locate("embedded:generator")
-    add("embedded:generator", agreement(path, embedded_texts(path, options.questions)))
+    if options.questions:
+        add("search", searches(options.questions))
+        path = assets.locate("embedded:generator")
+        add("embedded:generator", agreement(path, embedded_texts(path, options.questions)))
     if options.model:
         texts = word_problems(options.model, options.data, options.texts, options.new_tokens)
         add(options.model.name, agreement(options.model, texts))
@@ -131,7 +133,7 @@ def searches(count: int) -> dict[str, dict[str, Any]]:
 
 def embedded_texts(path: str, count: int) -> Texts:
     """Of the arithmetic task."""
-    tokenizer = load_tokenizer(path, load_generator(path).config.vocab_size)
+    tokenizer = load_tokenizer(path, read_shape(path).vocab_size)
     questions = load_task({"name": "arithmetic"}).questions("test")[:count]
     return Texts(
         [PromptFormat().encode(question.text, tokenizer) for question in questions],
@@ -144,7 +146,7 @@ def embedded_texts(path: str, count: int) -> Texts:
 
 def word_problems(model: Path, data: Path, count: int, new_tokens: int) -> Texts:
     """Of GSM8K, as turns of a chat: short questions with short solutions, which share a shape."""
-    tokenizer = load_tokenizer(model, load_generator(model).config.vocab_size)
+    tokenizer = load_tokenizer(model, read_shape(str(model)).vocab_size)
     prompt = PromptFormat(**load_config(f"{CONFIG.with_name('gsm8k.py')}:smollm2").prompt)
     prompts, solutions = [], []
     for question in load_task({"name": "gsm8k", "path": str(data)}).questions("test"):
