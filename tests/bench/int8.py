@@ -24,7 +24,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -86,24 +86,25 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     figures: dict[str, Any] = {}
 
-    def add(name: str, rows: dict[str, dict[str, Any]]) -> None:
-        figures[name] = rows
-        show(name, rows)
-        if options.json:  # now, so that an interrupted run keeps what it has
-            options.json.write_text(json.dumps(figures, indent=2) + "\n")
+    def add(name: str, rows: Iterator[tuple[str, dict[str, Any]]]) -> None:
+        figures[name] = {}
+        for kept, row in rows:
+            figures[name][kept] = row
+            if options.json:  # now, so that an interrupted run keeps what it has
+                options.json.write_text(json.dumps(figures, indent=2) + "\n")
+        show(name, figures[name])
 
     if options.questions:
-        add("search", searches(options.questions))
         path = assets.locate("embedded:generator")
         add("embedded:generator", agreement(path, embedded_texts(path, options.questions)))
+        add("search", searches(options.questions))
     if options.model:
         texts = word_problems(options.model, options.data, options.texts, options.new_tokens)
         add(options.model.name, agreement(options.model, texts))
 
 
-def searches(count: int) -> dict[str, dict[str, Any]]:
+def searches(count: int) -> Iterator[tuple[str, dict[str, Any]]]:
     """Best-of-N of the embedded task, however the models are kept."""
-    rows: dict[str, dict[str, Any]] = {}
     exact: dict[str, np.ndarray] = {}
     for name, kept in KEPT.items():
         flags = [f"--config.{model}.{field}={value}" for model in ("generator", "verifier")
@@ -127,8 +128,7 @@ def searches(count: int) -> dict[str, dict[str, Any]]:
             (mean,) = bootstrap(values[:, None])
             (difference,) = bootstrap((values - exact[rule])[:, None])
             row[rule] = mean.rounded() | {"difference": difference.rounded()}
-        rows[name] = row
-    return rows
+        yield name, row
 
 
 def embedded_texts(path: str, count: int) -> Texts:
@@ -158,24 +158,26 @@ def word_problems(model: Path, data: Path, count: int, new_tokens: int) -> Texts
     return Texts(prompts, solutions, tokenizer.eos_ids, batch=10, new_tokens=new_tokens)
 
 
-def agreement(path: str | Path, texts: Texts) -> dict[str, dict[str, Any]]:
+def agreement(path: str | Path, texts: Texts) -> Iterator[tuple[str, dict[str, Any]]]:
     """How far a generator is from itself in float32."""
     models = {name: load_generator(path, **kept) for name, kept in KEPT.items()}
     read = read_solutions(models, texts)
-    rows: dict[str, dict[str, Any]] = {}
     exact: list[list[int]] = []
     for name, model in models.items():
         answers, cache = write_answers(model, texts)
         exact = exact or answers
         shared = [prefix(*pair) for pair in zip(answers, exact, strict=True)]
-        rows[name] = {
-            "weight_bytes": sum(x.nbytes for x in parameters.named(model).values()),
-            "cache_bytes": cache,
-            **read[name],
-            "greedy_equal": np.mean([a == b for a, b in zip(answers, exact, strict=True)]),
-            "greedy_prefix": sum(shared) / sum(map(len, exact)),
-        }
-    return rows
+        equal = [one == other for one, other in zip(answers, exact, strict=True)]
+        yield (
+            name,
+            {
+                "weight_bytes": sum(x.nbytes for x in parameters.named(model).values()),
+                "cache_bytes": cache,
+                **read[name],
+                "greedy_equal": sum(equal) / len(equal),
+                "greedy_prefix": sum(shared) / sum(map(len, exact)),
+            },
+        )
 
 
 def read_solutions(models: dict[str, Transformer], texts: Texts) -> dict[str, dict[str, float]]:

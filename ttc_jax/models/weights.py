@@ -69,13 +69,13 @@ class Source(Protocol):
 def check_kept(config: ConfigDict, *models: str) -> None:
     """Refuses what the config's sections for these models say of how they are kept, if unknown."""
     for model in models:
-        for field, choices in KEPT.items():
-            one_of(config, f"{model}.{field}", choices)
+        for field in kept(config[model]):
+            one_of(config, f"{model}.{field}", KEPT[field])
 
 
 def kept(section: ConfigDict) -> dict[str, str]:
     """How a model is kept, as `load_generator` takes it, from its section of a config."""
-    return {field: section[field] for field in KEPT}
+    return {field: section[field] for field in KEPT if field in section}
 
 
 def load_generator(
