@@ -24,7 +24,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,7 @@ from ttc_jax.config import load_config
 from ttc_jax.jobs import run
 from ttc_jax.models import parameters
 from ttc_jax.models.cache import KVCache
+from ttc_jax.models.shapes import read_shape
 from ttc_jax.models.tokenizers import load_tokenizer
 from ttc_jax.models.transformer import Transformer
 from ttc_jax.models.weights import load_generator
@@ -77,7 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--json", type=Path, help="where the figures go")
-    parser.add_argument("--questions", type=int, default=200, help="of the arithmetic task")
+    parser.add_argument("--questions", type=int, default=200, help="arithmetic; 0: leave it out")
     parser.add_argument("--model", type=Path, help="a generator of --data's questions")
     parser.add_argument("--data", type=Path, help="GSM8K's test questions, JSON lines")
     parser.add_argument("--texts", type=int, default=30, help="questions of --data")
@@ -85,23 +86,25 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     figures: dict[str, Any] = {}
 
-    def add(name: str, rows: dict[str, dict[str, Any]]) -> None:
-        figures[name] = rows
-        show(name, rows)
-        if options.json:  # now, so that an interrupted run keeps what it has
-            options.json.write_text(json.dumps(figures, indent=2) + "\n")
+    def add(name: str, rows: Iterator[tuple[str, dict[str, Any]]]) -> None:
+        figures[name] = {}
+        for kept, row in rows:
+            figures[name][kept] = row
+            if options.json:  # now, so that an interrupted run keeps what it has
+                options.json.write_text(json.dumps(figures, indent=2) + "\n")
+        show(name, figures[name])
 
-    add("search", searches(options.questions))
-    path = assets.locate("embedded:generator")
-    add("embedded:generator", agreement(path, embedded_texts(path, options.questions)))
+    if options.questions:
+        path = assets.locate("embedded:generator")
+        add("embedded:generator", agreement(path, embedded_texts(path, options.questions)))
+        add("search", searches(options.questions))
     if options.model:
         texts = word_problems(options.model, options.data, options.texts, options.new_tokens)
         add(options.model.name, agreement(options.model, texts))
 
 
-def searches(count: int) -> dict[str, dict[str, Any]]:
+def searches(count: int) -> Iterator[tuple[str, dict[str, Any]]]:
     """Best-of-N of the embedded task, however the models are kept."""
-    rows: dict[str, dict[str, Any]] = {}
     exact: dict[str, np.ndarray] = {}
     for name, kept in KEPT.items():
         flags = [f"--config.{model}.{field}={value}" for model in ("generator", "verifier")
@@ -125,13 +128,12 @@ def searches(count: int) -> dict[str, dict[str, Any]]:
             (mean,) = bootstrap(values[:, None])
             (difference,) = bootstrap((values - exact[rule])[:, None])
             row[rule] = mean.rounded() | {"difference": difference.rounded()}
-        rows[name] = row
-    return rows
+        yield name, row
 
 
 def embedded_texts(path: str, count: int) -> Texts:
     """Of the arithmetic task."""
-    tokenizer = load_tokenizer(path, load_generator(path).config.vocab_size)
+    tokenizer = load_tokenizer(path, read_shape(path).vocab_size)
     questions = load_task({"name": "arithmetic"}).questions("test")[:count]
     return Texts(
         [PromptFormat().encode(question.text, tokenizer) for question in questions],
@@ -144,7 +146,7 @@ def embedded_texts(path: str, count: int) -> Texts:
 
 def word_problems(model: Path, data: Path, count: int, new_tokens: int) -> Texts:
     """Of GSM8K, as turns of a chat: short questions with short solutions, which share a shape."""
-    tokenizer = load_tokenizer(model, load_generator(model).config.vocab_size)
+    tokenizer = load_tokenizer(model, read_shape(str(model)).vocab_size)
     prompt = PromptFormat(**load_config(f"{CONFIG.with_name('gsm8k.py')}:smollm2").prompt)
     prompts, solutions = [], []
     for question in load_task({"name": "gsm8k", "path": str(data)}).questions("test"):
@@ -156,24 +158,26 @@ def word_problems(model: Path, data: Path, count: int, new_tokens: int) -> Texts
     return Texts(prompts, solutions, tokenizer.eos_ids, batch=10, new_tokens=new_tokens)
 
 
-def agreement(path: str | Path, texts: Texts) -> dict[str, dict[str, Any]]:
+def agreement(path: str | Path, texts: Texts) -> Iterator[tuple[str, dict[str, Any]]]:
     """How far a generator is from itself in float32."""
     models = {name: load_generator(path, **kept) for name, kept in KEPT.items()}
     read = read_solutions(models, texts)
-    rows: dict[str, dict[str, Any]] = {}
     exact: list[list[int]] = []
     for name, model in models.items():
         answers, cache = write_answers(model, texts)
         exact = exact or answers
         shared = [prefix(*pair) for pair in zip(answers, exact, strict=True)]
-        rows[name] = {
-            "weight_bytes": sum(x.nbytes for x in parameters.named(model).values()),
-            "cache_bytes": cache,
-            **read[name],
-            "greedy_equal": np.mean([a == b for a, b in zip(answers, exact, strict=True)]),
-            "greedy_prefix": sum(shared) / sum(map(len, exact)),
-        }
-    return rows
+        equal = [one == other for one, other in zip(answers, exact, strict=True)]
+        yield (
+            name,
+            {
+                "weight_bytes": sum(x.nbytes for x in parameters.named(model).values()),
+                "cache_bytes": cache,
+                **read[name],
+                "greedy_equal": sum(equal) / len(equal),
+                "greedy_prefix": sum(shared) / sum(map(len, exact)),
+            },
+        )
 
 
 def read_solutions(models: dict[str, Transformer], texts: Texts) -> dict[str, dict[str, float]]:

@@ -73,6 +73,30 @@ ENTRY %main (a: bf16[4,2,8], b: bf16[4,8,16]) -> f32[4,2,16] {
     assert Hlo(text).cost().flops == 2 * 4 * 2 * 8 * 16
 
 
+def test_a_slice_of_int8_in_smaller_tiles_reads_no_more_than_itself():
+    text = """\
+%tiles (input: s8[64,128]) -> s8[64,128] {
+  %input = s8[64,128]{1,0:T(32,128)(4,1)} parameter(0)
+  ROOT %copy = s8[64,128]{1,0:T(8,128)(4,1)} copy(%input)
+}
+
+%slice (p.0: s8[64,128], p.1: s32[]) -> s8[8,128] {
+  %p.0 = s8[64,128]{1,0:T(32,128)(4,1)} parameter(0)
+  %view = s8[64,128]{1,0:T(8,128)(4,1)} fusion(%p.0), kind=kLoop, output_to_operand_aliasing={{}: (0, {})}, calls=%tiles
+  %p.1 = s32[] parameter(1)
+  %zero = s32[] constant(0)
+  ROOT %part = s8[8,128]{1,0:T(8,128)(4,1)} dynamic-slice(%view, %p.1, %zero), dynamic_slice_sizes={8,128}
+}
+
+ENTRY %main (cache: s8[64,128], at: s32[]) -> s8[8,128] {
+  %cache = s8[64,128]{1,0:T(32,128)(4,1)} parameter(0)
+  %at = s32[]{:S(6)} parameter(1)
+  ROOT %block = s8[8,128]{1,0:T(8,128)(4,1)} fusion(%cache, %at), kind=kLoop, calls=%slice
+}
+"""
+    assert Hlo(text).cost().bytes == 2 * 8 * 128
+
+
 def test_host_transfers_are_found():
     assert Hlo(TEXT).host_transfers() == []
     text = TEXT.replace("convert(%sum)", "convert(%sum)\n  %out = token[] outfeed(%row)")

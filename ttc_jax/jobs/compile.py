@@ -247,9 +247,13 @@ def _generator(config: ConfigDict, mesh: Mesh) -> Transformer:
     shape, section = read_shape(config.generator.path), config.generator
 
     def build() -> Transformer:
-        dtype, narrow = jnp.dtype(section.dtype), section.cache == int8.INT8
-        model = Transformer(shape, rngs=nnx.Rngs(0), dtype=dtype, int8_cache=narrow)
-        return int8.quantised(model) if section.weights else model
+        model = Transformer(
+            shape,
+            rngs=nnx.Rngs(0),
+            dtype=jnp.dtype(section.dtype),
+            int8_cache=int8.wanted(section.cache),
+        )
+        return int8.quantised(model) if int8.wanted(section.weights) else model
 
     return place(parameters.outline(build), mesh)
 

@@ -76,8 +76,9 @@ def load_model(
     config = ModelConfig.from_json(describe(path, GENERATOR).config)
 
     def build() -> Transformer:
-        narrow = cache == int8.INT8
-        return Transformer(config, rngs=nnx.Rngs(0), dtype=jnp.dtype(dtype), int8_cache=narrow)
+        return Transformer(
+            config, rngs=nnx.Rngs(0), dtype=jnp.dtype(dtype), int8_cache=int8.wanted(cache)
+        )
 
     return restore(path, build, weights=weights, mesh=mesh)
 
@@ -168,7 +169,7 @@ def restore(
             raise UserError(f"{path}: {PARAMETERS}/ is lost or damaged; copy the folder anew")
         problems = parameters.mismatches(wanted, stored)
         parameters.refuse(str(path), problems, "saved from another architecture")
-    if weights != int8.INT8:
+    if not int8.wanted(weights):
         return place(parameters.filled(module, _read(folder, wanted)), mesh)
     arrays = _read(folder, {n: x for n, x in wanted.items() if not int8.is_matrix(n)})
     for name in filter(int8.is_matrix, wanted):

@@ -17,6 +17,8 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Int8
 
+from ttc_jax.errors import UserError
+
 INT8 = "int8"
 KINDS = ("", INT8)  # of weights and caches, as configs name them; "": as `dtype` says
 M = TypeVar("M", bound=nnx.Module)
@@ -30,6 +32,17 @@ _INPUTS: tuple[tuple[str, tuple[int, ...]], ...] = (
     (r".*\.ffn\.gate_up", (0,)),
     (r".*\.ffn\.down", (0,)),
 )
+
+
+def wanted(kind: str) -> bool:
+    """Whether the word for how weights or a cache are kept says int8.
+
+    Raises:
+      UserError: it is none of `KINDS`.
+    """
+    if kind not in KINDS:
+        raise UserError(f"weights and caches are kept in int8 or, by '', as dtype says, not {kind}")
+    return kind == INT8
 
 
 def quantise(
@@ -85,7 +98,7 @@ class Stored(NamedTuple):
     """Keys or values as a cache holds them: as they came, or in int8."""
 
     values: Array
-    # Its last axis are slots, as a TPU keeps arrays in tiles of 128 along that one.
+    # Slots are its last axis, along which a TPU keeps arrays in tiles of 128.
     scale: Array | None = None
 
     @classmethod

@@ -69,13 +69,13 @@ class Source(Protocol):
 def check_kept(config: ConfigDict, *models: str) -> None:
     """Refuses what the config's sections for these models say of how they are kept, if unknown."""
     for model in models:
-        for field, choices in KEPT.items():
-            one_of(config, f"{model}.{field}", choices)
+        for field in kept(config[model]):
+            one_of(config, f"{model}.{field}", KEPT[field])
 
 
 def kept(section: ConfigDict) -> dict[str, str]:
     """How a model is kept, as `load_generator` takes it, from its section of a config."""
-    return {field: section[field] for field in KEPT}
+    return {field: section[field] for field in KEPT if field in section}
 
 
 def load_generator(
@@ -118,10 +118,10 @@ def load(
     source: Source, *, dtype: np.dtype, weights: str = "", cache: str = "", mesh: Mesh | None
 ) -> Transformer:
     """The transformer that `source` describes, filled with its tensors."""
-    config = source.config
+    config, narrow, int8_cache = source.config, int8.wanted(weights), int8.wanted(cache)
 
     def build() -> Transformer:
-        return Transformer(config, rngs=nnx.Rngs(0), dtype=dtype, int8_cache=cache == int8.INT8)
+        return Transformer(config, rngs=nnx.Rngs(0), dtype=dtype, int8_cache=int8_cache)
 
     model = parameters.outline(build)
     wanted = parameters.named(model)
@@ -130,7 +130,7 @@ def load(
     arrays: dict[str, jax.Array] = {}
     targets = parameters.named(place(model, mesh))
     for name, like in wanted.items():
-        quantise = weights == int8.INT8 and int8.is_matrix(name)
+        quantise = narrow and int8.is_matrix(name)
         read = functools.partial(
             _assemble, source, pieces[name], axes, FLOAT32 if quantise else like.dtype
         )
@@ -139,8 +139,9 @@ def load(
         else:
             array = _spread(name, like.shape, targets[name], mesh, read)
         arrays |= int8.split(name, array, dtype) if quantise else {name: array}
-    if weights == int8.INT8:
-        model = parameters.outline(lambda: int8.quantised(build()))
+    if not narrow:
+        return parameters.filled(model, arrays)
+    model = parameters.outline(lambda: int8.quantised(build()))
     return place(parameters.filled(model, arrays), mesh)
 
 

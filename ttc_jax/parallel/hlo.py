@@ -294,7 +294,7 @@ class Hlo:
                 continue
             size = sum(buffer.bytes for buffer in x.results)
             first = x.operands[0] == name
-            if x.opcode == "bitcast":
+            if self._is_view(x):
                 whole = sum(b.bytes for b in fused[name].results)
                 total += whole if x.root else self._read(x.name, fused)
             elif x.opcode in ("dynamic-slice", "gather", "slice") and first:
@@ -309,6 +309,16 @@ class Hlo:
             else:
                 return sum(buffer.bytes for buffer in fused[name].results)
         return total
+
+    def _is_view(self, x: Instruction) -> bool:
+        """Whether it shows its operand where that lies, perhaps in tiles of another size.
+
+        Of int8, whose tiles are longer, a TPU's compiler says that as a copy in place.
+        """
+        if x.opcode != "fusion" or "output_to_operand_aliasing=" not in x.attributes:
+            return x.opcode == "bitcast"
+        inside = self._computations[x.called].values() if x.called else ()
+        return all(y.opcode in ("parameter", "bitcast", "copy") for y in inside)
 
     def _written(self, x: Instruction, fused: Computation) -> int:
         root = next(y for y in fused.values() if y.root)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -46,7 +46,7 @@ def load_verifier(
     """
     if not path:
         return None
-    kept = {"dtype": dtype, "weights": weights, "cache": cache, "mesh": mesh}
+    kept: dict[str, Any] = {"dtype": dtype, "weights": weights, "cache": cache, "mesh": mesh}
     if path.startswith(FLIPPED):
         share, _, of = path.removeprefix(FLIPPED).partition(":")
         if not of or not _is_number(share):
@@ -103,10 +103,12 @@ def outline_verifier(
         config = prm.PRMConfig.from_json(description.config)
 
     def build() -> prm.ProcessRewardModel:
-        narrow = cache == int8.INT8
-        return prm.ProcessRewardModel(config, rngs=nnx.Rngs(0), dtype=dtype, int8_cache=narrow)
+        model = prm.ProcessRewardModel(
+            config, rngs=nnx.Rngs(0), dtype=dtype, int8_cache=int8.wanted(cache)
+        )
+        return int8.quantised(model) if int8.wanted(weights) else model
 
-    return parameters.outline(lambda: int8.quantised(build()) if weights else build())
+    return parameters.outline(build)
 
 
 def _is_number(text: str) -> bool:

@@ -359,9 +359,8 @@ def load_prm(
     config = PRMConfig.from_json(checkpoints.describe(path, KIND).config)
 
     def build() -> ProcessRewardModel:
-        narrow = cache == int8.INT8
         return ProcessRewardModel(
-            config, rngs=nnx.Rngs(0), dtype=jnp.dtype(dtype), int8_cache=narrow
+            config, rngs=nnx.Rngs(0), dtype=jnp.dtype(dtype), int8_cache=int8.wanted(cache)
         )
 
     return checkpoints.restore(path, build, weights=weights, mesh=mesh)
