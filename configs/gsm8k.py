@@ -44,6 +44,7 @@ def _answers(variant: str) -> ConfigDict:
     config.task.name = "gsm8k"
     config.sampling.max_new_tokens = 256
     config.prompt.template = config.prompt.template.replace("final answer", "final number")
+    config.prompt.shots = config.prompt.shots[:3]  # those that are no equations
     return config
 
 
