@@ -59,7 +59,7 @@ def overrides(tmp_path: Path) -> list[str]:
 def test_every_stage_runs_and_none_twice(
     overrides: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = load_config(f"{GSM8K}:study", overrides)
+    config = load_config(f"{GSM8K}:qwen2_5_coder", overrides)
     with config.unlocked():  # worked examples would be most of the work
         for stage in ("samples", "probe", "search"):
             config.stage[stage].prompt.shots = config.stage[stage].prompt.shots[:1]
