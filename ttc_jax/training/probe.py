@@ -166,8 +166,10 @@ def _by_prompt(batches: Batches) -> list[list[Row]]:
     for batch in batches.all():
         for i in np.flatnonzero(batch["examples"] != NONE):
             length, start = int(batch["lengths"][i]), int(batch["prompt_lengths"][i])
-            fields = (batch[name][i, :length] for name in ("tokens", "targets", "weights"))
-            row = Row(*fields, start)
+            tokens, targets, weights = (
+                batch[name][i, :length] for name in ("tokens", "targets", "weights")
+            )
+            row = Row(tokens, targets, weights, start)
             found.setdefault(row.tokens[:start].tobytes(), []).append(row)
     return list(found.values())
 
