@@ -77,8 +77,8 @@ def _study() -> ConfigDict:
         config.stage[stage].generator = config.generator
     for stage in ("samples", "probe", "search"):
         config.stage[stage].task = config.task
-    config.stage.probe.start.path = config.generator.get_ref("path")
-    config.stage.search.limit = config.get_ref("limit")
+    config.stage["probe"].start.path = config.generator.get_ref("path")
+    config.stage["search"].limit = config.get_ref("limit")
     return config
 
 
