@@ -10,7 +10,7 @@ The study of Qwen2.5-Coder-0.5B-Instruct samples answers to training questions, 
 the generator's hidden states which of them are right, searches with it on test questions at up to
 16 generations, fits the compute-optimal policy, and reports:
 
-    ttc run --config=configs/gsm8k.py:study --workdir=runs/gsm8k
+    ttc run --config=configs/gsm8k.py:qwen2_5_coder --workdir=runs/gsm8k
 
 It takes hours on a CPU, and goes on where it was when the command is given again. Local files are
 named once for all stages, and both splits:
@@ -29,13 +29,12 @@ from ttc_jax.config import load_config
 VARIANTS = {
     "smollm2": "SmolLM2-135M-Instruct, 16 answers to the first 100 test questions (job: run)",
     "qwen2_5": "Qwen2.5-0.5B-Instruct, the same questions (job: run)",
-    "qwen2_5_coder": "Qwen2.5-Coder-0.5B-Instruct behind worked examples (job: run)",
-    "study": "the same model with a probe, beam search, policy and report: in hours (job: run)",
+    "qwen2_5_coder": "Qwen2.5-Coder-0.5B-Instruct, probe, search, policy: in hours (job: run)",
 }
 
 
 def get_config(variant: str = "smollm2") -> ConfigDict:
-    return _study() if variant == "study" else _answers(variant)
+    return _study() if variant == "qwen2_5_coder" else _answers(variant)
 
 
 def _answers(variant: str) -> ConfigDict:
@@ -44,6 +43,7 @@ def _answers(variant: str) -> ConfigDict:
     config.task.name = "gsm8k"
     config.sampling.max_new_tokens = 256
     config.prompt.template = config.prompt.template.replace("final answer", "final number")
+    config.prompt.shots = config.prompt.shots[:3]  # those that are no equations
     return config
 
 
@@ -77,8 +77,8 @@ def _study() -> ConfigDict:
         config.stage[stage].generator = config.generator
     for stage in ("samples", "probe", "search"):
         config.stage[stage].task = config.task
-    config.stage.probe.start.path = config.generator.get_ref("path")
-    config.stage.search.limit = config.get_ref("limit")
+    config.stage["probe"].start.path = config.generator.get_ref("path")
+    config.stage["search"].limit = config.get_ref("limit")
     return config
 
 

@@ -29,7 +29,10 @@ def overrides(tmp_path: Path) -> list[str]:
     fields = {**CONFIGS["qwen2"], "vocab_size": len(tokenizer), "max_position_embeddings": 1024}
     fields |= {"hidden_size": 28, "intermediate_size": 16, "num_hidden_layers": 1}
     fields["use_sliding_window"] = False
-    tokenizer.save_pretrained(write_folder(tmp_path / "model", fields, random_tensors(fields)))
+    tensors = random_tensors(fields)
+    digits = tokenizer.convert_tokens_to_ids([*"0123456789"])
+    tensors["model.embed_tokens.weight"][digits] *= 5  # so that answers hold numbers
+    tokenizer.save_pretrained(write_folder(tmp_path / "model", fields, tensors))
     changes = {
         "generator.path": tmp_path / "model",
         "task.path": rows(tmp_path / "test.jsonl", 4),
@@ -50,15 +53,14 @@ def overrides(tmp_path: Path) -> list[str]:
         "stage.policy.policy.samples": 2,
         "stage.policy.policy.resamples": 20,
     }
-    # The shots would be most of the work; what a prompt is made of does not matter here.
     return [f"--config.{name}={value}" for name, value in changes.items()]
 
 
 def test_every_stage_runs_and_none_twice(
     overrides: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = load_config(f"{GSM8K}:study", overrides)
-    with config.unlocked():
+    config = load_config(f"{GSM8K}:qwen2_5_coder", overrides)
+    with config.unlocked():  # worked examples would be most of the work
         for stage in ("samples", "probe", "search"):
             config.stage[stage].prompt.shots = config.stage[stage].prompt.shots[:1]
     workdir = tmp_path / "study"

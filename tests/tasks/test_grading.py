@@ -181,7 +181,7 @@ def test_a_killed_run_leaves_no_worker(tmp_path: Path) -> None:
         assert worker.exists()
         os.kill(script.pid, signal.SIGKILL)
         script.wait()
-    until = time.monotonic() + 5.0
+    until = time.monotonic() + 60.0  # a second of its own, on however busy a machine
     while worker.exists() and not re.search(r"\) Z ", worker.read_text()):
         assert time.monotonic() < until
         time.sleep(0.1)

@@ -85,3 +85,11 @@ def test_what_stands_behind_an_earlier_answer() -> None:
     tokenizer = CharTokenizer("abc")
     assert PromptFormat().between(tokenizer) == [1]
     assert PromptFormat(revision="ca").between(tokenizer) == [4, 2]
+
+
+def test_an_answer_ends_at_the_models_end_tokens_or_at_a_text() -> None:
+    tokenizer = CharTokenizer(["a", "\n", ".\n\n", "\n\n"])
+    assert PromptFormat().ends(tokenizer) == (1,)
+    assert PromptFormat(stop="\n\n").ends(tokenizer) == (1, 4, 5)
+    with pytest.raises(UserError, match="'b' is in no token"):
+        PromptFormat(stop="b").ends(tokenizer)

@@ -80,6 +80,14 @@ def test_an_orm_is_asked_once_an_answer_behind_what_the_answer_saw():
     ]
 
 
+def test_an_answer_is_the_one_rollout_from_each_of_its_steps():
+    answers = [collected(ASKED, [GOOD], [NEITHER], [UNVALUED], [BAD])]
+    good, unvalued, bad = orm.examples(answers, DELIMITERS, every_step=True)["t/0"]
+    assert asked(good) == [("", 0.5), ("1+1=2\n", 1), (GOOD.text, 1)]
+    assert asked(unvalued) == [("", 0.5), (UNVALUED.text, 1)]
+    assert asked(bad) == [("", 0.5), ("1+1=\n", 0), ("1+1=\n3\n", 0), (BAD.text, 0)]
+
+
 def test_an_orm_is_asked_where_a_search_reads_it():
     """An end token alone on its line is no step."""
     [example] = orm.examples([collected(ASKED, [candidate("\\boxed{02}\n")])], DELIMITERS)["t/0"]

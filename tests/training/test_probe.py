@@ -1,5 +1,7 @@
 """The probe of hidden states against logistic regression said plainly."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,6 +10,7 @@ from flax import nnx
 
 from tests.sampling.oracle import TINY, tiny_generator
 from ttc_jax.models import parameters
+from ttc_jax.training import probe
 from ttc_jax.training.batches import Batches, Example
 from ttc_jax.training.probe import PENALTIES, Probed, solve
 from ttc_jax.training.quality import score
@@ -63,6 +66,30 @@ def test_what_the_hidden_states_know_is_found():
     assert figures["validation_loss"] == pytest.approx(losses.mean(), rel=1e-3)
     for name, array in parameters.named(model.generator).items():
         np.testing.assert_array_equal(array, before[name], name)
+
+
+def test_answers_share_a_prompt_and_a_killed_call_goes_on(tmp_path, monkeypatch):
+    """Three prompts, of which one has five answers; what was read is not read again."""
+    found = examples(7)
+    shared = [
+        dataclasses.replace(x, tokens=np.concatenate([found[0].tokens[:2], x.tokens[2:]]))
+        for x in found[:5]
+    ]
+    found = [*shared, *found[5:]]
+    monkeypatch.setattr(probe, "PAD", 8)
+    alone = solve(Probed(nnx.clone(GENERATOR)), batches(found), batches(found))
+    model = Probed(nnx.clone(GENERATOR))
+    hidden = hidden_states(np.stack([x.tokens for x in found]))
+    states, values = probe._steps(model, batches(found), None)
+    asked = np.stack([x.weights for x in found]) > 0
+    expected = np.pad(hidden[:, :-1], ((0, 0), (1, 0), (0, 0)))[asked]
+    np.testing.assert_allclose(states, expected, rtol=1e-4, atol=1e-5)
+    np.testing.assert_array_equal(values, np.stack([x.targets for x in found])[asked])
+    solve(model, batches(found), batches(found), tmp_path)
+    monkeypatch.setattr(probe, "_padded", lambda *_: pytest.fail("it was read before"))
+    again = Probed(nnx.clone(GENERATOR))
+    assert solve(again, batches(found), batches(found), tmp_path) == alone
+    np.testing.assert_array_equal(again.probe.weights[...], model.probe.weights[...])
 
 
 def test_a_penalty_keeps_few_steps_from_being_learnt_by_heart():

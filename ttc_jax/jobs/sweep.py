@@ -74,7 +74,8 @@ def main(config: ConfigDict, workdir: Path) -> None:
     waiting = sum(cell.budget * len(left(cell, here)) for cell in cells)
     bar = tqdm(total=total, initial=total - waiting, desc="sweep", unit="generation")
     # Loaded once for all cells in a row that share them.
-    load = build.Loaders(*map(functools.lru_cache(maxsize=1), build.LOAD))
+    last = functools.lru_cache(maxsize=1)
+    load = build.Loaders(last(build.LOAD.generator), last(build.LOAD.verifier))
     with bar, unparsed_kept(workdir, hosts.index()):
         for cell in cells:
             if not (todo := left(cell, here)):

@@ -179,7 +179,7 @@ def _prm(config: ConfigDict, generator: Transformer) -> tuple[ProcessRewardModel
 
 def _probe(_: ConfigDict, generator: Transformer) -> tuple[probe.Probed, Teach]:
     model = probe.Probed(generator)
-    return model, lambda train, validation, folder: probe.solve(model, train, validation)
+    return model, partial(probe.solve, model)
 
 
 def _fitting(config: ConfigDict, model: nnx.Module, loss: Loss, trainable: Any) -> Teach:

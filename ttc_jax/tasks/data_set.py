@@ -110,7 +110,7 @@ class DataSet:
                 raise UserError(f"{where}: a second question with the id {name!r}")
             questions[name] = dataclasses.replace(question, id=name)
         if not questions:
-            raise UserError(f"{self.files[split] or self.name}: no questions in it")
+            raise UserError(f"{self.files.get(split) or self.name}: no questions in it")
         return list(questions.values())
 
     def judge(self, question: Question, solutions: Sequence[str]) -> list[Verdict]:
@@ -120,8 +120,8 @@ class DataSet:
     def _rows(self, split: str) -> Iterable[tuple[str, Row]]:
         """The rows of a split, each with where it stands: from its file, else from TFDS."""
         field = "task.path" if split == "test" else "task.train_path"
-        if self.files[split]:
-            return read_jsonl(self.files[split])
+        if path := self.files.get(split):
+            return read_jsonl(path)
         if any(self.files.values()):
             # Rows from elsewhere beside the user's own files could hold the same questions.
             raise UserError(

@@ -50,7 +50,7 @@ class Grader:
 
     Args:
         workers: Worker processes at most; 0: one a CPU, eight at most.
-        seconds: Bound on the time of one answer.
+        seconds: Bound on the processor's time for one answer.
         megabytes: Bound on the address space of a worker (enforced on Linux); it takes 70 itself.
         max_answer: Longest answer, in characters; a longer text is no answer.
 

@@ -8,8 +8,9 @@ it imports neither this package nor the caller's main module, whose memory would
 Standard input: one JSON list `[gold | null, answer]` a line. Standard output: the line `"ready"`,
 then for each request two lines, whether the answer equals the gold one (null without a gold) and
 the answer's canonical form (null when it cannot be read). A request that takes more than SECONDS
-ends the process: the kernel's own alarm, not Python's, so that a loop inside a C function ends too,
-and so does a worker whose parent is gone.
+of the processor's time ends the process: by the kernel's own alarm, not Python's, so that a loop
+inside a C function ends too, and so does a worker whose parent is gone. Time spent waiting for a
+busy machine does not count, or the same answer would be judged otherwise there.
 """
 
 import functools
@@ -29,7 +30,7 @@ def main() -> None:
         resource.setrlimit(resource.RLIMIT_AS, (megabytes << 20, megabytes << 20))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
-    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.signal(signal.SIGPROF, signal.SIG_DFL)
 
     import math_verify.grader  # noqa: F401  # under the bound, and before "ready"
 
@@ -40,10 +41,10 @@ def main() -> None:
     _reply(replies, "ready")
     for line in sys.stdin:
         gold, answer = json.loads(line)
-        signal.setitimer(signal.ITIMER_REAL, seconds)
+        signal.setitimer(signal.ITIMER_PROF, seconds)
         _reply(replies, None if gold is None else _equal(gold, answer))
         _reply(replies, _canonical(answer))
-        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.setitimer(signal.ITIMER_PROF, 0)
 
 
 def _reply(replies: Any, value: str | bool | None) -> None:

@@ -11,6 +11,8 @@ import tensorflow_datasets as tfds
 from tensorflow_datasets.core.download.checksums import UrlInfo
 from tensorflow_datasets.core.download.download_manager import NonMatchingChecksumError
 from tensorflow_datasets.core.download.util import DownloadError
+from tensorflow_datasets.core.registered import skip_registration
+from tensorflow_datasets.core.utils import Size
 
 from ttc_jax.errors import UserError
 from ttc_jax.tasks.data_set import DataSet
@@ -24,7 +26,7 @@ def read_split(data_set: type[DataSet], split: str) -> Iterator[tuple[str, dict[
         UserError: The download fails, or what it brings is not the file that it should be.
     """
     advice = "give its JSONL files by task.path and task.train_path"
-    builder = builder_of(data_set)(file_format="array_record")
+    builder: Any = builder_of(data_set)(file_format="array_record")
     try:
         builder.download_and_prepare()
     except NonMatchingChecksumError as error:
@@ -33,8 +35,7 @@ def read_split(data_set: type[DataSet], split: str) -> Iterator[tuple[str, dict[
     except (OSError, DownloadError) as error:
         reason = " ".join(str(error).split())[:200]
         raise UserError(f"{data_set.name} could not be downloaded ({reason}); {advice}") from error
-    source: Any = builder.as_data_source(split=split)
-    for i, row in enumerate(source):
+    for i, row in enumerate(builder.as_data_source(split=split)):
         texts = {name: text.decode() for name, text in row.items()}
         yield f"{builder.info.full_name}/{split}:{i}", texts
 
@@ -44,7 +45,6 @@ class Rows(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
     VERSION = tfds.core.Version("1.0.0")
     data_set: ClassVar[type[DataSet]]
-    url_infos: ClassVar[dict[str, UrlInfo]]  # what TFDS checks downloads against
 
     def _info(self) -> tfds.core.DatasetInfo:
         columns = self.data_set.needed + self.data_set.optional
@@ -69,7 +69,8 @@ class Rows(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
 def builder_of(data_set: type[DataSet]) -> type[Rows]:
     """The TFDS builder of a data set."""
-    sums = {file.url: UrlInfo(file.size, file.sha256, None) for file in data_set.downloads}
+    # What TFDS checks downloads against.
+    sums = {file.url: UrlInfo(Size(file.size), file.sha256, None) for file in data_set.downloads}
     own = {"name": f"ttc_{data_set.name}", "data_set": data_set, "url_infos": sums}
-    with tfds.core.registered.skip_registration():
+    with skip_registration():
         return type(f"Ttc{data_set.__name__}", (Rows,), {"__module__": __name__, **own})

@@ -1,13 +1,17 @@
 """Teaching a hidden-state probe: logistic regression on a PRM's examples, solved to its optimum.
 
-The generator stays as it is, so that its hidden states are read once. What is left is convex, but
+The generator stays as it is, so that its hidden states are read once, each prompt for all answers
+behind it. What is left is convex, but
 hidden states are far from round: gradient descent would still be on its way where Newton's kind of
 methods have long arrived.
 """
 
 from __future__ import annotations
 
-from typing import Any
+import hashlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,13 +22,15 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.special import expit
 
+from ttc_jax.models.cache import KVCache
 from ttc_jax.models.regime import Regime
 from ttc_jax.models.transformer import Transformer
-from ttc_jax.training.batches import Batches
+from ttc_jax.training.batches import NONE, Batches
 from ttc_jax.verifiers.probe import HiddenStateProbe
 
 # Of half the squared weights on hidden states of unit variance, beside the mean loss of a step.
 PENALTIES = (0.0, 1e-4, 1e-3, 1e-2, 1e-1)
+PAD = 128  # prompts and answers are padded to multiples of so many tokens
 
 Steps = tuple[NDArray[np.float64], NDArray[np.float64]]  # [n, D] hidden states, [n] values
 
@@ -54,17 +60,23 @@ class Probed(nnx.Module):
         return self.probe(self.hidden(tokens))
 
 
-def solve(model: Probed, train: Batches, validation: Batches) -> dict[str, float]:
+def solve(
+    model: Probed, train: Batches, validation: Batches, folder: Path | None = None
+) -> dict[str, float]:
     """Gives the probe the weights of the lowest binary cross-entropy, in nats a step.
 
     The penalty on large weights is the one of `PENALTIES` that does best on `validation`. Hidden
     states at the ends of all steps are held in the host's memory.
 
+    Args:
+      folder: keeps the hidden states in `hidden/` as they are read, so that a call that was killed
+        goes on where it was.
+
     Returns:
       Tokens read, the penalty, and the validation loss.
     """
-    states, values = _steps(model, train)
-    held_out = _steps(model, validation)
+    states, values = _steps(model, train, folder and folder / "hidden")
+    held_out = _steps(model, validation, folder and folder / "hidden")
     mean, scale = states.mean(0), np.maximum(states.std(0), 1e-6)
     states = (states - mean) / scale
     found = []
@@ -97,17 +109,118 @@ def _loss(
     return float(loss), np.append(error.sum(), error @ states + penalty * slope)
 
 
-def _steps(model: Probed, batches: Batches) -> Steps:
+class Row(NamedTuple):
+    """An answer behind its prompt; see `Example`."""
+
+    tokens: NDArray[np.int32]  # [P + T]
+    targets: NDArray[np.float32]
+    weights: NDArray[np.float32]
+    prompt_length: int
+
+
+class Group(NamedTuple):
+    """Questions whose prompts and answers are padded alike, each with its answers."""
+
+    questions: Sequence[Sequence[Row]]
+    prompt_slots: int
+    answer_slots: int
+
+
+def _steps(model: Probed, batches: Batches, folder: Path | None) -> Steps:
     """Hidden states where values are asked for, and those values."""
     graph, parameters = nnx.split(model)
 
     @jax.jit
-    def read(parameters: Any, tokens: Array) -> Array:
-        return nnx.merge(graph, parameters).hidden(tokens)
+    def read(parameters: Any, prompts: Array, lengths: Array, tokens: Array) -> Array:
+        """[B, N, 1 + T, D]: what the prompt's last token and each of the answer's came from."""
+        generator = nnx.merge(graph, parameters).generator
+        of_prompt, kept = generator.prefill(prompts[:, :-1])
+        B, N, T = tokens.shape
+        before = of_prompt[jnp.arange(B), lengths - 2]
+        before = jnp.broadcast_to(before[:, None, None], (B, N, 1, before.shape[-1]))
+        hidden, _ = generator.extend(tokens, KVCache.fork(kept, lengths - 1, N, T))
+        return jnp.concatenate([before, hidden], 2)
 
+    rows = max(len(answers) for answers in _by_prompt(batches))
     states, values = [], []
-    for batch in batches.all():
-        asked = batch["weights"] > 0
-        states.append(np.asarray(read(parameters, batch["tokens"]))[asked])
-        values.append(batch["targets"][asked])
+    for group in _groups(batches, rows):
+        answers = [answer for of_question in group.questions for answer in of_question]
+        values += [x.targets[x.weights > 0] for x in answers]
+        asked = [x.weights[x.prompt_length - 1 :] > 0 for x in answers]
+        path = folder and folder / f"{_digest(answers)}.npy"
+        if path and path.exists():
+            states.append(np.load(path))
+            continue
+        hidden = np.asarray(read(parameters, *_padded(group, rows)))
+        places = [(b, n) for b, of in enumerate(group.questions) for n in range(len(of))]
+        found = [hidden[place][: len(at)][at] for place, at in zip(places, asked, strict=True)]
+        states.append(np.concatenate(found))
+        if path:
+            _save(path, states[-1])
     return np.concatenate(states).astype(np.float64), np.concatenate(values).astype(np.float64)
+
+
+def _by_prompt(batches: Batches) -> list[list[Row]]:
+    """The answers that share a prompt, together."""
+    found: dict[bytes, list[Row]] = {}
+    for batch in batches.all():
+        for i in np.flatnonzero(batch["examples"] != NONE):
+            length, start = int(batch["lengths"][i]), int(batch["prompt_lengths"][i])
+            tokens, targets, weights = (
+                batch[name][i, :length] for name in ("tokens", "targets", "weights")
+            )
+            row = Row(tokens, targets, weights, start)
+            found.setdefault(row.tokens[:start].tobytes(), []).append(row)
+    return list(found.values())
+
+
+def _groups(batches: Batches, rows: int) -> Iterator[Group]:
+    """All questions, in groups of about as many tokens of answers as a batch has."""
+
+    def slots(of_question: list[Row]) -> tuple[int, int]:
+        prompt = of_question[0].prompt_length
+        answer = max(len(row.tokens) for row in of_question) - prompt
+        return -(-prompt // PAD) * PAD, -(-answer // PAD) * PAD
+
+    alike: dict[tuple[int, int], list[list[Row]]] = {}
+    for of_question in _by_prompt(batches):
+        alike.setdefault(slots(of_question), []).append(of_question)
+    tokens = batches.all()[0]["tokens"].size
+    for (prompt, answer), questions in sorted(alike.items(), key=lambda item: item[0]):
+        size = max(1, tokens // (rows * answer))
+        for start in range(0, len(questions), size):
+            chosen = questions[start : start + size]
+            # The last group is filled up, so that there is one shape.
+            yield Group(chosen + [[]] * (min(size, len(questions)) - len(chosen)), prompt, answer)
+
+
+def _padded(group: Group, rows: int) -> tuple[NDArray[np.int32], ...]:
+    """Prompts [B, P], their lengths [B], and what every answer's tokens came from, [B, N, T]."""
+    B = len(group.questions)
+    prompts = np.zeros((B, group.prompt_slots), np.int32)
+    lengths = np.full(B, 2, np.int32)
+    tokens = np.zeros((B, rows, group.answer_slots), np.int32)
+    for b, of_question in enumerate(group.questions):
+        for n, row in enumerate(of_question):
+            start = lengths[b] = row.prompt_length
+            prompts[b, :start] = row.tokens[:start]
+            fed = row.tokens[start - 1 : -1]
+            tokens[b, n, : len(fed)] = fed
+    return prompts, lengths, tokens
+
+
+def _digest(answers: Sequence[Row]) -> str:
+    """Of what is read, and where it is asked for a value."""
+    digest = hashlib.blake2s(digest_size=8)
+    for row in answers:
+        digest.update(row.tokens.tobytes() + row.weights.tobytes())
+    return digest.hexdigest()
+
+
+def _save(path: Path, array: NDArray[np.float32]) -> None:
+    """Whole or not at all, whatever kills the process."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    with partial.open("wb") as file:
+        np.save(file, array)
+    partial.replace(path)
