@@ -37,6 +37,7 @@ class Grader(nnx.Module):
     """
 
     every_step = True
+    format = tokenizer = None
     context = 0
 
     def __init__(self, vocab_size: int = TINY.vocab_size, step_format: StepFormat | None = None):

@@ -10,6 +10,7 @@ several stages runs them all, each in a folder of the workdir.
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -42,8 +43,10 @@ from ttc_jax.tasks import load_task
 from ttc_jax.tasks.prompts import PromptFormat
 from ttc_jax.tasks.task import Task
 from ttc_jax.verifiers.load import load_verifier
+from ttc_jax.verifiers.presentation import Presentation
 from ttc_jax.verifiers.verifier import Verifier
 
+_log = logging.getLogger(__name__)
 # How questions are put together and on what devices, and how many trees are kept, is no other run.
 SCHEDULE = ("search.refill", "search.segment", "search.trees", "mesh")
 
@@ -106,6 +109,11 @@ def build(config: ConfigDict, task: Task, strategy: Strategy, load: Loaders = LO
     path = assets.locate(config.generator.path)
     generator = load.generator(path, dtype=config.generator.dtype, mesh=mesh)
     tokenizer = load_tokenizer(path, generator.config.vocab_size)
+    presentation = None
+    if verifier is not None and verifier.format is not None:
+        presentation = Presentation(verifier, tokenizer, config.step_delimiter)
+        way = "over the host: its tokenizer is another" if presentation.bridged else "in XLA"
+        _log.info("the verifier reads what the generator writes %s", way)
     prompt = PromptFormat(**config.prompt)
     plan = plan_of(config, strategy, tuple(prompt.between(tokenizer)))
     return Recorder(
@@ -122,6 +130,7 @@ def build(config: ConfigDict, task: Task, strategy: Strategy, load: Loaders = LO
             refill=search.refill,
             segment=search.segment,
             seed=config.seed,
+            presentation=presentation,
             mesh=mesh,
         ),
         strategy=search.strategy,

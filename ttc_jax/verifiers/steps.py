@@ -47,6 +47,9 @@ class StepFormat:
       markers: tokens put behind every step, for which the PRM was taught to give its score.
       offset: where the score is read: 0 is the last marker (the step's last token, where there are
         no markers), -1 the token before it.
+      swaps: tokens of an answer that it is not shown, rising, each with those that it is shown in
+        their place, perhaps none: delimiters that it does not know, special tokens.
+      growth: tokens that a token of an answer may become at most.
 
     Raises:
       UserError: an offset that leads out of the step's last token and its markers.
@@ -54,6 +57,8 @@ class StepFormat:
 
     markers: tuple[int, ...] = ()
     offset: int = 0
+    swaps: tuple[tuple[int, tuple[int, ...]], ...] = ()
+    growth: int = 1
 
     def __post_init__(self) -> None:
         if not -len(self.markers) <= self.offset <= 0:
@@ -62,34 +67,63 @@ class StepFormat:
                 f"lie in {-len(self.markers)}..0"
             )
 
+    def longest(self, tokens: int, steps: int) -> int:
+        """What so many tokens with so many step ends become at most."""
+        return self.growth * tokens + len(self.markers) * steps
+
     def mark(
         self,
         tokens: Int[Array, "B N T"],
         real: Int[Array, "B N"],
         ends: Bool[Array, "B N T"],
         steps: int,
+        written: Bool[Array, "B N T"] | bool = True,
     ) -> Marked:
-        """Puts the markers behind each step of a chunk.
+        """Swaps tokens of a chunk, and puts the markers behind each of its steps.
 
         Args:
           real: tokens of the chunk that count.
           ends: its step ends.
           steps: how many there can be in a row at most.
+          written: tokens of the answer; others are not swapped.
         """
         T, m = tokens.shape[2], len(self.markers)
-        ends = ends & (jnp.arange(T)[None, None] < real[..., None])
-        before = jnp.cumsum(ends, -1, dtype=jnp.int32) - ends.astype(jnp.int32)
-        at = jnp.arange(T)[None, None] + m * before
-        read = at + m + self.offset
-        if not m:
+        inside = jnp.arange(T)[None, None] < real[..., None]
+        ends = ends & inside
+        pieces, count = self._pieces(tokens, written)
+        size = jnp.where(inside, count + m * ends.astype(jnp.int32), 0)
+        at = jnp.cumsum(size, -1, dtype=jnp.int32) - size
+        read = at + count - 1 + m + self.offset
+        if not m and not self.swaps:
             return Marked(tokens, real, read)
-        marked = jnp.zeros((*tokens.shape[:2], T + m * steps), tokens.dtype)
-        marked = jnp.put_along_axis(marked, at, tokens, -1, inplace=False, mode="drop")
+        marked = jnp.zeros((*tokens.shape[:2], self.longest(T, steps)), tokens.dtype)
+
+        def put(marked: Array, here: Array, at: Array, values: Array) -> Array:
+            at = jnp.where(here & inside, at, marked.shape[-1])  # dropped where there is nothing
+            return jnp.put_along_axis(marked, at, values, -1, inplace=False, mode="drop")
+
+        for i in range(pieces.shape[-1]):
+            marked = put(marked, i < count, at + i, pieces[..., i])
         for i, marker in enumerate(self.markers):
-            behind = jnp.where(ends, at + 1 + i, marked.shape[-1])  # dropped where no step ends
-            marks = jnp.full_like(tokens, marker)
-            marked = jnp.put_along_axis(marked, behind, marks, -1, inplace=False, mode="drop")
-        return Marked(marked, real + m * ends.sum(-1, dtype=jnp.int32), read)
+            marked = put(marked, ends, at + count + i, jnp.full_like(tokens, marker))
+        return Marked(marked, size.sum(-1, dtype=jnp.int32), read)
+
+    def _pieces(
+        self, tokens: Int[Array, "B N T"], written: Bool[Array, "B N T"] | bool
+    ) -> tuple[Int[Array, "B N T G"], Int[Array, "B N T"]]:
+        """What each token becomes, and how many tokens that is."""
+        if not self.swaps:
+            return tokens[..., None], jnp.ones_like(tokens)
+        table = np.zeros((len(self.swaps), self.growth), np.int32)
+        for row, (_, pieces) in enumerate(self.swaps):
+            table[row, : len(pieces)] = pieces
+        swapped = jnp.array([token for token, _ in self.swaps], tokens.dtype)
+        sizes = jnp.array([len(pieces) for _, pieces in self.swaps], jnp.int32)
+        row = jnp.minimum(jnp.searchsorted(swapped, tokens), len(self.swaps) - 1)
+        here = (swapped[row] == tokens) & written
+        same = jnp.pad(tokens[..., None], ((0, 0),) * 3 + ((0, self.growth - 1),))
+        pieces = jnp.where(here[..., None], jnp.asarray(table)[row], same)
+        return pieces, jnp.where(here, sizes[row], 1)
 
 
 class Marked(NamedTuple):

@@ -1,0 +1,137 @@
+"""How a PRM that was trained elsewhere is shown a question, and what a generator writes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+import numpy as np
+
+from ttc_jax.errors import UserError
+from ttc_jax.models.tokenizers import Tokenizer
+from ttc_jax.verifiers.formats import QUESTION
+from ttc_jax.verifiers.steps import StepFormat
+from ttc_jax.verifiers.verifier import Verifier
+
+# Tokens of another tokenizer that there is room for, for each token of an answer.
+GROWTH = 2
+_SPECIAL = re.compile(r"<[^<>\s]+>")  # what formats write special tokens like
+
+
+class Presentation:
+    """A PRM's format in the tokens of a generator and of the PRM.
+
+    Where their tokens of text mean the same, the PRM is shown the generator's own, in XLA:
+    delimiters and special tokens are swapped for what is left of them, marks are put in between.
+    Where not, the search comes back between rounds, and the host writes the steps anew in the PRM's
+    tokens: it is a bridge.
+
+    Args:
+      verifier: a PRM with a format.
+      tokenizer: the generator's.
+      delimiter: text that ends a step.
+      bridged: whether to go over the host; None: where tokenizers differ.
+
+    Raises:
+      UserError: the PRM's tokenizer lacks a special token of its format.
+    """
+
+    def __init__(
+        self, verifier: Verifier, tokenizer: Tokenizer, delimiter: str, bridged: bool | None = None
+    ):
+        assert verifier.format is not None and verifier.tokenizer is not None  # noqa: PT018
+        self._format, self._own = verifier.format, verifier.tokenizer
+        self._tokenizer, self._delimiter = tokenizer, delimiter
+        self._delimits = tokenizer.containing(delimiter)
+        self._text = {*tokenizer.vocabulary().values()} - {*tokenizer.eos_ids}
+        self.bridged = not agree(tokenizer, self._own) if bridged is None else bridged
+        mark, between = self._encode("mark"), self._encode("between")
+        swaps = () if self.bridged else self._swaps()
+        growth = GROWTH if self.bridged else max([1, *(len(shown) for _, shown in swaps)])
+        self.step_format = StepFormat((*mark, *between), -len(between), swaps, growth)
+
+    def prompt(self, question: str) -> list[int]:
+        """What the PRM reads before an answer."""
+        text = self._format.prompt.replace(QUESTION, question)
+        if self.bridged:  # blanks at its end are written with the first step
+            return self._own.encode(text.rstrip(" "), add_bos=True)
+        # SentencePiece writes them with the first step too: its first token begins with a blank.
+        word, both = self._own.encode("a"), self._own.encode(text + "a", add_bos=True)
+        if both[-len(word) :] == word:
+            return both[: -len(word)]
+        return self._own.encode(text, add_bos=True)
+
+    def show(
+        self, tokens: Sequence[int], ends: Sequence[bool], *, first: bool
+    ) -> tuple[list[int], list[int]]:
+        """Over the bridge: further tokens of an answer in those of the PRM.
+
+        Args:
+          tokens: T tokens of the generator.
+          ends: [T] where steps end.
+          first: whether the answer begins with them.
+
+        Returns:
+          The PRM's tokens, and for each token of the generator where the score stands if a step
+          ends there.
+        """
+        shown: list[int] = []
+        read: list[int] = []
+        run: list[int] = []
+        prompt = self._format.prompt
+        lead = prompt[len(prompt.rstrip(" ")) :] if first else ""
+
+        def write(more: str = "") -> None:
+            nonlocal lead
+            text = self._tokenizer.decode(run, inside=True) + more
+            if text:
+                text = lead + (text.lstrip(" ") if lead else text)
+                shown.extend(self._own.encode(text, inside=True))
+                lead = ""
+            run.clear()
+
+        for token, end in zip(tokens, ends, strict=True):
+            if self._delimits[token]:
+                write(self._rest(token))
+            elif token in self._text:
+                run.append(token)
+            if end:
+                write()
+                shown.extend(self.step_format.markers)
+            read.append(len(shown) - 1 + self.step_format.offset)
+        write()
+        return shown, read
+
+    def _encode(self, field: str) -> list[int]:
+        """A text of the format in the PRM's tokens."""
+        for name in ("prompt", field):
+            for token in _SPECIAL.findall(getattr(self._format, name)):
+                if len(self._own.encode(token)) != 1:
+                    raise UserError(
+                        f"verifier.path: the format's {name} holds {token}, which is no token of "
+                        "the PRM's tokenizer; they do not belong together"
+                    )
+        text = getattr(self._format, field)
+        return self._own.encode(text, inside=True) if text else []
+
+    def _rest(self, token: int) -> str:
+        """What is left of a token without the delimiter: the text before it."""
+        return self._tokenizer.decode([token], inside=True).partition(self._delimiter)[0]
+
+    def _swaps(self) -> tuple[tuple[int, tuple[int, ...]], ...]:
+        swaps: dict[int, tuple[int, ...]] = {
+            token: () for token in range(self._tokenizer.vocab_size) if token not in self._text
+        }
+        for token in np.flatnonzero(self._delimits).tolist():
+            rest = self._rest(token)
+            swaps[token] = tuple(self._own.encode(rest, inside=True)) if rest else ()
+        return tuple(sorted(swaps.items()))
+
+
+def agree(generator: Tokenizer, verifier: Tokenizer) -> bool:
+    """Whether every token of the generator's text means the same to the verifier.
+
+    Special tokens, and how many rows an embedding has, do not matter.
+    """
+    known = verifier.vocabulary()
+    return all(known.get(name) == token for name, token in generator.vocabulary().items())
