@@ -29,6 +29,9 @@ class Bytes:
     def containing(self, text: str) -> np.ndarray:
         return np.array([text == chr(i) for i in range(self.vocab_size)])
 
+    def texts(self) -> list[str]:
+        return [chr(i) for i in range(self.vocab_size)]
+
     def vocabulary(self) -> dict[str, int]:
         return {chr(i): i for i in range(2, self.vocab_size)}
 

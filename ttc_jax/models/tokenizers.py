@@ -59,6 +59,10 @@ class Tokenizer(Protocol):
         """[V] bool: tokens whose text contains `text`, read-only."""
         ...
 
+    def texts(self) -> Sequence[str]:
+        """[V] the text of each token, as it stands behind other text; "" of special tokens."""
+        ...
+
     def vocabulary(self) -> Mapping[str, int]:
         """Ids of all tokens but special ones, by how the tokenizer writes them."""
         ...
@@ -115,7 +119,11 @@ class CharTokenizer:
     @functools.cache  # noqa: B019, a handful of tokenizers live as long as the process
     def containing(self, text: str) -> np.ndarray:
         """[V] bool: tokens whose text contains `text`, read-only."""
-        return _frozen([False, False, *(text in piece for piece in self.pieces)], self.vocab_size)
+        return _containing(self, text)
+
+    def texts(self) -> Sequence[str]:
+        """[V] the text of each token."""
+        return ("", "", *self.pieces)
 
     def vocabulary(self) -> Mapping[str, int]:
         """Ids of the pieces."""
@@ -194,14 +202,19 @@ class HFTokenizer:
     @functools.cache  # noqa: B019, a handful of tokenizers live as long as the process
     def containing(self, text: str) -> np.ndarray:
         """[V] bool: tokens whose text contains `text`, read-only."""
-        # A token's text depends on its place (SentencePiece drops a leading blank), so it is taken
-        # behind another token.
+        return _containing(self, text)
+
+    @functools.cache  # noqa: B019, as above
+    def texts(self) -> Sequence[str]:
+        """[V] the text of each token; see `Tokenizer.texts`."""
+        # It depends on its place (SentencePiece drops a leading blank), so it is taken behind
+        # another token.
         before = self.encode("a")[-1:]
         skip = len(self.decode(before))
         texts = self._tokenizer.backend_tokenizer.decode_batch(
             [[*before, token] for token in range(len(self._tokenizer))], skip_special_tokens=True
         )
-        return _frozen([text in it[skip:] for it in texts], self.vocab_size)
+        return [text[skip:] for text in texts] + [""] * (self.vocab_size - len(texts))
 
     @functools.cache  # noqa: B019, as above
     def vocabulary(self) -> Mapping[str, int]:
@@ -217,10 +230,9 @@ class HFTokenizer:
         (folder / "generation_config.json").write_text(ends + "\n", encoding="utf-8")
 
 
-def _frozen(known: list[bool], vocab_size: int) -> np.ndarray:
-    """`known` as [V] bool; ids without a token contain nothing."""
-    mask = np.zeros((vocab_size,), bool)
-    mask[: len(known)] = known
+def _containing(tokenizer: Tokenizer, text: str) -> np.ndarray:
+    """See `Tokenizer.containing`."""
+    mask = np.array([text in it for it in tokenizer.texts()], bool)
     mask.flags.writeable = False
     return mask
 

@@ -132,8 +132,8 @@ def nothing_told(plan: Plan, questions: int) -> tuple[Marked, ...]:
     lengths = (plan.step + 1, *([plan.lookahead * plan.step] if plan.lookahead else []))
     found = []
     for tokens in lengths:
-        # Of one step there may be more than is likely; and the last place is never taken.
-        width = 2 * plan.step_format.longest(tokens, plan.steps_a_turn) + 1
+        # A step may grow more than an answer does; and the last place is never taken.
+        width = plan.step_format.longest(2 * plan.growth * tokens, plan.steps_a_turn) + 1
         shapes = ((*rows, width), rows, (*rows, tokens))
         found.append(Marked(*(jnp.zeros(shape, jnp.int32) for shape in shapes)))
     return tuple(found)

@@ -93,7 +93,12 @@ class Plan:
     @property
     def most_shown(self) -> int:
         """Tokens of an answer as the verifier is shown it, markers included, at most."""
-        return self.step_format.longest(self.max_new_tokens, self.most_steps)
+        return self.step_format.longest(self.growth * self.max_new_tokens, self.most_steps)
+
+    @property
+    def growth(self) -> int:
+        """Tokens of the verifier that there is room for, for each token of an answer."""
+        return 2 if self.bridged else 1
 
 
 def check_plan(plan: Plan, generator: Transformer, verifier: Verifier | None) -> None:

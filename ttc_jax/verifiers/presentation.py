@@ -10,11 +10,9 @@ import numpy as np
 from ttc_jax.errors import UserError
 from ttc_jax.models.tokenizers import Tokenizer
 from ttc_jax.verifiers.formats import QUESTION
-from ttc_jax.verifiers.steps import StepFormat
+from ttc_jax.verifiers.steps import NOTHING, StepFormat
 from ttc_jax.verifiers.verifier import Verifier
 
-# Tokens of another tokenizer that there is room for, for each token of an answer.
-GROWTH = 2
 _SPECIAL = re.compile(r"<[^<>\s]+>")  # what formats write special tokens like
 
 
@@ -46,9 +44,8 @@ class Presentation:
         self._text = {*tokenizer.vocabulary().values()} - {*tokenizer.eos_ids}
         self.bridged = not agree(tokenizer, self._own) if bridged is None else bridged
         mark, between = self._encode("mark"), self._encode("between")
-        swaps = () if self.bridged else self._swaps()
-        growth = GROWTH if self.bridged else max([1, *(len(shown) for _, shown in swaps)])
-        self.step_format = StepFormat((*mark, *between), -len(between), swaps, growth)
+        swaps = () if self.bridged else tuple(sorted(self._swaps().items()))
+        self.step_format = StepFormat((*mark, *between), -len(between), swaps)
 
     def prompt(self, question: str) -> list[int]:
         """What the PRM reads before an answer."""
@@ -116,16 +113,18 @@ class Presentation:
 
     def _rest(self, token: int) -> str:
         """What is left of a token without the delimiter: the text before it."""
-        return self._tokenizer.decode([token], inside=True).partition(self._delimiter)[0]
+        return self._tokenizer.texts()[token].partition(self._delimiter)[0].rstrip()
 
-    def _swaps(self) -> tuple[tuple[int, tuple[int, ...]], ...]:
-        swaps: dict[int, tuple[int, ...]] = {
-            token: () for token in range(self._tokenizer.vocab_size) if token not in self._text
-        }
+    def _swaps(self) -> dict[int, int]:
+        """What becomes of delimiters and special tokens: see `StepFormat.swaps`."""
+        everything = range(self._tokenizer.vocab_size)
+        swaps = {token: NOTHING for token in everything if token not in self._text}
         for token in np.flatnonzero(self._delimits).tolist():
             rest = self._rest(token)
-            swaps[token] = tuple(self._own.encode(rest, inside=True)) if rest else ()
-        return tuple(sorted(swaps.items()))
+            left = self._own.encode(rest, inside=True) if rest else [NOTHING]
+            if len(left) == 1:  # else it stays as it is, as a few do that end lines of code
+                swaps[token] = left[0]
+        return swaps
 
 
 def agree(generator: Tokenizer, verifier: Tokenizer) -> bool:

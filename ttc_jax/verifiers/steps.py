@@ -13,6 +13,7 @@ from jaxtyping import Array, Bool, Int
 from ttc_jax.errors import UserError
 
 A = TypeVar("A", jax.Array, np.ndarray)
+NOTHING = -1  # in the place of a token that is not shown
 
 
 def step_ends(tokens: A, lengths: A, ended: A, delimiters: A) -> A:
@@ -47,9 +48,8 @@ class StepFormat:
       markers: tokens put behind every step, for which the PRM was taught to give its score.
       offset: where the score is read: 0 is the last marker (the step's last token, where there are
         no markers), -1 the token before it.
-      swaps: tokens of an answer that it is not shown, rising, each with those that it is shown in
-        their place, perhaps none: delimiters that it does not know, special tokens.
-      growth: tokens that a token of an answer may become at most.
+      swaps: tokens of an answer that it is not shown, rising, each with the one that it is shown in
+        its place, or `NOTHING`: delimiters that are not its own, special tokens.
 
     Raises:
       UserError: an offset that leads out of the step's last token and its markers.
@@ -57,8 +57,7 @@ class StepFormat:
 
     markers: tuple[int, ...] = ()
     offset: int = 0
-    swaps: tuple[tuple[int, tuple[int, ...]], ...] = ()
-    growth: int = 1
+    swaps: tuple[tuple[int, int], ...] = ()
 
     def __post_init__(self) -> None:
         if not -len(self.markers) <= self.offset <= 0:
@@ -69,7 +68,7 @@ class StepFormat:
 
     def longest(self, tokens: int, steps: int) -> int:
         """What so many tokens with so many step ends become at most."""
-        return self.growth * tokens + len(self.markers) * steps
+        return tokens + len(self.markers) * steps
 
     def mark(
         self,
@@ -90,7 +89,9 @@ class StepFormat:
         T, m = tokens.shape[2], len(self.markers)
         inside = jnp.arange(T)[None, None] < real[..., None]
         ends = ends & inside
-        pieces, count = self._pieces(tokens, written)
+        tokens = self._swapped(tokens, written)
+        is_there = tokens != NOTHING
+        count = is_there.astype(jnp.int32)
         size = jnp.where(inside, count + m * ends.astype(jnp.int32), 0)
         at = jnp.cumsum(size, -1, dtype=jnp.int32) - size
         read = at + count - 1 + m + self.offset
@@ -99,31 +100,24 @@ class StepFormat:
         marked = jnp.zeros((*tokens.shape[:2], self.longest(T, steps)), tokens.dtype)
 
         def put(marked: Array, here: Array, at: Array, values: Array) -> Array:
-            at = jnp.where(here & inside, at, marked.shape[-1])  # dropped where there is nothing
+            at = jnp.where(here, at, marked.shape[-1])  # dropped where there is nothing
             return jnp.put_along_axis(marked, at, values, -1, inplace=False, mode="drop")
 
-        for i in range(pieces.shape[-1]):
-            marked = put(marked, i < count, at + i, pieces[..., i])
+        marked = put(marked, is_there & inside, at, tokens)
         for i, marker in enumerate(self.markers):
             marked = put(marked, ends, at + count + i, jnp.full_like(tokens, marker))
         return Marked(marked, size.sum(-1, dtype=jnp.int32), read)
 
-    def _pieces(
+    def _swapped(
         self, tokens: Int[Array, "B N T"], written: Bool[Array, "B N T"] | bool
-    ) -> tuple[Int[Array, "B N T G"], Int[Array, "B N T"]]:
-        """What each token becomes, and how many tokens that is."""
+    ) -> Int[Array, "B N T"]:
         if not self.swaps:
-            return tokens[..., None], jnp.ones_like(tokens)
-        table = np.zeros((len(self.swaps), self.growth), np.int32)
-        for row, (_, pieces) in enumerate(self.swaps):
-            table[row, : len(pieces)] = pieces
-        swapped = jnp.array([token for token, _ in self.swaps], tokens.dtype)
-        sizes = jnp.array([len(pieces) for _, pieces in self.swaps], jnp.int32)
-        row = jnp.minimum(jnp.searchsorted(swapped, tokens), len(self.swaps) - 1)
-        here = (swapped[row] == tokens) & written
-        same = jnp.pad(tokens[..., None], ((0, 0),) * 3 + ((0, self.growth - 1),))
-        pieces = jnp.where(here[..., None], jnp.asarray(table)[row], same)
-        return pieces, jnp.where(here, sizes[row], 1)
+            return tokens
+        before, after = (
+            jnp.array(column, tokens.dtype) for column in zip(*self.swaps, strict=True)
+        )
+        row = jnp.minimum(jnp.searchsorted(before, tokens), len(self.swaps) - 1)
+        return jnp.where((before[row] == tokens) & written, after[row], tokens)
 
 
 class Marked(NamedTuple):
