@@ -154,9 +154,9 @@ def torch_model(case: Case) -> Any:
     """Random, and with context and head that matter."""
     model = reference.random_reference(_SHAPE | case.fields)
     with reference.torch_module().no_grad():
-        for parameter in model.parameters():
+        for key, parameter in model.named_parameters():
             if parameter.ndim == 2:
-                parameter.mul_(4.0)
+                parameter.mul_(8.0 if "layers" in key else 4.0)
     return model
 
 
@@ -173,6 +173,9 @@ def head(name: str) -> Any:
         )
     else:
         return None
+    with torch.no_grad():
+        for parameter in layers.parameters():
+            parameter.mul_(4.0)
     return layers.requires_grad_(False)
 
 

@@ -20,7 +20,7 @@ from ttc_jax.verifiers.prm import ProcessRewardModel
 from ttc_jax.verifiers.public import _head
 from ttc_jax.verifiers.steps import NOTHING
 
-PIECES = [*string.ascii_lowercase, " ", "\n", ".\n", ".", "ab;\n", "<end>"]
+PIECES = [*string.ascii_lowercase, " ", ":", "\n", ".\n", ".", "ab;\n", "<end>"]
 TOKENIZER = CharTokenizer(PIECES)
 FORMAT = PRMFormat("q {question}: ", mark="<end>", between="\n", head=("score",))
 IDS = {piece: TOKENIZER.encode(piece)[0] for piece in PIECES}
@@ -53,7 +53,7 @@ def test_over_the_bridge_texts_are_written_anew():
     assert found.bridged
     assert found.step_format.swaps == ()
     assert own.decode(found.prompt("x")) == "q x:"
-    tokens = TOKENIZER.encode("  so.\nit ab;\nis\n") + [1]
+    tokens = [*TOKENIZER.encode("  so.\nit ab;\nis\n"), 1]
     ends = [TOKENIZER.containing("\n")[token] for token in tokens]
     shown, read = found.show(tokens, ends, first=True)
     assert own.decode(shown) == " so.<end>\nit ab;<end>\nis<end>\n"
@@ -109,8 +109,8 @@ def test_formats_are_found_by_name(tmp_path: Path):
     assert find_format("/models/mine") == (None, "/models/mine")
     with pytest.raises(UserError, match="nor the name of a public PRM .*say its format, FORMAT:"):
         load_verifier(str(tmp_path))
+    (tmp_path / "file").touch()
     with pytest.raises(UserError, match="a PRM is a folder with config.json"):
-        (tmp_path / "file").touch()
         load_verifier(f"skywork:{tmp_path / 'file'}")
 
 
@@ -120,6 +120,9 @@ def test_outlines_know_their_format():
     assert found.format is known()["qwen2.5-math-prm"]
     assert found.config.hidden == found.config.trunk.width == 3584
     assert found.trunk.head is None
+
+
+TWO = np.ones((2, 4))
 
 
 class Checkpoint:
@@ -142,22 +145,10 @@ class Checkpoint:
     ("tensors", "change", "message"),
     [
         ({}, {}, "score.weight is missing, which the format's head names"),
-        (
-            {"score__weight": np.ones((2, 4))},
-            {},
-            r"score.weight of the head is \[2, 4\], not \[1, 4",
-        ),
-        (
-            {"score__weight": np.ones((2, 5))},
-            {"good": 1, "bad": 0},
-            r"is \[2, 5\], not \['any', 4\]",
-        ),
-        ({"score__weight": np.ones((2, 4))}, {"good": 2, "bad": 0}, "has 2 outputs, and none is 2"),
-        (
-            {"score__weight": np.ones((2, 4))},
-            {"good": "abc", "bad": "a"},
-            "good is 'abc', which is 3",
-        ),
+        ({"score__weight": TWO}, {}, r"score.weight of the head is \[2, 4\], not \[1, 4"),
+        ({"score__weight": TWO.T}, {"good": 1, "bad": 0}, r"is \[4, 2\], not \['any', 4\]"),
+        ({"score__weight": TWO}, {"good": 2, "bad": 0}, "has 2 outputs, and none is 2"),
+        ({"score__weight": TWO}, {"good": "abc", "bad": "a"}, "good is 'abc', which is 3"),
         (
             {"score__weight": np.ones((1, 4)), "score__bias": np.ones(3)},
             {},
