@@ -30,15 +30,15 @@ def tell(
     Of an answer that takes more tokens of the verifier than there is room for, what does not fit is
     not read, and the steps that end there score 0.
     """
-    looked, told = state.decode, [Marked(*map(np.zeros_like, one)) for one in _host(state.told)]
-    ready = _host(state.ready)
+    told = [Marked(*(np.zeros(x.shape, np.int32) for x in one)) for one in state.told]
+    ready, looked = jax.device_get(state.ready), state.decode
     if not ready.any():
         return tuple(told)
-    reached, ended = _host((looked.cache.length, looked.ended))
+    reached, ended = jax.device_get((looked.cache.length, looked.ended))
     length = reached
     if plan.lookahead:
-        length, ended = _host((state.saved["length"], state.saved["ended"]))
-    tokens, given, shown, started, done, kept = _host(
+        length, ended = jax.device_get((state.saved["length"], state.saved["ended"]))
+    tokens, given, shown, started, done, kept = jax.device_get(
         (looked.tokens, state.given, state.shown, state.started, state.done, _kept(state.verifier))
     )
     ends = step_ends(tokens, length, ended, delimiters)
@@ -78,7 +78,3 @@ def _kept(verifier: Any) -> Any:
     leaves = jax.tree.leaves(verifier, is_leaf=lambda x: isinstance(x, KVCache))
     caches = [leaf for leaf in leaves if isinstance(leaf, KVCache)]
     return caches[0].stored
-
-
-def _host(tree: Any) -> Any:
-    return jax.device_get(tree)

@@ -109,7 +109,7 @@ def admit(
         step_scores=jnp.zeros((1, N, T), jnp.float32),
         scored=jnp.zeros((1, N, T), bool),
         saved=cursors(decode) if plan.lookahead else {},
-        told=nothing_told(plan, 1),
+        told=_nothing_told(plan),
         lineage=Lineage(written, trace, trace.astype(jnp.float32), *[trace] * 7),
         answers=Answers(
             tokens=text,
@@ -124,11 +124,11 @@ def admit(
     )
 
 
-def nothing_told(plan: Plan, questions: int) -> tuple[Marked, ...]:
-    """What the host can tell of B questions over a bridge, before it does."""
+def _nothing_told(plan: Plan) -> tuple[Marked, ...]:
+    """Where the host puts what it tells of a question over a bridge."""
     if not plan.bridged:
         return ()
-    rows = (questions, plan.candidates)
+    rows = (1, plan.candidates)
     lengths = (plan.step + 1, *([plan.lookahead * plan.step] if plan.lookahead else []))
     found = []
     for tokens in lengths:
