@@ -1,5 +1,6 @@
 """Formats as data, what a PRM is shown of a generator's tokens, and heads that do not fit."""
 
+import dataclasses
 import json
 import string
 from pathlib import Path
@@ -69,6 +70,11 @@ def test_whether_tokenizers_agree():
     assert not agree(CharTokenizer([*PIECES, "more"]), TOKENIZER)
 
 
+def test_a_chat_that_is_no_chat_is_refused():
+    with pytest.raises(UserError, match="the format of the PRM wants a chat; the character tokeni"):
+        presentation(dataclasses.replace(FORMAT, chat=True))
+
+
 def test_a_mark_that_is_no_token_is_refused():
     with pytest.raises(UserError, match="the format's mark holds <end>, which is no token of the"):
         presentation(own=CharTokenizer([*PIECES[:-1], *"<>"]))
@@ -82,6 +88,7 @@ def test_a_mark_that_is_no_token_is_refused():
         ({"marks": "x"}, "unknown field marks; did you mean mark"),
         ({"head": ["a", "b", "c"]}, "head names 3 layers; it must be one or two"),
         ({"head": "score"}, "head is 'score'; it must be a list of names"),
+        ({"chat": "yes"}, "chat is 'yes'; it must be true or false"),
         ({"good": 1}, "good and bad: name both outputs"),
         ({"good": True, "bad": 0}, "good is True; it must be a number or a token's text"),
     ],

@@ -35,6 +35,7 @@ class PRMFormat:
     Attributes:
       prompt: text with `{question}`. The PRM's first token stands before it, if its tokenizer has
         one. Blanks at its end belong to the first step.
+      chat: whether all that is a user's turn in the PRM's own chat template, which then begins it.
       mark: behind every step.
       between: behind a mark; a next step may follow.
       head: linear layers on the last hidden state, as the checkpoint names them, one or two; the
@@ -51,6 +52,7 @@ class PRMFormat:
     mark: str
     head: tuple[str, ...]
     between: str = ""
+    chat: bool = False
     good: int | str | None = None
     bad: int | str | None = None
     models: tuple[str, ...] = ()
@@ -90,13 +92,16 @@ class PRMFormat:
 
 
 _TEXT, _NAMES, _OUTPUT = "a text", "a list of names", "a number or a token's text"
+_SWITCH = "true or false"
 _KINDS = {"prompt": _TEXT, "mark": _TEXT, "between": _TEXT, "head": _NAMES, "models": _NAMES}
-_KINDS |= {"good": _OUTPUT, "bad": _OUTPUT}
+_KINDS |= {"chat": _SWITCH, "good": _OUTPUT, "bad": _OUTPUT}
 
 
 def _fits(name: str, value: Any) -> bool:
     if _KINDS[name] == _NAMES:
         return isinstance(value, list) and all(isinstance(item, str) for item in value)
+    if _KINDS[name] == _SWITCH:
+        return isinstance(value, bool)
     kinds = str if _KINDS[name] == _TEXT else int | str
     return isinstance(value, kinds) and not isinstance(value, bool)
 

@@ -41,6 +41,7 @@ class Presentation:
         self._format, self._own = verifier.format, verifier.tokenizer
         self._tokenizer, self._delimiter = tokenizer, delimiter
         self._delimits = tokenizer.containing(delimiter)
+        self._opening = _opening(self._own) if self._format.chat else []
         self._text = {*tokenizer.vocabulary().values()} - {*tokenizer.eos_ids}
         self.bridged = not agree(tokenizer, self._own) if bridged is None else bridged
         mark, between = self._encode("mark"), self._encode("between")
@@ -51,12 +52,16 @@ class Presentation:
         """What the PRM reads before an answer."""
         text = self._format.prompt.replace(QUESTION, question)
         if self.bridged:  # blanks at its end are written with the first step
-            return self._own.encode(text.rstrip(" "), add_bos=True)
+            return self._begin(text.rstrip(" "))
         # SentencePiece writes them with the first step too: its first token begins with a blank.
-        word, both = self._own.encode("a"), self._own.encode(text + "a", add_bos=True)
-        if both[-len(word) :] == word:
-            return both[: -len(word)]
-        return self._own.encode(text, add_bos=True)
+        word, both = self._own.encode("a"), self._begin(text + "a")
+        return both[: -len(word)] if both[-len(word) :] == word else self._begin(text)
+
+    def _begin(self, text: str) -> list[int]:
+        """The beginning of all that the PRM reads."""
+        if not self._format.chat:
+            return self._own.encode(text, add_bos=True)
+        return [*self._opening, *self._own.encode(text, inside=True)]
 
     def show(
         self, tokens: Sequence[int], ends: Sequence[bool], *, first: bool
@@ -75,21 +80,26 @@ class Presentation:
         shown: list[int] = []
         read: list[int] = []
         run: list[int] = []
-        prompt = self._format.prompt
-        lead = prompt[len(prompt.rstrip(" ")) :] if first else ""
+        text = ""
 
-        def write(more: str = "") -> None:
-            nonlocal lead
-            text = self._tokenizer.decode(run, inside=True) + more
-            if text:
-                text = lead + (text.lstrip(" ") if lead else text)
-                shown.extend(self._own.encode(text, inside=True))
-                lead = ""
+        def decoded() -> str:
+            found = self._tokenizer.decode(run, inside=True)
             run.clear()
+            return found
+
+        def write() -> None:
+            nonlocal text, first
+            text += decoded()
+            if text and first:  # the blank between question and step is the prompt's
+                blanks = self._format.prompt[len(self._format.prompt.rstrip(" ")) :]
+                text, first = blanks + (text.lstrip(" ") if blanks else text), False
+            if text:
+                shown.extend(self._own.encode(text, inside=True))
+            text = ""
 
         for token, end in zip(tokens, ends, strict=True):
             if self._delimits[token]:
-                write(self._rest(token))
+                text += decoded() + self._rest(token)
             elif token in self._text:
                 run.append(token)
             if end:
@@ -125,6 +135,16 @@ class Presentation:
             if len(left) == 1:  # else it stays as it is, as a few do that end lines of code
                 swaps[token] = left[0]
         return swaps
+
+
+def _opening(tokenizer: Tokenizer) -> list[int]:
+    """A conversation up to what the user says: what two that say different things begin with."""
+    try:
+        one, other = (tokenizer.chat([{"role": "user", "content": said}]) for said in "a1")
+    except UserError as error:
+        raise UserError(f"verifier.path: the format of the PRM wants a chat; {error}") from error
+    differ = (i for i, pair in enumerate(zip(one, other, strict=False)) if len({*pair}) > 1)
+    return one[: next(differ, len(one))]
 
 
 def agree(generator: Tokenizer, verifier: Tokenizer) -> bool:
