@@ -39,10 +39,8 @@ smallest `model` with which a question fits, for the least to be exchanged betwe
 as many questions as fit, doubling. 20 % of the HBM stay free for what XLA needs beside. Llama
 3.2-3B and 3.1-8B on v5e-16 have to do with N = 32.
 
-Verifiers are read from folders that `ttc train` wrote, not from the formats of these PRMs. Until
-they are, name one of your own over the same vocabulary, --config.verifier.path=DIR, or search
-without: --config.verifier.path= --config.search.strategy=best_of_n. Llama is gated: its licence is
-accepted on the hub, and workers need a token (--token of launch/tpu_vm.sh).
+Llama is gated: its licence is accepted on the hub, and workers need a token (--token of
+launch/tpu_vm.sh).
 """
 
 from pathlib import Path

@@ -4,8 +4,8 @@
 #   bash launch/test.sh [--torch] [arguments of pytest ...]
 #
 # --torch installs torch and makes the parity tests, which compare with it, mandatory.
-# TTC_DATA=DIR names a folder with real data, TTC_SMOLLM2_GGUF=FILE a real model, for the tests that
-# use them.
+# TTC_DATA=DIR names a folder with real data, TTC_SMOLLM2_GGUF=FILE a real model, TTC_TOKENIZERS=DIR
+# tokenizers, for the tests that use them.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 # shellcheck source=launch/environment.sh

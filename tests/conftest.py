@@ -3,6 +3,7 @@
 Environment variables:
   TTC_DATA: folder with real data; tests that use the `data_dir` fixture need it.
   TTC_SMOLLM2_GGUF: SmolLM2-135M-Instruct as a GGUF file; for the `smollm2` fixture.
+  TTC_TOKENIZERS: folder with tokenizers of public models; for the `tokenizers` fixture.
   TTC_REQUIRE_TORCH: "1" forbids skipping the tests marked `torch_parity`.
   TTC_REQUIRE_CHROMIUM: "1" forbids skipping the tests of the report in a browser.
 """
@@ -36,7 +37,7 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("deterministic")
 
 # Fixtures of real data, and the environment variables that say where it is.
-REAL_DATA = {"data_dir": "TTC_DATA", "smollm2": "TTC_SMOLLM2_GGUF"}
+REAL_DATA = {"data_dir": "TTC_DATA", "smollm2": "TTC_SMOLLM2_GGUF", "tokenizers": "TTC_TOKENIZERS"}
 REQUIRE_TORCH = os.environ.get("TTC_REQUIRE_TORCH") == "1"
 HAS_TORCH = importlib.util.find_spec("torch") is not None
 

@@ -26,12 +26,14 @@ if TYPE_CHECKING:
     from ttc_jax.tasks import load_task
     from ttc_jax.tasks.prompts import PromptFormat
     from ttc_jax.verifiers.load import load_verifier
+    from ttc_jax.verifiers.presentation import Presentation
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "Drawing": "sampling.draw",
     "Plan": "search.plan",
+    "Presentation": "verifiers.presentation",
     "PromptFormat": "tasks.prompts",
     "Recorder": "search.records",
     "ResultsStore": "results.store",
@@ -49,6 +51,7 @@ _HOMES = {
 __all__ = [
     "Drawing",
     "Plan",
+    "Presentation",
     "PromptFormat",
     "Recorder",
     "ResultsStore",

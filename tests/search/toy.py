@@ -37,6 +37,7 @@ class Grader(nnx.Module):
     """
 
     every_step = True
+    format = tokenizer = None
     context = 0
 
     def __init__(self, vocab_size: int = TINY.vocab_size, step_format: StepFormat | None = None):
@@ -109,3 +110,13 @@ def run(search: Search, questions: Questions) -> list[Outcome]:
     """The outcomes in the questions' order."""
     found = dict(search.run([prompt for prompt, _ in questions], [n for _, n in questions]))
     return [found[i] for i in range(len(questions))]
+
+
+def run_shown(
+    search: Search, texts: Sequence[str], prompts: Sequence[Sequence[int]], numbers: Sequence[int]
+) -> list[Outcome]:
+    """The outcomes where a verifier with a format is asked these texts."""
+    assert search.presentation is not None
+    shown = [search.presentation.prompt(text) for text in texts]
+    found = dict(search.run(prompts, numbers, shown))
+    return [found[i] for i in range(len(prompts))]

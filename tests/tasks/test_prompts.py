@@ -16,10 +16,10 @@ class Bytes:
     eos_ids: tuple[int, ...] = (0,)
     bos_id: int | None = 1
 
-    def encode(self, text: str, add_bos: bool = False) -> list[int]:
+    def encode(self, text: str, add_bos: bool = False, inside: bool = False) -> list[int]:
         return [1] * add_bos + list(text.encode())
 
-    def decode(self, tokens: Sequence[int]) -> str:
+    def decode(self, tokens: Sequence[int], inside: bool = False) -> str:
         return bytes(t for t in tokens if t > 1).decode()
 
     def chat(self, messages: Sequence[dict[str, str]]) -> list[int]:
@@ -28,6 +28,12 @@ class Bytes:
 
     def containing(self, text: str) -> np.ndarray:
         return np.array([text == chr(i) for i in range(self.vocab_size)])
+
+    def texts(self) -> list[str]:
+        return [chr(i) for i in range(self.vocab_size)]
+
+    def vocabulary(self) -> dict[str, int]:
+        return {chr(i): i for i in range(2, self.vocab_size)}
 
     def save(self, folder: Path) -> None:
         del folder

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from ttc_jax.verifiers.steps import StepFormat, step_ends
+from ttc_jax.verifiers.steps import NOTHING, StepFormat, step_ends
 
 V = 5
 DELIMITERS = np.array([False, False, True, False, True])
@@ -75,15 +75,27 @@ JITTED = jax.jit(step_ends)
     arrays(np.int32, (1, 2, 6), elements=st.integers(0, V - 1)),
     arrays(np.int32, (1, 2), elements=st.integers(0, 6)),
     arrays(np.bool_, (1, 2, 6)),
-    st.sampled_from([StepFormat((7, 8)), StepFormat((9,), -1), StepFormat()]),
+    st.sampled_from(
+        [
+            StepFormat((7, 8)),
+            StepFormat((9,), -1),
+            StepFormat(),
+            StepFormat((7, 8), -1, swaps=((NEWLINE, NOTHING), (4, 3))),
+            StepFormat(swaps=((0, NOTHING),)),
+        ]
+    ),
 )
 def test_markers_stand_behind_their_steps(tokens, real, ends, shape: StepFormat):
     ends &= np.arange(6) < real[..., None]
-    marked = shape.mark(jnp.asarray(tokens), jnp.asarray(real), jnp.asarray(ends), steps=6)
+    written = np.arange(6) > 0
+    arrays = map(jnp.asarray, (tokens, real, ends))
+    marked = shape.mark(*arrays, steps=6, written=jnp.asarray(written)[None, None])
     for n in range(2):
         text, read = [], {}
         for at in range(real[0, n]):
-            text.append(int(tokens[0, n, at]))
+            token = int(tokens[0, n, at])
+            token = dict(shape.swaps).get(token, token) if written[at] else token
+            text += [token] if token != NOTHING else []
             if ends[0, n, at]:
                 text += shape.markers
                 read[at] = len(text) - 1 + shape.offset

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -34,12 +34,17 @@ class Tokenizer(Protocol):
     eos_ids: tuple[int, ...]  # every token that ends a generation
     bos_id: int | None  # the token that every sequence of the model starts with, if any
 
-    def encode(self, text: str, add_bos: bool = False) -> list[int]:
-        """Token ids; with `add_bos` behind the model's first token, if it has one."""
+    def encode(self, text: str, add_bos: bool = False, inside: bool = False) -> list[int]:
+        """Token ids.
+
+        Args:
+          add_bos: puts the model's first token before them, if it has one.
+          inside: as they stand behind other text: SentencePiece begins a text with a blank.
+        """
         ...
 
-    def decode(self, tokens: Sequence[int]) -> str:
-        """The text, without special tokens."""
+    def decode(self, tokens: Sequence[int], inside: bool = False) -> str:
+        """The text, without special tokens; `inside` as it stands behind other text."""
         ...
 
     def chat(self, messages: Sequence[dict[str, str]]) -> list[int]:
@@ -52,6 +57,14 @@ class Tokenizer(Protocol):
 
     def containing(self, text: str) -> np.ndarray:
         """[V] bool: tokens whose text contains `text`, read-only."""
+        ...
+
+    def texts(self) -> Sequence[str]:
+        """[V] the text of each token, as it stands behind other text; "" of special tokens."""
+        ...
+
+    def vocabulary(self) -> Mapping[str, int]:
+        """Ids of all tokens but special ones, by how the tokenizer writes them."""
         ...
 
     def save(self, folder: Path) -> None:
@@ -76,12 +89,13 @@ class CharTokenizer:
         longest_first = sorted(self.pieces, key=len, reverse=True)
         self._piece = re.compile("|".join(map(re.escape, longest_first)))
 
-    def encode(self, text: str, add_bos: bool = False) -> list[int]:
-        """Token ids.
+    def encode(self, text: str, add_bos: bool = False, inside: bool = False) -> list[int]:
+        """Token ids, the same everywhere.
 
         Raises:
           UserError: a character that is in no piece.
         """
+        del add_bos, inside
         ids, at = [], 0
         while at < len(text):
             if (found := self._piece.match(text, at)) is None:
@@ -93,8 +107,9 @@ class CharTokenizer:
             at = found.end()
         return ids
 
-    def decode(self, tokens: Sequence[int]) -> str:
+    def decode(self, tokens: Sequence[int], inside: bool = False) -> str:
         """The text, without special tokens."""
+        del inside
         return "".join(self.pieces[token - 2] for token in tokens if 2 <= token < self.vocab_size)
 
     def chat(self, messages: Sequence[dict[str, str]]) -> list[int]:
@@ -104,7 +119,15 @@ class CharTokenizer:
     @functools.cache  # noqa: B019, a handful of tokenizers live as long as the process
     def containing(self, text: str) -> np.ndarray:
         """[V] bool: tokens whose text contains `text`, read-only."""
-        return _frozen([False, False, *(text in piece for piece in self.pieces)], self.vocab_size)
+        return _containing(self, text)
+
+    def texts(self) -> Sequence[str]:
+        """[V] the text of each token."""
+        return ("", "", *self.pieces)
+
+    def vocabulary(self) -> Mapping[str, int]:
+        """Ids of the pieces."""
+        return self._ids
 
     def to_json(self) -> dict[str, Any]:
         """Plain data, read back by `from_json`."""
@@ -140,18 +163,24 @@ class HFTokenizer:
         start = tokenizer("")["input_ids"][:1]
         self.bos_id: int | None = start[0] if start == [tokenizer.bos_token_id] else None
 
-    def encode(self, text: str, add_bos: bool = False) -> list[int]:
-        """Token ids; with `add_bos` behind the model's first token, if it has one."""
+    def encode(self, text: str, add_bos: bool = False, inside: bool = False) -> list[int]:
+        """Token ids; see `Tokenizer.encode`."""
+        for before in "\na" if inside else "":  # text merges with one of them at most
+            ids, both = self.encode(before), self.encode(before + text)
+            if both[: len(ids)] == ids:
+                return both[len(ids) :]
         bos = [self.bos_id] if add_bos and self.bos_id is not None else []
         return bos + self._tokenizer.encode(text, add_special_tokens=False)
 
-    def decode(self, tokens: Sequence[int]) -> str:
-        """The text, without special tokens."""
-        return self._tokenizer.decode(
-            [int(token) for token in tokens],
+    def decode(self, tokens: Sequence[int], inside: bool = False) -> str:
+        """The text, without special tokens; see `Tokenizer.decode`."""
+        before = self.encode("a")[-1:] if inside else []
+        text = self._tokenizer.decode(
+            [*before, *(int(token) for token in tokens)],
             skip_special_tokens=True,
             clean_up_tokenization_spaces=False,
         )
+        return text[len(self.decode(before)) :] if inside else text
 
     def chat(self, messages: Sequence[dict[str, str]]) -> list[int]:
         """A conversation up to where the assistant answers; see `Tokenizer.chat`."""
@@ -173,14 +202,26 @@ class HFTokenizer:
     @functools.cache  # noqa: B019, a handful of tokenizers live as long as the process
     def containing(self, text: str) -> np.ndarray:
         """[V] bool: tokens whose text contains `text`, read-only."""
-        # A token's text depends on its place (SentencePiece drops a leading blank), so it is taken
-        # behind another token.
+        return _containing(self, text)
+
+    @functools.cache  # noqa: B019, as above
+    def texts(self) -> Sequence[str]:
+        """[V] the text of each token; see `Tokenizer.texts`."""
+        # It depends on its place (SentencePiece drops a leading blank), so it is taken behind
+        # another token.
         before = self.encode("a")[-1:]
         skip = len(self.decode(before))
         texts = self._tokenizer.backend_tokenizer.decode_batch(
             [[*before, token] for token in range(len(self._tokenizer))], skip_special_tokens=True
         )
-        return _frozen([text in it[skip:] for it in texts], self.vocab_size)
+        return [text[skip:] for text in texts] + [""] * (self.vocab_size - len(texts))
+
+    @functools.cache  # noqa: B019, as above
+    def vocabulary(self) -> Mapping[str, int]:
+        """Ids of all tokens but special ones; see `Tokenizer.vocabulary`."""
+        added = self._tokenizer.added_tokens_decoder.items()
+        special = {*self._tokenizer.all_special_ids, *(i for i, token in added if token.special)}
+        return {name: i for name, i in self._tokenizer.get_vocab().items() if i not in special}
 
     def save(self, folder: Path) -> None:
         """Writes what `load_tokenizer` reads."""
@@ -189,10 +230,9 @@ class HFTokenizer:
         (folder / "generation_config.json").write_text(ends + "\n", encoding="utf-8")
 
 
-def _frozen(known: list[bool], vocab_size: int) -> np.ndarray:
-    """`known` as [V] bool; ids without a token contain nothing."""
-    mask = np.zeros((vocab_size,), bool)
-    mask[: len(known)] = known
+def _containing(tokenizer: Tokenizer, text: str) -> np.ndarray:
+    """See `Tokenizer.containing`."""
+    mask = np.array([text in it for it in tokenizer.texts()], bool)
     mask.flags.writeable = False
     return mask
 

@@ -225,9 +225,13 @@ def match(source: Source, wanted: set[str]) -> dict[str, list[tuple[str, Rule]]]
 
 
 class SafetensorsFolder:
-    """A folder as Hugging Face's `save_pretrained` writes it."""
+    """A folder as Hugging Face's `save_pretrained` writes it.
 
-    def __init__(self, folder: Path):
+    Args:
+      renamed: prefixes of tensors' names, and what they are here, beyond the family's own.
+    """
+
+    def __init__(self, folder: Path, renamed: Sequence[tuple[str, str]] = ()):
         self.where = str(folder)
         family, self.config = read_config(
             hub.read_json(folder / "config.json"), str(folder / "config.json")
@@ -240,7 +244,7 @@ class SafetensorsFolder:
             with _opened(path) as file:
                 for stored in file.keys():  # noqa: SIM118, not a dict
                     name = stored
-                    for prefix, ours in family.renamed:
+                    for prefix, ours in (*renamed, *family.renamed):
                         if stored.startswith(prefix):
                             name = ours + stored.removeprefix(prefix)
                     if name in self.shapes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -24,8 +25,10 @@ from ttc_jax.search.strategies import Strategy
 from ttc_jax.tasks.prompts import PromptFormat
 from ttc_jax.tasks.task import Task
 from ttc_jax.verifiers.load import load_verifier
+from ttc_jax.verifiers.presentation import Presentation
 from ttc_jax.verifiers.verifier import Verifier
 
+_log = logging.getLogger(__name__)
 # How questions are put together and on what devices, and how many trees are kept, is no other run.
 SCHEDULE = ("search.refill", "search.segment", "search.trees", "mesh")
 
@@ -58,6 +61,11 @@ def recorder(config: ConfigDict, task: Task, strategy: Strategy, load: Loaders =
     path = assets.locate(config.generator.path)
     generator = load.generator(path, **kept(config.generator), mesh=mesh)
     tokenizer = load_tokenizer(path, generator.config.vocab_size)
+    presentation = None
+    if verifier is not None and verifier.format is not None:
+        presentation = Presentation(verifier, tokenizer, config.step_delimiter)
+        way = "over the host: its tokenizer is another" if presentation.bridged else "in XLA"
+        _log.info("the verifier reads what the generator writes %s", way)
     prompt = PromptFormat(**config.prompt)
     return Recorder(
         task=task,
@@ -73,6 +81,7 @@ def recorder(config: ConfigDict, task: Task, strategy: Strategy, load: Loaders =
             refill=search.refill,
             segment=search.segment,
             seed=config.seed,
+            presentation=presentation,
             mesh=mesh,
         ),
         strategy=search.strategy,

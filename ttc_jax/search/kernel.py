@@ -13,6 +13,9 @@ shapes in whatever company, its tokens and scores are the same bits.
 
 Lookahead needs no fork of the generator's cache: what lies behind a row's length is never seen.
 
+Over a bridge (`Plan.bridged`) the program returns when a question's rows rest, and takes the turn
+once it is called again, with what the host told it to show the verifier.
+
 With s > 1 a row whose answer is complete begins the next one, with the latest answers in its
 context (paper §6): its own, where answers are written in one go, so that N rows are N chains; else
 the question's best one by its last score, so that each revision is a search.
@@ -45,7 +48,7 @@ from ttc_jax.search.state import (
     rewind,
     take,
 )
-from ttc_jax.verifiers.steps import step_ends
+from ttc_jax.verifiers.steps import Marked, step_ends
 from ttc_jax.verifiers.verifier import CONTEXT_PIECE, Verifier
 
 CHOICE = 2**32 - 1  # folded into a question's key for its selections; no candidate has this index
@@ -58,15 +61,20 @@ def admit(
     plan: Plan,
     generator: Transformer,
     verifier: Verifier | None,
-    prompts: Int[Array, "1 P"],
-    lengths: Int[Array, " 1"],
+    prompts: Int[Array, "1 2 P"],
+    lengths: Int[Array, "1 2"],
     numbers: Int[Array, " 1"],
     seed: int,
 ) -> SearchState:
-    """The state of one question at its beginning: its prompt is read, its rows may go on."""
+    """The state of one question at its beginning: its prompts are read, its rows may go on.
+
+    Args:
+      prompts: the generator's, and the verifier's.
+    """
     N, T, s = plan.candidates, plan.max_new_tokens, plan.revisions
     keys = candidate_keys(seed, numbers, N)
-    decode = start(generator, prompts, lengths, keys, T, context=_room(plan))
+    decode = start(generator, prompts[:, 0], lengths[:, 0], keys, T, context=_room(plan))
+    given = jnp.take_along_axis(prompts[:, 1], lengths[:, 1:] - 1, 1)
     rows = jnp.zeros((1, N), jnp.int32)
     trace = jnp.zeros((1, plan.all_turns, N), jnp.int32)
     written = jnp.zeros((1, plan.all_turns, N, plan.step), jnp.int32)
@@ -75,14 +83,14 @@ def admit(
     limit = jnp.full((1, N), plan.step, jnp.int32)
     shown: Any = ()
     if verifier is not None:
-        capacity = _room(plan) + T + 1 + len(verifier.step_format.markers) * plan.most_steps
-        shown = verifier.start(prompts, lengths, N, capacity)
+        capacity = _room(plan) + plan.most_shown + 1
+        shown = verifier.start(prompts[:, 1], lengths[:, 1], N, capacity)
     decode = wake(decode, jnp.ones((1, N), bool), limit)
     return SearchState(
         decode=decode,
         verifier=shown,
         last=decode.pending[:, 0],
-        given=decode.pending,
+        given=jnp.broadcast_to(given, (1, N)),
         keys=jax.vmap(lambda n: jax.random.fold_in(jax.random.key(seed), n))(numbers),
         active=nothing == 0,
         ready=nothing != 0,
@@ -101,6 +109,7 @@ def admit(
         step_scores=jnp.zeros((1, N, T), jnp.float32),
         scored=jnp.zeros((1, N, T), bool),
         saved=cursors(decode) if plan.lookahead else {},
+        told=_nothing_told(plan),
         lineage=Lineage(written, trace, trace.astype(jnp.float32), *[trace] * 7),
         answers=Answers(
             tokens=text,
@@ -113,6 +122,21 @@ def admit(
         earlier=jnp.zeros((1, N, plan.earlier, T), jnp.int32),
         earlier_length=jnp.zeros((1, N, plan.earlier), jnp.int32),
     )
+
+
+def _nothing_told(plan: Plan) -> tuple[Marked, ...]:
+    """Where the host puts what it tells of a question over a bridge."""
+    if not plan.bridged:
+        return ()
+    rows = (1, plan.candidates)
+    lengths = (plan.step + 1, *([plan.lookahead * plan.step] if plan.lookahead else []))
+    found = []
+    for tokens in lengths:
+        # A step may grow more than an answer does; and the last place is never taken.
+        width = plan.step_format.longest(2 * plan.growth * tokens, plan.steps_a_turn) + 1
+        shapes = ((*rows, width), rows, (*rows, tokens))
+        found.append(Marked(*(jnp.zeros(shape, jnp.int32) for shape in shapes)))
+    return tuple(found)
 
 
 def _room(plan: Plan) -> int:
@@ -130,6 +154,8 @@ def segment(
     tokens: Int[Array, ""],
 ) -> tuple[SearchState, Int[Array, " 2"]]:
     """Searches on until every question is done, or one is and `tokens` iterations are behind.
+
+    Over a bridge, questions whose rows rest take their turns first, and when others rest it ends.
 
     Args:
       ends: tokens that end an answer.
@@ -177,16 +203,24 @@ def segment(
         some = dataclasses.replace(some, answer=jnp.where(there, some.answer, 0))  # no context
         return put(state, revise(plan, generator, verifier, some), slots)
 
-    def body(carry: Carry) -> Carry:
-        carry = lax.while_loop(lambda c: goes_on(c) & ~c[0].ready.any(), one_token, carry)
-        state, iterations, useful = carry
+    def decoded(carry: Carry) -> Carry:
+        return lax.while_loop(lambda c: goes_on(c) & ~c[0].ready.any(), one_token, carry)
+
+    def turned(state: SearchState) -> SearchState:
         state = lax.while_loop(lambda s: s.ready.any(), one_turn, state)
         if plan.revisions > 1:
             state = lax.while_loop(lambda s: s.revising.any(), one_revision, state)
-        return state, iterations, useful
+        return state
+
+    def body(carry: Carry) -> Carry:
+        state, iterations, useful = decoded(carry)
+        return turned(state), iterations, useful
 
     zero = jnp.zeros((), jnp.int32)
-    state, iterations, useful = lax.while_loop(goes_on, body, (state, zero, zero))
+    if plan.bridged:
+        state, iterations, useful = decoded((turned(state), zero, zero))
+    else:
+        state, iterations, useful = lax.while_loop(goes_on, body, (state, zero, zero))
     return state, jnp.stack([useful, iterations * (plan.lanes or state.done.size)])
 
 
@@ -310,14 +344,20 @@ def _score(
     text = jnp.concatenate([state.given[..., None], looked.tokens], -1)
     is_end = jnp.pad(steps, ((0, 0), (0, 0), (1, 0)))
 
-    def chunk(first: Array, end: Array, is_end: Array, width: int) -> tuple[Array, Array, Array]:
+    def chunk(
+        number: int, first: Array, end: Array, is_end: Array, width: int
+    ) -> tuple[Marked, Array]:
+        """What is shown of a part of the text, and how many tokens that part has."""
         index = jnp.minimum(first[..., None] + jnp.arange(width)[None, None], T)
         real = jnp.where(state.done, 0, end - first)
-        return jnp.take_along_axis(text, index, -1), real, jnp.take_along_axis(is_end, index, -1)
+        tokens, here = (jnp.take_along_axis(x, index, -1) for x in (text, is_end))
+        if plan.bridged:
+            told = state.told[number]
+            return told._replace(real=jnp.where(state.done, 0, told.real)), real
+        mark = plan.step_format.mark
+        return mark(tokens, real, here, plan.steps_a_turn, written=index > 0), real
 
-    shape, markers = verifier.step_format, plan.steps_a_turn
-    tokens, real, here = chunk(state.shown, length + 1, is_end, plan.step + 1)
-    shown = shape.mark(tokens, real, here, markers)
+    shown, _ = chunk(0, state.shown, length + 1, is_end, plan.step + 1)
     scores, read = verifier.read(shown.tokens, shown.real, state.verifier, decode)
     index = jnp.clip(at + 1 - state.shown[..., None], 0, plan.step)  # of token i in the chunk
     where = jnp.clip(jnp.take_along_axis(shown.read, index, -1), 0, scores.shape[-1] - 1)
@@ -329,8 +369,7 @@ def _score(
         # Where rows went on, their text ends once more: there it is scored, and then forgotten.
         end = looked.cache.length + 1
         final = jnp.pad(jnp.arange(T)[None, None] == end[..., None] - 2, ((0, 0), (0, 0), (1, 0)))
-        tokens, real, here = chunk(length + 1, end, final, width)
-        ahead = shape.mark(tokens, real, here, markers)
+        ahead, real = chunk(1, length + 1, end, final, width)
         peeks = ahead.real
         later, _ = verifier.read(ahead.tokens, ahead.real, read, looked)
         where = jnp.take_along_axis(ahead.read, jnp.maximum(real - 1, 0)[..., None], -1)

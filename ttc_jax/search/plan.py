@@ -10,6 +10,7 @@ from ttc_jax.sampling.draw import Drawing
 from ttc_jax.search.strategies.strategy import Strategy
 from ttc_jax.tasks.prompts import EARLIER
 from ttc_jax.verifiers.probe import HiddenStateProbe
+from ttc_jax.verifiers.steps import StepFormat
 from ttc_jax.verifiers.verifier import Verifier
 
 
@@ -28,6 +29,8 @@ class Plan:
       revisions: s, answers that follow each other, each with the latest `EARLIER` before it in its
         context; 1: no answer is revised.
       between: tokens behind an earlier answer, in place of its end token.
+      step_format: what the verifier is shown of a step.
+      bridged: whether it is the host that says so between rounds (`search.bridge`).
     """
 
     strategy: Strategy
@@ -41,6 +44,8 @@ class Plan:
     lanes: int = 0
     revisions: int = 1
     between: tuple[int, ...] = ()
+    step_format: StepFormat = dataclasses.field(default_factory=StepFormat)
+    bridged: bool = False
 
     @property
     def step(self) -> int:
@@ -82,7 +87,18 @@ class Plan:
     @property
     def steps_a_turn(self) -> int:
         """Step ends that a row can have between two turns."""
-        return 1 if self.strategy.stops_at_steps else self.max_new_tokens
+        # A delimiter right behind another one ends no step.
+        return 1 if self.strategy.stops_at_steps else self.max_new_tokens // 2 + 1
+
+    @property
+    def most_shown(self) -> int:
+        """Tokens of an answer as the verifier is shown it, markers included, at most."""
+        return self.step_format.longest(self.growth * self.max_new_tokens, self.most_steps)
+
+    @property
+    def growth(self) -> int:
+        """Tokens of the verifier that there is room for, for each token of an answer."""
+        return 2 if self.bridged else 1
 
 
 def check_plan(plan: Plan, generator: Transformer, verifier: Verifier | None) -> None:
@@ -114,7 +130,13 @@ def check_plan(plan: Plan, generator: Transformer, verifier: Verifier | None) ->
             f"generator's is {generator.config.width}; choose a probe of this generator"
         )
     vocabulary = generator.config.vocab_size
-    if verifier is not None and verifier.vocab_size not in (0, vocabulary):
+    if verifier is not None and verifier.format is not None:
+        if plan.revisions > 1:
+            raise UserError(
+                f"search.revisions is {plan.revisions}: a PRM that was trained elsewhere reads no "
+                "earlier answers; set it to 1, or choose a verifier that ttc train wrote"
+            )
+    elif verifier is not None and verifier.vocab_size not in (0, vocabulary):
         raise UserError(
             f"verifier.path: its vocabulary has {verifier.vocab_size} tokens, the generator's "
             f"{vocabulary}; choose a verifier with the generator's tokenizer"

@@ -18,19 +18,24 @@ from ttc_jax.tasks.task import Question, Task
 
 
 class Prompted(NamedTuple):
-    """A question, and its prompt in tokens."""
+    """A question, its prompt in tokens, and what a verifier reads in place of that, if it does."""
 
     question: Question
     tokens: list[int]
+    shown: list[int] | None = None
 
 
 def encode(
     questions: Sequence[Question],
     prompt: PromptFormat,
     tokenizer: Tokenizer,
-    check: Callable[[Sequence[int]], None],
+    check: Callable[..., None],
+    show: Callable[[str], list[int]] | None = None,
 ) -> list[Prompted]:
     """The questions' prompts.
+
+    Args:
+      check: is given a question's prompt, and what `show` gives, if there is one.
 
     Raises:
       UserError: `check` refuses one; names the question.
@@ -38,11 +43,12 @@ def encode(
     prompted = []
     for question in questions:
         tokens = prompt.encode(question.text, tokenizer)
+        shown = show(question.text) if show is not None else None
         try:
-            check(tokens)
+            check(tokens, *([] if shown is None else [shown]))
         except UserError as error:
             raise UserError(f"{question.id}: {error}") from error
-        prompted.append(Prompted(question, tokens))
+        prompted.append(Prompted(question, tokens, shown))
     return prompted
 
 
@@ -70,7 +76,9 @@ class Recorder:
         Raises:
           UserError: one does not fit the context; names the question.
         """
-        return encode(questions, self.prompt, self.tokenizer, self.search.check)
+        presentation = self.search.presentation
+        show = None if presentation is None else presentation.prompt
+        return encode(questions, self.prompt, self.tokenizer, self.search.check, show)
 
     def run(self, prompted: Sequence[Prompted]) -> Iterator[Record]:
         """One record a question, as they are done.
@@ -78,10 +86,12 @@ class Recorder:
         Raises:
           UserError: a verifier's score is NaN; names the question.
         """
-        numbers = [zlib.crc32(question.id.encode()) for question, _ in prompted]
+        numbers = [zlib.crc32(one.question.id.encode()) for one in prompted]
+        shown = [one.shown for one in prompted if one.shown is not None] or None
         began = time.perf_counter()
         try:
-            for index, outcome in self.search.run([tokens for _, tokens in prompted], numbers):
+            found = self.search.run([one.tokens for one in prompted], numbers, shown)
+            for index, outcome in found:
                 record = self._record(prompted[index].question, outcome)
                 now = time.perf_counter()
                 yield dataclasses.replace(record, seconds=now - began)

@@ -21,11 +21,15 @@ from ttc_jax.models.transformer import Transformer
 from ttc_jax.parallel.mesh import place
 from ttc_jax.parallel.programs import ROWS, abstract, laid, outcome, program, put, shards
 from ttc_jax.sampling.sampler import bucket, pad_prompts
-from ttc_jax.search import kernel
+from ttc_jax.search import bridge, kernel
 from ttc_jax.search.plan import Plan, check_plan
 from ttc_jax.search.state import NONE, Lineage, SearchState, insert
 from ttc_jax.verifiers.confidence import Confidence
+from ttc_jax.verifiers.presentation import Presentation
+from ttc_jax.verifiers.steps import StepFormat
 from ttc_jax.verifiers.verifier import Verifier
+
+Asked = tuple[Sequence[int], Sequence[int]]  # what the generator reads, and what the verifier
 
 
 class Outcome(NamedTuple):
@@ -78,6 +82,7 @@ class Search:
       segment: decode iterations at least between two refills, for which shards of `data` wait for
         each other.
       seed: of all draws.
+      presentation: of a verifier with a format of its own, which is then shown `run`'s `shown`.
       mesh: from `parallel.mesh.make_mesh`: questions are split over `data`, of which every shard is
         a search of its own, weights and caches over `model`; None: the models' own device. Where
         `model` is 1, results are the same bits as with B / data questions on one device.
@@ -100,6 +105,7 @@ class Search:
         refill: bool = True,
         segment: int = 1,
         seed: int = 0,
+        presentation: Presentation | None = None,
         mesh: Mesh | None = None,
     ):
         check_plan(plan, generator, verifier)
@@ -112,8 +118,14 @@ class Search:
                 raise UserError(f"{name} is {value}; mesh.data={parts} must divide it")
         if isinstance(verifier, Confidence):
             plan = dataclasses.replace(plan, doubt=verifier.sign != "log_prob")
-        # Lanes are of one shard, as all that is compiled.
-        self.plan = dataclasses.replace(plan, lanes=plan.lanes // parts)
+        shown = presentation or verifier
+        self.plan = dataclasses.replace(
+            plan,
+            lanes=plan.lanes // parts,  # of one shard, as all that is compiled
+            step_format=shown.step_format if shown is not None else StepFormat(),
+            bridged=presentation is not None and presentation.bridged,
+        )
+        self.presentation = presentation
         self.batch, self.refill, self.segment, self.mesh = batch, refill, segment, mesh
         self.generator, self.verifier, self.work = generator.config, verifier, Work()
         self.delimiters = delimiters
@@ -136,8 +148,8 @@ class Search:
         """How often the search was compiled: once for each bucket of prompt lengths."""
         return self._compilations
 
-    def check(self, prompt: Sequence[int]) -> None:
-        """Refuses an empty prompt, and one that leaves no room for an answer."""
+    def check(self, prompt: Sequence[int], shown: Sequence[int] | None = None) -> None:
+        """Refuses an empty prompt, and one that leaves no room for an answer; see `run`."""
         if not prompt:
             raise UserError("a prompt is empty: prompt.template must give at least one token")
         longest = len(prompt) + self.plan.context + self.plan.max_new_tokens
@@ -151,22 +163,30 @@ class Search:
             )
         if self.verifier is None or not self.verifier.context:
             return
-        markers = len(self.verifier.step_format.markers) * self.plan.most_steps
-        if longest + markers > self.verifier.context:
+        shown = prompt if shown is None else shown
+        more = self.plan.most_shown - self.plan.max_new_tokens
+        longest = len(shown) + self.plan.context + self.plan.max_new_tokens + more
+        if longest > self.verifier.context:
+            what = "tokens more over the bridge" if self.plan.bridged else "step markers"
             raise UserError(
-                f"a prompt of {len(prompt)} tokens, {answers} and {markers} step markers do not "
+                f"a prompt of {len(shown)} tokens, {answers} and {more} {what} do not "
                 f"fit the verifier's context of {self.verifier.context} tokens; lower "
-                "sampling.max_new_tokens" + (" or search.rounds" if markers else "")
+                "sampling.max_new_tokens" + (" or search.rounds" if more else "")
             )
 
     def run(
-        self, prompts: Sequence[Sequence[int]], numbers: Sequence[int]
+        self,
+        prompts: Sequence[Sequence[int]],
+        numbers: Sequence[int],
+        shown: Sequence[Sequence[int]] | None = None,
     ) -> Iterator[tuple[int, Outcome]]:
         """Searches for answers to all prompts.
 
         Args:
           prompts: token ids, of different lengths; those of one bucket are searched together.
           numbers: each question's own number (uint32), which its draws are keyed by.
+          shown: what the verifier reads of each question (`Presentation.prompt`), where it is not
+            what the generator reads.
 
         Yields:
           A prompt's index and its outcome, in the order in which they are done.
@@ -174,12 +194,17 @@ class Search:
         Raises:
           UserError: as `check`, before the first is begun; or `Failed`.
         """
+        if self.verifier is not None and self.verifier.format and self.presentation is None:
+            raise UserError("verifier.path: a PRM with a format of its own needs a Presentation")
+        if prompts and (self.presentation is None) != (shown is None):
+            raise ValueError("a Search with a presentation, and only that, is given what is shown")
+        asked = list(zip(prompts, prompts if shown is None else shown, strict=True))
         groups: dict[int, list[int]] = {}
-        for index, prompt in enumerate(prompts):
-            self.check(prompt)
-            groups.setdefault(bucket(len(prompt)), []).append(index)
-        for _, group in sorted(groups.items()):
-            yield from self._run_group(group, prompts, numbers)
+        for index, pair in enumerate(asked):
+            self.check(*pair)
+            groups.setdefault(bucket(max(map(len, pair))), []).append(index)
+        for width, group in sorted(groups.items()):
+            yield from self._run_group(width, group, asked, numbers)
 
     def lower(self, width: int) -> dict[str, jax.stages.Lowered]:
         """The programs for prompts padded to `width` tokens (see `bucket`), ready to be compiled.
@@ -190,7 +215,8 @@ class Search:
         """
         mesh, parts = self.mesh, shards(self.mesh)
         number, id_ = (abstract((parts,), dtype, mesh, ROWS) for dtype in (np.int32, np.uint32))
-        read = (self._parameters, (abstract((parts, width), np.int32, mesh, ROWS), number, id_))
+        prompts = [abstract((parts, *x), np.int32, mesh, ROWS) for x in ((2, width), (2,))]
+        read = (self._parameters, (*prompts, id_))
         state, table = self.state(width), abstract(self.delimiters.shape, bool, mesh)
         shared = (self._parameters, table, table, abstract((), np.int32, mesh))
         return {
@@ -204,11 +230,11 @@ class Search:
         return outcome(functools.partial(self._run_empty, width), self.mesh)
 
     def _run_group(
-        self, group: list[int], prompts: Sequence[Sequence[int]], numbers: Sequence[int]
+        self, width: int, group: list[int], asked: Sequence[Asked], numbers: Sequence[int]
     ) -> Iterator[tuple[int, Outcome]]:
         waiting = list(reversed(group))
         slots = np.full((shards(self.mesh), self.batch // shards(self.mesh)), NONE)
-        state = self._empty(bucket(len(prompts[group[0]])))
+        state = self._empty(width)
         while True:
             if self.refill or (slots == NONE).all():
                 for wave in _waves(slots == NONE):
@@ -218,7 +244,7 @@ class Search:
                     wave = [slot if i != NONE else NONE for slot, i in zip(wave, new, strict=True)]
                     for shard, slot in enumerate(wave):
                         slots[shard, slot] = new[shard] if slot != NONE else slots[shard, slot]
-                    state = self._begin(state, wave, new, prompts, numbers)
+                    state = self._begin(state, wave, new, asked, numbers)
             if (slots == NONE).all():
                 return
             # Without a question that waits for a slot, there is nothing to come back early for.
@@ -228,6 +254,9 @@ class Search:
             active, work = jax.device_get((state.active, work))
             self.work.useful += int(work[:, 0].sum())
             self.work.total += int(work[:, 1].sum())
+            if self.plan.bridged and self.presentation is not None:
+                told = bridge.tell(self.plan, self.presentation, self.delimiters, state)
+                state = dataclasses.replace(state, told=put(told, self.mesh, ROWS))
             for wave in _waves((slots != NONE) & ~active.reshape(slots.shape)):
                 found = jax.device_get(self._harvest((), state, self._over_shards(wave)))
                 for shard, slot in enumerate(wave):
@@ -236,22 +265,23 @@ class Search:
                         one = jax.tree.map(lambda x, shard=shard: x[shard], found)
                         if one["failed"]:
                             raise Failed(index)
-                        yield index, self._outcome(one, len(prompts[index]))
+                        yield index, self._outcome(one, *map(len, asked[index]))
 
     def _begin(
         self,
         state: SearchState,
         wave: Sequence[int],
         new: Sequence[int],
-        prompts: Sequence[Sequence[int]],
+        asked: Sequence[Asked],
         numbers: Sequence[int],
     ) -> SearchState:
         """The state with a new question in a slot of each shard that has one to give."""
-        none = [0]  # stands for no question
-        chosen = [prompts[index] if index != NONE else none for index in new]
-        padded, lengths = pad_prompts(chosen, len(new))
+        none = [0], [0]  # stands for no question
+        chosen = [prompt for index in new for prompt in (asked[index] if index != NONE else none)]
+        padded, lengths = pad_prompts(chosen, len(chosen))
         ids = np.array([numbers[index] if index != NONE else 0 for index in new], np.uint32)
-        inputs = put((padded, lengths, ids), self.mesh, ROWS)
+        prompts = padded.reshape(len(new), 2, -1), lengths.reshape(len(new), 2)
+        inputs = put((*prompts, ids), self.mesh, ROWS)
         questions = self._admit(self._parameters, inputs)
         return self._insert((), state, questions, self._over_shards(wave))
 
@@ -266,10 +296,9 @@ class Search:
 
     def _run_empty(self, width: int) -> SearchState:
         """B slots without a question."""
-        one = jax.ShapeDtypeStruct((1,), np.int32)
-        prompt = jax.ShapeDtypeStruct((1, width), np.int32)
+        prompts = [jax.ShapeDtypeStruct(shape, np.int32) for shape in ((1, 2, width), (1, 2))]
         number = jax.ShapeDtypeStruct((1,), np.uint32)
-        shapes = jax.eval_shape(self._run_admit, self._parameters, (prompt, one, number))
+        shapes = jax.eval_shape(self._run_admit, self._parameters, (*prompts, number))
         return laid(jax.tree.map(lambda x: _zeros(self.batch, x), shapes), self.mesh)
 
     def _run_admit(self, parameters: Any, questions: Any) -> SearchState:
@@ -284,7 +313,7 @@ class Search:
         state, work = kernel.segment(self.plan, *models, ends, delimiters, state, tokens)
         return state, work[None]
 
-    def _outcome(self, found: dict[str, Any], prompt: int) -> Outcome:
+    def _outcome(self, found: dict[str, Any], prompt: int, shown: int) -> Outcome:
         rounds = int(found["round"])
         lineage = jax.tree.map(lambda x: x[:rounds], found["lineage"])
         answers = vars(found["answers"])
@@ -294,8 +323,11 @@ class Search:
         return Outcome(
             **flat,
             lineage=lineage,
-            ledger=self._cost(lineage, prompt),
-            question_score=float(found["question_score"]) if self._reads_prompt else None,
+            ledger=self._cost(lineage, prompt, shown),
+            # Elsewhere PRMs are not taught to score questions.
+            question_score=float(found["question_score"])
+            if self._reads_prompt and self.presentation is None
+            else None,
             sequential=self.plan.sequential,
         )
 
@@ -303,12 +335,13 @@ class Search:
     def _reads_prompt(self) -> bool:
         return self.verifier is not None and self.verifier.vocab_size > 0
 
-    def _cost(self, lineage: Lineage, prompt: int) -> Ledger:
+    def _cost(self, lineage: Lineage, prompt: int, shown: int) -> Ledger:
         """What a question cost.
 
-        Its prompt is read once, but for the last token, which every candidate is fed (`KVCache`).
+        Its prompts are read once, but for their last tokens, which every candidate is fed
+        (`KVCache`).
         """
-        shared, N = np.array(prompt - 1), self.plan.candidates
+        shared, seen, N = np.array(prompt - 1), np.array(shown - 1), self.plan.candidates
         # Rounds in which rows began to revise, for which they had read their contexts.
         again = np.flatnonzero(np.diff(lineage.answers[:, 0])) + 1
         contexts = int(lineage.contexts[again].sum())
@@ -317,10 +350,10 @@ class Search:
             prefill_tokens=int(shared) + contexts,
             decode_tokens=int((lineage.ends - lineage.starts).sum()),
             lookahead_tokens=int((lineage.looks - lineage.ends).sum()),
-            verifier_tokens=(int(shared) + contexts) * self._reads_prompt
+            verifier_tokens=(int(seen) + contexts) * self._reads_prompt
             + int((lineage.reads + lineage.peeks).sum()),
             generator_flops=int(self._reading(shared)),
-            verifier_flops=int(self._judging(shared)),
+            verifier_flops=int(self._judging(seen)),
         )
         kept = np.zeros(N, np.int64)  # tokens in the verifier's cache, a row
         flops = dict.fromkeys(("cached", "anew", "judged", "judged_anew"), 0)
@@ -329,12 +362,13 @@ class Search:
             if r in again:
                 kept = lineage.contexts[r]
                 flops["cached"] += (self._reading(context) - self._reading(shared)).sum()
-                flops["judged"] += (self._judging(context) - self._judging(shared)).sum()
+                judged = self._judging(seen + lineage.contexts[r])
+                flops["judged"] += (judged - self._judging(seen)).sum()
             first, end = context + lineage.starts[r], context + lineage.looks[r]
             decoded = self._decoding(end) - self._decoding(first)
             flops["cached"] += decoded.sum()
             flops["anew"] += (decoded + self._reading(first))[end > first].sum()
-            read, first = lineage.reads[r], shared + kept
+            read, first = lineage.reads[r], seen + kept
             judged = self._judging(first + read + lineage.peeks[r])
             flops["judged"] += (judged - self._judging(first))[read > 0].sum()
             flops["judged_anew"] += judged[read > 0].sum()

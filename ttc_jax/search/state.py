@@ -12,6 +12,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from ttc_jax.models.cache import KVCache, put_slots, take_slots
 from ttc_jax.sampling.sampler import DecodeState
+from ttc_jax.verifiers.steps import Marked
 
 NONE = -1  # number of a slot, or of a question, where there is none
 # What a row is, beside its cache and tokens: lookahead puts it back.
@@ -80,6 +81,8 @@ class SearchState:
     step_scores: Float[Array, "B N T"]  # at the last token of every scored step
     scored: Bool[Array, "B N T"]
     saved: dict[str, Array]  # cursors at the step's end while lookahead goes on; {} without it
+    # Over a bridge, what the verifier is shown of the step, and then of its lookahead; else ().
+    told: tuple[Marked, ...]
     lineage: Lineage
     answers: Answers
     earlier: Int[Array, "B N E T"]  # the latest answers, the newest last, without end tokens ...

@@ -82,8 +82,8 @@ class Collector:
             drafts[index] = self._draft(prompted[index], samples)
             return list(drafts[index].prefixes.values())
 
-        prompts = [tokens for _, tokens in prompted]
-        numbers = [zlib.crc32(question.id.encode()) for question, _ in prompted]
+        prompts = [one.tokens for one in prompted]
+        numbers = [zlib.crc32(one.question.id.encode()) for one in prompted]
         began = time.perf_counter()
         for index, _, finished in self.sampler.run(prompts, numbers, choose):
             record = self._record(drafts.pop(index), finished)

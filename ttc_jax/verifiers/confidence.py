@@ -36,6 +36,7 @@ class Confidence(nnx.Module):
     """
 
     step_format = StepFormat()
+    format = tokenizer = None
     every_step = False
     vocab_size = context = 0
 

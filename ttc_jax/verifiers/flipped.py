@@ -13,7 +13,9 @@ from flax import nnx
 from jaxtyping import Array, Float, Int, UInt32
 
 from ttc_jax.errors import UserError
+from ttc_jax.models.tokenizers import Tokenizer
 from ttc_jax.sampling.sampler import DecodeState
+from ttc_jax.verifiers.formats import PRMFormat
 from ttc_jax.verifiers.steps import StepFormat
 from ttc_jax.verifiers.verifier import Verifier
 
@@ -51,6 +53,16 @@ class Flipped(nnx.Module):
     def step_format(self) -> StepFormat:
         """As the other verifier's, which is what all properties are."""
         return self.verifier.step_format
+
+    @property
+    def format(self) -> PRMFormat | None:
+        """See `Verifier`."""
+        return self.verifier.format
+
+    @property
+    def tokenizer(self) -> Tokenizer | None:
+        """See `Verifier`."""
+        return self.verifier.tokenizer
 
     @property
     def every_step(self) -> bool:

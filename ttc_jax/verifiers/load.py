@@ -17,6 +17,8 @@ from ttc_jax.models.shapes import read_shape
 from ttc_jax.verifiers import prm, probe
 from ttc_jax.verifiers.confidence import Confidence
 from ttc_jax.verifiers.flipped import Flipped
+from ttc_jax.verifiers.formats import find_format, known
+from ttc_jax.verifiers.public import load_public, outline_public
 from ttc_jax.verifiers.verifier import Verifier
 
 CONFIDENCE, FLIPPED = "confidence:", "flipped:"
@@ -34,15 +36,16 @@ def load_verifier(
     """A verifier by its path.
 
     Args:
-      path: the folder of a PRM, an ORM or a probe, "embedded:prm" and the like,
-        "confidence:log_prob" (or entropy, self_certainty) for the generator's own confidence,
-        "flipped:0.2:PATH" for a PRM or ORM of which a fifth of the scores is flipped, or "" for
-        none.
+      path: the folder of a PRM, an ORM or a probe, "embedded:prm" and the like; a public PRM by
+        its hub name or folder, or "FORMAT:PATH" where that does not tell its format (see
+        `find_format`); "confidence:log_prob" (or entropy, self_certainty) for the generator's own
+        confidence; "flipped:0.2:PATH" for a PRM or ORM of which a fifth of the scores is flipped;
+        or "" for none.
       dtype, weights, cache, mesh: as for `load_generator`.
 
     Raises:
-      UserError: no such folder or sign, the folder of another model, or a mesh that does not divide
-        the model.
+      UserError: no such folder, sign or format, the folder of another model, or a mesh that does
+        not divide the model.
     """
     if not path:
         return None
@@ -58,9 +61,13 @@ def load_verifier(
         return Confidence(path.removeprefix(CONFIDENCE))
     folder = assets.locate(path)
     if not checkpoints.is_model(Path(folder)):
+        form, of = find_format(path)
+        if form is not None:
+            return load_public(of, form, **kept)
         raise UserError(
-            f"verifier.path={path}: no folder that ttc train wrote, and other formats of verifiers "
-            "are not read; name such a folder, or search without a verifier: "
+            f"verifier.path={path}: no folder that ttc train wrote, nor the name of a public PRM "
+            f"({', '.join(known())}); for another checkpoint say its format, FORMAT:{path}, with "
+            "one of these names or a JSON file, or search without a verifier: "
             "--config.verifier.path= --config.search.strategy=best_of_n"
         )
     kind = checkpoints.describe(folder).kind
@@ -80,8 +87,7 @@ def outline_verifier(
 ) -> Verifier | None:
     """The verifier at `path` without its weights: shapes in their place (`parameters.outline`).
 
-    A public PRM that is no folder of ours, "RLHFlow/Llama3.1-8B-PRM-Deepseek-Data" and the like, is
-    taken for a PRM whose head is on its trunk, which costs the same but for the head.
+    Of a PRM that was trained elsewhere the tokenizer is not read: its marks are not counted.
 
     Raises:
       UserError: as `load_verifier` and `read_shape`.
@@ -94,6 +100,9 @@ def outline_verifier(
         return Flipped(cast(Verifier, inner), float(share))
     folder, dtype = Path(assets.locate(path)), jnp.dtype(dtype)
     if not checkpoints.is_model(folder):
+        form, of = find_format(path)
+        if form is not None:
+            return outline_public(read_shape(of), form, dtype=dtype, weights=weights, cache=cache)
         config = prm.PRMConfig(read_shape(path))
     else:
         description = checkpoints.describe(folder)

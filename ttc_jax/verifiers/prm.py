@@ -23,7 +23,9 @@ from ttc_jax.models import checkpoints, int8
 from ttc_jax.models.cache import KVCache, LaneCache, PromptCache
 from ttc_jax.models.config import ModelConfig
 from ttc_jax.models.regime import Regime
+from ttc_jax.models.tokenizers import Tokenizer
 from ttc_jax.models.transformer import FLOAT32, Layers, RMSNorm, Transformer, matrix
+from ttc_jax.verifiers.formats import PRMFormat
 from ttc_jax.verifiers.steps import StepFormat
 from ttc_jax.verifiers.verifier import CONTEXT_PIECE
 
@@ -43,22 +45,30 @@ class PRMConfig:
     # Whether the layers read the tokens themselves too: the trunk's last hidden states foresee the
     # next token, and have little room for what stands there.
     reads_tokens: bool = False
+    # A head on the trunk may have a ReLU layer of its own, of this width; 0: none.
+    hidden: int = 0
+    bias: bool = False  # of the head's layers
 
     def to_json(self) -> dict[str, Any]:
         """Plain data, read back by `from_json`."""
-        step_format = dataclasses.asdict(self.step_format)
         return {
             "trunk": self.trunk.to_json(),
             "layers": self.layers.to_json() if self.layers else None,
-            "step_format": step_format | {"markers": list(self.step_format.markers)},
+            "step_format": {
+                "markers": list(self.step_format.markers),
+                "offset": self.step_format.offset,
+            },
             "every_step": self.every_step,
             "reads_tokens": self.reads_tokens,
+            "hidden": self.hidden,
+            "bias": self.bias,
         }
 
     def flops(self, first: int, tokens: int) -> int:
         """FLOPs of reading `tokens` tokens at positions first, first + 1, … with KV caches."""
         if self.layers is None:
-            return generator_flops(self.trunk, first, tokens, logits=0)
+            head = 2 * self.trunk.width * self.hidden * tokens
+            return generator_flops(self.trunk, first, tokens, logits=0) + head
         enter = 2 * (self.trunk.width + CLUES) * self.layers.width
         trunk = generator_flops(self.trunk, first, tokens, logits=tokens)
         return trunk + layers_flops(self.layers, first, tokens) + enter * tokens
@@ -75,6 +85,8 @@ class PRMConfig:
             ),
             every_step=data.get("every_step", True),
             reads_tokens=data.get("reads_tokens", False),
+            hidden=data.get("hidden", 0),
+            bias=data.get("bias", False),
         )
 
 
@@ -94,7 +106,13 @@ class ProcessRewardModel(nnx.Module):
 
     `extend` gives logits; their sigmoid, which `read` gives, is the estimated chance of a correct
     final answer.
+
+    Attributes:
+      format, tokenizer: of a PRM that was trained elsewhere; see `Verifier.format`.
     """
+
+    format: PRMFormat | None = None
+    tokenizer: Tokenizer | None = None
 
     def __init__(
         self,
@@ -116,7 +134,13 @@ class ProcessRewardModel(nnx.Module):
                 self.enter_tokens = matrix(rngs, (config.trunk.vocab_size, width), 1, dtype)
             self.layers = Layers(config.layers, rngs=rngs, dtype=dtype, int8_cache=int8_cache)
             self.norm = RMSNorm(width, config.layers.norm_eps, dtype)
-        self.score = nnx.Param(jnp.zeros((width,), dtype))
+        if config.hidden:
+            self.hidden = matrix(rngs, (width, config.hidden), width, dtype)
+            if config.bias:
+                self.hidden_bias = nnx.Param(jnp.zeros((config.hidden,), dtype))
+        self.score = nnx.Param(jnp.zeros((config.hidden or width,), dtype))
+        if config.bias:
+            self.score_bias = nnx.Param(jnp.zeros((), dtype))
 
     @property
     def step_format(self) -> StepFormat:
@@ -333,7 +357,14 @@ class ProcessRewardModel(nnx.Module):
         return x + self.enter_tokens[...][tokens] if self.config.reads_tokens else x
 
     def _head(self, x: Float[Array, "*B W"]) -> Float[Array, "*B"]:
-        return (x * jnp.expand_dims(self.score[...], tuple(range(x.ndim - 1)))).sum(-1)
+        def row(vector: nnx.Param) -> Array:
+            return jnp.expand_dims(vector[...], tuple(range(x.ndim - 1)))
+
+        if self.config.hidden:
+            x = x @ self.hidden[...]
+            x = jax.nn.relu(x + row(self.hidden_bias) if self.config.bias else x)
+        logit = (x * row(self.score)).sum(-1)
+        return logit + self.score_bias[...] if self.config.bias else logit
 
 
 def save_prm(path: str | Path, prm: ProcessRewardModel, metadata: Mapping[str, Any]) -> None:

@@ -28,6 +28,7 @@ class HiddenStateProbe(nnx.Module):
     """
 
     step_format = StepFormat()
+    format = tokenizer = None
     every_step = False
     vocab_size = context = 0
 

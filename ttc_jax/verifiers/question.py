@@ -33,6 +33,11 @@ def question_scores(
     """
     if not verifier.vocab_size:
         raise UserError("verifier.path: only a PRM or an ORM can score a question without answers")
+    if verifier.format is not None:
+        raise UserError(
+            "verifier.path: a PRM that was trained elsewhere was not taught to score a question "
+            "without answers; choose another difficulty, or a verifier that ttc train wrote"
+        )
     groups: dict[int, list[int]] = {}
     for index, prompt in enumerate(prompts):
         if not 0 < len(prompt) <= (verifier.context or math.inf):

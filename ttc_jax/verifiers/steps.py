@@ -13,6 +13,7 @@ from jaxtyping import Array, Bool, Int
 from ttc_jax.errors import UserError
 
 A = TypeVar("A", jax.Array, np.ndarray)
+NOTHING = -1  # in the place of a token that is not shown
 
 
 def step_ends(tokens: A, lengths: A, ended: A, delimiters: A) -> A:
@@ -47,6 +48,8 @@ class StepFormat:
       markers: tokens put behind every step, for which the PRM was taught to give its score.
       offset: where the score is read: 0 is the last marker (the step's last token, where there are
         no markers), -1 the token before it.
+      swaps: tokens of an answer that it is not shown, rising, each with the one that it is shown in
+        its place, or `NOTHING`: delimiters that are not its own, special tokens.
 
     Raises:
       UserError: an offset that leads out of the step's last token and its markers.
@@ -54,6 +57,7 @@ class StepFormat:
 
     markers: tuple[int, ...] = ()
     offset: int = 0
+    swaps: tuple[tuple[int, int], ...] = ()
 
     def __post_init__(self) -> None:
         if not -len(self.markers) <= self.offset <= 0:
@@ -62,34 +66,58 @@ class StepFormat:
                 f"lie in {-len(self.markers)}..0"
             )
 
+    def longest(self, tokens: int, steps: int) -> int:
+        """What so many tokens with so many step ends become at most."""
+        return tokens + len(self.markers) * steps
+
     def mark(
         self,
         tokens: Int[Array, "B N T"],
         real: Int[Array, "B N"],
         ends: Bool[Array, "B N T"],
         steps: int,
+        written: Bool[Array, "B N T"] | bool = True,
     ) -> Marked:
-        """Puts the markers behind each step of a chunk.
+        """Swaps tokens of a chunk, and puts the markers behind each of its steps.
 
         Args:
           real: tokens of the chunk that count.
           ends: its step ends.
           steps: how many there can be in a row at most.
+          written: tokens of the answer; others are not swapped.
         """
         T, m = tokens.shape[2], len(self.markers)
-        ends = ends & (jnp.arange(T)[None, None] < real[..., None])
-        before = jnp.cumsum(ends, -1, dtype=jnp.int32) - ends.astype(jnp.int32)
-        at = jnp.arange(T)[None, None] + m * before
-        read = at + m + self.offset
-        if not m:
+        inside = jnp.arange(T)[None, None] < real[..., None]
+        ends = ends & inside
+        tokens = self._swapped(tokens, written)
+        is_there = tokens != NOTHING
+        count = is_there.astype(jnp.int32)
+        size = jnp.where(inside, count + m * ends.astype(jnp.int32), 0)
+        at = jnp.cumsum(size, -1, dtype=jnp.int32) - size
+        read = at + count - 1 + m + self.offset
+        if not m and not self.swaps:
             return Marked(tokens, real, read)
-        marked = jnp.zeros((*tokens.shape[:2], T + m * steps), tokens.dtype)
-        marked = jnp.put_along_axis(marked, at, tokens, -1, inplace=False, mode="drop")
+        marked = jnp.zeros((*tokens.shape[:2], self.longest(T, steps)), tokens.dtype)
+
+        def put(marked: Array, here: Array, at: Array, values: Array) -> Array:
+            at = jnp.where(here, at, marked.shape[-1])  # dropped where there is nothing
+            return jnp.put_along_axis(marked, at, values, -1, inplace=False, mode="drop")
+
+        marked = put(marked, is_there & inside, at, tokens)
         for i, marker in enumerate(self.markers):
-            behind = jnp.where(ends, at + 1 + i, marked.shape[-1])  # dropped where no step ends
-            marks = jnp.full_like(tokens, marker)
-            marked = jnp.put_along_axis(marked, behind, marks, -1, inplace=False, mode="drop")
-        return Marked(marked, real + m * ends.sum(-1, dtype=jnp.int32), read)
+            marked = put(marked, ends, at + count + i, jnp.full_like(tokens, marker))
+        return Marked(marked, size.sum(-1, dtype=jnp.int32), read)
+
+    def _swapped(
+        self, tokens: Int[Array, "B N T"], written: Bool[Array, "B N T"] | bool
+    ) -> Int[Array, "B N T"]:
+        if not self.swaps:
+            return tokens
+        before, after = (
+            jnp.array(column, tokens.dtype) for column in zip(*self.swaps, strict=True)
+        )
+        row = jnp.minimum(jnp.searchsorted(before, tokens), len(self.swaps) - 1)
+        return jnp.where((before[row] == tokens) & written, after[row], tokens)
 
 
 class Marked(NamedTuple):

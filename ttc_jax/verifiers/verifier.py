@@ -6,7 +6,9 @@ from typing import Any, Protocol
 
 from jaxtyping import Array, Float, Int
 
+from ttc_jax.models.tokenizers import Tokenizer
 from ttc_jax.sampling.sampler import DecodeState
+from ttc_jax.verifiers.formats import PRMFormat
 from ttc_jax.verifiers.steps import StepFormat
 
 CONTEXT_PIECE = 64  # tokens of a context that are read at a time
@@ -21,6 +23,16 @@ class Verifier(Protocol):
     @property
     def step_format(self) -> StepFormat:
         """What it is shown of a step."""
+        ...
+
+    @property
+    def format(self) -> PRMFormat | None:
+        """How it wants to be asked, if it was not trained here; None: as the generator is."""
+        ...
+
+    @property
+    def tokenizer(self) -> Tokenizer | None:
+        """Its own, where it has a format."""
         ...
 
     @property

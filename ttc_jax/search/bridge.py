@@ -1,0 +1,80 @@
+"""Between rounds: the host tells a verifier with another tokenizer what rows have written.
+
+The kernel returns when rows of a question rest. Their new steps are decoded, written in the
+verifier's tokens and put into the state, for all rows of all such questions at once; in its next
+call the kernel shows them to the verifier, whose caches have followed the parents, and goes on.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import jax
+import numpy as np
+
+from ttc_jax.models.cache import KVCache
+from ttc_jax.search.plan import Plan
+from ttc_jax.search.state import SearchState
+from ttc_jax.verifiers.presentation import Presentation
+from ttc_jax.verifiers.steps import Marked, step_ends
+
+_log = logging.getLogger(__name__)
+
+
+def tell(
+    plan: Plan, presentation: Presentation, delimiters: np.ndarray, state: SearchState
+) -> tuple[Marked, ...]:
+    """What the verifier is shown of the questions whose turn has come: `SearchState.told`.
+
+    Of an answer that takes more tokens of the verifier than there is room for, what does not fit is
+    not read, and the steps that end there score 0.
+    """
+    told = [Marked(*(np.zeros(x.shape, np.int32) for x in one)) for one in state.told]
+    ready, looked = jax.device_get(state.ready), state.decode
+    if not ready.any():
+        return tuple(told)
+    reached, ended = jax.device_get((looked.cache.length, looked.ended))
+    length = reached
+    if plan.lookahead:
+        length, ended = jax.device_get((state.saved["length"], state.saved["ended"]))
+    tokens, given, shown, started, done, kept = jax.device_get(
+        (looked.tokens, state.given, state.shown, state.started, state.done, _kept(state.verifier))
+    )
+    ends = step_ends(tokens, length, ended, delimiters)
+    ends &= np.arange(plan.max_new_tokens) >= started[..., None]
+    beyond = np.arange(plan.max_new_tokens) == reached[..., None] - 1  # where lookahead ends
+    for row in zip(*np.nonzero(ready[:, None] & ~done), strict=True):
+        text, room = tokens[row].tolist(), plan.most_shown + 1 - int(kept[row])
+        first = max(int(shown[row]) - 1, 0)
+        before = [int(given[row])] if shown[row] == 0 else []
+        parts = [(before, first, int(length[row]), ends[row])]
+        if plan.lookahead:
+            parts.append(([], int(length[row]), int(reached[row]), beyond[row]))
+        for chunk, (before, start, end, is_end) in zip(told, parts, strict=True):
+            found, read = presentation.show(
+                text[start:end], is_end[start:end].tolist(), first=start == 0
+            )
+            _put(chunk, row, [*before, *found], [0] * len(before) + [len(before) + x for x in read])
+            nowhere = chunk.tokens.shape[-1] - 1  # a place that holds no token, and so scores 0
+            most = min(room, nowhere)
+            if chunk.real[row] > most:
+                _log.warning("an answer takes too many of the verifier's tokens: it reads no more")
+                chunk.real[row] = most
+                chunk.read[row][chunk.read[row] >= most] = nowhere
+            room -= int(chunk.real[row])
+    return tuple(told)
+
+
+def _put(chunk: Marked, row: tuple[int, ...], tokens: list[int], read: list[int]) -> None:
+    width = chunk.tokens.shape[-1]
+    chunk.tokens[row][: min(len(tokens), width)] = tokens[:width]
+    chunk.real[row] = len(tokens)
+    chunk.read[row][: len(read)] = read
+
+
+def _kept(verifier: Any) -> Any:
+    """[B, N] tokens that the verifier holds of each row's answer."""
+    leaves = jax.tree.leaves(verifier, is_leaf=lambda x: isinstance(x, KVCache))
+    caches = [leaf for leaf in leaves if isinstance(leaf, KVCache)]
+    return caches[0].stored
