@@ -57,17 +57,8 @@ _PAIRS = {
     "qwen2.5-1.5b": ("Qwen/Qwen2.5-1.5B-Instruct", "qwen"),
     "qwen2.5-7b": ("Qwen/Qwen2.5-7B-Instruct", "qwen"),
 }
-_VERIFIERS = {
-    "llama": "RLHFlow/Llama3.1-8B-PRM-Deepseek-Data",
-    "qwen": "Qwen/Qwen2.5-Math-PRM-7B",
-}
-# What makes steps that end with a blank line. Qwen 2.5 writes them by itself, as its PRM wants it.
-_SYSTEM = {
-    "llama": "Solve the problem in steps. Begin each step on a line of its own, as in '## Step 1: "
-    "what it does', and end it with a blank line. After the last step write: Therefore, the final "
-    "answer is: $\\boxed{answer}$.",
-    "qwen": "Please reason step by step, and put your final answer within \\boxed{}.",
-}
+# Variants of math.py, which say what judges a family and how it is asked.
+_FAMILIES = {"llama": "llama3_2_1b", "qwen": "qwen2_5_1_5b"}
 # (data, model, questions, candidates) of a host.
 _SLICES = "v5e-8", "v5e-16", "v6e-8", "v5p-8", "v6e-256"
 _LAYOUT = {
@@ -88,21 +79,18 @@ def get_config(variant: str = "qwen2.5-1.5b,v5e-8") -> ConfigDict:
         )
     generator, family = _PAIRS[pair]
     data, model, questions, candidates = _LAYOUT[pair][_SLICES.index(chips)]
-    config = load_config(str(Path(__file__).with_name("math.py")))
+    config = load_config(f"{Path(__file__).with_name('math.py')}:{_FAMILIES[family]}")
     with config.unlocked():
         config.update(
             limit=0,  # all of the 500
             mesh={"data": data, "model": model},
-            prompt={"template": "{question}", "system": _SYSTEM[family]},
-            generator={"path": generator, "dtype": "bfloat16"},
-            verifier={"path": _VERIFIERS[family], "dtype": "bfloat16"},
+            generator={"path": generator},
             sampling={
                 "n": candidates,
                 "temperature": 0.8,
                 "max_new_tokens": 2048,
                 "questions_per_batch": questions,
             },
-            step_delimiter="\n\n",
             search={"strategy": "beam", "max_step_tokens": 512},
         )
     return config

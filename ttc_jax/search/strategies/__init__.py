@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
-import os
-import sys
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, Final
 
 from ttc_jax.errors import UserError
+from ttc_jax.plugins import imported
 from ttc_jax.search.strategies.beam import Beam
 from ttc_jax.search.strategies.best_of_n import BestOfN
 from ttc_jax.search.strategies.dvts import DVTS
@@ -58,13 +56,7 @@ def make_strategy(name: str, options: Mapping[str, Any]) -> Strategy:
 
 
 def _imported(name: str) -> type[Strategy]:
-    module, _, attribute = name.partition(":")
-    if os.getcwd() not in sys.path:  # a console script does not see the folder it is called in
-        sys.path.append(os.getcwd())
-    try:
-        found = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise UserError(f"search.strategy: {name!r} cannot be imported: {error}") from error
-    if not (isinstance(found, type) and issubclass(found, Strategy)):
+    found = imported(name, "search.strategy")
+    if not issubclass(found, Strategy):
         raise UserError(f"search.strategy: {name!r} is no subclass of Strategy")
     return found
