@@ -33,7 +33,6 @@ import numpy as np
 
 from ttc_jax import assets
 from ttc_jax.config import load_config
-from ttc_jax.jobs import run
 from ttc_jax.models import parameters
 from ttc_jax.models.cache import KVCache
 from ttc_jax.models.shapes import read_shape
@@ -45,6 +44,7 @@ from ttc_jax.report.tables import _print, _table
 from ttc_jax.results.curves import bootstrap, question_accuracy
 from ttc_jax.sampling.draw import Drawing
 from ttc_jax.sampling.sampler import Sampler, bucket, pad_prompts
+from ttc_jax.search import build
 from ttc_jax.search.strategies import make_strategy
 from ttc_jax.tasks import load_task
 from ttc_jax.tasks.prompts import PromptFormat
@@ -112,11 +112,11 @@ def searches(count: int) -> Iterator[tuple[str, dict[str, Any]]]:
         config = load_config(f"{CONFIG}:best_of_n", [*flags, f"--config.sampling.n={N}"])
         task = load_task(config.task)
         strategy = make_strategy(config.search.strategy, config.search.options)
-        recorder = run.build(config, task, strategy)
+        recorder = build.recorder(config, task, strategy)
         prompted = recorder.encode(task.questions(config.split)[:count])
         accuracy = question_accuracy(list(recorder.run(prompted)), tuple(RULES), (1, N))
         search = recorder.search
-        state = search.state(bucket(max(len(prompt) for _, prompt in prompted)))
+        state = search.state(bucket(max(len(one.tokens) for one in prompted)))
         row: dict[str, Any] = {
             "weight_bytes": sum(x.nbytes for x in jax.tree.leaves(search._parameters)),
             "cache_bytes": cache_bytes(state, suffixes_only=True)
@@ -160,7 +160,7 @@ def word_problems(model: Path, data: Path, count: int, new_tokens: int) -> Texts
 
 def agreement(path: str | Path, texts: Texts) -> Iterator[tuple[str, dict[str, Any]]]:
     """How far a generator is from itself in float32."""
-    models = {name: load_generator(path, **kept) for name, kept in KEPT.items()}
+    models = {name: load_generator(path, **dict[str, Any](kept)) for name, kept in KEPT.items()}
     read = read_solutions(models, texts)
     exact: list[list[int]] = []
     for name, model in models.items():

@@ -181,7 +181,9 @@ def new_search(material: Material, prm: ProcessRewardModel, plan: Plan, batch: i
 def compile_search(search: Search, prompt: list[int]) -> float:
     """Seconds that it takes to compile; no slot holds a question, so nothing is searched."""
     began = time.perf_counter()
-    state = search._begin(search._empty(bucket(len(prompt))), (NONE,), (0,), [prompt], [0])
+    state = search._begin(
+        search._empty(bucket(len(prompt))), (NONE,), (0,), [(prompt, prompt)], [0]
+    )
     shared = (search._parameters, *search._tables, jax.device_put(np.int32(0)))
     state, _ = search._segment(shared, state)
     jax.block_until_ready(search._harvest((), state, search._over_shards((0,))))

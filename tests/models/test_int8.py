@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import jax
@@ -85,9 +86,9 @@ def filled_cache(narrow: bool) -> tuple[Transformer, KVCache]:
 
     @jax.jit
     def fill(model: Transformer) -> KVCache:
-        _, prompt = model.prefill(TOKENS[:, 0, :P])
+        _, prompt = model.prefill(jnp.asarray(TOKENS[:, 0, :P]))
         cache = KVCache.fork(prompt, jnp.array([1, 5, P]), N, 2 * BLOCK)
-        _, cache = model.extend(TOKENS, cache)
+        _, cache = model.extend(jnp.asarray(TOKENS), cache)
         return cache.advance(jnp.array([[3, T], [T - 1, 0], [BLOCK, 1]]))
 
     return model, fill(model)
@@ -95,12 +96,15 @@ def filled_cache(narrow: bool) -> tuple[Transformer, KVCache]:
 
 def as_floats(cache: KVCache) -> KVCache:
     def keys(x: Stored) -> Stored:
+        assert x.scale is not None
         return Stored(jnp.asarray(wide(x.values, x.scale), jnp.float32))
 
     def values(x: Stored) -> Stored:
+        assert x.scale is not None
         return keys(x._replace(scale=x.scale.swapaxes(-1, -2)))
 
     def both(x: Stored) -> Stored:
+        assert x.scale is not None
         k, v = jnp.split(x.values, 2, -1)
         k_scale, v_scale = jnp.split(x.scale, 2, -2)
         parts = values(Stored(k, k_scale)), values(Stored(v, v_scale))
@@ -192,7 +196,7 @@ def test_weights_are_quantised_as_they_are_loaded(tmp_path: Path, dtype: str) ->
     if dtype == "bfloat16":
         expected = {n: x for n, x in expected.items() if x.dtype != jnp.int8}
     for folder in (theirs, tmp_path / "ours"):
-        options = {"dtype": dtype, "weights": "int8", "cache": "int8"}
+        options: dict[str, Any] = {"dtype": dtype, "weights": "int8", "cache": "int8"}
         loaded = load_generator(folder, **options)
         assert loaded.layers.int8_cache
         found = parameters.named(loaded)

@@ -111,7 +111,7 @@ def test_a_search_in_int8_is_that_of_one_device_question_by_question():
             assert layers is not None
             layers.int8_cache = True
         models = int8.quantised(nnx.clone(generator)), int8.quantised(verifier)
-        options = OPTIONS | {"delimiters": DELIMITERS}
+        options: dict[str, Any] = OPTIONS | {"delimiters": DELIMITERS}
         return Search(*models, PLAN, mesh=mesh, **options | changes)
 
     found, expected = (

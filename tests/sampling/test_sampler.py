@@ -11,7 +11,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from tests.sampling.oracle import TINY, Answer, Oracle, tiny_generator
 from ttc_jax.errors import UserError
-from ttc_jax.models.cache import BLOCK
+from ttc_jax.models.cache import BLOCK, Layers
 from ttc_jax.parallel.mesh import make_mesh
 from ttc_jax.sampling.draw import Drawing, candidate_keys
 from ttc_jax.sampling.sampler import (
@@ -255,8 +255,9 @@ def test_the_limit_is_no_shape(steps, begun, samples):
 def plant(state: DecodeState, where: jax.Array, value: float) -> DecodeState:
     """`value` in every layer's suffix slots `where`, broadcastable to [B, N, S]."""
 
-    def put(stored: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
-        return tuple(jnp.where(jnp.expand_dims(where, (2, 4)), value, x) for x in stored)
+    def put(layers: Layers) -> Layers:
+        here = jnp.expand_dims(where, (2, 4))
+        return tuple(x._replace(values=jnp.where(here, value, x.values)) for x in layers)
 
     cache = state.cache
     return dataclasses.replace(
