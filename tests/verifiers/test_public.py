@@ -21,7 +21,7 @@ from ttc_jax.verifiers.prm import ProcessRewardModel
 from ttc_jax.verifiers.public import _head
 from ttc_jax.verifiers.steps import NOTHING
 
-PIECES = [*string.ascii_lowercase, " ", ":", "\n", ".\n", ".", "ab;\n", "<|end|>"]
+PIECES = [*string.ascii_lowercase, *" :;.", "\n", ".\n", "ab;\n", "<|end|>"]
 TOKENIZER = CharTokenizer(PIECES)
 FORMAT = PRMFormat("q {question}: ", mark="<|end|>", between="\n", head=("score",))
 IDS = {piece: TOKENIZER.encode(piece)[0] for piece in PIECES}
@@ -49,7 +49,7 @@ def test_delimiters_and_special_tokens_are_swapped():
 
 
 def test_over_the_bridge_texts_are_written_anew():
-    own = CharTokenizer([*reversed(PIECES[:-1]), "<|end|>", ";"])
+    own = CharTokenizer([*reversed(PIECES[:-1]), "<|end|>"])
     found = presentation(own=own)
     assert found.bridged
     assert found.step_format.swaps == ()
