@@ -391,7 +391,14 @@ def our_scores(
 
 
 def test_scores_are_the_model_cards(
-    name: str, case: Case, tokenizers: Path, theirs: Any, prm, torch_model: Any, head: Any, capsys
+    name: str,
+    case: Case,
+    tokenizers: Path,
+    theirs: Any,
+    prm,
+    torch_model: Any,
+    head: Any,
+    record_property: Any,
 ):
     tokenizer = tokenizer_of(tokenizers, case.tokenizer, case.fields["vocab_size"])
     presentation = Presentation(prm, tokenizer, case.delimiter)
@@ -419,9 +426,9 @@ def test_scores_are_the_model_cards(
         a[: max(read_a) + 1] == c[: max(read_c) + 1] and read_a == read_c
         for (a, read_a), (c, read_c) in zip(appended, cards, strict=True)
     ]
-    with capsys.disabled():
-        print(f"\n{name}: {len(solutions)} solutions, {sum(map(len, expected))} steps, {worst}")
-        print(f"  {sum(same)} have the model card's own tokens")
+    counts = (len(solutions), sum(map(len, expected)), sum(same))
+    record_property("worst difference", worst)
+    record_property("solutions, steps, of the model card's own tokens", counts)
     assert max(worst.values()) < TOLERANCE
     if name != "rlhflow":  # whose model card writes " Step" where a generator wrote "Step"
         assert np.mean(same) > 0.5

@@ -21,9 +21,9 @@ from ttc_jax.verifiers.prm import ProcessRewardModel
 from ttc_jax.verifiers.public import _head
 from ttc_jax.verifiers.steps import NOTHING
 
-PIECES = [*string.ascii_lowercase, " ", ":", "\n", ".\n", ".", "ab;\n", "<end>"]
+PIECES = [*string.ascii_lowercase, *" :;.", "\n", ".\n", "ab;\n", "<|end|>"]
 TOKENIZER = CharTokenizer(PIECES)
-FORMAT = PRMFormat("q {question}: ", mark="<end>", between="\n", head=("score",))
+FORMAT = PRMFormat("q {question}: ", mark="<|end|>", between="\n", head=("score",))
 IDS = {piece: TOKENIZER.encode(piece)[0] for piece in PIECES}
 
 
@@ -35,7 +35,7 @@ def presentation(form: PRMFormat = FORMAT, own: CharTokenizer = TOKENIZER, **opt
 
 def test_delimiters_and_special_tokens_are_swapped():
     found = presentation()
-    assert found.step_format.markers == (IDS["<end>"], IDS["\n"])
+    assert found.step_format.markers == (IDS["<|end|>"], IDS["\n"])
     assert found.step_format.offset == -1
     assert dict(found.step_format.swaps) == {
         0: NOTHING,
@@ -49,7 +49,7 @@ def test_delimiters_and_special_tokens_are_swapped():
 
 
 def test_over_the_bridge_texts_are_written_anew():
-    own = CharTokenizer([*reversed(PIECES[:-1]), "<end>", ";"])
+    own = CharTokenizer([*reversed(PIECES[:-1]), "<|end|>"])
     found = presentation(own=own)
     assert found.bridged
     assert found.step_format.swaps == ()
@@ -57,8 +57,8 @@ def test_over_the_bridge_texts_are_written_anew():
     tokens = [*TOKENIZER.encode("  so.\nit ab;\nis\n"), 1]
     ends = [TOKENIZER.containing("\n")[token] for token in tokens]
     shown, read = found.show(tokens, ends, first=True)
-    assert own.decode(shown) == " so.<end>\nit ab;<end>\nis<end>\n"
-    marks = [i for i, token in enumerate(shown) if own.decode([token]) == "<end>"]
+    assert own.decode(shown) == " so.<|end|>\nit ab;<|end|>\nis<|end|>\n"
+    marks = [i for i, token in enumerate(shown) if own.decode([token]) == "<|end|>"]
     assert [place for place, end in zip(read, ends, strict=True) if end] == marks
     more, _ = found.show(TOKENIZER.encode(" so"), [False] * 3, first=False)
     assert own.decode(more) == " so"
@@ -76,8 +76,8 @@ def test_a_chat_that_is_no_chat_is_refused():
 
 
 def test_a_mark_that_is_no_token_is_refused():
-    with pytest.raises(UserError, match="the format's mark holds <end>, which is no token of the"):
-        presentation(own=CharTokenizer([*PIECES[:-1], *"<>"]))
+    with pytest.raises(UserError, match=r"the format's mark holds <\|end\|>, which is no token of"):
+        presentation(own=CharTokenizer([*PIECES[:-1], *"<|>"]))
 
 
 @pytest.mark.parametrize(

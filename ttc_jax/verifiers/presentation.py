@@ -13,7 +13,7 @@ from ttc_jax.verifiers.formats import QUESTION
 from ttc_jax.verifiers.steps import NOTHING, StepFormat
 from ttc_jax.verifiers.verifier import Verifier
 
-_SPECIAL = re.compile(r"<[^<>\s]+>")  # what formats write special tokens like
+_SPECIAL = re.compile(r"<\|[^<>|]+\|>|<extra_\d+>")  # no other text looks like these
 
 
 class Presentation:
