@@ -97,7 +97,7 @@ def sentence_piece(model: Path) -> Any:
     transformers()
     from transformers.convert_slow_tokenizer import import_protobuf
 
-    found = import_protobuf().ModelProto()
+    found: Any = import_protobuf().ModelProto()
     found.ParseFromString(model.read_bytes())
     metadata = {
         "general.architecture": "llama",
