@@ -97,7 +97,8 @@ def sentence_piece(model: Path) -> Any:
     transformers()
     from transformers.convert_slow_tokenizer import import_protobuf
 
-    found = import_protobuf().ModelProto()
+    protobuf: Any = import_protobuf()
+    found = protobuf.ModelProto()
     found.ParseFromString(model.read_bytes())
     metadata = {
         "general.architecture": "llama",

@@ -4,6 +4,7 @@ import dataclasses
 import string
 from collections.abc import Sequence
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
@@ -130,8 +131,9 @@ def test_steps_are_scored_as_they_read_in_the_other_tokenizer(other):
             shown, places = read(outcome.tokens[n][:length].tolist(), room)
             padded = np.zeros((1, 128), np.int32)
             padded[0, : len(prompt) + len(shown)] = prompt + shown
-            scores = 1 / (1 + np.exp(-np.asarray(prm(padded, np.array([len(prompt)])))))
-            for i in np.flatnonzero(outcome.scored[n]):
+            logits = prm(jnp.asarray(padded), jnp.array([len(prompt)]))
+            scores = 1 / (1 + np.exp(-np.asarray(logits)))
+            for i in np.flatnonzero(outcome.scored[n]).tolist():
                 found = outcome.step_scores[n][i]
                 if i in places:
                     assert found == pytest.approx(scores[0, len(prompt) + places[i]], abs=1e-5)

@@ -111,7 +111,7 @@ class Collector:
         return Draft(prompted, candidates, [(np.flatnonzero(row) + 1).tolist() for row in ends])
 
     def _record(self, draft: Draft, finished: Finished) -> Record:
-        question, prompt, _ = draft.prompted
+        question, prompt = draft.prompted.question, draft.prompted.tokens
         texts = [self.tokenizer.decode(row) for row in _texts(*finished)]
         right = [verdict.correct for verdict in self.task.judge(question, texts)]
         shares = np.reshape(right, finished.lengths.shape).mean(1).tolist()
