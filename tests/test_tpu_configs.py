@@ -5,6 +5,7 @@ import json
 import math
 from pathlib import Path
 
+import huggingface_hub
 import jax
 import jax.numpy as jnp
 import pytest
@@ -166,7 +167,11 @@ def test_unknown_variant_names_pairs_and_slices(variant: str):
         load_config(f"{TPU}:{variant}")
 
 
-def test_run_says_in_one_line_that_the_prm_cannot_be_read(tmp_path: Path, capsys):
+def test_run_says_in_one_line_that_the_prm_cannot_be_read(tmp_path: Path, capsys, monkeypatch):
+    def offline(*_: object, **__: object) -> str:
+        raise OSError("no network")
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", offline)
     row = {"problem": "1+1?", "answer": "2"}
     (tmp_path / "test.jsonl").write_text(json.dumps(row) + "\n")
     code = cli.main(
@@ -178,5 +183,7 @@ def test_run_says_in_one_line_that_the_prm_cannot_be_read(tmp_path: Path, capsys
     said = capsys.readouterr().err
     assert code == 2
     assert said.count("\n") == 1
-    assert "verifier.path=RLHFlow/Llama3.1-8B-PRM-Deepseek-Data: no folder that ttc train" in said
+    assert (
+        "RLHFlow/Llama3.1-8B-PRM-Deepseek-Data is no file or folder here, and the Hugging" in said
+    )
     assert not (tmp_path / "w").exists()

@@ -123,9 +123,9 @@ def test_questions_of_one_strategy_share_a_search_and_models_are_loaded_once(
         searches.append(search)
         begin(search, *arguments, **options)
 
-    def counted_run(search: Search, prompts, numbers):
+    def counted_run(search: Search, prompts, *numbers):
         calls.append(len(prompts))
-        return search_all(search, prompts, numbers)
+        return search_all(search, prompts, *numbers)
 
     monkeypatch.setattr(Search, "__init__", counted)
     monkeypatch.setattr(Search, "run", counted_run)

@@ -132,7 +132,11 @@ def test_generators_are_trained_from_a_checkpoint(
 @pytest.mark.parametrize(
     ("variant", "changes", "message"),
     [
-        ("generator", {"kind": "dpo"}, "config.kind=dpo: must be one of sft, prm, orm, probe, rev"),
+        (
+            "generator",
+            {"kind": "dpo"},
+            "config.kind=dpo: must be one of sft, prm, orm, probe, outcome_probe, rev",
+        ),
         ("generator", {"train__steps": 0}, "train.steps is 0; it must be at least 1"),
         ("generator", {"mesh__data": 0}, "config.mesh.data=0: must be at least 1"),
         ("generator", {"mesh__data": 9}, "needs 9 devices; there are 8"),

@@ -119,8 +119,9 @@ def test_questions_over_data_exchange_nothing(segment):
 @needs_libtpu
 def test_int8_holds_and_moves_about_half(sampler, narrow):
     wide, segment = sampler["segment"], narrow["segment"]
-    for kind in ("weight_bytes", "cache_bytes", "bytes_accessed"):
+    for kind in ("weight_bytes", "cache_bytes"):
         assert segment[kind] < 0.55 * wide[kind], kind
+    assert segment["bytes_accessed"] < 0.6 * wide["bytes_accessed"]  # logits are no narrower
 
 
 def test_an_unknown_topology_is_refused_with_the_list(capsys):

@@ -172,7 +172,7 @@ def test_the_loop_stays_on_the_device_and_reuses_the_caches(sampler, samples):
     assert compiled.memory_analysis().alias_size_in_bytes >= sum(x.nbytes for x in caches)
     after = sampler._decode(*arguments)
     np.testing.assert_array_equal(after.tokens, samples.tokens)
-    assert all(x.is_deleted() for x in state.cache.suffix)
+    assert all(x.values.is_deleted() for x in state.cache.suffix)
 
 
 @pytest.fixture(scope="module")
@@ -301,7 +301,7 @@ def test_questions_split_over_devices_give_the_same_tokens(steps, samples):
     state = over_data(steps[0](prompts, lengths, numbers))
     every, limit = over_data((jnp.concatenate([ALL, ALL]), jnp.full(8, LONGEST)))
     state = steps[1](state, every, NO_PAUSE, limit)
-    assert state.cache.suffix[0].sharding.spec[0] == "data"
+    assert state.cache.suffix[0].values.sharding.spec[0] == "data"
     for half in (slice(0, 4), slice(4, 8)):
         assert_finished(jax.tree.map(lambda x: x[half], state), samples)  # noqa: B023
 
