@@ -9,7 +9,6 @@ import numpy as np
 
 from ttc_jax.results.curves import (
     PASS,
-    Estimate,
     bootstrap,
     default_rules,
     question_accuracy,
@@ -40,16 +39,14 @@ def summarise_choosing(
     rules = default_rules(records)
     unscored = [rule for rule in rules if rule in (MAJORITY, PASS)]
     scored = [rule for rule in rules if rule not in unscored]
-    found = question_accuracy(records, unscored, budgets, subsets=subsets, seed=seed).values
-    values = dict(found)
+    values = dict(question_accuracy(records, unscored, budgets, subsets=subsets, seed=seed).values)
     for aggregation in AGGREGATIONS if scored else ():
         found = question_accuracy(records, scored, budgets, aggregation, subsets, seed).values
         suffix = "" if aggregation == LAST else f"/{aggregation}"
         values |= {rule + suffix: table for rule, table in found.items()}
 
     def curve(table: np.ndarray) -> dict[str, dict[str, float]]:
-        estimates: list[Estimate] = bootstrap(table, seed)
-        return {str(n): x.rounded() for n, x in zip(budgets, estimates, strict=True)}
+        return {str(n): x.rounded() for n, x in zip(budgets, bootstrap(table, seed), strict=True)}
 
     return {
         "accuracy": {rule: curve(table) for rule, table in values.items()},

@@ -1,9 +1,8 @@
 """Teaching a hidden-state probe: logistic regression on a PRM's examples, solved to its optimum.
 
 The generator stays as it is, so that its hidden states are read once, each prompt for all answers
-behind it. What is left is convex, but
-hidden states are far from round: gradient descent would still be on its way where Newton's kind of
-methods have long arrived.
+behind it. What is left is convex, but hidden states are far from round: gradient descent would
+still be on its way where Newton's kind of methods have long arrived.
 """
 
 from __future__ import annotations
@@ -141,9 +140,10 @@ def _steps(model: Probed, batches: Batches, folder: Path | None) -> Steps:
         hidden, _ = generator.extend(tokens, KVCache.fork(kept, lengths - 1, N, T))
         return jnp.concatenate([before, hidden], 2)
 
-    rows = max(len(answers) for answers in _by_prompt(batches))
+    answered = _by_prompt(batches)
+    rows = max(map(len, answered))
     states, values = [], []
-    for group in _groups(batches, rows):
+    for group in _groups(answered, rows, tokens=batches.all()[0]["tokens"].size):
         answers = [answer for of_question in group.questions for answer in of_question]
         values += [x.targets[x.weights > 0] for x in answers]
         asked = [x.weights[x.prompt_length - 1 :] > 0 for x in answers]
@@ -174,8 +174,8 @@ def _by_prompt(batches: Batches) -> list[list[Row]]:
     return list(found.values())
 
 
-def _groups(batches: Batches, rows: int) -> Iterator[Group]:
-    """All questions, in groups of about as many tokens of answers as a batch has."""
+def _groups(answered: Sequence[list[Row]], rows: int, tokens: int) -> Iterator[Group]:
+    """All questions, in groups of about so many tokens of answers, of which each has `rows`."""
 
     def slots(of_question: list[Row]) -> tuple[int, int]:
         prompt = of_question[0].prompt_length
@@ -183,9 +183,8 @@ def _groups(batches: Batches, rows: int) -> Iterator[Group]:
         return -(-prompt // PAD) * PAD, -(-answer // PAD) * PAD
 
     alike: dict[tuple[int, int], list[list[Row]]] = {}
-    for of_question in _by_prompt(batches):
+    for of_question in answered:
         alike.setdefault(slots(of_question), []).append(of_question)
-    tokens = batches.all()[0]["tokens"].size
     for (prompt, answer), questions in sorted(alike.items(), key=lambda item: item[0]):
         size = max(1, tokens // (rows * answer))
         for start in range(0, len(questions), size):
