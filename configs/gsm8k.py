@@ -53,6 +53,7 @@ def _study() -> ConfigDict:
     config = ConfigDict()
     # Said once, and meant by all stages.
     config.generator, config.task = answers.generator, answers.task
+    config.generator.dtype = "bfloat16"  # as published
     config.limit = 150  # test questions
     config.stages = ("samples", "probe", "search", "policy", "report")
     config.stage = {
@@ -77,7 +78,8 @@ def _study() -> ConfigDict:
         config.stage[stage].generator = config.generator
     for stage in ("samples", "probe", "search"):
         config.stage[stage].task = config.task
-    config.stage["probe"].start.path = config.generator.get_ref("path")
+    for field in ("path", "dtype"):
+        config.stage["probe"].start[field] = config.generator.get_ref(field)
     config.stage["search"].limit = config.get_ref("limit")
     return config
 
@@ -91,7 +93,7 @@ def _samples(answers: ConfigDict) -> ConfigDict:
     with config.unlocked():
         config.job = "run"
     config.split, config.limit = "train", 300
-    config.sampling.n, config.sampling.questions_per_batch = 8, 8
+    config.sampling.n, config.sampling.questions_per_batch = 8, 16
     config.selection.subsets = 16
     return config
 
@@ -107,7 +109,7 @@ def _probe(answers: ConfigDict) -> ConfigDict:
             "split": "train",
             "prompt": answers.prompt,
             "step_delimiter": answers.step_delimiter,
-            "start": {"path": ""},
+            "start": {"path": "", "dtype": ""},
             "data": {"path": "stage:samples", "held_out": 0.1},
             "train": {"batch_tokens": 8192, "lengths": (640, 768, 896, 1024, 1280)},
         }
@@ -123,7 +125,7 @@ def _search(answers: ConfigDict) -> ConfigDict:
         config.sweep = {
             "budgets": (1, 2, 4, 8, 16),
             "seeds": (0,),
-            "rows": 64,  # candidates decoded together, over all questions of a batch
+            "rows": 128,  # candidates decoded together, over all questions of a batch
             "difficulty": {"samples": 8, "seed": 1000},  # for the bins; these are not scored
             "strategies": {"best_of_n": _entry("best_of_n"), "beam_4": _entry("beam", width=4)},
         }

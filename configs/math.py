@@ -30,14 +30,14 @@ VARIANTS = {
 _MODELS = {  # variant -> generator, verifier, how the generator is asked
     "smollm2": ("HuggingFaceTB/SmolLM2-135M-Instruct", "", "lines"),
     "qwen2_5": ("Qwen/Qwen2.5-0.5B-Instruct", "", "lines"),
-    "qwen2_5_coder": ("Qwen/Qwen2.5-Coder-0.5B-Instruct", "", "examples"),
+    "qwen2_5_coder": ("Qwen/Qwen2.5-Coder-0.5B-Instruct", "", "text"),
     "qwen2_5_1_5b": ("Qwen/Qwen2.5-1.5B-Instruct", "Qwen/Qwen2.5-Math-PRM-7B", "qwen"),
     "llama3_2_1b": (
         "meta-llama/Llama-3.2-1B-Instruct",
         "RLHFlow/Llama3.1-8B-PRM-Deepseek-Data",
         "llama",
     ),
-    "llama3_2_1b_base": ("meta-llama/Llama-3.2-1B", "", "base"),
+    "llama3_2_1b_base": ("meta-llama/Llama-3.2-1B", "", "text"),
 }
 
 _EXAMPLES = (
@@ -89,15 +89,6 @@ _ASKED: dict[str, tuple[dict[str, Any], str]] = {
         },
         "\n",
     ),
-    "examples": (
-        {
-            "chat": True,
-            "system": "Solve the problem step by step, one short step a line, and put the final "
-            "answer in \\boxed{}.",
-            "shots": _EXAMPLES,
-        },
-        "\n",
-    ),
     "llama": (
         {
             "chat": True,
@@ -114,8 +105,9 @@ _ASKED: dict[str, tuple[dict[str, Any], str]] = {
         },
         "\n\n",
     ),
-    # A base model would go on with a problem of its own, behind a blank line.
-    "base": (
+    # As a text to go on with. A base model would go on with a problem of its own, behind a blank
+    # line. A small chat model keeps to the examples' short steps: asked in chat it would not.
+    "text": (
         {"template": "Problem: {question}\nSolution:\n", "shots": _EXAMPLES, "stop": "\n\n"},
         "\n",
     ),

@@ -169,6 +169,24 @@ def test_bad_fields_are_named(
     assert not (tmp_path / "work").exists()  # the workdir is free for the mended config
 
 
+def test_a_probes_generator_alone_may_be_narrow(trained_generator, samples, tmp_path):
+    """It stays as it is; the probe is then taught what it will be shown in a search."""
+    start = {"path": str(trained_generator / "model"), "dtype": "bfloat16"}
+    for variant in ("prm", "probe"):
+        config = records_config(variant, trained_generator / "model", samples)
+        with config.unlocked():
+            config.start = start
+        if variant == "probe":
+            run_train(config, tmp_path / variant)
+            continue
+        message = "start.dtype=bfloat16: prm teaches all of the model, and in float32"
+        with pytest.raises(UserError, match=message):
+            run_train(config, tmp_path / variant)
+    states = next((tmp_path / "probe" / "hidden").glob("*.npy"))
+    assert np.load(states).dtype == np.float32
+    assert isinstance(load_verifier(str(tmp_path / "probe" / "model")), HiddenStateProbe)
+
+
 def without_values(chains: Path, workdir: Path) -> Path:
     records = [
         dataclasses.replace(

@@ -13,7 +13,7 @@ from flax import nnx
 from ttc_jax.models.cache import BLOCK, KVCache, PromptCache
 from ttc_jax.models.config import ModelConfig, Rope
 from ttc_jax.models.regime import Regime
-from ttc_jax.models.transformer import Transformer
+from ttc_jax.models.transformer import Transformer, _product
 
 EVERYTHING = ModelConfig(
     vocab_size=53, width=20, depth=3, heads=6, kv_heads=2, head_size=8, ffn_width=28, context=256,
@@ -161,3 +161,17 @@ def test_dropout_is_drawn_from_the_key_for_each_branch() -> None:
     for values in drawn:
         assert {round(float(x), 4) for x in values} == {0.0, round(1 / 0.7, 4)}
         assert values.mean() == pytest.approx(1, abs=0.15)
+
+
+def test_products_of_bfloat16_are_summed_in_float32_and_wide_on_a_cpu_alone() -> None:
+    """A TPU's sums leave narrow, lest they travel between its chips at twice the bytes."""
+    x = jax.random.normal(jax.random.key(0), (4, 640), jnp.bfloat16)
+    matrix = jax.random.normal(jax.random.key(1), (640, 2, 3), jnp.bfloat16)
+    product = jax.jit(_product)
+    exact = np.tensordot(np.asarray(x, np.float64), np.asarray(matrix, np.float64), 1)
+    narrow = np.asarray(product(x, matrix), np.float32)
+    np.testing.assert_allclose(narrow, exact, rtol=2**-8, atol=1e-4)  # rounded once
+    for platform, kind in (("cpu", "f32"), ("tpu", "bf16")):
+        text = product.trace(x, matrix).lower(lowering_platforms=(platform,)).as_text()
+        (line,) = (line for line in text.splitlines() if "dot_general" in line)
+        assert line.endswith(f"tensor<4x2x3x{kind}>")

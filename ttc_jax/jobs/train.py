@@ -40,7 +40,7 @@ from ttc_jax.models.checkpoints import save_model
 from ttc_jax.models.config import ModelConfig
 from ttc_jax.models.tokenizers import CharTokenizer, Tokenizer, load_tokenizer
 from ttc_jax.models.transformer import Transformer
-from ttc_jax.models.weights import load_generator
+from ttc_jax.models.weights import check_kept, kept, load_generator
 from ttc_jax.parallel import hosts
 from ttc_jax.parallel.mesh import mesh_of
 from ttc_jax.report.figures import write_calibration
@@ -100,7 +100,12 @@ def _start(config: ConfigDict) -> tuple[Transformer, Tokenizer]:
     """The generator that training starts from."""
     if config.start.path:
         path = assets.locate(config.start.path)
-        generator = load_generator(path)
+        check_kept(config, "start")
+        found = kept(config.start)
+        if not config.kind.endswith("probe") and set(found.values()) - {"float32", ""}:
+            flags = " ".join(as_flag(f"start.{field}", value) for field, value in found.items())
+            raise UserError(f"{flags}: {config.kind} teaches all of the model, and in float32")
+        generator = load_generator(path, **found)
         return generator, load_tokenizer(path, generator.config.vocab_size)
     if config.kind != "sft":
         raise UserError(f"{as_flag('start.path', '')}: {config.kind} starts from a generator")

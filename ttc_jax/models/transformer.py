@@ -45,13 +45,30 @@ def _linear(
     rows, columns = x.shape[: x.ndim - axes], weights.shape[axes:]
     inner = math.prod(weights.shape[:axes])
     matrix = weights[...].reshape(inner, *columns).astype(x.dtype)
-    y = jnp.tensordot(x.reshape(-1, inner), matrix, 1).reshape(*rows, *columns)
+    y = _product(x.reshape(-1, inner), matrix).reshape(*rows, *columns)
     every_row = tuple(range(len(rows)))
     if scale is not None:
         y *= jnp.expand_dims(scale[...], every_row)
     if bias is not None:
         y += jnp.expand_dims(bias[...], every_row)
     return y
+
+
+def _product(x: Float[Array, "R I"], matrix: Float[Array, "I ..."]) -> Float[Array, "R ..."]:
+    """Matrix product, in the dtype of `x`.
+
+    A CPU multiplies bfloat16 twice as fast where it may leave the sums in float32. A TPU gains
+    nothing, and partial sums would travel between its chips at twice the bytes.
+    """
+    if x.dtype == FLOAT32:
+        return jnp.tensordot(x, matrix, 1)
+
+    def wide(x: Array, matrix: Array) -> Array:
+        return jnp.tensordot(x, matrix, 1, preferred_element_type=jnp.float32).astype(x.dtype)
+
+    return jax.lax.platform_dependent(
+        x, matrix, cpu=wide, default=lambda x, matrix: jnp.tensordot(x, matrix, 1)
+    )
 
 
 class RMSNorm(nnx.Module):

@@ -138,7 +138,7 @@ def _steps(model: Probed, batches: Batches, folder: Path | None) -> Steps:
         before = of_prompt[jnp.arange(B), lengths - 2]
         before = jnp.broadcast_to(before[:, None, None], (B, N, 1, before.shape[-1]))
         hidden, _ = generator.extend(tokens, KVCache.fork(kept, lengths - 1, N, T))
-        return jnp.concatenate([before, hidden], 2)
+        return jnp.concatenate([before, hidden], 2).astype(jnp.float32)
 
     answered = _by_prompt(batches)
     rows = max(map(len, answered))

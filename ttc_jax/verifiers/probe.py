@@ -39,7 +39,8 @@ class HiddenStateProbe(nnx.Module):
 
     def __call__(self, hidden: Float[Array, "*B D"]) -> Float[Array, "*B"]:
         """Scores as logits."""
-        return hidden @ self.weights[...] + self.bias[...]
+        weights = self.weights[...]
+        return hidden.astype(weights.dtype) @ weights + self.bias[...]
 
     def start(
         self, prompts: Int[Array, "B P"], lengths: Int[Array, " B"], candidates: int, capacity: int
