@@ -404,6 +404,8 @@ def test_scores_are_the_model_cards(
     tokenizer = tokenizer_of(tokenizers, case.tokenizer, case.fields["vocab_size"])
     presentation = Presentation(prm, tokenizer, case.delimiter)
     assert not presentation.bridged
+    marks = len(presentation.step_format.markers)  # Mistral's has one for a blank and a word
+    assert marks == prm.format.mark_tokens - (name == "math-shepherd")
     delimiters = tokenizer.containing(case.delimiter)
     solutions = solutions_of(tokenizer, case.delimiter)
     assert len(solutions) >= 100

@@ -129,6 +129,20 @@ def test_outlines_know_their_format():
     assert found.trunk.head is None
 
 
+@pytest.mark.parametrize(
+    ("model", "markers"),
+    [
+        ("RLHFlow/Llama3.1-8B-PRM-Deepseek-Data", 11),  # two turns' ends and beginnings
+        ("Qwen/Qwen2.5-Math-PRM-7B", 1),
+    ],
+)
+def test_outlines_leave_room_for_marks(model: str, markers: int):
+    """As many tokens as tests/parity finds with the models' own tokenizers."""
+    found = outline_verifier(model)
+    assert found is not None
+    assert len(found.step_format.markers) == markers
+
+
 TWO = np.ones((2, 4))
 
 

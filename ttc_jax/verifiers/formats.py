@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -18,6 +19,8 @@ from ttc_jax.errors import UserError
 from ttc_jax.models import hub
 
 QUESTION = "{question}"
+SPECIAL = re.compile(r"<\|[^<>|]+\|>|<extra_\d+>")  # no other text looks like these
+_PIECE = re.compile(rf"{SPECIAL.pattern}|\w+|\s+|[^\w\s]")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,6 +67,14 @@ class PRMFormat:
             raise UserError(f"head names {len(self.head)} layers; it must be one or two")
         if (self.good is None) != (self.bad is None):
             raise UserError("good and bad: name both outputs of the head, or none where it has one")
+
+    @property
+    def mark_tokens(self) -> int:
+        """Tokens behind each step, as well as can be told without a tokenizer.
+
+        Special tokens, words, runs of blanks and other signs are taken for one each.
+        """
+        return len(_PIECE.findall(self.mark + self.between))
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any], where: str) -> PRMFormat:

@@ -87,7 +87,7 @@ def outline_verifier(
 ) -> Verifier | None:
     """The verifier at `path` without its weights: shapes in their place (`parameters.outline`).
 
-    Of a PRM that was trained elsewhere the tokenizer is not read: its marks are not counted.
+    Of a PRM that was trained elsewhere the tokenizer is not read: see `outline_public`.
 
     Raises:
       UserError: as `load_verifier` and `read_shape`.

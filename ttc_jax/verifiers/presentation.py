@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 
 import numpy as np
 
 from ttc_jax.errors import UserError
 from ttc_jax.models.tokenizers import Tokenizer
-from ttc_jax.verifiers.formats import QUESTION
+from ttc_jax.verifiers.formats import QUESTION, SPECIAL
 from ttc_jax.verifiers.steps import NOTHING, StepFormat
 from ttc_jax.verifiers.verifier import Verifier
-
-_SPECIAL = re.compile(r"<\|[^<>|]+\|>|<extra_\d+>")  # no other text looks like these
 
 
 class Presentation:
@@ -112,7 +109,7 @@ class Presentation:
     def _encode(self, field: str) -> list[int]:
         """A text of the format in the PRM's tokens."""
         for name in ("prompt", field):
-            for token in _SPECIAL.findall(getattr(self._format, name)):
+            for token in SPECIAL.findall(getattr(self._format, name)):
                 if len(self._own.encode(token)) != 1:
                     raise UserError(
                         f"verifier.path: the format's {name} holds {token}, which is no token of "

@@ -20,6 +20,7 @@ from ttc_jax.models.weights import SafetensorsFolder, load
 from ttc_jax.parallel.mesh import place, whole
 from ttc_jax.verifiers.formats import PRMFormat
 from ttc_jax.verifiers.prm import PRMConfig, ProcessRewardModel
+from ttc_jax.verifiers.steps import StepFormat
 
 WRAPPERS = (("pretrained_model.", ""),)  # what names begin with in checkpoints of wrapped models
 
@@ -73,9 +74,15 @@ def outline_public(
     weights: str = "",
     cache: str = "",
 ) -> ProcessRewardModel:
-    """The same without weights, its head as wide as the trunk where it has two layers."""
+    """The same without weights, its head as wide as the trunk where it has two layers.
+
+    Its tokenizer is not read; markers stand in for as many tokens as its marks will take.
+    """
     hidden = trunk.width if len(form.head) == 2 else 0
-    config = PRMConfig(dataclasses.replace(trunk, tied_head=True), hidden=hidden)
+    markers = StepFormat((0,) * form.mark_tokens)
+    config = PRMConfig(
+        dataclasses.replace(trunk, tied_head=True), hidden=hidden, step_format=markers
+    )
     prm = _outline(config, dtype, weights, cache)
     prm.format = form
     return prm
