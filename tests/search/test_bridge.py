@@ -4,6 +4,7 @@ import dataclasses
 import string
 from collections.abc import Sequence
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from tests.sampling.oracle import TINY, tiny_generator
 from tests.search.toy import SHALLOW, make_plan, make_search, marked_prm, run_shown
 from ttc_jax.errors import UserError
 from ttc_jax.models.tokenizers import CharTokenizer
+from ttc_jax.parallel.mesh import make_mesh
 from ttc_jax.search import kernel
 from ttc_jax.search.plan import Plan
 from ttc_jax.search.search import Outcome, Search
@@ -152,6 +154,18 @@ def test_company_and_refill_change_nothing_over_the_bridge(other):
             for name in ("tokens", "step_scores", "scored"):
                 np.testing.assert_array_equal(getattr(found, name), getattr(expected[i], name))
     assert other.compilations == 1
+
+
+@pytest.mark.parametrize("own", [TOKENIZER, OTHER], ids=["in XLA", "over the bridge"])
+def test_a_mesh_changes_nothing(own: CharTokenizer):
+    """Two questions on each of four devices, for which the host waits together."""
+    prm, plan = taught(own), PLANS["beam, lookahead"]
+    over = search_of(prm, plan, mesh=make_mesh(4, 1, jax.devices()[:4]), batch=8)
+    alone = outcomes_of(search_of(prm, plan, batch=2))
+    for one, found in zip(alone, outcomes_of(over), strict=True):
+        np.testing.assert_array_equal(one.tokens, found.tokens)
+        np.testing.assert_array_equal(one.lineage.parents, found.lineage.parents)
+        np.testing.assert_array_equal(one.step_scores, found.step_scores)
 
 
 def test_what_cannot_be(other):
