@@ -14,6 +14,7 @@ from ttc_jax.results.chains import summarise_chains
 from ttc_jax.results.store import ResultsStore
 from ttc_jax.results.summary import summarise
 from ttc_jax.search import build
+from ttc_jax.search.strategies import make_strategy
 from ttc_jax.tasks.arithmetic import Arithmetic
 
 N, QUESTIONS = 4, 12
@@ -42,6 +43,14 @@ def finished(config, tmp_path_factory) -> Path:
     workdir = tmp_path_factory.mktemp("run")
     run.main(config, workdir)
     return workdir
+
+
+@pytest.mark.parametrize(("data", "questions", "batch"), [(1, 3, 3), (4, 6, 8), (1, 12, 8)])
+def test_a_batch_has_no_slots_that_questions_never_need(config, data, questions, batch):
+    config = changed(config, mesh__data=data, sampling__questions_per_batch=8)
+    strategy = make_strategy("best_of_n", {})
+    search = build.recorder(config, Arithmetic(), strategy, questions=questions).search
+    assert search.batch == batch
 
 
 def test_records_hold_every_answer_graded_and_scored(finished: Path, config):

@@ -58,7 +58,7 @@ def main(config: ConfigDict, workdir: Path) -> None:
     trees = frozenset(question.id for question in questions[: config.search.trees])
     questions = hosts.mine(questions)
     todo = [question for question in questions if question.id not in done]
-    recorder = build.recorder(config, task, strategy) if todo else None
+    recorder = build.recorder(config, task, strategy, questions=len(todo)) if todo else None
     prompted = recorder.encode(todo) if recorder else []
     # Not before: a mistake found so far leaves the workdir free for the mended config.
     claim_workdir(workdir, config, may_change=(*build.SCHEDULE, "selection"))

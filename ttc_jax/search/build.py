@@ -16,6 +16,7 @@ from ttc_jax.models.tokenizers import load_tokenizer
 from ttc_jax.models.transformer import Transformer
 from ttc_jax.models.weights import check_kept, kept, load_generator
 from ttc_jax.parallel.mesh import mesh_of
+from ttc_jax.parallel.programs import shards
 from ttc_jax.sampling.draw import Drawing
 from ttc_jax.search.aggregate import AGGREGATIONS
 from ttc_jax.search.plan import Plan
@@ -52,10 +53,23 @@ class Loaders(NamedTuple):
 LOAD = Loaders()
 
 
-def recorder(config: ConfigDict, task: Task, strategy: Strategy, load: Loaders = LOAD) -> Recorder:
-    """The search with the models that a config names."""
+def recorder(
+    config: ConfigDict,
+    task: Task,
+    strategy: Strategy,
+    load: Loaders = LOAD,
+    *,
+    questions: int | None = None,
+) -> Recorder:
+    """The search with the models that a config names.
+
+    Args:
+      questions: how many there will be; a batch has no more slots than these need.
+    """
     sampling, search = config.sampling, config.search
-    mesh = mesh_of(config, jax.local_devices())
+    mesh, batch = mesh_of(config, jax.local_devices()), sampling.questions_per_batch
+    if questions is not None:
+        batch = min(batch, -(-questions // shards(mesh)) * shards(mesh))
     # First: a mistake in its path costs nothing, while the generator may be a long download.
     verifier = load.verifier(config.verifier.path, **kept(config.verifier), mesh=mesh)
     path = assets.locate(config.generator.path)
@@ -77,7 +91,7 @@ def recorder(config: ConfigDict, task: Task, strategy: Strategy, load: Loaders =
             plan(config, strategy, tuple(prompt.between(tokenizer))),
             end_tokens=prompt.ends(tokenizer),
             delimiters=np.asarray(tokenizer.containing(config.step_delimiter)),
-            batch=sampling.questions_per_batch,
+            batch=batch,
             refill=search.refill,
             segment=search.segment,
             seed=config.seed,

@@ -1,0 +1,87 @@
+"""What the TPU's compiler says of every pair of models on every slice of configs/tpu.py.
+
+    python -m tests.bench.slices FOLDER [--pairs=llama3.2-1b,...] [--slices=v5e-8,...]
+
+Compiles the search's main program with `ttc compile`, whose JSON it keeps in FOLDER, one file a
+pair and slice; what is there is not compiled again. Then it prints a table of all there are: GiB of
+a chip that weights, caches and temporary memory take and that are left, the time of a decode step
+of all rows at the chip's peaks, with caches full, and what bounds it. Needs libtpu, no TPU.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+TOPOLOGIES = {
+    "v5e-8": "v5e:2x4",
+    "v5e-16": "v5e:4x4",
+    "v6e-8": "v6e:2x4",
+    "v5p-8": "v5p:2x2x1",
+    "v6e-256": "v6e:16x16",
+}
+PAIRS = ("llama3.2-1b", "llama3.2-3b", "llama3.1-8b", "qwen2.5-1.5b", "qwen2.5-7b")
+HEAD = ["pair", "slice", "B × N", "weights", "caches", "temporary", "left", "step", "bound by"]
+HEAD += ["compiled in"]
+GIB = 2**30
+
+
+def main() -> None:
+    """Compiles what is missing, and prints the table."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("folder", type=Path, help="where the JSON files are kept")
+    parser.add_argument("--pairs", default=",".join(PAIRS), help="of configs/tpu.py")
+    parser.add_argument("--slices", default=",".join(TOPOLOGIES), help="of configs/tpu.py")
+    options = parser.parse_args()
+    options.folder.mkdir(parents=True, exist_ok=True)
+    wanted = [(pair, s) for s in options.slices.split(",") for pair in options.pairs.split(",")]
+    for pair, chips in tqdm(wanted, unit="program"):
+        compile_one(pair, chips, options.folder / f"{pair},{chips}.json")
+    for cells in [HEAD, ["---"] * len(HEAD), *rows(options.folder)]:
+        print(f"| {' | '.join(cells)} |")
+
+
+def compile_one(pair: str, chips: str, path: Path) -> None:
+    """Runs the command, unless the file is there."""
+    if path.exists():
+        return
+    config = f"--config=configs/tpu.py:{pair},{chips}"
+    flags = [config, f"--topology={TOPOLOGIES[chips]}", "--program=segment", f"--json={path}"]
+    command = [sys.executable, "-m", "ttc_jax.cli", "compile", *flags]
+    done = subprocess.run(command, capture_output=True, text=True)  # 2: does not fit
+    if not path.exists():
+        sys.exit(f"{' '.join(command)}\n{done.stderr}")
+
+
+def rows(folder: Path) -> Iterator[list[str]]:
+    """Cells of the table."""
+    order = [f"{pair},{chips}" for chips in TOPOLOGIES for pair in PAIRS]
+    for name in order:
+        path = folder / f"{name}.json"
+        if path.exists():
+            yield [*name.split(","), *_figures(json.loads(path.read_text(encoding="utf-8")))]
+
+
+def _figures(found: dict[str, Any]) -> list[str]:
+    [program], held = found["programs"], found["capacity"]
+    sizes = (program[f"{name}_bytes"] / GIB for name in ("weight", "cache", "temp", "left"))
+    return [
+        f"{held['questions']} × {held['candidates']}",
+        *(f"{size:.2f}" for size in sizes),
+        f"{1000 * program['roofline_seconds']:.1f} ms",
+        program["bound"],
+        f"{program['compile_seconds']:.0f} s",
+    ]
+
+
+if __name__ == "__main__":
+    main()
