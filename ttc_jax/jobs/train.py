@@ -105,7 +105,7 @@ def _start(config: ConfigDict) -> tuple[Transformer, Tokenizer]:
         if not config.kind.endswith("probe") and set(found.values()) - {"float32", ""}:
             flags = " ".join(as_flag(f"start.{field}", value) for field, value in found.items())
             raise UserError(f"{flags}: {config.kind} teaches all of the model, and in float32")
-        generator = load_generator(path, **found)
+        generator = load_generator(path, **found, mesh=None)
         return generator, load_tokenizer(path, generator.config.vocab_size)
     if config.kind != "sft":
         raise UserError(f"{as_flag('start.path', '')}: {config.kind} starts from a generator")

@@ -361,7 +361,11 @@ def _dress(
     axes: Axes, budgets: Sequence[float], meaning: str = "generations per question, N"
 ) -> None:
     axes.set_xscale("log", base=2)
-    axes.xaxis.set_major_locator(FixedLocator(budgets))
+    named = [budgets[0]]  # where there is room: others are told by their points
+    for n in budgets:
+        if n >= 2 * named[-1]:
+            named.append(n)
+    axes.xaxis.set_major_locator(FixedLocator(named))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(lambda n, _: f"{n:g}")
     axes.set_xlabel(meaning, labelpad=6)

@@ -190,8 +190,8 @@ def _bins(summary: Summary) -> Section | None:
     return Section(
         "bins",
         "The same, by difficulty",
-        "Questions in bins of pass@1, the easiest first. What pays depends on the bin: search "
-        "where the model is sometimes right, little where it almost always or never is.",
+        "Questions in bins of pass@1, the easiest first. In the paper search pays "
+        "where the model is sometimes right, and little where it almost always or never is.",
         [Table("accuracy in % and its 95 % interval, by N", rows, "N")],
         bins_figure(summary),
     )
@@ -369,7 +369,7 @@ def _ratios(summary: Summary) -> Section | None:
         "ratios",
         "In sequence or in parallel",
         "The same number of answers, as few long chains of revisions or as many short ones. "
-        "Easy questions gain from revising, hard ones need a mixture.",
+        "In the paper easy questions gain from revising, and hard ones need a mixture.",
         [Table("accuracy in % and its 95 % interval, by N", rows, "N")],
         ratios_figure(summary, ratios),
     )
