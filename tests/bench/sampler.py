@@ -5,6 +5,7 @@
 Contenders take turns, round by round; figures are medians over the rounds, in tokens a second:
 
     ours               the sampler, float32, N candidates of one prompt
+    ours_bf16          the same in bfloat16
     transformers_f32   generate(num_return_sequences=N), torch, the same weights
     transformers_bf16  the same in bfloat16
     matmul_bound       nothing but the matrix products of a decode step of N rows, in JAX
@@ -65,13 +66,13 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         folder = options.weights or random_weights(Path(scratch))
-        model = load_generator(folder)
+        models = {kind: load_generator(folder, dtype=kind) for kind in ("float32", "bfloat16")}
         references = {kind: torch_model(folder, kind) for kind in ("float32", "bfloat16")}
     figures: dict[str, Any] = {}
     for prompt in options.prompts:
         measured: dict[str, Any] = {}
         for n in options.candidates:
-            for name, value in measure(model, references, prompt, n, options.rounds).items():
+            for name, value in measure(models, references, prompt, n, options.rounds).items():
                 measured.setdefault(name, {})[str(n)] = value
             figures |= measured if prompt == 80 else {f"prompt_{prompt}": measured}
             if options.json:  # now, so that an interrupted run keeps what it has
@@ -79,14 +80,16 @@ def main() -> None:
 
 
 def measure(
-    model: Transformer, references: dict[str, Any], prompt: int, n: int, rounds: int
+    models: dict[str, Transformer], references: dict[str, Any], prompt: int, n: int, rounds: int
 ) -> dict[str, float]:
     """Tokens a second of every contender at one length of prompt and one N, and the ratios."""
     new = NEW_TOKENS[prompt]
+    model = models["float32"]
     tokens = np.random.default_rng(0).integers(5, model.config.vocab_size, prompt).tolist()
     ours = Ours(model, tokens, n, new)
     calls: dict[str, Callable[[], None]] = {
         "ours": ours,
+        "ours_bf16": Ours(models["bfloat16"], tokens, n, new),
         "transformers_f32": theirs(references["float32"], tokens, n, new),
         "transformers_bf16": theirs(references["bfloat16"], tokens, n, new),
         "matmul_bound": matmul_bound(model, n),
@@ -104,12 +107,14 @@ def measure(
     best = max(row["transformers_f32"], row["transformers_bf16"])
     ratios = {
         "ratio_to_transformers": row["ours"] / best,
+        "ratio_of_bf16_to_transformers": row["ours_bf16"] / best,
         "ratio_to_matmul_bound": row["ours"] / row["matmul_bound"],
     }
     numbers = "  ".join(f"{name} {rate:7.1f}" for name, rate in row.items())
     print(
         f"prompt {prompt:3}  N={n:<3} tokens/s: {numbers}  "
-        f"ours/transformers {ratios['ratio_to_transformers']:.2f}  "
+        f"ours/transformers {ratios['ratio_to_transformers']:.2f}, "
+        f"{ratios['ratio_of_bf16_to_transformers']:.2f}  "
         f"ours/bound {ratios['ratio_to_matmul_bound']:.2f}",
         flush=True,
     )

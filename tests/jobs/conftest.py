@@ -142,7 +142,7 @@ class Answers:
     trees: frozenset[str] = frozenset()
 
     @classmethod
-    def of(cls, config: ConfigDict, *_: object) -> Answers:
+    def of(cls, config: ConfigDict, *_: object, **__: object) -> Answers:
         return cls(config.sampling.n, config.seed, config.search.revisions)
 
     def encode(self, questions: list[Question]) -> list[Question]:

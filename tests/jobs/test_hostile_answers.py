@@ -46,7 +46,7 @@ def test_the_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     rows = [{"problem": f"What is {n}+{n}?", "answer": str(2 * n)} for n in (1, 2)]
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     config = load_config(str(MATH), [f"--config.task.path={tmp_path}/rows.jsonl"])
-    monkeypatch.setattr(build, "recorder", lambda _, task, *__: Hostile(task))
+    monkeypatch.setattr(build, "recorder", lambda _, task, *__, **___: Hostile(task))
     monkeypatch.setattr(Grader.__init__, "__defaults__", (2, 3.0, 512, 2000))  # shorter bounds
     workdir = tmp_path / "run"
     run.main(config, workdir)

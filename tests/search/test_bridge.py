@@ -159,7 +159,7 @@ def test_company_and_refill_change_nothing_over_the_bridge(other):
 @pytest.mark.parametrize("own", [TOKENIZER, OTHER], ids=["in XLA", "over the bridge"])
 def test_a_mesh_changes_nothing(own: CharTokenizer):
     """Two questions on each of four devices, for which the host waits together."""
-    prm, plan = taught(own), PLANS["beam, lookahead"]
+    prm, plan = taught(own), PLANS["best of N"]
     over = search_of(prm, plan, mesh=make_mesh(4, 1, jax.devices()[:4]), batch=8)
     alone = outcomes_of(search_of(prm, plan, batch=2))
     for one, found in zip(alone, outcomes_of(over), strict=True):
