@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from ml_collections import ConfigDict
 
 from tests.jobs.conftest import (
     COMMAND,
@@ -171,17 +172,17 @@ def test_bad_fields_are_named(
 
 def test_a_probes_generator_alone_may_be_narrow(trained_generator, samples, tmp_path):
     """It stays as it is; the probe is then taught what it will be shown in a search."""
-    start = {"path": str(trained_generator / "model"), "dtype": "bfloat16"}
-    for variant in ("prm", "probe"):
+
+    def narrow(variant: str) -> ConfigDict:
         config = records_config(variant, trained_generator / "model", samples)
         with config.unlocked():
-            config.start = start
-        if variant == "probe":
-            run_train(config, tmp_path / variant)
-            continue
-        message = "start.dtype=bfloat16: prm teaches all of the model, and in float32"
-        with pytest.raises(UserError, match=message):
-            run_train(config, tmp_path / variant)
+            config.start.dtype = "bfloat16"
+        return config
+
+    message = "start.dtype=bfloat16: prm teaches all of the model, and in float32"
+    with pytest.raises(UserError, match=message):
+        run_train(narrow("prm"), tmp_path / "prm")
+    run_train(narrow("probe"), tmp_path / "probe")
     states = next((tmp_path / "probe" / "hidden").glob("*.npy"))
     assert np.load(states).dtype == np.float32
     assert isinstance(load_verifier(str(tmp_path / "probe" / "model")), HiddenStateProbe)
