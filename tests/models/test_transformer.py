@@ -99,6 +99,21 @@ def test_extending_equals_one_pass(chunk: int) -> None:
         fed += real
 
 
+@pytest.mark.parametrize("front", [1, 2, 9])
+def test_reading_behind_a_front_equals_one_pass(front: int) -> None:
+    """Fronts within a layer's window, and longer ones."""
+    model, rng = build(EVERYTHING), np.random.default_rng(front)
+    tokens = rng.integers(0, 53, (3, front + 12), dtype=np.int32)
+    tokens[1:, :front] = tokens[0, :front]
+    read = jax.jit(lambda model, tokens, front=None: model.prefill(tokens, front))
+    hidden, whole = read(model, tokens)
+    _, first = read(model, tokens[:1, :front])
+    behind, cache = read(model, tokens[:, front:], first)
+    np.testing.assert_allclose(behind, hidden[:, front:], atol=2e-5)
+    assert jax.tree.structure(cache) == jax.tree.structure(whole)
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, atol=2e-5), cache, whole)
+
+
 def test_logits_are_capped_and_float32() -> None:
     graph, state = nnx.split(build(EVERYTHING))
     narrow = nnx.merge(graph, jax.tree.map(lambda x: x.astype(jnp.bfloat16), state))

@@ -91,6 +91,18 @@ def test_a_search_is_that_of_one_device(data: int, model: int):
             jax.tree.map(np.testing.assert_array_equal, one, other)
 
 
+def test_a_front_is_read_by_every_shard():
+    front = RNG.integers(0, 40, 64).tolist()
+    questions = [(front + prompt, number) for prompt, number in QUESTIONS[:5]]
+    expected = run(make(CONFIG, front=front), questions)
+    search = make(CONFIG, mesh_of(2, 2), front=front)
+    with jax.transfer_guard_host_to_device("disallow"):
+        found = run(search, questions)
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(one.tokens, other.tokens)
+        np.testing.assert_allclose(one.step_scores, other.step_scores, atol=1e-5)
+
+
 def outlined(data: int, model: int, dtype: Any = jnp.float32) -> Search:
     """A search with models that are not there."""
     shape = PRMConfig(trunk=CONFIG)

@@ -26,10 +26,11 @@ from tests.search.toy import (
 from ttc_jax.errors import UserError
 from ttc_jax.models.transformer import Transformer
 from ttc_jax.sampling.draw import Drawing
-from ttc_jax.sampling.sampler import Sampler
+from ttc_jax.sampling.sampler import SHORTEST_BUCKET, Sampler
 from ttc_jax.search import kernel
 from ttc_jax.search.plan import Plan
 from ttc_jax.search.search import Failed, Outcome, Search
+from ttc_jax.search.strategies import make_strategy
 from ttc_jax.verifiers.prm import ProcessRewardModel
 from ttc_jax.verifiers.verifier import Verifier
 
@@ -112,6 +113,46 @@ def test_neither_refill_nor_segment_nor_order_changes_a_question(
 def test_a_question_does_not_mind_its_company(search, outcomes, company: list[int]):
     for i, found in zip(company, run(search, [QUESTIONS[i] for i in company]), strict=True):
         assert_same(found, outcomes[i])
+
+
+FRONT = RNG.integers(0, TINY.vocab_size, SHORTEST_BUCKET).tolist()
+LONG = [(FRONT + prompt, number) for prompt, number in QUESTIONS[:5]]
+ELSEWHERE = [([*FRONT[:-1], (FRONT[-1] + 1) % 30, 5], 4), (FRONT, 2)]  # nothing behind the front
+
+
+@pytest.mark.parametrize("kind", ["none", "reads", "probe"])
+def test_a_front_is_read_once_and_changes_no_answer(generator, prm, kind: str):
+    """With a verifier that reads prompts, whole; one that reads none; and none."""
+    verifier = {"none": None, "reads": prm, "probe": random_probe()}[kind]
+    plan = dataclasses.replace(PLAN, lookahead=0)
+    if verifier is None:
+        plan = dataclasses.replace(plan, strategy=make_strategy("best_of_n", {}))
+    whole = make_search(generator, verifier, plan, batch=3)
+    search = make_search(generator, verifier, plan, batch=3, front=FRONT)
+    expected, found = run(whole, LONG + ELSEWHERE), run(search, LONG + ELSEWHERE)
+    assert any(outcome.finished.any() for outcome in expected)
+    for one, other in zip(found, expected, strict=True):
+        assert one.ledger == other.ledger
+        np.testing.assert_array_equal(one.tokens, other.tokens)
+        np.testing.assert_array_equal(one.lineage.parents, other.lineage.parents)
+        np.testing.assert_allclose(one.step_scores, other.step_scores, atol=1e-5)
+        np.testing.assert_allclose(one.log_prob, other.log_prob, rtol=1e-5)
+    # Behind the front, for each bucket of what the verifier reads; and for whole prompts.
+    assert search.compilations == (3 if verifier is prm else 2)
+    reads: Any = search._read_front
+    assert reads._cache_size() == 1
+    for company in ([2], [4, 2, 0]):
+        for i, again in zip(company, run(search, [LONG[i] for i in company]), strict=True):
+            assert_same(again, found[i])
+
+
+def test_a_short_front_is_not_worth_a_program(generator):
+    plan = make_plan("best_of_n", max_new_tokens=4)
+    search = make_search(generator, None, plan, front=FRONT[1:])
+    run(search, [(prompt[1:], number) for prompt, number in LONG[:1]])
+    reads: Any = search._read_front
+    assert search.compilations == 1
+    assert reads._cache_size() == 0
 
 
 REVISIONS = {

@@ -66,6 +66,15 @@ def test_chat_shots_are_turns() -> None:
     assert shown(PromptFormat(chat=True), "2+3?") == "<user>2+3?<assistant>"
 
 
+@pytest.mark.parametrize("chat", [True, False], ids=["chat", "plain"])
+def test_prompts_begin_alike(chat: bool) -> None:
+    prompt = PromptFormat("Q: {question}\nA:", shots=(("1+1?", "1+1=2"),), chat=chat)
+    front = prompt.front(Bytes())
+    assert Bytes().decode(front).endswith("Q: ")
+    for question in ("2+3?", "How?", ""):
+        assert prompt.encode(question, Bytes())[: len(front)] == front
+
+
 def test_braces_are_data() -> None:
     prompt = PromptFormat("In \\boxed{} and {x}: {question}", shots=(("{question}", "{0}"),))
     assert shown(prompt, "{question} {y}") == (

@@ -48,17 +48,18 @@ class Scoring:
 
 def causal_attention(
     q: Float[Array, "B T K G h"],
-    k: Float[Array, "B T K h"],
-    v: Float[Array, "B T K h"],
+    k: Float[Array, "B S K h"],
+    v: Float[Array, "B S K h"],
     scoring: Scoring,
 ) -> Float[Array, "B T K G h"]:
     """Each token over itself and the tokens before it.
 
-    Padding belongs on the right, where no real token looks.
+    Keys may begin earlier than queries do; they end with them. Padding belongs on the right, where
+    no real token looks.
     """
-    at = jnp.arange(q.shape[1])
+    at = jnp.arange(k.shape[1])
     dots = jnp.einsum("btkgh,bskh->bkgts", q, k, preferred_element_type=jnp.float32)
-    scores = scoring(dots, (at[:, None] - at[None, :])[None, None, None])
+    scores = scoring(dots, (at[-q.shape[1] :, None] - at[None, :])[None, None, None])
     weights = jax.nn.softmax(scores, axis=-1).astype(v.dtype)
     return jnp.einsum("bkgts,bskh->btkgh", weights, v)
 

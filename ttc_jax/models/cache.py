@@ -65,29 +65,45 @@ class Cache(Protocol):
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class PromptCache:
-    """Keys and values of whole sequences, padded on the right, as one pass reads them."""
+    """Keys and values of whole sequences, padded on the right, as one pass reads them.
+
+    Or of what follows `front`, of one sequence, which stands before all B.
+    """
 
     k: tuple[Float[Array, "B P K h"], ...] = ()  # one entry a layer, as they are written
     v: tuple[Float[Array, "B P K h"], ...] = ()
     # Whether a `KVCache` over them holds int8.
     int8: bool = dataclasses.field(default=False, metadata={"static": True})
+    front: PromptCache | None = None
 
-    def positions(self, tokens: int) -> Int[Array, "1 P"]:
-        """0, 1, …, the same for every row."""
-        return jnp.arange(tokens)[None]
+    @property
+    def tokens(self) -> int:
+        """P, of a cache that is written."""
+        return self.k[0].shape[1]
+
+    def positions(self, tokens: int) -> Int[Array, "1 T"]:
+        """Behind the front, the same for every row."""
+        return jnp.arange(self.span(tokens))[None, -tokens:]
 
     def span(self, tokens: int) -> int:
         """As many as there are tokens."""
-        return tokens
+        return tokens + (self.front.tokens if self.front else 0)
 
     def write(self, layer: int, k: Array, v: Array) -> Self:
         """Adds the next layer."""
         assert layer == len(self.k), "layers write in their order"
+        if self.front is not None:
+            k, v = behind(self.front.k[layer], k), behind(self.front.v[layer], v)
         return dataclasses.replace(self, k=(*self.k, k), v=(*self.v, v))
 
     def attend(self, layer: int, q: Array, scoring: Scoring) -> Array:
         """Causal attention."""
         return causal_attention(q, self.k[layer], self.v[layer], scoring)
+
+
+def behind(front: Float[Array, "1 F K h"], x: Float[Array, "B P K h"]) -> Array:
+    """[B, F + P, K, h]: each of `x` behind the same `front`."""
+    return jnp.concatenate([jnp.broadcast_to(front, (len(x), *front.shape[1:])), x], 1)
 
 
 @jax.tree_util.register_dataclass
@@ -378,7 +394,7 @@ def _put(
         return lax.fori_loop(0, start.size, put, suffix)
 
     # For a scatter a TPU would turn the whole cache round, there and back.
-    return lax.platform_dependent(suffix, tpu=one_by_one, default=at_once)
+    return one_by_one(suffix)
 
 
 def _replace(items: Layers, index: int, item: Stored) -> Layers:

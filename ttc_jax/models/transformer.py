@@ -6,6 +6,7 @@ matrix product on one chip and still split by heads over a mesh; gate and up mat
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from typing import TypeVar
 
@@ -205,9 +206,12 @@ class Layers(nnx.Module):
             x, cache = run(block, x, *turns[rope], cache, regime and regime.at(i))
         return x, cache
 
-    def read(self, x: Float[Array, "B P D"]) -> tuple[Float[Array, "B P D"], PromptCache]:
+    def read(
+        self, x: Float[Array, "B P D"], front: PromptCache | None = None
+    ) -> tuple[Float[Array, "B P D"], PromptCache]:
         """Runs prompts, padded on the right, and keeps their keys and values for a `KVCache`."""
-        return self(x, PromptCache(int8=self.int8_cache))
+        x, cache = self(x, PromptCache(int8=self.int8_cache, front=front))
+        return x, dataclasses.replace(cache, front=None)
 
     def _rotations(
         self, positions: Int[Array, "*B T"], span: int
@@ -254,9 +258,15 @@ class Transformer(nnx.Module):
         x, _ = self.layers(self._embed(tokens), PromptCache(), regime)
         return self.final_norm(x)
 
-    def prefill(self, tokens: Int[Array, "B P"]) -> tuple[Float[Array, "B P D"], PromptCache]:
-        """Hidden states of prompts, padded on the right, and every layer's keys and values."""
-        x, cache = self.layers.read(self._embed(tokens))
+    def prefill(
+        self, tokens: Int[Array, "B P"], front: PromptCache | None = None
+    ) -> tuple[Float[Array, "B P D"], PromptCache]:
+        """Hidden states of prompts, padded on the right, and every layer's keys and values.
+
+        Args:
+          front: what stands before all of them, read earlier; the cache returned begins with it.
+        """
+        x, cache = self.layers.read(self._embed(tokens), front)
         return self.final_norm(x), cache
 
     def extend(self, tokens: Int[Array, "*B T"], cache: C) -> tuple[Float[Array, "*B T D"], C]:

@@ -16,7 +16,7 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float, Int
 
 from ttc_jax.errors import UserError
-from ttc_jax.models.cache import KVCache, LaneCache
+from ttc_jax.models.cache import KVCache, LaneCache, PromptCache
 from ttc_jax.models.transformer import Transformer
 from ttc_jax.parallel.mesh import place
 from ttc_jax.parallel.programs import ROWS, abstract, outcome, program, put, shards
@@ -61,17 +61,19 @@ def start(
     keys: jax.Array,
     max_new_tokens: int,
     context: int = 0,
+    front: PromptCache | None = None,
 ) -> DecodeState:
     """Prefills prompts, padded on the right, and forks each into N candidates.
 
     Every candidate is fed the prompt's last token first, so the prompt part holds one token less.
-    `context` tokens of a row's own find room before its answer.
+    `context` tokens of a row's own find room before its answer. `front` stands before all prompts.
     """
     B, N = keys.shape
-    hidden, prompt = model.prefill(prompts[:, :-1])
+    hidden, prompt = model.prefill(prompts[:, :-1], front)
+    stored = lengths - 1 + (front.tokens if front else 0)
     last = jnp.take_along_axis(prompts, lengths[:, None] - 1, 1)
     return _begin(
-        KVCache.fork(prompt, lengths - 1, N, context + max_new_tokens),
+        KVCache.fork(prompt, stored, N, context + max_new_tokens),
         tokens=jnp.zeros((B, N, max_new_tokens), jnp.int32),
         pending=jnp.broadcast_to(last, (B, N)),
         hidden=hidden,
@@ -239,13 +241,14 @@ def bucket(length: int) -> int:
 
 
 def pad_prompts(
-    prompts: Sequence[Sequence[int]], batch: int
+    prompts: Sequence[Sequence[int]], batch: int, width: int = 0
 ) -> tuple[Int[np.ndarray, "B P"], Int[np.ndarray, " B"]]:
-    """Prompts as one array, padded on the right to their bucket, and their lengths.
+    """Prompts as one array, padded on the right to `width` or their bucket, and their lengths.
 
     Rows beyond the given prompts hold one padding token each.
     """
-    padded = np.zeros((batch, bucket(max(len(prompt) for prompt in prompts))), np.int32)
+    width = width or bucket(max(len(prompt) for prompt in prompts))
+    padded = np.zeros((batch, width), np.int32)
     lengths = np.ones((batch,), np.int32)
     for row, prompt in enumerate(prompts):
         padded[row, : len(prompt)], lengths[row] = prompt, len(prompt)

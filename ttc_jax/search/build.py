@@ -95,6 +95,7 @@ def recorder(
             refill=search.refill,
             segment=search.segment,
             seed=config.seed,
+            front=prompt.front(tokenizer),
             presentation=presentation,
             mesh=mesh,
         ),

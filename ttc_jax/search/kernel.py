@@ -33,6 +33,7 @@ from jax import lax
 from jax.random import fold_in
 from jaxtyping import Array, Bool, Int
 
+from ttc_jax.models.cache import PromptCache
 from ttc_jax.models.transformer import Transformer
 from ttc_jax.sampling.draw import candidate_keys
 from ttc_jax.sampling.sampler import DecodeState, decode_token, start, wake
@@ -61,20 +62,23 @@ def admit(
     plan: Plan,
     generator: Transformer,
     verifier: Verifier | None,
-    prompts: Int[Array, "1 2 P"],
+    prompts: tuple[Int[Array, "1 P"], Int[Array, "1 Q"]],
     lengths: Int[Array, "1 2"],
     numbers: Int[Array, " 1"],
     seed: int,
+    front: PromptCache | None = None,
 ) -> SearchState:
     """The state of one question at its beginning: its prompts are read, its rows may go on.
 
     Args:
       prompts: the generator's, and the verifier's.
+      front: what the generator has read before its own.
     """
+    asked, judged = prompts
     N, T, s = plan.candidates, plan.max_new_tokens, plan.revisions
     keys = candidate_keys(seed, numbers, N)
-    decode = start(generator, prompts[:, 0], lengths[:, 0], keys, T, context=_room(plan))
-    given = jnp.take_along_axis(prompts[:, 1], lengths[:, 1:] - 1, 1)
+    decode = start(generator, asked, lengths[:, 0], keys, T, context=_room(plan), front=front)
+    given = jnp.take_along_axis(judged, lengths[:, 1:] - 1, 1)
     rows = jnp.zeros((1, N), jnp.int32)
     trace = jnp.zeros((1, plan.all_turns, N), jnp.int32)
     written = jnp.zeros((1, plan.all_turns, N, plan.step), jnp.int32)
@@ -84,7 +88,7 @@ def admit(
     shown: Any = ()
     if verifier is not None:
         capacity = _room(plan) + plan.most_shown + 1
-        shown = verifier.start(prompts[:, 1], lengths[:, 1], N, capacity)
+        shown = verifier.start(judged, lengths[:, 1], N, capacity)
     decode = wake(decode, jnp.ones((1, N), bool), limit)
     return SearchState(
         decode=decode,

@@ -17,10 +17,11 @@ from jax.sharding import Mesh
 from ttc_jax.compute.flops import Cumulative, generator_flops
 from ttc_jax.compute.ledger import Ledger
 from ttc_jax.errors import UserError
+from ttc_jax.models.cache import PromptCache
 from ttc_jax.models.transformer import Transformer
 from ttc_jax.parallel.mesh import place
 from ttc_jax.parallel.programs import ROWS, abstract, laid, outcome, program, put, shards
-from ttc_jax.sampling.sampler import bucket, pad_prompts
+from ttc_jax.sampling.sampler import SHORTEST_BUCKET, bucket, pad_prompts
 from ttc_jax.search import bridge, kernel
 from ttc_jax.search.plan import Plan, check_plan
 from ttc_jax.search.state import NONE, Lineage, SearchState, insert
@@ -28,6 +29,15 @@ from ttc_jax.verifiers.confidence import Confidence
 from ttc_jax.verifiers.presentation import Presentation
 from ttc_jax.verifiers.steps import StepFormat
 from ttc_jax.verifiers.verifier import Verifier
+
+
+class Shape(NamedTuple):
+    """Of what is read before a question is searched: one compilation each."""
+
+    prompt: int  # tokens that the generator's are padded to
+    shown: int  # ... and the verifier's
+    behind: bool = False  # whether the prompts stand behind `front`
+
 
 Asked = tuple[Sequence[int], Sequence[int]]  # what the generator reads, and what the verifier
 
@@ -82,6 +92,9 @@ class Search:
       segment: decode iterations at least between two refills, for which shards of `data` wait for
         each other.
       seed: of all draws.
+      front: tokens that prompts begin with, such as worked examples: the generator reads them once
+        for all questions, where they are as many as a bucket has. Questions whose prompts begin
+        otherwise are read whole. A question is still charged for all of its prompt.
       presentation: of a verifier with a format of its own, which is then shown `run`'s `shown`.
       mesh: from `parallel.mesh.make_mesh`: questions are split over `data`, of which every shard is
         a search of its own, weights and caches over `model`; None: the models' own device. Where
@@ -105,6 +118,7 @@ class Search:
         refill: bool = True,
         segment: int = 1,
         seed: int = 0,
+        front: Sequence[int] = (),
         presentation: Presentation | None = None,
         mesh: Mesh | None = None,
     ):
@@ -133,10 +147,12 @@ class Search:
         self._ends[list(end_tokens)] = True
         self._graph, self._parameters = nnx.split(place((generator, verifier), mesh))
         self._seed, self._compilations = seed, 0
+        self._front = tuple(front) if len(front) >= SHORTEST_BUCKET else ()
         config = generator.config
         self._reading = Cumulative(lambda n: generator_flops(config, 0, n, logits=0))
         self._decoding = Cumulative(lambda n: generator_flops(config, 0, n, logits=n))
         self._judging = Cumulative(lambda n: verifier.flops(0, n) if verifier is not None else 0)
+        self._read_front = program(self._run_front, mesh)
         self._admit = program(self._run_admit, mesh)
         self._empty = jax.jit(self._run_empty, static_argnums=0)
         self._insert = program(_insert, mesh, donate_argnums=1)
@@ -199,12 +215,12 @@ class Search:
         if prompts and (self.presentation is None) != (shown is None):
             raise ValueError("a Search with a presentation, and only that, is given what is shown")
         asked = list(zip(prompts, prompts if shown is None else shown, strict=True))
-        groups: dict[int, list[int]] = {}
+        groups: dict[Shape, list[int]] = {}
         for index, pair in enumerate(asked):
             self.check(*pair)
-            groups.setdefault(bucket(max(map(len, pair))), []).append(index)
-        for width, group in sorted(groups.items()):
-            yield from self._run_group(width, group, asked, numbers)
+            groups.setdefault(self._shape(*pair), []).append(index)
+        for shape, group in sorted(groups.items()):
+            yield from self._run_group(shape, group, asked, numbers)
 
     def lower(self, width: int) -> dict[str, jax.stages.Lowered]:
         """The programs for prompts padded to `width` tokens (see `bucket`), ready to be compiled.
@@ -215,8 +231,11 @@ class Search:
         """
         mesh, parts = self.mesh, shards(self.mesh)
         number, id_ = (abstract((parts,), dtype, mesh, ROWS) for dtype in (np.int32, np.uint32))
-        prompts = [abstract((parts, *x), np.int32, mesh, ROWS) for x in ((2, width), (2,))]
-        read = (self._parameters, (*prompts, id_))
+        prompt = abstract((parts, width), np.int32, mesh, ROWS)
+        read = (
+            self._parameters,
+            ((prompt, prompt), abstract((parts, 2), np.int32, mesh, ROWS), id_),
+        )
         state, table = self.state(width), abstract(self.delimiters.shape, bool, mesh)
         shared = (self._parameters, table, table, abstract((), np.int32, mesh))
         return {
@@ -227,14 +246,29 @@ class Search:
 
     def state(self, width: int) -> SearchState:
         """The B slots for prompts of `width` tokens, as shapes with their shardings."""
-        return outcome(functools.partial(self._run_empty, width), self.mesh)
+        return outcome(functools.partial(self._run_empty, Shape(width, width)), self.mesh)
+
+    def _shape(self, prompt: Sequence[int], shown: Sequence[int]) -> Shape:
+        """Of the group in which a question is searched."""
+        front = len(self._front)
+        if self._front and len(prompt) > front and tuple(prompt[:front]) == self._front:
+            # Of few sizes: what a short rest saves is little beside the front.
+            rest = max(len(prompt) - front, 2 * SHORTEST_BUCKET + 1)
+            judged = len(shown) if self._reads_prompt else 1
+            return Shape(bucket(rest), bucket(judged), behind=True)
+        width = bucket(max(len(prompt), len(shown)))
+        return Shape(width, width)
 
     def _run_group(
-        self, width: int, group: list[int], asked: Sequence[Asked], numbers: Sequence[int]
+        self, shape: Shape, group: list[int], asked: Sequence[Asked], numbers: Sequence[int]
     ) -> Iterator[tuple[int, Outcome]]:
+        front = ()
+        if shape.behind:
+            tokens = np.tile(np.array(self._front, np.int32), (shards(self.mesh), 1))
+            front = (self._read_front(self._parameters, put(tokens, self.mesh, ROWS)),)
         waiting = list(reversed(group))
         slots = np.full((shards(self.mesh), self.batch // shards(self.mesh)), NONE)
-        state = self._empty(width)
+        state = self._empty(shape)
         while True:
             if self.refill or (slots == NONE).all():
                 for wave in _waves(slots == NONE):
@@ -244,7 +278,10 @@ class Search:
                     wave = [slot if i != NONE else NONE for slot, i in zip(wave, new, strict=True)]
                     for shard, slot in enumerate(wave):
                         slots[shard, slot] = new[shard] if slot != NONE else slots[shard, slot]
-                    state = self._begin(state, wave, new, asked, numbers)
+                    questions = self._admit(
+                        self._parameters, self._prompts(shape, new, asked, numbers), *front
+                    )
+                    state = self._insert((), state, questions, self._over_shards(wave))
             if (slots == NONE).all():
                 return
             # Without a question that waits for a slot, there is nothing to come back early for.
@@ -267,23 +304,20 @@ class Search:
                             raise Failed(index)
                         yield index, self._outcome(one, *map(len, asked[index]))
 
-    def _begin(
-        self,
-        state: SearchState,
-        wave: Sequence[int],
-        new: Sequence[int],
-        asked: Sequence[Asked],
-        numbers: Sequence[int],
-    ) -> SearchState:
-        """The state with a new question in a slot of each shard that has one to give."""
+    def _prompts(
+        self, shape: Shape, new: Sequence[int], asked: Sequence[Asked], numbers: Sequence[int]
+    ) -> Any:
+        """A new question of each shard that has one to give, as "admit" takes them."""
         none = [0], [0]  # stands for no question
-        chosen = [prompt for index in new for prompt in (asked[index] if index != NONE else none)]
-        padded, lengths = pad_prompts(chosen, len(chosen))
+        chosen = [asked[index] if index != NONE else none for index in new]
+        prompts, shown = zip(*chosen, strict=True)
+        if shape.behind:
+            prompts = [prompt[len(self._front) :] or prompt for prompt in prompts]
+            shown = shown if self._reads_prompt else [prompt[-1:] for prompt in shown]
+        asks, lengths = pad_prompts(prompts, len(new), shape.prompt)
+        judged, seen = pad_prompts(shown, len(new), shape.shown)
         ids = np.array([numbers[index] if index != NONE else 0 for index in new], np.uint32)
-        prompts = padded.reshape(len(new), 2, -1), lengths.reshape(len(new), 2)
-        inputs = put((*prompts, ids), self.mesh, ROWS)
-        questions = self._admit(self._parameters, inputs)
-        return self._insert((), state, questions, self._over_shards(wave))
+        return put(((asks, judged), np.stack([lengths, seen], 1), ids), self.mesh, ROWS)
 
     def _over_shards(self, numbers: Sequence[int]) -> jax.Array:
         """A number for each shard."""
@@ -294,17 +328,27 @@ class Search:
         """Which tokens end an answer, and which a step."""
         return put((self._ends, self.delimiters), self.mesh)
 
-    def _run_empty(self, width: int) -> SearchState:
+    def _run_empty(self, shape: Shape) -> SearchState:
         """B slots without a question."""
-        prompts = [jax.ShapeDtypeStruct(shape, np.int32) for shape in ((1, 2, width), (1, 2))]
-        number = jax.ShapeDtypeStruct((1,), np.uint32)
-        shapes = jax.eval_shape(self._run_admit, self._parameters, (*prompts, number))
+        sizes = (1, shape.prompt), (1, shape.shown), (1, 2), (1, len(self._front))
+        *prompts, lengths, front = (jax.ShapeDtypeStruct(size, np.int32) for size in sizes)
+        inputs = (tuple(prompts), lengths, jax.ShapeDtypeStruct((1,), np.uint32))
+        read = ()
+        if shape.behind:
+            read = (jax.eval_shape(self._run_front, self._parameters, front),)
+        shapes = jax.eval_shape(self._run_admit, self._parameters, inputs, *read)
         return laid(jax.tree.map(lambda x: _zeros(self.batch, x), shapes), self.mesh)
 
-    def _run_admit(self, parameters: Any, questions: Any) -> SearchState:
+    def _run_front(self, parameters: Any, tokens: jax.Array) -> PromptCache:
+        generator, _ = nnx.merge(self._graph, parameters)
+        return generator.prefill(tokens)[1]
+
+    def _run_admit(
+        self, parameters: Any, questions: Any, front: PromptCache | None = None
+    ) -> SearchState:
         prompts, lengths, numbers = questions
         models = nnx.merge(self._graph, parameters)
-        return kernel.admit(self.plan, *models, prompts, lengths, numbers, self._seed)
+        return kernel.admit(self.plan, *models, prompts, lengths, numbers, self._seed, front)
 
     def _run_segment(self, shared: Any, state: SearchState) -> Any:
         self._compilations += 1  # runs when traced, not when called

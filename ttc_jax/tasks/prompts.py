@@ -1,5 +1,6 @@
 """How a question becomes a prompt: plain or chat, with or without worked examples."""
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -70,6 +71,16 @@ class PromptFormat:
         if self.chat:
             return tokenizer.chat(self.messages(question))
         return tokenizer.encode(self.text(question), add_bos=True)
+
+    def front(self, tokenizer: "Tokenizer") -> list[int]:
+        """The tokens with which prompts begin, whatever is asked.
+
+        A tokenizer may join a question's first letters to what stands before them: so few prompts
+        may still begin otherwise.
+        """
+        one, other = (self.encode(question, tokenizer) for question in ("A", "1"))
+        alike = itertools.takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False))
+        return [token for token, _ in alike]
 
     def between(self, tokenizer: "Tokenizer") -> list[int]:
         """The tokens of `revision`, which take the place of an earlier answer's end token."""
