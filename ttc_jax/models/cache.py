@@ -366,15 +366,18 @@ def _put(
             inserted_window_dims=(),
             scatter_dims_to_operand_dims=(0, 1, axis),
         )
-        return lax.scatter(
-            x,
+        # In bfloat16 a CPU would make a float32 copy of the whole cache, and turn it back.
+        bits = jnp.uint16 if x.dtype == jnp.bfloat16 else x.dtype
+        scattered = lax.scatter(
+            lax.bitcast_convert_type(x, bits),
             jnp.stack(where, -1).reshape(-1, 3),
-            new.reshape(-1, 1, rows, *new.shape[2:]),
+            lax.bitcast_convert_type(new, bits).reshape(-1, 1, rows, *new.shape[2:]),
             dimensions,
             indices_are_sorted=True,
             unique_indices=True,
             mode="drop",
         )
+        return lax.bitcast_convert_type(scattered, x.dtype)
 
     def one_by_one(suffix: Stored) -> Stored:
         def put(i: Array, suffix: Stored) -> Stored:
@@ -394,7 +397,7 @@ def _put(
         return lax.fori_loop(0, start.size, put, suffix)
 
     # For a scatter a TPU would turn the whole cache round, there and back.
-    return one_by_one(suffix)
+    return lax.platform_dependent(suffix, tpu=one_by_one, default=at_once)
 
 
 def _replace(items: Layers, index: int, item: Stored) -> Layers:
