@@ -75,6 +75,14 @@ def test_prompts_begin_alike(chat: bool) -> None:
         assert prompt.encode(question, Bytes())[: len(front)] == front
 
 
+def test_what_prompts_begin_with_is_told_in_words_that_the_tokenizer_knows() -> None:
+    digits = CharTokenizer("123+=?\n")
+    assert (
+        digits.decode(PromptFormat(shots=(("1+1?", "1+1=2"),)).front(digits)) == "1+1?\n1+1=2\n\n"
+    )
+    assert not PromptFormat().front(digits)
+
+
 def test_braces_are_data() -> None:
     prompt = PromptFormat("In \\boxed{} and {x}: {question}", shots=(("{question}", "{0}"),))
     assert shown(prompt, "{question} {y}") == (

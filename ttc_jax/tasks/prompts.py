@@ -78,8 +78,11 @@ class PromptFormat:
         A tokenizer may join a question's first letters to what stands before them: so few prompts
         may still begin otherwise.
         """
-        one, other = (self.encode(question, tokenizer) for question in ("A", "1"))
-        alike = itertools.takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False))
+        # Two questions will tell: one of no words, and one of words that the tokenizer must know.
+        known = (*itertools.chain(*self.shots), self.template.replace(_SLOT, ""), self.system)
+        asked = next(filter(None, known), "")
+        prompts = self.encode("", tokenizer), self.encode(asked, tokenizer)
+        alike = itertools.takewhile(lambda pair: pair[0] == pair[1], zip(*prompts, strict=False))
         return [token for token, _ in alike]
 
     def between(self, tokenizer: "Tokenizer") -> list[int]:
