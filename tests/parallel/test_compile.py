@@ -3,6 +3,7 @@
 Four of the sixteen layers of Llama-3.2-1B, which are all alike.
 """
 
+import dataclasses
 import importlib.util
 import json
 import os
@@ -10,9 +11,15 @@ from pathlib import Path
 
 import jax
 import pytest
+from flax import nnx
 
+from tests.sampling.oracle import TINY
 from ttc_jax import cli
+from ttc_jax.jobs.compile import _read_a_token
+from ttc_jax.models import parameters
 from ttc_jax.models.shapes import known
+from ttc_jax.models.transformer import Transformer
+from ttc_jax.parallel.compiled import device_bytes
 
 HAS_LIBTPU = importlib.util.find_spec("libtpu") is not None
 LAYERS, DEPTH, N = 4, 16, 64
@@ -122,6 +129,14 @@ def test_int8_holds_and_moves_about_half(sampler, narrow):
     for kind in ("weight_bytes", "cache_bytes"):
         assert segment[kind] < 0.55 * wide[kind], kind
     assert segment["bytes_accessed"] < 0.6 * wide["bytes_accessed"]  # logits are no narrower
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_of_an_embedding_that_is_no_head_a_token_takes_a_row(tied: bool):
+    shape = dataclasses.replace(TINY, tied_head=tied)
+    generator = parameters.outline(lambda: Transformer(shape, rngs=nnx.Rngs(0)))
+    bare = parameters.outline(lambda: Transformer(TINY, rngs=nnx.Rngs(0)))
+    assert _read_a_token(generator) == device_bytes(nnx.state(bare))
 
 
 def test_an_unknown_topology_is_refused_with_the_list(capsys):

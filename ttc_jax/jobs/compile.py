@@ -260,8 +260,9 @@ def _generator(config: ConfigDict, mesh: Mesh) -> Transformer:
 
 def _read_a_token(generator: Transformer) -> int:
     """Bytes of its weights that a token takes: of an embedding that is no head, a row."""
-    total = device_bytes(nnx.state(generator))
-    return total if generator.head is None else total - device_bytes(generator.embedding[...])
+    state = nnx.state(generator)
+    total = device_bytes(state)
+    return total if generator.head is None else total - device_bytes(state["embedding"])
 
 
 def _compiled(job: Job, topology: Topology, folder: Path | None) -> Iterator[Program]:
