@@ -20,12 +20,12 @@ from typing import Any
 
 from tqdm import tqdm
 
-TOPOLOGIES = {
+TOPOLOGIES = {  # of one host
     "v5e-8": "v5e:2x4",
-    "v5e-16": "v5e:4x4",
+    "v5e-16": "v5e:2x2",
     "v6e-8": "v6e:2x4",
     "v5p-8": "v5p:2x2x1",
-    "v6e-256": "v6e:16x16",
+    "v6e-256": "v6e:2x2",
 }
 PAIRS = ("llama3.2-1b", "llama3.2-3b", "llama3.1-8b", "qwen2.5-1.5b", "qwen2.5-7b")
 HEAD = ["pair", "slice", "B × N", "weights", "caches", "temporary", "left", "step", "bound by"]

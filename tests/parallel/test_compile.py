@@ -153,8 +153,10 @@ def test_without_libtpu_it_says_how_to_get_it(capsys, monkeypatch: pytest.Monkey
 
 
 @needs_libtpu
-def test_a_mesh_larger_than_the_slice_is_refused(capsys):
+@pytest.mark.parametrize(("data", "fitting"), [(16, "v5e:4x4"), (4, "v5e:2x2")])
+def test_a_mesh_of_more_or_fewer_chips_is_refused(capsys, data: int, fitting: str):
     argv = ["compile", f"--config={CONFIGS / 'math.py'}", "--topology=v5e:2x4"]
     shape = "--config.generator.path=meta-llama/Llama-3.2-1B-Instruct"
-    assert cli.main([*argv, shape, "--config.mesh.data=16"]) == 2
-    assert "needs 16 devices; --topology=v5e:2x4 has 8" in capsys.readouterr().err
+    assert cli.main([*argv, shape, f"--config.mesh.data={data}"]) == 2
+    said = f"needs {data} devices; --topology=v5e:2x4 has 8 ({fitting})"
+    assert said in capsys.readouterr().err

@@ -7,7 +7,8 @@ of HBM that programs take and leave, the FLOPs and bytes of HBM of a call or of 
 that this takes at the chip's peaks, what it waits for, and what is exchanged between chips; then
 how many questions and candidates would fit. The exit code is 2 where they do not.
 
---topology=v5e:4x4    chips of the slice, of which programs take as many as `mesh` has
+--topology=v5e:2x4    the chips of `mesh`: where a slice has several hosts, each of which searches
+                      on chips of its own, those of one host
 --prompt=512          tokens of the longest prompts
 --stage=NAME          of a config of several stages
 --json=FILE           writes all of it to a file too
@@ -232,12 +233,14 @@ def _training(config: ConfigDict, topology: Topology) -> Job:
 
 
 def _mesh(config: ConfigDict, topology: Topology) -> Mesh:
-    """That of the config, of the first devices of the topology."""
+    """That of the config, of the devices of the topology."""
     axes, devices = config.mesh, topology.devices
-    if axes.data * axes.model > len(devices):
+    needed = axes.data * axes.model
+    if needed > len(devices) or 1 < needed < len(devices):  # of a part the compiler knows no ways
+        fitting = ", ".join(topology.like(needed)) or "no slice has so many"
         raise UserError(
-            f"mesh data={axes.data} × model={axes.model} needs {axes.data * axes.model} devices; "
-            f"--topology={topology.name} has {len(devices)}"
+            f"mesh data={axes.data} × model={axes.model} needs {needed} devices; "
+            f"--topology={topology.name} has {len(devices)} ({fitting})"
         )
     # One device is a mesh too: it is none of this machine's.
     return mesh_of(config, devices) or make_mesh(1, 1, devices[:1])

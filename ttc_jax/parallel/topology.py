@@ -10,7 +10,6 @@ import dataclasses
 import importlib.util
 import math
 import os
-import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -72,6 +71,13 @@ class Topology:
     chip: Chip
     devices: tuple[Any, ...]
 
+    def like(self, devices: int) -> list[str]:
+        """Those of this chip that have so many devices."""
+        kind = self.name.split(":")[0]
+        each = len(self.devices) // _chips(self.name)
+        alike = (name for name in TOPOLOGIES if name.split(":")[0] == kind)
+        return [name for name in alike if _chips(name) * each == devices]
+
 
 def describe(name: str) -> Topology:
     """The topology called "v5e:4x4" and the like.
@@ -83,13 +89,16 @@ def describe(name: str) -> Topology:
         raise UserError(f"--topology={name}: must be one of {', '.join(TOPOLOGIES)}")
     if importlib.util.find_spec("libtpu") is None:
         raise UserError("libtpu, the TPU compiler, is not installed: pip install 'ttc_jax[tpu]'")
-    chip, shape = name.split(":")
     # There is no machine to ask, and so no metadata server to wait for.
     os.environ["TPU_SKIP_MDS_QUERY"] = "1"
     with _quiet():
         devices = topologies.get_topology_desc(platform="tpu", topology_name=name).devices
-    chips = math.prod(map(int, re.findall(r"\d+", shape)))
-    return Topology(name, CHIPS[chip].part(len(devices) // chips), tuple(devices))
+    chip = CHIPS[name.split(":")[0]].part(len(devices) // _chips(name))
+    return Topology(name, chip, tuple(devices))
+
+
+def _chips(name: str) -> int:
+    return math.prod(map(int, name.split(":")[1].split("x")))
 
 
 @contextlib.contextmanager
