@@ -3,9 +3,10 @@
     python -m tests.bench.slices FOLDER [--pairs=llama3.2-1b,...] [--slices=v5e-8,...]
 
 Compiles the search's main program with `ttc compile`, whose JSON it keeps in FOLDER, one file a
-pair and slice; what is there is not compiled again. Then it prints a table of all there are: GiB of
-a chip that weights, caches and temporary memory take and that are left, the time of a decode step
-of all rows at the chip's peaks, with caches full, and what bounds it. Needs libtpu, no TPU.
+pair and slice; what is there is not compiled again. Then it prints two tables of all there are, one
+short and one with everything: GiB of a chip that weights, caches and temporary memory take and that
+are left, the time of a decode step of all rows at the chip's peaks, with caches full, and what
+bounds it. Needs libtpu, no TPU.
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ import argparse
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -46,8 +46,23 @@ def main() -> None:
     wanted = [(pair, s) for s in options.slices.split(",") for pair in options.pairs.split(",")]
     for pair, chips in tqdm(wanted, unit="program"):
         compile_one(pair, chips, options.folder / f"{pair},{chips}.json")
-    for cells in [HEAD, ["---"] * len(HEAD), *rows(options.folder)]:
+    found = {
+        (pair, chips): _figures(json.loads(path.read_text(encoding="utf-8")))
+        for chips in TOPOLOGIES
+        for pair in PAIRS
+        if (path := options.folder / f"{pair},{chips}.json").exists()
+    }
+    show(
+        ["", *TOPOLOGIES], [[pair, *(_brief(found, pair, s) for s in TOPOLOGIES)] for pair in PAIRS]
+    )
+    show(HEAD, [[*names, *figures] for names, figures in found.items()])
+
+
+def show(head: list[str], rows: list[list[str]]) -> None:
+    """A table in Markdown."""
+    for cells in [head, ["---"] * len(head), *rows]:
         print(f"| {' | '.join(cells)} |")
+    print()
 
 
 def compile_one(pair: str, chips: str, path: Path) -> None:
@@ -62,13 +77,12 @@ def compile_one(pair: str, chips: str, path: Path) -> None:
         sys.exit(f"{' '.join(command)}\n{done.stderr}")
 
 
-def rows(folder: Path) -> Iterator[list[str]]:
-    """Cells of the table."""
-    order = [f"{pair},{chips}" for chips in TOPOLOGIES for pair in PAIRS]
-    for name in order:
-        path = folder / f"{name}.json"
-        if path.exists():
-            yield [*name.split(","), *_figures(json.loads(path.read_text(encoding="utf-8")))]
+def _brief(found: dict[tuple[str, str], list[str]], pair: str, chips: str) -> str:
+    """Questions and candidates, the time of a step, and what is left."""
+    if (pair, chips) not in found:
+        return ""
+    shape, *_, left, step, _, _ = found[pair, chips]
+    return f"{shape}: {step}, {left} GiB"
 
 
 def _figures(found: dict[str, Any]) -> list[str]:

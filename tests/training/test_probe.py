@@ -92,6 +92,24 @@ def test_answers_share_a_prompt_and_a_killed_call_goes_on(tmp_path, monkeypatch)
     np.testing.assert_array_equal(again.probe.weights[...], model.probe.weights[...])
 
 
+@pytest.mark.parametrize("own", [2, 4], ids=["all but two tokens", "longer prompts"])
+def test_what_prompts_begin_with_is_read_once(own: int, monkeypatch):
+    """Four answers behind prompts of 11 and 12 tokens."""
+    tokens = np.random.default_rng(own).integers(0, TINY.vocab_size, (4, 16))
+    tokens[:, : 11 - own] = tokens[0, : 11 - own]
+    tokens[:, 11 - own] = np.arange(4)
+    at = (np.arange(16) == 14).astype(np.float32)
+    found = batches([Example(tokens[i], at, at, 11 + i % 2) for i in range(4)])
+    monkeypatch.setattr(probe, "PAD", 4)
+    shared = probe._shared(probe._by_prompt(found))
+    np.testing.assert_array_equal(shared, tokens[0, : 11 - own])
+    states, _ = probe._steps(Probed(GENERATOR), found, None)
+    expected = hidden_states(tokens)[:, 13]
+    order = [int(np.abs(state - expected).sum(1).argmin()) for state in states]
+    assert sorted(order) == [0, 1, 2, 3]
+    np.testing.assert_allclose(states, expected[order], rtol=1e-4, atol=1e-5)
+
+
 def test_a_penalty_keeps_few_steps_from_being_learnt_by_heart():
     model = Probed(nnx.clone(GENERATOR))
     figures = solve(model, batches(examples(5, noise=True)), batches(examples(40, noise=True)))

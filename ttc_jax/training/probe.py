@@ -1,8 +1,9 @@
 """Teaching a hidden-state probe: logistic regression on a PRM's examples, solved to its optimum.
 
-The generator stays as it is, so that its hidden states are read once, each prompt for all answers
-behind it. What is left is convex, but hidden states are far from round: gradient descent would
-still be on its way where Newton's kind of methods have long arrived.
+The generator stays as it is, so that its hidden states are read once: each prompt for all answers
+behind it, and what prompts begin with, such as worked examples, for all of them. What is left is
+convex, but hidden states are far from round: gradient descent would still be on its way where
+Newton's kind of methods have long arrived.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.special import expit
 
-from ttc_jax.models.cache import KVCache
+from ttc_jax.models.cache import KVCache, PromptCache
 from ttc_jax.models.regime import Regime
 from ttc_jax.models.transformer import Transformer
 from ttc_jax.training.batches import NONE, Batches
@@ -128,22 +129,32 @@ class Group(NamedTuple):
 def _steps(model: Probed, batches: Batches, folder: Path | None) -> Steps:
     """Hidden states where values are asked for, and those values."""
     graph, parameters = nnx.split(model)
+    answered = _by_prompt(batches)
+    shared = _shared(answered)
 
     @jax.jit
-    def read(parameters: Any, prompts: Array, lengths: Array, tokens: Array) -> Array:
+    def read_shared(parameters: Any, tokens: Array) -> PromptCache:
+        return nnx.merge(graph, parameters).generator.prefill(tokens)[1]
+
+    @jax.jit
+    def read(
+        parameters: Any, front: PromptCache | None, prompts: Array, lengths: Array, tokens: Array
+    ) -> Array:
         """[B, N, 1 + T, D]: what the prompt's last token and each of the answer's came from."""
         generator = nnx.merge(graph, parameters).generator
-        of_prompt, kept = generator.prefill(prompts[:, :-1])
+        of_prompt, kept = generator.prefill(prompts[:, :-1], front)
         B, N, T = tokens.shape
         before = of_prompt[jnp.arange(B), lengths - 2]
         before = jnp.broadcast_to(before[:, None, None], (B, N, 1, before.shape[-1]))
-        hidden, _ = generator.extend(tokens, KVCache.fork(kept, lengths - 1, N, T))
+        stored = len(shared) + lengths - 1
+        hidden, _ = generator.extend(tokens, KVCache.fork(kept, stored, N, T))
         return jnp.concatenate([before, hidden], 2).astype(jnp.float32)
 
-    answered = _by_prompt(batches)
+    front = read_shared(parameters, shared[None]) if len(shared) else None
     rows = max(map(len, answered))
     states, values = [], []
-    for group in _groups(answered, rows, tokens=batches.all()[0]["tokens"].size):
+    tokens = batches.all()[0]["tokens"].size
+    for group in _groups(answered, rows, tokens=tokens, shared=len(shared)):
         answers = [answer for of_question in group.questions for answer in of_question]
         values += [x.targets[x.weights > 0] for x in answers]
         asked = [x.weights[x.prompt_length - 1 :] > 0 for x in answers]
@@ -151,7 +162,7 @@ def _steps(model: Probed, batches: Batches, folder: Path | None) -> Steps:
         if path and path.exists():
             states.append(np.load(path))
             continue
-        hidden = np.asarray(read(parameters, *_padded(group, rows)))
+        hidden = np.asarray(read(parameters, front, *_padded(group, rows, len(shared))))
         places = [(b, n) for b, of in enumerate(group.questions) for n in range(len(of))]
         found = [hidden[place][: len(at)][at] for place, at in zip(places, asked, strict=True)]
         states.append(np.concatenate(found))
@@ -174,13 +185,25 @@ def _by_prompt(batches: Batches) -> list[list[Row]]:
     return list(found.values())
 
 
-def _groups(answered: Sequence[list[Row]], rows: int, tokens: int) -> Iterator[Group]:
+def _shared(answered: Sequence[list[Row]]) -> NDArray[np.int32]:
+    """The tokens that all prompts begin with; none, where they are too few to be worth it.
+
+    Two of a prompt are left: its last one is fed with the answers, and there is one before it.
+    """
+    prompts = [of_question[0].tokens[: of_question[0].prompt_length] for of_question in answered]
+    shortest = max(0, min(map(len, prompts)) - 2)
+    alike = (np.array([prompt[:shortest] for prompt in prompts]) == prompts[0][:shortest]).all(0)
+    count = shortest if alike.all() else int(alike.argmin())
+    return prompts[0][: count if count >= PAD else 0]
+
+
+def _groups(answered: Sequence[list[Row]], rows: int, tokens: int, shared: int) -> Iterator[Group]:
     """All questions, in groups of about so many tokens of answers, of which each has `rows`."""
 
     def slots(of_question: list[Row]) -> tuple[int, int]:
         prompt = of_question[0].prompt_length
         answer = max(len(row.tokens) for row in of_question) - prompt
-        return -(-prompt // PAD) * PAD, -(-answer // PAD) * PAD
+        return -((shared - prompt) // PAD) * PAD, -(-answer // PAD) * PAD
 
     alike: dict[tuple[int, int], list[list[Row]]] = {}
     for of_question in answered:
@@ -193,16 +216,17 @@ def _groups(answered: Sequence[list[Row]], rows: int, tokens: int) -> Iterator[G
             yield Group(chosen + [[]] * (min(size, len(questions)) - len(chosen)), prompt, answer)
 
 
-def _padded(group: Group, rows: int) -> tuple[NDArray[np.int32], ...]:
-    """Prompts [B, P], their lengths [B], and what every answer's tokens came from, [B, N, T]."""
+def _padded(group: Group, rows: int, shared: int) -> tuple[NDArray[np.int32], ...]:
+    """Prompts' own parts [B, P], their lengths [B], what answers' tokens came from [B, N, T]."""
     B = len(group.questions)
     prompts = np.zeros((B, group.prompt_slots), np.int32)
     lengths = np.full(B, 2, np.int32)
     tokens = np.zeros((B, rows, group.answer_slots), np.int32)
     for b, of_question in enumerate(group.questions):
         for n, row in enumerate(of_question):
-            start = lengths[b] = row.prompt_length
-            prompts[b, :start] = row.tokens[:start]
+            start = row.prompt_length
+            lengths[b] = start - shared
+            prompts[b, : start - shared] = row.tokens[shared:start]
             fed = row.tokens[start - 1 : -1]
             tokens[b, n, : len(fed)] = fed
     return prompts, lengths, tokens
