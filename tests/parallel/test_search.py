@@ -15,7 +15,7 @@ import pytest
 from flax import nnx
 
 from tests.sampling.oracle import tiny_generator
-from tests.search.toy import ENDS, SHALLOW, is_delimiter, make_plan, marked_prm, run
+from tests.search.toy import ENDS, SHALLOW, assert_alike, is_delimiter, make_plan, marked_prm, run
 from ttc_jax.errors import UserError
 from ttc_jax.models import int8, parameters
 from ttc_jax.models.cache import KVCache
@@ -82,11 +82,7 @@ def test_a_search_is_that_of_one_device(data: int, model: int):
     assert sorted(programs) == sorted(f"jit({name})" for name in names)
     assert search.compilations == 1
     for one, other in zip(found, expected, strict=True):
-        assert one.ledger == other.ledger
-        np.testing.assert_array_equal(one.tokens, other.tokens)
-        np.testing.assert_array_equal(one.lineage.parents, other.lineage.parents)
-        np.testing.assert_allclose(one.step_scores, other.step_scores, atol=1e-5)
-        np.testing.assert_allclose(one.log_prob, other.log_prob, rtol=1e-5)
+        assert_alike(one, other)
         if model == 1:
             jax.tree.map(np.testing.assert_array_equal, one, other)
 
@@ -99,8 +95,7 @@ def test_a_front_is_read_by_every_shard():
     with jax.transfer_guard_host_to_device("disallow"):
         found = run(search, questions)
     for one, other in zip(found, expected, strict=True):
-        np.testing.assert_array_equal(one.tokens, other.tokens)
-        np.testing.assert_allclose(one.step_scores, other.step_scores, atol=1e-5)
+        assert_alike(one, other)
 
 
 def outlined(data: int, model: int, dtype: Any = jnp.float32) -> Search:

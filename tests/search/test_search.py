@@ -17,6 +17,7 @@ from tests.search.toy import (
     ENDS,
     SHALLOW,
     Grader,
+    assert_alike,
     make_plan,
     make_search,
     marked_prm,
@@ -132,11 +133,7 @@ def test_a_front_is_read_once_and_changes_no_answer(generator, prm, kind: str):
     expected, found = run(whole, LONG + ELSEWHERE), run(search, LONG + ELSEWHERE)
     assert any(outcome.finished.any() for outcome in expected)
     for one, other in zip(found, expected, strict=True):
-        assert one.ledger == other.ledger
-        np.testing.assert_array_equal(one.tokens, other.tokens)
-        np.testing.assert_array_equal(one.lineage.parents, other.lineage.parents)
-        np.testing.assert_allclose(one.step_scores, other.step_scores, atol=1e-5)
-        np.testing.assert_allclose(one.log_prob, other.log_prob, rtol=1e-5)
+        assert_alike(one, other)
     # Behind the front, for each bucket of what the verifier reads; and for whole prompts.
     assert search.compilations == (3 if verifier is prm else 2)
     reads: Any = search._read_front

@@ -112,6 +112,15 @@ def run(search: Search, questions: Questions) -> list[Outcome]:
     return [found[i] for i in range(len(questions))]
 
 
+def assert_alike(found: Outcome, expected: Outcome) -> None:
+    """The same choices, from numbers that differ by rounding alone."""
+    assert found.ledger == expected.ledger
+    np.testing.assert_array_equal(found.tokens, expected.tokens)
+    np.testing.assert_array_equal(found.lineage.parents, expected.lineage.parents)
+    np.testing.assert_allclose(found.step_scores, expected.step_scores, atol=1e-5)
+    np.testing.assert_allclose(found.log_prob, expected.log_prob, rtol=1e-5)
+
+
 def run_shown(
     search: Search, texts: Sequence[str], prompts: Sequence[Sequence[int]], numbers: Sequence[int]
 ) -> list[Outcome]:
