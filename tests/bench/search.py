@@ -42,7 +42,6 @@ from flax import nnx
 from tests.bench.models import SMOLLM2, TINY, Material, load, prm_on, torch_model
 from ttc_jax.models.hub import transformers
 from ttc_jax.models.transformer import Transformer
-from ttc_jax.sampling.sampler import bucket
 from ttc_jax.search.plan import Plan
 from ttc_jax.search.search import Outcome, Search, Work
 from ttc_jax.search.state import NONE
@@ -181,9 +180,11 @@ def new_search(material: Material, prm: ProcessRewardModel, plan: Plan, batch: i
 def compile_search(search: Search, prompt: list[int]) -> float:
     """Seconds that it takes to compile; no slot holds a question, so nothing is searched."""
     began = time.perf_counter()
-    state = search._begin(
-        search._empty(bucket(len(prompt))), (NONE,), (0,), [(prompt, prompt)], [0]
+    shape = search._shape(prompt, prompt)
+    questions = search._admit(
+        search._parameters, search._prompts(shape, (0,), [(prompt, prompt)], [0])
     )
+    state = search._insert((), search._empty(shape), questions, search._over_shards((NONE,)))
     shared = (search._parameters, *search._tables, jax.device_put(np.int32(0)))
     state, _ = search._segment(shared, state)
     jax.block_until_ready(search._harvest((), state, search._over_shards((0,))))
