@@ -30,4 +30,5 @@ for check in "ruff format --check ." "ruff check ." "pyright"; do
 done
 # A process a core, four at most, for their memory; a file's tests stay together with its fixtures.
 exec .venv/bin/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile \
+  --no-loadscope-reorder \
   ${arguments[@]+"${arguments[@]}"}

@@ -42,6 +42,20 @@ hypothesis.settings.load_profile("deterministic")
 # Fixtures of real data, and the environment variables that say where it is.
 REAL_DATA = {"data_dir": "TTC_DATA", "smollm2": "TTC_SMOLLM2_GGUF", "tokenizers": "TTC_TOKENIZERS"}
 REQUIRE_TORCH = os.environ.get("TTC_REQUIRE_TORCH") == "1"
+# Files of few tests that take long.
+LONG = [
+    "test_bridge",
+    "test_compile",
+    "test_flipped",
+    "test_gsm8k_study",
+    "test_hosts",
+    "test_kernel",
+    "test_kill",
+    "test_public_prms",
+    "test_search",
+    "test_smollm2",
+    "test_sweep",
+]
 HAS_TORCH = importlib.util.find_spec("torch") is not None
 
 
@@ -50,6 +64,11 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError(
             "TTC_REQUIRE_TORCH=1, but torch is not installed: bash launch/test.sh --torch"
         )
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files of long tests come first: begun last, they would leave other processes without work."""
+    items.sort(key=lambda item: item.path.stem not in LONG)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -31,7 +31,6 @@ from ttc_jax.sampling.sampler import SHORTEST_BUCKET, Sampler
 from ttc_jax.search import kernel
 from ttc_jax.search.plan import Plan
 from ttc_jax.search.search import Failed, Outcome, Search
-from ttc_jax.search.strategies import make_strategy
 from ttc_jax.verifiers.prm import ProcessRewardModel
 from ttc_jax.verifiers.verifier import Verifier
 
@@ -117,30 +116,33 @@ def test_a_question_does_not_mind_its_company(search, outcomes, company: list[in
 
 
 FRONT = RNG.integers(0, TINY.vocab_size, SHORTEST_BUCKET).tolist()
-LONG = [(FRONT + prompt, number) for prompt, number in QUESTIONS[:5]]
-ELSEWHERE = [([*FRONT[:-1], (FRONT[-1] + 1) % 30, 5], 4), (FRONT, 2)]  # nothing behind the front
+LONG = [(FRONT + prompt, number) for prompt, number in QUESTIONS[2:6]]
+ELSEWHERE = ([*FRONT[:-1], (FRONT[-1] + 1) % 30, *FRONT[:5]], 4)
 
 
-@pytest.mark.parametrize("kind", ["none", "reads", "probe"])
-def test_a_front_is_read_once_and_changes_no_answer(generator, prm, kind: str):
-    """With a verifier that reads prompts, whole; one that reads none; and none."""
-    verifier = {"none": None, "reads": prm, "probe": random_probe()}[kind]
+@pytest.mark.parametrize("reads", [True, False], ids=["PRM", "probe"])
+def test_a_front_is_read_once_and_changes_no_answer(generator, prm, reads: bool):
+    """With a verifier that reads prompts, whole; and one that reads none."""
+    verifier = prm if reads else random_probe()
     plan = dataclasses.replace(PLAN, lookahead=0)
-    if verifier is None:
-        plan = dataclasses.replace(plan, strategy=make_strategy("best_of_n", {}))
     whole = make_search(generator, verifier, plan, batch=3)
     search = make_search(generator, verifier, plan, batch=3, front=FRONT)
-    expected, found = run(whole, LONG + ELSEWHERE), run(search, LONG + ELSEWHERE)
+    expected, found = run(whole, LONG), run(search, LONG)
+    assert search.compilations == whole.compilations == 1
     assert any(outcome.finished.any() for outcome in expected)
     for one, other in zip(found, expected, strict=True):
         assert_alike(one, other)
-    # Behind the front, for each bucket of what the verifier reads; and for whole prompts.
-    assert search.compilations == (3 if verifier is prm else 2)
-    reads: Any = search._read_front
-    assert reads._cache_size() == 1
-    for company in ([2], [4, 2, 0]):
+    for company in ([2], [3, 2, 0]):
         for i, again in zip(company, run(search, [LONG[i] for i in company]), strict=True):
             assert_same(again, found[i])
+    front: Any = search._read_front
+    assert search.compilations == front._cache_size() == 1
+    if reads:
+        return
+    assert_same(run(search, [LONG[0], ELSEWHERE])[0], found[0])
+    assert_same(run(search, [ELSEWHERE])[0], run(whole, [ELSEWHERE])[0])
+    assert search.compilations == 2
+    assert not search._shape(FRONT, FRONT).behind  # no token is left to be read
 
 
 def test_a_short_front_is_not_worth_a_program(generator):
