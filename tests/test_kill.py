@@ -19,12 +19,15 @@ def start(workdir: Path) -> subprocess.Popen[bytes]:
         f"--workdir={workdir}",
         *FEW,
     )
+    # As users have it: what one run has compiled the next ones find.
+    folder = str(workdir.parent / "xla")
+    cache = {"JAX_ENABLE_COMPILATION_CACHE": "true", "JAX_COMPILATION_CACHE_DIR": folder}
     return subprocess.Popen(
         [sys.executable, "-c", *command],
         cwd=Path(__file__).parent.parent,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
-        env={**os.environ, "XLA_FLAGS": ""},
+        env={**os.environ, "XLA_FLAGS": "", **cache},
     )
 
 
