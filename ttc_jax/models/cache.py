@@ -93,7 +93,7 @@ class PromptCache:
         """Adds the next layer."""
         assert layer == len(self.k), "layers write in their order"
         if self.front is not None:
-            k, v = behind(self.front.k[layer], k), behind(self.front.v[layer], v)
+            k, v = _behind(self.front.k[layer], k), _behind(self.front.v[layer], v)
         return dataclasses.replace(self, k=(*self.k, k), v=(*self.v, v))
 
     def attend(self, layer: int, q: Array, scoring: Scoring) -> Array:
@@ -101,7 +101,7 @@ class PromptCache:
         return causal_attention(q, self.k[layer], self.v[layer], scoring)
 
 
-def behind(front: Float[Array, "1 F K h"], x: Float[Array, "B P K h"]) -> Array:
+def _behind(front: Float[Array, "1 F K h"], x: Float[Array, "B P K h"]) -> Array:
     """[B, F + P, K, h]: each of `x` behind the same `front`."""
     return jnp.concatenate([jnp.broadcast_to(front, (len(x), *front.shape[1:])), x], 1)
 

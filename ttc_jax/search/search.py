@@ -312,6 +312,7 @@ class Search:
         chosen = [asked[index] if index != NONE else none for index in new]
         prompts, shown = zip(*chosen, strict=True)
         if shape.behind:
+            # That of no question is as short as can be, and stays.
             prompts = [prompt[len(self._front) :] or prompt for prompt in prompts]
             shown = shown if self._reads_prompt else [prompt[-1:] for prompt in shown]
         asks, lengths = pad_prompts(prompts, len(new), shape.prompt)
