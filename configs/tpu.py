@@ -50,7 +50,7 @@ from ml_collections import ConfigDict
 from ttc_jax.config import load_config
 from ttc_jax.errors import UserError
 
-_PAIRS = {
+PAIRS = {
     "llama3.2-1b": ("meta-llama/Llama-3.2-1B-Instruct", "llama"),
     "llama3.2-3b": ("meta-llama/Llama-3.2-3B-Instruct", "llama"),
     "llama3.1-8b": ("meta-llama/Llama-3.1-8B-Instruct", "llama"),
@@ -59,9 +59,14 @@ _PAIRS = {
 }
 # Variants of math.py, which say what judges a family and how it is asked.
 _FAMILIES = {"llama": "llama3_2_1b", "qwen": "qwen2_5_1_5b"}
-# (data, model, questions, candidates) of a host.
-_SLICES = "v5e-8", "v5e-16", "v6e-8", "v5p-8", "v6e-256"
-_LAYOUT = {
+SLICES = {  # and what `ttc compile --topology` calls one host of it
+    "v5e-8": "v5e:2x4",
+    "v5e-16": "v5e:2x2",
+    "v6e-8": "v6e:2x4",
+    "v5p-8": "v5p:2x2x1",
+    "v6e-256": "v6e:2x2",
+}
+_LAYOUT = {  # (data, model, questions, candidates) of a host, by slice
     "llama3.2-1b": ((2, 4, 2, 64), (1, 4, 1, 64), (4, 2, 4, 64), (4, 1, 8, 64), (2, 2, 2, 64)),
     "llama3.2-3b": ((1, 8, 2, 64), (1, 4, 1, 32), (2, 4, 4, 64), (4, 1, 4, 64), (1, 4, 2, 64)),
     "llama3.1-8b": ((1, 8, 1, 64), (1, 4, 1, 32), (2, 4, 2, 64), (4, 1, 4, 64), (1, 4, 1, 64)),
@@ -72,13 +77,13 @@ _LAYOUT = {
 
 def get_config(variant: str = "qwen2.5-1.5b,v5e-8") -> ConfigDict:
     pair, _, chips = variant.partition(",")
-    if pair not in _PAIRS or chips not in _SLICES:
+    if pair not in PAIRS or chips not in SLICES:
         raise UserError(
-            f"--config=configs/tpu.py:{variant}: must be one of {', '.join(_PAIRS)}, then a comma "
-            f"and one of {', '.join(_SLICES)}"
+            f"--config=configs/tpu.py:{variant}: must be one of {', '.join(PAIRS)}, then a comma "
+            f"and one of {', '.join(SLICES)}"
         )
-    generator, family = _PAIRS[pair]
-    data, model, questions, candidates = _LAYOUT[pair][_SLICES.index(chips)]
+    generator, family = PAIRS[pair]
+    data, model, questions, candidates = _LAYOUT[pair][list(SLICES).index(chips)]
     config = load_config(f"{Path(__file__).with_name('math.py')}:{_FAMILIES[family]}")
     with config.unlocked():
         config.update(

@@ -20,14 +20,8 @@ from typing import Any
 
 from tqdm import tqdm
 
-TOPOLOGIES = {  # of one host
-    "v5e-8": "v5e:2x4",
-    "v5e-16": "v5e:2x2",
-    "v6e-8": "v6e:2x4",
-    "v5p-8": "v5p:2x2x1",
-    "v6e-256": "v6e:2x2",
-}
-PAIRS = ("llama3.2-1b", "llama3.2-3b", "llama3.1-8b", "qwen2.5-1.5b", "qwen2.5-7b")
+from configs.tpu import PAIRS, SLICES
+
 HEAD = ["pair", "slice", "B × N", "weights", "caches", "temporary", "left", "step", "bound by"]
 HEAD += ["compiled in"]
 GIB = 2**30
@@ -40,7 +34,7 @@ def main() -> None:
     )
     parser.add_argument("folder", type=Path, help="where the JSON files are kept")
     parser.add_argument("--pairs", default=",".join(PAIRS), help="of configs/tpu.py")
-    parser.add_argument("--slices", default=",".join(TOPOLOGIES), help="of configs/tpu.py")
+    parser.add_argument("--slices", default=",".join(SLICES), help="of configs/tpu.py")
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
     wanted = [(pair, s) for s in options.slices.split(",") for pair in options.pairs.split(",")]
@@ -48,13 +42,11 @@ def main() -> None:
         compile_one(pair, chips, options.folder / f"{pair},{chips}.json")
     found = {
         (pair, chips): _figures(json.loads(path.read_text(encoding="utf-8")))
-        for chips in TOPOLOGIES
+        for chips in SLICES
         for pair in PAIRS
         if (path := options.folder / f"{pair},{chips}.json").exists()
     }
-    show(
-        ["", *TOPOLOGIES], [[pair, *(_brief(found, pair, s) for s in TOPOLOGIES)] for pair in PAIRS]
-    )
+    show(["", *SLICES], [[pair, *(_brief(found, pair, s) for s in SLICES)] for pair in PAIRS])
     show(HEAD, [[*names, *figures] for names, figures in found.items()])
 
 
@@ -70,7 +62,7 @@ def compile_one(pair: str, chips: str, path: Path) -> None:
     if path.exists():
         return
     config = f"--config=configs/tpu.py:{pair},{chips}"
-    flags = [config, f"--topology={TOPOLOGIES[chips]}", "--program=segment", f"--json={path}"]
+    flags = [config, f"--topology={SLICES[chips]}", "--program=segment", f"--json={path}"]
     command = [sys.executable, "-m", "ttc_jax.cli", "compile", *flags]
     done = subprocess.run(command, capture_output=True, text=True)  # 2: does not fit
     if not path.exists():

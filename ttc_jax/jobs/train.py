@@ -102,7 +102,7 @@ def _start(config: ConfigDict) -> tuple[Transformer, Tokenizer]:
         path = assets.locate(config.start.path)
         check_kept(config, "start")
         found = kept(config.start)
-        if not config.kind.endswith("probe") and set(found.values()) - {"float32", ""}:
+        if KINDS[config.kind].prepare is not _probe and set(found.values()) - {"float32", ""}:
             flags = " ".join(as_flag(f"start.{field}", value) for field, value in found.items())
             raise UserError(f"{flags}: {config.kind} teaches all of the model, and in float32")
         generator = load_generator(path, **found, mesh=None)

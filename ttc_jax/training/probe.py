@@ -21,6 +21,7 @@ from jaxtyping import Array, Float, Int
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.special import expit
+from tqdm import tqdm
 
 from ttc_jax.models.cache import KVCache, PromptCache
 from ttc_jax.models.regime import Regime
@@ -154,7 +155,8 @@ def _steps(model: Probed, batches: Batches, folder: Path | None) -> Steps:
     rows = max(map(len, answered))
     states, values = [], []
     tokens = batches.all()[0]["tokens"].size
-    for group in _groups(answered, rows, tokens=tokens, shared=len(shared)):
+    groups = list(_groups(answered, rows, tokens=tokens, shared=len(shared)))
+    for group in tqdm(groups, desc="hidden states", unit="batch"):
         answers = [answer for of_question in group.questions for answer in of_question]
         values += [x.targets[x.weights > 0] for x in answers]
         asked = [x.weights[x.prompt_length - 1 :] > 0 for x in answers]
