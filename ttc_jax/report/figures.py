@@ -90,7 +90,7 @@ def write_accuracy(summary: Mapping[str, Any], workdir: Path, title: str = TITLE
     Raises:
         UserError: the disk is full or not writable.
     """
-    contents = {"accuracy.csv": accuracy_csv(summary).encode("ascii")}
+    contents = {"accuracy.csv": accuracy_csv(summary).encode()}
     return write_files(contents | images("accuracy", accuracy_figure(summary, title)), workdir)
 
 
@@ -102,7 +102,7 @@ def write_compute_optimal(summary: Mapping[str, Any], workdir: Path) -> None:
         workdir: where to. Raises as `write_accuracy`.
     """
     figure = accuracy_figure(summary, "The best strategy for each difficulty, and the baseline")
-    contents = {"compute_optimal.csv": accuracy_csv(summary).encode("ascii")}
+    contents = {"compute_optimal.csv": accuracy_csv(summary).encode()}
     write_files(contents | images("compute_optimal", figure), workdir)
 
 
@@ -342,7 +342,7 @@ def write_calibration(quality: Mapping[str, Any], workdir: Path) -> None:
     writer = csv.DictWriter(table, list(quality["calibration"][0]), lineterminator="\n")
     writer.writeheader()
     writer.writerows(quality["calibration"])
-    contents = {"calibration.csv": table.getvalue().encode("ascii")}
+    contents = {"calibration.csv": table.getvalue().encode()}
     write_files(contents | images("calibration", calibration_figure(quality)), workdir)
 
 
