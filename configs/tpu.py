@@ -83,7 +83,8 @@ def get_config(variant: str = "qwen2.5-1.5b,v5e-8") -> ConfigDict:
             f"and one of {', '.join(SLICES)}"
         )
     generator, family = PAIRS[pair]
-    data, model, questions, candidates = _LAYOUT[pair][list(SLICES).index(chips)]
+    layouts = dict(zip(SLICES, _LAYOUT[pair], strict=True))
+    data, model, questions, candidates = layouts[chips]
     config = load_config(f"{Path(__file__).with_name('math.py')}:{_FAMILIES[family]}")
     with config.unlocked():
         config.update(

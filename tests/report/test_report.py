@@ -160,6 +160,11 @@ def test_names_are_text_not_mathematics(tmp_path):
     assert "beam $M=4" in paths[-1].read_text()
 
 
+def test_names_may_have_any_letters(tmp_path):
+    paths = write_accuracy(summary({"größer": {"1": point(0.5), "2": point(0.6)}}), tmp_path)
+    assert "\ngrößer,1," in paths[0].read_text(encoding="utf-8")
+
+
 def test_a_full_disk_is_the_users_to_mend(tmp_path, monkeypatch):
     def write_bytes(self, data):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
