@@ -202,10 +202,10 @@ def test_the_table_is_whole_in_ascii():
 
 def test_rules_with_other_budgets_leave_blanks():
     text = printed(
-        summary({"majority": {"1": point(0.5), "4": point(0.6)}, "beam": {"4": point(1)}})
+        summary({"majority": {"1": point(0.5), "4": point(0.6)}, "beam [m=4]": {"4": point(1)}})
     )
     (row,) = [line.split() for line in text.splitlines() if line.split()[:1] == ["beam"]]
-    assert row == ["beam", "100.0"]
+    assert row == ["beam", "[m=4]", "100.0"]
 
 
 def test_costs_that_are_zero_are_not_mentioned():

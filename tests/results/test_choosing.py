@@ -56,7 +56,13 @@ def test_without_scores_majority_is_all():
 
 @pytest.mark.parametrize(
     ("rule", "name"),
-    [("best_of_n/min", "best-of-N by min"), ("majority", "majority"), ("beam_4", "beam 4")],
+    [
+        ("best_of_n/min", "best-of-N by min"),
+        ("majority", "majority"),
+        ("beam_4", "beam 4"),
+        ("my/search", "my/search"),
+        ("my/search/last", "my/search by last"),
+    ],
 )
 def test_names(rule, name):
     assert label(rule) == name

@@ -108,6 +108,8 @@ def test_after_hashes() -> None:
         ("it is -3", "-3"),
         ("10 - 3", "3"),
         ("3 x 4 = 12 eggs, that is x2", "12"),
+        ("it takes 3 bags of 10.5kg", "3"),
+        ("so 2 x 337.5n", "2"),
         ("none", None),
         ("", None),
     ],
@@ -130,6 +132,10 @@ def test_last_number(solution: str, answer: str | None) -> None:
         ("50\\%", Fraction(50)),
         ("-\\dfrac{1}{2}", Fraction(-1, 2)),
         ("2 / 4", Fraction(1, 2)),
+        ("-3 1/2", Fraction(-7, 2)),
+        ("3\\frac{1}{2}", Fraction(7, 2)),
+        ("31/2", Fraction(31, 2)),
+        ("3 1/0", None),
         ("1/0", None),
         ("1,2", None),
         ("1,23,456", None),
@@ -146,12 +152,13 @@ def test_number(text: str, value: Fraction | None) -> None:
 
 
 WHOLE = st.integers(-(10**7), 10**7)
+WHOLES = st.sampled_from(["", "-", "3", "-3"])
 NUMERALS = st.one_of(
     WHOLE.map(str),
     WHOLE.map("{:,}".format),
     st.decimals(-1000, 1000, places=3).map(str),
     st.builds("{}/{}".format, st.integers(-20, 20), st.integers(1, 20)),
-    st.builds("\\frac{{{}}}{{{}}}".format, st.integers(0, 20), st.integers(1, 20)),
+    st.builds("{}\\frac{{{}}}{{{}}}".format, WHOLES, st.integers(0, 20), st.integers(1, 20)),
 )
 
 

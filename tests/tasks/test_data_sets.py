@@ -69,14 +69,18 @@ def test_gsm8k(tmp_path: Path, grader: Grader) -> None:
         "#### 12",
         "\\boxed{7}\n#### 1200",
     ]
-    solutions += ["none"]
-    assert task.judge(first, solutions) == [
+    solutions += ["none", "\\boxed{1,200 large eggs}", "#### **1200**", "\\boxed{1200 - 5 eggs}"]
+    judged = task.judge(first, solutions)
+    assert judged == [
         Verdict("1200", True),
         Verdict("1200", True),
         Verdict("1200", True),  # no mark: the last number
         Verdict("12", False),
         Verdict("7", False),
         Verdict(None, False),
+        Verdict("1200", True),  # without its unit
+        Verdict("1200", True),
+        Verdict(judged[-1].answer, False),
     ]
 
 

@@ -44,6 +44,8 @@ def correct(grader: Grader, gold: str, *answers: str) -> list[bool]:
         ("\\left( 3, \\frac{\\pi}{2} \\right)", "(3,\\pi/2)", True),
         ("(1,2)", "(2,1)", False),
         ("1,-2", "-2, 1", True),
+        ("3\\frac{1}{2}", "3 1/2", True),
+        ("3.5", "3 1/2", True),
         ("p - q", "q - p", False),
         ("5", "\\sqrt{", False),
         ("\\sqrt{", "\\sqrt{", True),
@@ -59,8 +61,8 @@ def test_equal(grader: Grader, gold: str, answer: str, equal: bool) -> None:
     [
         ("\\frac{1}{2}", "0.5", "1/2", "\\dfrac12", ".50", "\\frac{3}{6}", "2^{-1}"),
         ("1,234", "1234", "1234.0", "1{,}234", "\\$1234"),
-        ("2\\sqrt{2}", "\\sqrt{8}", "2 \\sqrt 2", "x = 2\\sqrt2"),
-        ("50", "50\\%", "50%", "5 \\times 10"),
+        ("2\\sqrt{2}", "\\sqrt{8}", "2 \\sqrt 2", "x = 2\\sqrt2", "y = \\sqrt{4 + 4} = 2\\sqrt2"),
+        ("50", "50\\%", "50%", "5 \\times 10", "5 \\times 10 = 50", "n = 5 \\times 10 = 50"),
         ("(3, \\frac{\\pi}{2})", "\\left( 3, \\pi/2 \\right)"),
         ("\\{1, 2\\}", "\\{2,1\\}", "1,2"),
         ("\\text{no solution}", "No solution"),
@@ -77,6 +79,7 @@ def test_equal_answers_vote_together(grader: Grader, same: tuple[str, ...]) -> N
 def test_different_answers_vote_apart(grader: Grader) -> None:
     answers = ["1", "-1", "10", "x", "xy", "x+y", "(1,2)", "(2,1)", "[1,2]", "\\sqrt{2}", "1.41"]
     answers += ["evens", "seven", "50", "5000", "1/50", "\\pi", "3.14", "\\sqrt{", "\\sqrt{2", "i"]
+    answers += ["1 < 2", "2 < 3", "3:00", "4:00", "5/0", "x > 2", "x > 3", "2x = 4"]
     keys = [verdict.answer for verdict in grader.judge("7", answers)]
     assert len(set(keys)) == len(answers)
 
@@ -100,6 +103,7 @@ def test_plain_answers_never_start_a_worker() -> None:
         answers = ["18", "$18", "18.0", "36/2", "19", "1,800", "18.5"]
         assert correct(grader, "18", *answers) == [True] * 4 + [False] * 3
         assert correct(grader, "\\text{east}", "East", "\\text{east}") == [True, True]
+        assert correct(grader, "", "18", "1800", "east") == [False] * 3
 
 
 def test_an_answer_is_read_once(grader: Grader, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ from ttc_jax.errors import UserError
 from ttc_jax.models.checkpoints import describe, save_model
 from ttc_jax.verifiers.confidence import Confidence
 from ttc_jax.verifiers.flipped import Flipped
-from ttc_jax.verifiers.load import load_verifier
+from ttc_jax.verifiers.load import load_verifier, outline_verifier
 from ttc_jax.verifiers.prm import ProcessRewardModel, save_prm
 from ttc_jax.verifiers.probe import HiddenStateProbe, load_probe, save_probe
 
@@ -37,8 +37,9 @@ def test_the_folder_says_what_it_holds(tmp_path: Path):
 
 def test_what_is_no_verifier_is_named(tmp_path: Path):
     save_model(tmp_path / "generator", tiny_generator(), tokenizer=None, metadata={})
-    with pytest.raises(UserError, match="holds a generator; a verifier is a prm or a probe"):
-        load_verifier(str(tmp_path / "generator"))
+    for load in (load_verifier, outline_verifier):
+        with pytest.raises(UserError, match="holds a generator; a verifier is a prm or a probe"):
+            load(str(tmp_path / "generator"))
     with pytest.raises(UserError, match="holds a generator, not a probe"):
         load_probe(tmp_path / "generator")
     with pytest.raises(UserError, match="the sign 'mood' is unknown"):
@@ -50,6 +51,7 @@ def test_flipped_scores_of_another_verifier(tmp_path: Path):
     found = load_verifier(f"flipped:0.2:{tmp_path / 'prm'}")
     assert isinstance(found, Flipped)
     assert found.share == 0.2
-    for path in ("flipped:0.2", "flipped:few:embedded:prm", "flipped:embedded:prm"):
-        with pytest.raises(UserError, match="must be flipped:SHARE:PATH"):
-            load_verifier(path)
+    for path in ("flipped:0.2", "flipped:0.2:", "flipped:few:embedded:prm", "flipped:embedded:prm"):
+        for load in (load_verifier, outline_verifier):
+            with pytest.raises(UserError, match="must be flipped:SHARE:PATH"):
+                load(path)

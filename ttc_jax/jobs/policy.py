@@ -98,7 +98,8 @@ def main(config: ConfigDict, workdir: Path) -> None:
         )
         for kind, told in found.items()
     }
-    policies = {kind: fit(table, told.ease, told.bins) for kind, told in found.items()}
+    edges = config.policy.edges
+    policies = {kind: fit(table, told.ease, told.bins, edges) for kind, told in found.items()}
     chosen, told = policies[config.policy.difficulty], found[config.policy.difficulty]
     path = write_config(workdir / "policy.py", config, chosen, told.samples)
     summary = _summarise(config, table, baseline, policies, worths)

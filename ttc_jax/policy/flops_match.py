@@ -27,10 +27,6 @@ from ttc_jax.results.outcomes import Outcomes
 
 Formula = Literal["arxiv", "iclr"]
 PER_TOKEN: Final[dict[Formula, float]] = {"arxiv": 3.0, "iclr": 1.5}  # of pretraining, 6 / (Y/P)
-RATIOS: Final[dict[Formula, tuple[float, ...]]] = {
-    "arxiv": (0.16, 0.79, 22.0),
-    "iclr": (0.08, 0.40, 11.0),
-}
 
 
 def generations(scale: float, ratio: float, formula: Formula = "arxiv") -> float:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import itertools
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -80,7 +81,12 @@ class Policy:
         return cls(choice, budgets, edges)
 
 
-def fit(outcomes: Outcomes, ease: Mapping[str, float], bins: Mapping[str, int]) -> Policy:
+def fit(
+    outcomes: Outcomes,
+    ease: Mapping[str, float],
+    bins: Mapping[str, int],
+    edges: Sequence[float] = (),
+) -> Policy:
     """The strategy of the highest accuracy in each bin and at each budget, over all questions.
 
     Of equal ones the first in `outcomes.strategies`.
@@ -88,15 +94,17 @@ def fit(outcomes: Outcomes, ease: Mapping[str, float], bins: Mapping[str, int]) 
     Args:
       ease: question -> the number that its bin came from, the higher the easier.
       bins: question -> bin, 0 the easiest.
+      edges: the bounds that bins were told by; none: bins end midway between their questions.
     """
     groups = halves(outcomes.questions, bins)[0]
     sums = np.einsum("gq,qsnt->gsn", groups, outcomes.values)
     count = len(groups) // FOLDS
     best = _best(sums.reshape(count, FOLDS, *sums.shape[1:]).sum(1))
     names = np.array(outcomes.strategies)
-    lowest = [min(ease[q] for q in outcomes.questions if bins[q] == b) for b in range(count)]
-    highest = [max(ease[q] for q in outcomes.questions if bins[q] == b) for b in range(count)]
-    edges = [(low + high) / 2 for low, high in zip(lowest[:-1], highest[1:], strict=True)]
+    edges = edges[: count - 1]  # beyond these the fit had no questions
+    if not edges:
+        eases = [[ease[q] for q in outcomes.questions if bins[q] == b] for b in range(count)]
+        edges = [(min(a) + max(b)) / 2 for a, b in itertools.pairwise(eases)]
     choice = tuple(tuple(map(str, row)) for row in names[best])
     return Policy(choice, outcomes.budgets, tuple(edges))
 

@@ -12,6 +12,7 @@ from rich.text import Text
 
 from ttc_jax.parallel.compiled import Program
 from ttc_jax.parallel.topology import GIB
+from ttc_jax.search.aggregate import AGGREGATIONS
 
 _LABELS: Final = {
     "majority": "majority",
@@ -23,9 +24,10 @@ _LABELS: Final = {
 
 def label(rule: str) -> str:
     """The name of a selection rule or strategy in figures and tables."""
-    rule, slash, aggregation = rule.partition("/")
-    name = _LABELS.get(rule, rule.replace("_", " "))
-    return f"{name} by {aggregation}" if slash else name
+    name, _, aggregation = rule.rpartition("/")
+    if aggregation in AGGREGATIONS:
+        return f"{label(name)} by {aggregation}"
+    return _LABELS.get(rule, rule.replace("_", " "))
 
 
 def print_summary(summary: Mapping[str, Any], file: TextIO | None = None) -> None:
@@ -271,14 +273,14 @@ def _table(title: str) -> Table:
 
 
 def _print(tables: Sequence[Table], lines: Sequence[str], file: TextIO | None) -> None:
-    console = Console(file=file, highlight=False)
+    console = Console(file=file, highlight=False, markup=False)  # names may have brackets
     for table in tables:
         natural = Measurement.get(console, console.options.update(width=10_000), table).maximum
         # Numbers wrapped by a narrow terminal can be read; cut off they cannot.
         console.width = max(console.width, natural)
         console.print(table)
     for line in lines:
-        console.print(line, soft_wrap=True, markup=False)
+        console.print(line, soft_wrap=True)
 
 
 def _cell(point: Mapping[str, float] | None) -> Text:

@@ -3,8 +3,8 @@
 A question was sampled N_max times. What N samples would have earned is estimated by the average
 over subsets of N candidates of that pool (a U-statistic): unbiased for every N up to N_max, and far
 less noisy than looking at one subset. `pass` and `best_of_n` have closed forms. The votes average
-over all subsets where these are few (always at N = 1 and N = N_max) and otherwise over random ones
-that fall into disjoint groups, which lowers the variance.
+over all subsets where these are few (always at N = N_max) and otherwise over random ones that fall
+into disjoint groups, which lowers the variance.
 """
 
 import functools

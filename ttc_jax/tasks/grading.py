@@ -92,6 +92,7 @@ class Grader:
     def judge(self, gold: str, answers: Sequence[str | None]) -> list[Verdict]:
         """A verdict on each answer, in their order; None is the answer of a solution without one.
 
+        Nothing equals an empty gold answer.
         A wrong, hostile or unreadable answer is a verdict, never an error.
         """
         gold = strip(gold)
@@ -109,7 +110,7 @@ class Grader:
     def _known(self, gold: str, answer: str) -> bool:
         """Whether the verdict and the canonical form are there, or need no worker."""
         if (gold, answer) not in self._verdicts:
-            equal = equal_text(gold, answer)
+            equal = equal_text(gold, answer) if gold else False
             if equal is not None:
                 self._verdicts[gold, answer] = equal
         if answer not in self._keys:

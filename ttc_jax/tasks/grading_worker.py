@@ -68,16 +68,23 @@ def _equal(gold: str, answer: str) -> bool:
 def _canonical(answer: str) -> str | None:
     """The value of an answer as a string: equal values give equal strings."""
     import sympy
+    from math_verify.grader import is_equation, take_first_relation, take_last_relation
+    from sympy.logic.boolalg import BooleanAtom
 
     try:
-        # "50%" votes with "50", as math-verify grades it; `k = 5` votes with "5".
+        # "50%" votes with "50", as math-verify grades it; `k = 5` and `2 + 3 = 5` with "5".
         percentless = re.sub(r"\\?%$", "", answer)
         value = _parse(f"\\boxed{{{percentless}}}")[0]
         if isinstance(value, str):  # no value: math-verify hands back the text
             return None
-        if isinstance(value, sympy.Eq) and value.lhs.is_Symbol:
-            value = value.rhs
-        return str(sympy.nsimplify(value.doit(), rational=True))
+        if is_equation(value):
+            left = take_first_relation(value).lhs
+            if left.is_Symbol or left.is_number:
+                value = take_last_relation(value).rhs
+        value = sympy.nsimplify(value.doit(), rational=True)
+        # A truth (`1 < 2`) or a division by zero (`3:00`) says too little to vote with.
+        said = not isinstance(value, BooleanAtom) and not value.has(sympy.zoo, sympy.nan)
+        return str(value) if said else None
     except Exception:  # whatever a parser of untrusted text raises, MemoryError included
         return None
 

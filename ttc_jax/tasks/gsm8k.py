@@ -3,7 +3,7 @@
 import re
 
 from ttc_jax.errors import UserError
-from ttc_jax.tasks.answers import after_hashes, boxed, last_number, strip
+from ttc_jax.tasks.answers import after_hashes, boxed, last_number, strip, without_unit
 from ttc_jax.tasks.data_set import DataSet, Download
 from ttc_jax.tasks.jsonl import Row, text_field
 from ttc_jax.tasks.task import Question
@@ -56,8 +56,9 @@ class GSM8K(DataSet):
         )
 
     def final_answer(self, solution: str) -> str | None:
-        r"""The last `\boxed{}`, or what follows `####`, or else the last number.
+        r"""The last `\boxed{}`, or what follows `####`, or else the last number; without its unit.
 
         Models that were not taught a format rarely keep to one.
         """
-        return boxed(solution) or after_hashes(solution) or last_number(solution)
+        answer = boxed(solution) or after_hashes(solution) or last_number(solution)
+        return answer and without_unit(answer)

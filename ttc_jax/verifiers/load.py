@@ -51,12 +51,8 @@ def load_verifier(
         return None
     kept: dict[str, Any] = {"dtype": dtype, "weights": weights, "cache": cache, "mesh": mesh}
     if path.startswith(FLIPPED):
-        share, _, of = path.removeprefix(FLIPPED).partition(":")
-        if not of or not _is_number(share):
-            raise UserError(
-                f"verifier.path={path}: must be {FLIPPED}SHARE:PATH, as {FLIPPED}0.2:DIR"
-            )
-        return Flipped(cast(Verifier, load_verifier(of, **kept)), float(share))
+        share, of = _flipped(path)
+        return Flipped(cast(Verifier, load_verifier(of, **kept)), share)
     if path.startswith(CONFIDENCE):
         return Confidence(path.removeprefix(CONFIDENCE))
     folder = assets.locate(path)
@@ -70,12 +66,7 @@ def load_verifier(
             "one of these names or a JSON file, or search without a verifier: "
             "--config.verifier.path= --config.search.strategy=best_of_n"
         )
-    kind = checkpoints.describe(folder).kind
-    if kind not in _LOADERS:
-        raise UserError(
-            f"verifier.path={path}: holds a {kind}; a verifier is a {' or a '.join(_LOADERS)}"
-        )
-    return _LOADERS[kind](folder, **kept)
+    return _LOADERS[_description(path, folder).kind](folder, **kept)
 
 
 def outline_verifier(
@@ -95,9 +86,9 @@ def outline_verifier(
     if not path or path.startswith(CONFIDENCE):
         return load_verifier(path)
     if path.startswith(FLIPPED):
-        share, _, of = path.removeprefix(FLIPPED).partition(":")
+        share, of = _flipped(path)
         inner = outline_verifier(of, dtype=dtype, weights=weights, cache=cache)
-        return Flipped(cast(Verifier, inner), float(share))
+        return Flipped(cast(Verifier, inner), share)
     folder, dtype = Path(assets.locate(path)), jnp.dtype(dtype)
     if not checkpoints.is_model(folder):
         form, of = find_format(path)
@@ -105,7 +96,7 @@ def outline_verifier(
             return outline_public(read_shape(of), form, dtype=dtype, weights=weights, cache=cache)
         config = prm.PRMConfig(read_shape(path))
     else:
-        description = checkpoints.describe(folder)
+        description = _description(path, folder)
         if description.kind == probe.KIND:
             width = description.config["width"]
             return parameters.outline(lambda: probe.HiddenStateProbe(width, dtype=dtype))
@@ -120,9 +111,23 @@ def outline_verifier(
     return parameters.outline(build)
 
 
-def _is_number(text: str) -> bool:
+def _description(path: str, folder: str | Path) -> checkpoints.Description:
+    """What the folder of a verifier holds."""
+    description = checkpoints.describe(folder)
+    if description.kind not in _LOADERS:
+        raise UserError(
+            f"verifier.path={path}: holds a {description.kind}; a verifier is a "
+            f"{' or a '.join(_LOADERS)}"
+        )
+    return description
+
+
+def _flipped(path: str) -> tuple[float, str]:
+    """The share and the path in "flipped:SHARE:PATH"."""
+    share, _, of = path.removeprefix(FLIPPED).partition(":")
     try:
-        float(text)
+        if of:
+            return float(share), of
     except ValueError:
-        return False
-    return True
+        pass
+    raise UserError(f"verifier.path={path}: must be {FLIPPED}SHARE:PATH, as {FLIPPED}0.2:DIR")
