@@ -13,7 +13,8 @@ rest_em   chains that got to a correct answer, all of their answers
 All but sft learn from the records of a collection (config.data.path). The workdir keeps
 checkpoints, metrics.jsonl and TensorBoard events, so that a killed run goes on where it was. The
 model ends up in WORKDIR/model, which other configs name as a path; a verifier's quality on held-out
-questions in quality.json and calibration.png/.svg/.csv. Of many hosts `mesh` must use all
+questions in quality.json and calibration.png/.svg/.csv: on the questions that also chose the
+checkpoint or the probe's penalty, hence a little flattered. Of many hosts `mesh` must use all
 devices; each host reads all data and computes its part.
 """
 

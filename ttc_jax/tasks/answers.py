@@ -84,7 +84,7 @@ def strip(answer: str) -> str:
 
 
 def number(answer: str) -> Fraction | None:
-    r"""The value of a numeral: `-1,234.5`, `3\,000`, `\$18`, `2/3`, `\frac{2}{3}`, `3 1/2`, `50%`."""
+    r"""The value of a numeral: `-1,234.5`, `3\,000`, `2/3`, `\frac{2}{3}`, `3 1/2`, `50%`."""
     if len(answer) > _MAX_NUMERAL:
         return None
     answer = _PERCENT.sub("", answer.replace(r"\!", "").strip())
