@@ -80,7 +80,7 @@ def test_answers_share_a_prompt_and_a_killed_call_goes_on(tmp_path, monkeypatch)
     alone = solve(Probed(nnx.clone(GENERATOR)), batches(found), batches(found))
     model = Probed(nnx.clone(GENERATOR))
     hidden = hidden_states(np.stack([x.tokens for x in found]))
-    states, values = probe._steps(model, batches(found), None)
+    states, values = probe._steps(model, batches(found), None, "")
     asked = np.stack([x.weights for x in found]) > 0
     expected = np.pad(hidden[:, :-1], ((0, 0), (1, 0), (0, 0)))[asked]
     np.testing.assert_allclose(states, expected, rtol=1e-4, atol=1e-5)
@@ -103,7 +103,7 @@ def test_what_prompts_begin_with_is_read_once(own: int, monkeypatch):
     monkeypatch.setattr(probe, "PAD", 4)
     shared = probe._shared(probe._by_prompt(found))
     np.testing.assert_array_equal(shared, tokens[0, : 11 - own])
-    states, _ = probe._steps(Probed(GENERATOR), found, None)
+    states, _ = probe._steps(Probed(GENERATOR), found, None, "")
     expected = hidden_states(tokens)[:, 13]
     order = [int(np.abs(state - expected).sum(1).argmin()) for state in states]
     assert sorted(order) == [0, 1, 2, 3]

@@ -26,6 +26,7 @@ from tqdm import tqdm
 from ttc_jax.models.cache import KVCache, PromptCache
 from ttc_jax.models.regime import Regime
 from ttc_jax.models.transformer import Transformer
+from ttc_jax.parallel import hosts
 from ttc_jax.training.batches import NONE, Batches
 from ttc_jax.verifiers.probe import HiddenStateProbe
 
@@ -76,8 +77,9 @@ def solve(
     Returns:
       Tokens read, the penalty, and the validation loss.
     """
-    states, values = _steps(model, train, folder and folder / "hidden")
-    held_out = _steps(model, validation, folder and folder / "hidden")
+    folder = folder and folder / "hidden"
+    states, values = _steps(model, train, folder, "training questions")
+    held_out = _steps(model, validation, folder, "held-out questions")
     mean, scale = states.mean(0), np.maximum(states.std(0), 1e-6)
     states = (states - mean) / scale
     found = []
@@ -127,8 +129,8 @@ class Group(NamedTuple):
     answer_slots: int
 
 
-def _steps(model: Probed, batches: Batches, folder: Path | None) -> Steps:
-    """Hidden states where values are asked for, and those values."""
+def _steps(model: Probed, batches: Batches, folder: Path | None, name: str) -> Steps:
+    """Hidden states where values are asked for, and those values; `name` is for people."""
     graph, parameters = nnx.split(model)
     answered = _by_prompt(batches)
     shared = _shared(answered)
@@ -156,7 +158,8 @@ def _steps(model: Probed, batches: Batches, folder: Path | None) -> Steps:
     states, values = [], []
     tokens = batches.all()[0]["tokens"].size
     groups = list(_groups(answered, rows, tokens=tokens, shared=len(shared)))
-    for group in tqdm(groups, desc="hidden states", unit="batch"):
+    first = hosts.is_first()  # of many that all read the same
+    for group in tqdm(groups, desc=f"hidden states, {name}", unit="batch", disable=not first):
         answers = [answer for of_question in group.questions for answer in of_question]
         values += [x.targets[x.weights > 0] for x in answers]
         asked = [x.weights[x.prompt_length - 1 :] > 0 for x in answers]
