@@ -24,7 +24,7 @@ _RATIO = re.compile(  # with a whole part or none
 )
 # Whole ones only: nothing is read from within `337.5n`.
 _NUMERAL = re.compile(r"(?<![\w.,])-?\$?\d{1,30}(?:,\d{3})*(?:\.\d{1,30})?(?!\w|[.,]\d)", re.ASCII)
-_COUNTED = re.compile(r"(\S{1,100})((?:\s+[^\W\d_]+)+)")
+_COUNTED = re.compile(r"(\S{1,100})(?:\s+[^\W\d_]+)+")
 _MAX_NUMERAL = 100  # characters
 _PERCENT = re.compile(r"\s*\\?%$")
 _TEXT = re.compile(r"\\(?:text|textbf|textit|textrm|mathrm|mbox)\s*\{([^{}\\$]*)\}")
