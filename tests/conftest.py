@@ -8,7 +8,6 @@ Environment variables:
   TTC_REQUIRE_CHROMIUM: "1" forbids skipping the tests of the report in a browser.
 """
 
-import importlib.metadata
 import importlib.util
 import os
 from collections.abc import Generator
@@ -16,17 +15,14 @@ from pathlib import Path
 
 import pytest
 
+from tests.flags import xla_flags
+
 # Before the first import of jax, and inherited by subprocesses.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "false"
 # Tiny models take longer to compile than to run.
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "true")
-if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
-    os.environ["XLA_FLAGS"] = (
-        os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
-    ).strip()
-if importlib.metadata.version("jaxlib").startswith("0.10."):  # later ones do not know the flag
-    os.environ["XLA_FLAGS"] += " --xla_cpu_use_fusion_emitters=false"  # halves compile times
+os.environ["XLA_FLAGS"] = f"{xla_flags(devices=8)} {os.environ.get('XLA_FLAGS', '')}"
 
 import hypothesis
 import jax

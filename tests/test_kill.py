@@ -8,6 +8,8 @@ import sys
 import time
 from pathlib import Path
 
+from tests.flags import xla_flags
+
 FEW = ("--config.task.size=24", "--config.sampling.n=4", "--config.sampling.questions_per_batch=2")
 
 
@@ -27,7 +29,7 @@ def start(workdir: Path) -> subprocess.Popen[bytes]:
         cwd=Path(__file__).parent.parent,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
-        env={**os.environ, "XLA_FLAGS": "", **cache},
+        env={**os.environ, "XLA_FLAGS": xla_flags(devices=1), **cache},
     )
 
 

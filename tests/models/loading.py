@@ -16,12 +16,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from tests.flags import xla_flags
+
 PEAK, NOW = "VmHWM", "VmRSS"  # of /proc/self/status; file pages that are mapped count too
 
 
 def load_together(folder: Path, count: int, port: int) -> list[dict[str, Any]]:
     """What each of `count` processes prints."""
-    flags = {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": "--xla_force_host_platform_device_count=1"}
+    flags = {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": xla_flags(devices=1)}
     command = [sys.executable, "-m", "tests.models.loading", str(folder), str(port), str(count)]
     running = [
         subprocess.Popen(

@@ -16,6 +16,7 @@ from typing import Any
 import jax
 import pytest
 
+from tests.flags import xla_flags
 from ttc_jax.config import load_config
 from ttc_jax.errors import UserError
 from ttc_jax.jobs import run, train
@@ -83,7 +84,7 @@ def environment(tmp_path_factory) -> dict[str, str]:
     """Four devices a process; what one has compiled the next one reads."""
     return {
         **os.environ,
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=4",
+        "XLA_FLAGS": xla_flags(devices=4),
         "JAX_ENABLE_COMPILATION_CACHE": "true",
         "JAX_COMPILATION_CACHE_DIR": str(tmp_path_factory.mktemp("compiled")),
     }

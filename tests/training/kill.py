@@ -17,6 +17,8 @@ from pathlib import Path
 
 import numpy as np
 
+from tests.flags import xla_flags
+
 ROOT = Path(__file__).parents[2]
 STEPS = 30
 
@@ -70,7 +72,7 @@ def start(folder: Path, die_at: int = -1) -> subprocess.Popen[bytes]:
     folder.mkdir(exist_ok=True)
     command = [sys.executable, "-m", "tests.training.kill", f"--run={folder}"]
     quick = {
-        "XLA_FLAGS": "",
+        "XLA_FLAGS": xla_flags(devices=1),
         "JAX_PLATFORMS": "cpu",
         "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
         "JAX_ENABLE_COMPILATION_CACHE": "true",
