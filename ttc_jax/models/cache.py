@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Protocol, Self
+from typing import Any, Protocol, Self
 
 import jax
 import jax.numpy as jnp
@@ -32,6 +32,7 @@ from ttc_jax.models.attention import (
     forked_attention,
     read_block,
 )
+from ttc_jax.models.indexing import put_slots, take_rows, take_slots
 from ttc_jax.models.int8 import Stored
 from ttc_jax.parallel.mesh import split_heads
 
@@ -220,14 +221,14 @@ class KVCache:
         Where W is N, what is moved is what any row holds, not what is allocated.
         """
 
-        def rows(x: Array) -> Array:
-            return jnp.take_along_axis(x, jnp.expand_dims(parents, tuple(range(2, x.ndim))), 1)
+        def of_parents(tree: Any) -> Any:
+            return jax.tree.map(lambda x: take_rows(x, parents), tree)
 
         def move(i: Array, suffix: Layers) -> Layers:
             return tuple(move_block(x, i * BLOCK) for x in suffix)
 
         def move_block(x: Stored, at: Array) -> Stored:
-            block = jax.tree.map(rows, read_block(x, at, BLOCK, self.slots))
+            block = of_parents(read_block(x, at, BLOCK, self.slots))
             if self.slots is not None:
                 return _put(x, block, jnp.broadcast_to(at, (len(self.slots), 1)), self.slots)
             update = lax.dynamic_update_slice_in_dim
@@ -237,12 +238,12 @@ class KVCache:
             blocks = (self.stored.max() + BLOCK - 1) // BLOCK
             suffix = lax.fori_loop(0, blocks, move, self.suffix)
         else:
-            suffix = jax.tree.map(rows, self.suffix)
+            suffix = of_parents(self.suffix)
         return dataclasses.replace(
             self,
             suffix=suffix,
-            context=rows(self.context),
-            length=rows(self.length),
+            context=of_parents(self.context),
+            length=of_parents(self.length),
         )
 
     def view(self, slots: Int[Array, " B"]) -> Self:
@@ -303,13 +304,13 @@ class LaneCache:
 
     def take(self, x: Array) -> Array:
         """[B, N, ...] -> [W, ...]; an empty lane shows the last row."""
-        rows = x.reshape(-1, *x.shape[2:])
-        return rows[jnp.minimum(self.rows, rows.shape[0] - 1)]
+        return take_slots(x.reshape(-1, *x.shape[2:]), self.rows)
 
     def spread(self, x: Array) -> Array:
         """[W, ...] -> [B, N, ...]; 0 in rows without a lane."""
         B, N = self.cache.live.shape
-        rows = jnp.zeros((B * N, *x.shape[1:]), x.dtype).at[self.rows].set(x, mode="drop")
+        rows = jnp.zeros((B * N, *x.shape[1:]), x.dtype)
+        rows = rows.at[self.rows].set(x, mode="drop", wrap_negative_indices=False)
         return rows.reshape(B, N, *x.shape[1:])
 
     def positions(self, tokens: int) -> Int[Array, "W T"]:
@@ -330,16 +331,6 @@ class LaneCache:
     ) -> Float[Array, "W T K G h"]:
         """Attention of the lanes' tokens."""
         return self.take(self.cache.attend(layer, self.spread(q), scoring))
-
-
-def take_slots(x: Array, slots: Int[Array, " G"]) -> Array:
-    """[B, ...] -> [G, ...]; a slot beyond B shows the last one."""
-    return x.at[slots].get(mode="clip")
-
-
-def put_slots(x: Array, new: Array, slots: Int[Array, " G"]) -> Array:
-    """`x` with what `take_slots` took replaced; slots beyond B are dropped."""
-    return x.at[slots].set(new, mode="drop", indices_are_sorted=True, unique_indices=True)
 
 
 def _put(

@@ -16,6 +16,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
 from ttc_jax.errors import UserError
+from ttc_jax.models.indexing import take_along
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,7 +70,7 @@ def draw(
         tokens, mass = _invert(_truncate(scaled, drawing), uniform)
         if greedy is not None:
             tokens = jnp.where(greedy, logits.argmax(-1), tokens)
-    chosen = jnp.take_along_axis(logits, tokens[..., None], -1)
+    chosen = take_along(logits, tokens[..., None], -1)
     if mass is None or drawing != Drawing():  # else the draw has summed the model's own
         mass = jnp.exp(logits - top).sum(-1)
     return tokens, (chosen - top)[..., 0] - jnp.log(mass)
@@ -103,7 +104,7 @@ def _invert(
     total = mass.sum(-1)
     target = uniform * total
     part, before = _first_above(mass, target)
-    inside = jnp.exp(jnp.take_along_axis(parts, part[..., None, None], -2)[..., 0, :])
+    inside = jnp.exp(take_along(parts, part[..., None, None], -2)[..., 0, :])
     token, _ = _first_above(inside, target - before)
     return part * width + token, total
 
@@ -120,7 +121,7 @@ def _first_above(
     at = jnp.broadcast_to(jnp.arange(mass.shape[-1]), mass.shape)
     last = jnp.where(mass > 0, at, 0).max(-1, keepdims=True)
     index = jnp.where((total > target[..., None]) & (mass > 0), at, last).min(-1)
-    before = jnp.take_along_axis(total - mass, index[..., None], -1)[..., 0]
+    before = take_along(total - mass, index[..., None], -1)[..., 0]
     return index, before
 
 

@@ -17,6 +17,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from ttc_jax.errors import UserError
 from ttc_jax.models.cache import KVCache, LaneCache, PromptCache
+from ttc_jax.models.indexing import take_along
 from ttc_jax.models.transformer import Transformer
 from ttc_jax.parallel.mesh import place
 from ttc_jax.parallel.programs import ROWS, abstract, outcome, program, put, shards
@@ -71,7 +72,7 @@ def start(
     B, N = keys.shape
     hidden, prompt = model.prefill(prompts[:, :-1], front)
     stored = lengths - 1 + (front.tokens if front else 0)
-    last = jnp.take_along_axis(prompts, lengths[:, None] - 1, 1)
+    last = take_along(prompts, lengths[:, None] - 1, 1)
     return _begin(
         KVCache.fork(prompt, stored, N, context + max_new_tokens),
         tokens=jnp.zeros((B, N, max_new_tokens), jnp.int32),
@@ -108,7 +109,7 @@ def fork(
     return _begin(
         dataclasses.replace(state.cache.gather(parents), length=lengths, live=live),
         tokens=tokens,
-        pending=jnp.take_along_axis(tokens, lengths[..., None] - 1, -1)[..., 0],
+        pending=take_along(tokens, lengths[..., None] - 1, -1)[..., 0],
         hidden=state.hidden,
         keys=keys,
     )

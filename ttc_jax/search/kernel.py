@@ -34,6 +34,7 @@ from jax.random import fold_in
 from jaxtyping import Array, Bool, Int
 
 from ttc_jax.models.cache import PromptCache
+from ttc_jax.models.indexing import take_along
 from ttc_jax.models.transformer import Transformer
 from ttc_jax.sampling.draw import candidate_keys
 from ttc_jax.sampling.sampler import DecodeState, decode_token, start, wake
@@ -78,7 +79,7 @@ def admit(
     N, T, s = plan.candidates, plan.max_new_tokens, plan.revisions
     keys = candidate_keys(seed, numbers, N)
     decode = start(generator, asked, lengths[:, 0], keys, T, context=_room(plan), front=front)
-    given = jnp.take_along_axis(judged, lengths[:, 1:] - 1, 1)
+    given = take_along(judged, lengths[:, 1:] - 1, 1)
     rows = jnp.zeros((1, N), jnp.int32)
     trace = jnp.zeros((1, plan.all_turns, N), jnp.int32)
     written = jnp.zeros((1, plan.all_turns, N, plan.step), jnp.int32)
@@ -303,7 +304,7 @@ def _turn(
         chosen = jax.vmap(plan.strategy.select)(state.score, ~done, keys).astype(jnp.int32)
         # A finished row is nobody's parent, nor one that does not exist, whatever a strategy says.
         fits = ~done & (chosen >= 0) & (chosen < N)
-        fits &= ~jnp.take_along_axis(done, jnp.clip(chosen, 0, N - 1), 1)
+        fits &= ~take_along(done, jnp.clip(chosen, 0, N - 1), 1)
         parents = jnp.where(fits, chosen, rows)
     else:
         parents = jnp.broadcast_to(rows, done.shape)
@@ -354,7 +355,7 @@ def _score(
         """What is shown of a part of the text, and how many tokens that part has."""
         index = jnp.minimum(first[..., None] + jnp.arange(width)[None, None], T)
         real = jnp.where(state.done, 0, end - first)
-        tokens, here = (jnp.take_along_axis(x, index, -1) for x in (text, is_end))
+        tokens, here = (take_along(x, index, -1) for x in (text, is_end))
         if plan.bridged:
             told = state.told[number]
             return told._replace(real=jnp.where(state.done, 0, told.real)), real
@@ -364,8 +365,8 @@ def _score(
     shown, _ = chunk(0, state.shown, length + 1, is_end, plan.step + 1)
     scores, read = verifier.read(shown.tokens, shown.real, state.verifier, decode)
     index = jnp.clip(at + 1 - state.shown[..., None], 0, plan.step)  # of token i in the chunk
-    where = jnp.clip(jnp.take_along_axis(shown.read, index, -1), 0, scores.shape[-1] - 1)
-    found = jnp.take_along_axis(scores, where, -1)
+    where = jnp.clip(take_along(shown.read, index, -1), 0, scores.shape[-1] - 1)
+    found = take_along(scores, where, -1)
     last = at == jnp.where(steps, at, -1).max(-1, keepdims=True)  # none, where no step ends now
     reads, peeks = shown.real, jnp.zeros_like(shown.real)
     if plan.lookahead:
@@ -376,8 +377,8 @@ def _score(
         ahead, real = chunk(1, length + 1, end, final, width)
         peeks = ahead.real
         later, _ = verifier.read(ahead.tokens, ahead.real, read, looked)
-        where = jnp.take_along_axis(ahead.read, jnp.maximum(real - 1, 0)[..., None], -1)
-        later = jnp.take_along_axis(later, jnp.clip(where, 0, later.shape[-1] - 1), -1)
+        where = take_along(ahead.read, jnp.maximum(real - 1, 0)[..., None], -1)
+        later = take_along(later, jnp.clip(where, 0, later.shape[-1] - 1), -1)
         found = jnp.where(last & (real > 0)[..., None], later, found)
     if not verifier.every_step:
         steps = steps & last
@@ -401,7 +402,7 @@ def _write(plan: Plan, state: SearchState, parents: Array, *entries: Array) -> L
     """The lineage with this round's entry: ends, looks, reads and peeks."""
     ends, looks, reads, peeks = entries
     at = state.started[..., None] + jnp.arange(plan.step)[None, None]
-    tokens = jnp.take_along_axis(state.decode.tokens, jnp.minimum(at, plan.max_new_tokens - 1), -1)
+    tokens = take_along(state.decode.tokens, jnp.minimum(at, plan.max_new_tokens - 1), -1)
     tokens = jnp.where(at < ends[..., None], tokens, 0)
     answers = jnp.broadcast_to(state.answer[:, None], parents.shape)
     contexts = state.decode.cache.context

@@ -15,6 +15,7 @@ from jax import lax
 from jaxtyping import Array, Int
 
 from ttc_jax.models.cache import KVCache
+from ttc_jax.models.indexing import take_along
 from ttc_jax.models.transformer import Transformer
 from ttc_jax.sampling.sampler import wake
 from ttc_jax.search.plan import Plan
@@ -31,14 +32,14 @@ def revise(
     if plan.strategy.stops_at_steps:
         chosen = state.score.argmax(-1)[:, None]
     chosen = jnp.broadcast_to(chosen, rows)
-    answer = jnp.take_along_axis(decode.tokens, chosen[..., None], 1)
-    length = jnp.take_along_axis(decode.cache.length - decode.ended.astype(jnp.int32), chosen, 1)
+    answer = take_along(decode.tokens, chosen[..., None], 1)
+    length = take_along(decode.cache.length - decode.ended.astype(jnp.int32), chosen, 1)
     earlier = jnp.concatenate([state.earlier[:, :, 1:], answer[:, :, None]], 2)
     earlier_length = jnp.concatenate([state.earlier_length[:, :, 1:], length[..., None]], 2)
     text, real = _context(plan, state, earlier, earlier_length)
 
     cache = _read(generator, dataclasses.replace(decode.cache, live=real > 0).clear(), text, real)
-    given = jnp.take_along_axis(text, real[..., None], 2)[..., 0]
+    given = take_along(text, real[..., None], 2)[..., 0]
     fork = jax.vmap(jax.vmap(jax.random.fold_in, (0, None)))
     nothing, zero = jnp.zeros(rows, jnp.int32), jnp.zeros(rows, jnp.float32)
     decode = dataclasses.replace(

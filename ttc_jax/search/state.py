@@ -10,7 +10,8 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
-from ttc_jax.models.cache import KVCache, put_slots, take_slots
+from ttc_jax.models.cache import KVCache
+from ttc_jax.models.indexing import put_slots, take_rows, take_slots
 from ttc_jax.sampling.sampler import DecodeState
 from ttc_jax.verifiers.steps import Marked
 
@@ -100,7 +101,7 @@ def gather(state: SearchState, parents: Int[Array, "B N"]) -> SearchState:
     def rows(x: Any) -> Any:
         if isinstance(x, KVCache):
             return x.gather(parents)
-        return jnp.take_along_axis(x, jnp.expand_dims(parents, tuple(range(2, x.ndim))), 1)
+        return take_rows(x, parents)
 
     decode = state.decode
     own = jnp.arange(parents.shape[1])[None] == parents

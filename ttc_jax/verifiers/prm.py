@@ -22,6 +22,7 @@ from ttc_jax.compute.flops import generator_flops, layers_flops
 from ttc_jax.models import checkpoints, int8
 from ttc_jax.models.cache import KVCache, LaneCache, PromptCache
 from ttc_jax.models.config import ModelConfig
+from ttc_jax.models.indexing import take_along
 from ttc_jax.models.regime import Regime
 from ttc_jax.models.tokenizers import Tokenizer
 from ttc_jax.models.transformer import FLOAT32, Layers, RMSNorm, Transformer, matrix
@@ -267,9 +268,7 @@ class ProcessRewardModel(nnx.Module):
             scores, state, begun = carry
             window = LaneCache.of(state.trunk, (real - begun).reshape(-1), lanes)
             first, left = window.take(begun), window.take(real - begun)
-            piece = jnp.take_along_axis(
-                window.take(tokens), jnp.minimum(first[:, None] + at, T - 1), -1
-            )
+            piece = take_along(window.take(tokens), jnp.minimum(first[:, None] + at, T - 1), -1)
             count = jnp.clip(left, 0, width)
             found, state = self._extend(piece, state, count, window, in_answer=in_answer)
             found = window.spread(jax.nn.sigmoid(found.astype(jnp.float32)))
@@ -343,7 +342,7 @@ class ProcessRewardModel(nnx.Module):
         """
         logits = self.trunk.logits(before)
         total = jax.nn.logsumexp(logits, -1)
-        token = jnp.take_along_axis(logits, tokens[..., None], -1)[..., 0] - total
+        token = take_along(logits, tokens[..., None], -1)[..., 0] - total
         entropy = total - (jnp.exp(logits - total[..., None]) * logits).sum(-1)
         token, entropy = jnp.where(answer, token, 0.0), jnp.where(answer, entropy, 0.0)
         so_far = log_prob[..., None] + jnp.cumsum(token, -1)

@@ -13,6 +13,7 @@ from flax import nnx
 from jaxtyping import Array, Float, Int
 
 from ttc_jax.errors import UserError
+from ttc_jax.models.indexing import take_along
 from ttc_jax.sampling.sampler import DecodeState, bucket, pad_prompts
 from ttc_jax.verifiers.verifier import Verifier
 
@@ -65,7 +66,7 @@ def _scores(
     graph: Any, parameters: Any, prompts: Int[Array, "B P"], lengths: Int[Array, " B"]
 ) -> Float[Array, " B"]:
     verifier = nnx.merge(graph, parameters)
-    last = jnp.take_along_axis(prompts, lengths[:, None] - 1, 1)[..., None]
+    last = take_along(prompts, lengths[:, None] - 1, 1)[..., None]
     state = verifier.start(prompts, lengths, 1, 1)
     nothing_decoded = cast(DecodeState, None)  # a verifier of tokens reads nothing else
     scores, _ = verifier.read(last, jnp.ones_like(last[..., 0]), state, nothing_decoded)
