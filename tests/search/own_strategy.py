@@ -21,3 +21,29 @@ class KeepFirst(Strategy):
         del key
         good = active & (scores > self.above)
         return jnp.full(scores.shape, jnp.where(good.any(), good.argmax(), active.argmax()))
+
+
+@dataclasses.dataclass(frozen=True)
+class Returns(KeepFirst):
+    """What is taken for row numbers by mistake."""
+
+    what: str = "one row"
+
+    def select(
+        self, scores: Float[Array, " N"], active: Bool[Array, " N"], key: jax.Array
+    ) -> Array:
+        rows = super().select(scores, active, key)
+        return {"one row": rows[0], "mask": scores > 0, "scores": scores, "fewer": rows[1:]}[
+            self.what
+        ]
+
+
+@dataclasses.dataclass
+class Thawed(Strategy):
+    """No key of a compiled program."""
+
+    def select(
+        self, scores: Float[Array, " N"], active: Bool[Array, " N"], key: jax.Array
+    ) -> Int[Array, " N"]:
+        del active, key
+        return jnp.arange(len(scores))

@@ -218,3 +218,16 @@ def test_a_strategy_of_ones_own_searches():
             assert (lineage.parents[r][~going] == np.flatnonzero(~going)).all()
             selections += 1
     assert selections > 1
+
+
+@pytest.mark.parametrize("what", ["one row", "mask", "scores", "fewer"])
+def test_what_is_no_row_for_each_row_is_refused(what: str):
+    """One row would be taken for another question's, and a mask for rows 0 and 1."""
+    plan = make_plan("tests.search.own_strategy:Returns", {"what": what})
+    with pytest.raises(UserError, match=r"search.strategy: Returns.select must return 4 row numb"):
+        make_search(tiny_generator(SHALLOW), Grader(), plan)
+
+
+def test_a_strategy_that_is_not_frozen_is_refused():
+    with pytest.raises(UserError, match="own_strategy:Thawed' must be a frozen dataclass"):
+        make_strategy("tests.search.own_strategy:Thawed", {})

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 
+import jax
+import jax.numpy as jnp
+
 from ttc_jax.errors import UserError
 from ttc_jax.models.transformer import Transformer
 from ttc_jax.sampling.draw import Drawing
@@ -117,6 +120,7 @@ def check_plan(plan: Plan, generator: Transformer, verifier: Verifier | None) ->
     if plan.lookahead < 0:
         raise UserError(f"search.lookahead is {plan.lookahead}; it must be 0 (none) or more")
     plan.strategy.check(plan.candidates)
+    _check_parents(plan.strategy, plan.candidates)
     if plan.strategy.stops_at_steps and verifier is None:
         raise UserError(
             "search.strategy selects by the scores of steps, so it needs a verifier: set "
@@ -140,4 +144,16 @@ def check_plan(plan: Plan, generator: Transformer, verifier: Verifier | None) ->
         raise UserError(
             f"verifier.path: its vocabulary has {verifier.vocab_size} tokens, the generator's "
             f"{vocabulary}; choose a verifier with the generator's tokenizer"
+        )
+
+
+def _check_parents(strategy: Strategy, candidates: int) -> None:
+    """Refuses what would be taken for rows: one row for all of them, or a mask."""
+    rows = jnp.zeros(candidates)
+    chosen = jax.eval_shape(strategy.select, rows, rows > 0, jax.random.key(0))
+    shape, dtype = getattr(chosen, "shape", None), getattr(chosen, "dtype", bool)
+    if shape != rows.shape or not jnp.issubdtype(dtype, jnp.integer):
+        raise UserError(
+            f"search.strategy: {type(strategy).__name__}.select must return {candidates} row "
+            f"numbers, integers of shape {rows.shape}, not {chosen}"
         )

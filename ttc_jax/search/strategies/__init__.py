@@ -59,4 +59,6 @@ def _imported(name: str) -> type[Strategy]:
     found = imported(name, "search.strategy")
     if not issubclass(found, Strategy):
         raise UserError(f"search.strategy: {name!r} is no subclass of Strategy")
+    if found.__hash__ is None:
+        raise UserError(f"search.strategy: {name!r} must be a frozen dataclass")
     return found
