@@ -64,6 +64,44 @@ def test_a_stopped_pipeline_goes_on_with_the_stage_that_was_stopped(calls, tmp_p
     assert len(calls) == 3
 
 
+def test_a_stage_with_another_config_is_done_again_and_what_refers_to_it(calls, tmp_path):
+    pipeline.run_stages(config(), tmp_path)
+    grown = config()
+    grown.stage.data.seeds = (0, 1)
+    pipeline.run_stages(grown, tmp_path)
+    assert [stage for _, stage, _ in calls[3:]] == ["data", "head"]
+    pipeline.run_stages(grown, tmp_path)
+    assert len(calls) == 5
+
+
+def test_what_refers_to_a_stage_is_done_again_after_a_kill_in_between(calls, tmp_path):
+    pipeline.run_stages(config(), tmp_path)
+    grown = config()
+    grown.stage.data.seeds = (0, 1)
+    stopped = ConfigDict(grown.to_dict())
+    stopped.stage.head.fail = True
+    with pytest.raises(KeyboardInterrupt):
+        pipeline.run_stages(stopped, tmp_path)
+    pipeline.run_stages(grown, tmp_path)
+    assert [stage for _, stage, _ in calls[3:]] == ["data", "head"]
+
+
+def test_stages_that_were_done_move_with_their_workdir(calls, tmp_path):
+    pipeline.run_stages(config(), tmp_path / "here")
+    (tmp_path / "here").rename(tmp_path / "there")
+    pipeline.run_stages(config(), tmp_path / "there")
+    assert len(calls) == 3
+
+
+def test_a_job_refuses_what_its_workdir_cannot_become(tmp_path):
+    stage = {"job": "gather", "models": {}, "measured": {}, "megabytes": 3}
+    found = ConfigDict({"stages": ("all",), "stage": {"all": stage}})
+    pipeline.run_stages(found, tmp_path)
+    found.stage.all.megabytes = 4
+    with pytest.raises(UserError, match=r"all belongs to another config: megabytes \(there 3"):
+        pipeline.run_stages(found, tmp_path)
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

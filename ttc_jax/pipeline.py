@@ -5,21 +5,25 @@
 
 Stage NAME works in WORKDIR/NAME. A path of "stage:NAME" leads to what an earlier stage left: the
 model of one that trained, else the workdir with its records. Stages are done once; one that was
-stopped goes on where it was, since every job does. Many hosts begin each stage together.
+stopped goes on where it was, since every job does. With another config a stage that was done is
+begun again: its job extends the work or refuses, and the stages that refer to it are done anew.
+Many hosts begin each stage together.
 """
 
 from __future__ import annotations
 
 import importlib
+import json
 import logging
 import pkgutil
 import time
 from pathlib import Path
+from typing import Any
 
 from ml_collections import ConfigDict
 
 from ttc_jax import jobs
-from ttc_jax.config import fields
+from ttc_jax.config import fields, to_json
 from ttc_jax.errors import UserError
 from ttc_jax.parallel import hosts
 from ttc_jax.results.summary import write_json
@@ -30,24 +34,45 @@ _log = logging.getLogger(__name__)
 
 
 def run_stages(config: ConfigDict, workdir: Path) -> None:
-    """Does all stages that are not done yet, in their order.
+    """Does all stages that are not done yet with this config, in their order.
 
     Raises:
       UserError: a stage without a section, of an unknown job, or that refers to a later one.
     """
     stages = {name: _resolved(config, name, workdir) for name in config.stages}
     for number, (name, stage) in enumerate(stages.items(), 1):
-        folder = workdir / name
-        if (folder / DONE).exists():
+        # As it was written: a workdir may move.
+        done, settings = workdir / name / DONE, to_json(config.stage[name])
+        if done.exists() and _read(done).get("config") == settings:
             _log.info("stage %d of %d, %s: done before", number, len(stages), name)
             continue
         _log.info("stage %d of %d, %s: ttc %s", number, len(stages), name, stage.job)
+        if hosts.is_first():
+            for other in config.stages:
+                if name in _references(config.stage[other]).values():
+                    (workdir / other / DONE).unlink(missing_ok=True)
         began = time.perf_counter()
-        importlib.import_module(f"ttc_jax.jobs.{stage.job}").main(stage, folder)
+        importlib.import_module(f"ttc_jax.jobs.{stage.job}").main(stage, workdir / name)
         seconds = round(time.perf_counter() - began, 1)
         hosts.wait(f"the end of stage {name}")
         if hosts.is_first():
-            write_json(folder / DONE, {"seconds_of_last_run": seconds})
+            write_json(done, {"seconds_of_last_run": seconds, "config": settings})
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"{path} is not JSON: delete it, and the stage is done again") from error
+
+
+def _references(stage: ConfigDict) -> dict[str, str]:
+    """Dotted field -> the earlier stage whose path it stands for."""
+    return {
+        field: value.removeprefix(PREFIX)
+        for field, value in fields(stage).items()
+        if isinstance(value, str) and value.startswith(PREFIX)
+    }
 
 
 def _resolved(config: ConfigDict, name: str, workdir: Path) -> ConfigDict:
@@ -59,13 +84,10 @@ def _resolved(config: ConfigDict, name: str, workdir: Path) -> ConfigDict:
     if stage.job not in known:
         raise UserError(f"stage.{name}.job={stage.job}: must be one of {', '.join(known)}")
     earlier = config.stages[: config.stages.index(name)]
-    for field, value in fields(stage).items():
-        if not (isinstance(value, str) and value.startswith(PREFIX)):
-            continue
-        other = value.removeprefix(PREFIX)
+    for field, other in _references(stage).items():
         if other not in earlier:
             raise UserError(
-                f"stage.{name}.{field}={value}: must name an earlier stage, one of "
+                f"stage.{name}.{field}={PREFIX}{other}: must name an earlier stage, one of "
                 f"{', '.join(earlier) or 'none'}"
             )
         trained = config.stage[other].job == "train"

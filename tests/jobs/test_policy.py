@@ -35,7 +35,7 @@ def record(question: int, strategy: str, n: int, chance: float, seed: int) -> Re
         )
         for i, ok in enumerate(right)
     )
-    ledger = Ledger(generations=n)
+    ledger = Ledger(generations=n, generator_flops=20 * n, verifier_flops=10 * n)
     asked = f"q{question:03}"
     return Record(asked, strategy, n, seed, candidates, ledger, question_score=chance)
 
@@ -127,6 +127,7 @@ def test_against_a_larger_model_at_equal_flops(config, tmp_path):
     assert plain["all"]["difference"]["mean"] == pytest.approx(
         plain["all"]["small"]["mean"] - share, abs=1e-5
     )
+    assert found["22"]["verifier"]["generations"] == pytest.approx(plain["generations"] / 1.5)
     difficulty = found["22"]["verifier_and_difficulty"]
     assert difficulty["generations"] == pytest.approx(found["22"]["verifier"]["generations"] - 4)
     all_samples = changed(config, policy__difficulty="oracle")
@@ -134,6 +135,40 @@ def test_against_a_larger_model_at_equal_flops(config, tmp_path):
     policy.main(all_samples, tmp_path / "oracle")
     found = json.loads((tmp_path / "oracle" / "summary.json").read_text())["flops_match"]
     assert not found["22"]["verifier_and_difficulty"]["affordable"]  # 32 samples a question
+
+
+def test_samples_that_do_not_tell_flops_are_matched_without_the_verifiers(
+    config, swept, tmp_path, caplog
+):
+    ledger = Ledger(generations=4)
+    told = [dataclasses.replace(x, ledger=ledger) for x in ResultsStore(swept).read()]
+    ResultsStore(tmp_path / "told").append(told)
+    ResultsStore(tmp_path / "large").append([record(i, "large", 1, 0.6, 0) for i in range(60)])
+    config = changed(config, data__path=str(tmp_path / "told"))
+    policy.main(changed(config, flops_match__large=str(tmp_path / "large")), tmp_path / "out")
+    found = json.loads((tmp_path / "out" / "summary.json").read_text())["flops_match"]
+    assert [list(charged) for charged in found.values()] == [["generator"]] * 3
+    assert "FLOPs are not told in data.path" in caplog.text
+    config.flops_match.formula = "iclr"  # which charges a verifier of the generator's size
+    policy.main(changed(config, flops_match__large=str(tmp_path / "large")), tmp_path / "iclr")
+    found = json.loads((tmp_path / "iclr" / "summary.json").read_text())["flops_match"]
+    assert list(found["22"]) == ["verifier", "verifier_and_difficulty"]
+
+
+def test_what_tells_the_difficulty_is_charged_in_full(config, swept, tmp_path):
+    """The store of a sweep that has grown holds the samples of all its sizes and seeds."""
+    grown = ResultsStore(swept).read()
+    for question in range(QUESTIONS):
+        base = 0.02 + 0.5 * (1 - question / QUESTIONS) ** 3
+        grown += [record(question, "difficulty", 48, base, seed) for seed in (1000, 1001)]
+    ResultsStore(tmp_path / "grown").append(grown)
+    config = changed(config, data__path=str(tmp_path / "grown"), policy__difficulty="predicted")
+    policy.main(config, tmp_path / "out")
+    assert load_config(str(tmp_path / "out" / "policy.py"), []).policy.samples == 96
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    gross, net = (summary[name]["predicted"]["16"] for name in ("efficiency", "efficiency_net"))
+    # Best-of-N and beam with 16 generations would have 96 samples to pay for on top, or to share.
+    assert net["ratio"] <= gross["ratio"] * 16 / 96 + 1e-6
 
 
 def test_absolute_bins(config, tmp_path):
@@ -181,6 +216,7 @@ def test_what_cannot_be_fitted_is_named(config, swept, tmp_path):
 
     refused("holds no records", data__path=str(tmp_path))
     refused("has no such strategy; it has beam, best_of_n", policy__baseline="dvts")
+    refused("must be one of policy.pools, .* now best_of_n", policy__baseline="beam")
     refused("has pools of 64 candidates", policy__budgets=(4, 128))
     refused("bounds must fall", policy__edges=(0.1, 0.5))
     refused("must be one of arxiv, iclr", flops_match__formula="icml")

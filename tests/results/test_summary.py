@@ -8,7 +8,12 @@ from ttc_jax.compute.ledger import Ledger
 from ttc_jax.errors import UserError
 from ttc_jax.results import summary as summary_module
 from ttc_jax.results.store import Candidate, Record
-from ttc_jax.results.summary import summarise, summarise_sweep, write_summary
+from ttc_jax.results.summary import (
+    difficulty_samples,
+    summarise,
+    summarise_sweep,
+    write_summary,
+)
 
 
 def records(scored=True):
@@ -103,3 +108,25 @@ def test_a_sweep_compares_strategies_over_all_questions_and_by_difficulty():
     assert by_bin == pytest.approx(chances[::-1], abs=1e-6)
     assert summary["ledger"]["beam_4"]["2"]["generations"] == 2
     assert summary == summarise_sweep(sweep_records()[::-1], {}, budgets=(2, 4), bins=bins)
+
+
+def test_strategies_are_compared_on_the_same_questions():
+    bins = {f"q/{i}": 0 for i in range(10)}
+    easy = [x for x in sweep_records() if x.strategy != "beam_4" or x.question > "q/3"]
+    with pytest.raises(UserError, match="beam_4 at N=2 .* only one of them has 'q/0'"):
+        summarise_sweep(easy, {}, budgets=(2, 4), bins=bins)
+
+
+def test_difficulty_is_told_by_the_largest_samples_that_all_questions_have():
+    """A sweep grew from 2 samples to 4, took a second seed, and was stopped on its way to 8."""
+    right = (Candidate((1,), "7", True, -1.0, (), "7", True),)
+
+    def samples(questions: str, n: int, seed: int) -> list[Record]:
+        return [Record(q, "difficulty", n, seed, right * n, Ledger(n, 0)) for q in questions]
+
+    grown = [samples("abc", 2, 9), samples("abc", 4, 9), samples("abc", 4, 10), samples("ab", 8, 9)]
+    found = difficulty_samples([record for part in grown for record in part] + sweep_records())
+    assert [(x.question, len(x.candidates)) for x in found] == [("a", 8), ("b", 8), ("c", 8)]
+    pools = [x for x in sweep_records() if x.strategy == "best_of_n"]
+    assert difficulty_samples(sweep_records()) == pools
+    assert difficulty_samples([]) == []

@@ -39,7 +39,7 @@ from ttc_jax.results.curves import Estimate, bootstrap, budget_grid
 from ttc_jax.results.foreign import read_records
 from ttc_jax.results.outcomes import Outcomes, largest_pools, outcomes
 from ttc_jax.results.store import Record
-from ttc_jax.results.summary import DIFFICULTY, versions, write_summary
+from ttc_jax.results.summary import DIFFICULTY, difficulty_samples, versions, write_summary
 
 _log = logging.getLogger(__name__)
 
@@ -123,6 +123,11 @@ def _pool(config: ConfigDict, records: Sequence[Record]) -> list[Record]:
             f"policy.baseline={name}: data.path has no such strategy; it has "
             f"{', '.join(sorted(known))}"
         )
+    if name not in config.policy.pools:
+        raise UserError(
+            f"policy.baseline={name}: must be one of policy.pools, whose candidates are "
+            f"independent; now {', '.join(config.policy.pools) or 'none'}"
+        )
     return pool
 
 
@@ -151,9 +156,8 @@ def _tables(
 
 def _difficulties(config: ConfigDict, records: Sequence[Record]) -> dict[str, Difficulty]:
     """Each kind that the records can tell."""
-    samples = [record for record in records if record.strategy == DIFFICULTY]
-    if not samples:
-        samples = [record for record in records if record.strategy == config.policy.baseline]
+    samples = difficulty_samples(records, config.policy.baseline)
+    if all(record.strategy != DIFFICULTY for record in records):
         _log.warning("difficulty comes from the samples that are scored, which flatters it")
     count = min(len(record.candidates) for record in samples)
     few = min(config.policy.samples, count)
@@ -199,20 +203,24 @@ def _flops_match(
     """R -> what is charged -> generations, and both sides over all questions and by bin.
 
     The samples that tell the difficulty are charged to every question, at the verifier's cost where
-    that is charged.
+    that is charged. Samples from elsewhere do not tell what their verifier cost.
     """
     large = read_records(Path(config.flops_match.large))
     if not large:
         raise UserError(f"flops_match.large={config.flops_match.large}: holds no records")
     scored = [record for record in records if record.strategy != DIFFICULTY]
     cost = sum((record.ledger for record in scored), Ledger())
-    verifier = cost.verifier_flops / max(cost.generator_flops, 1)
+    by_formula = config.flops_match.formula == "iclr"  # which charges the verifier itself
+    if not (by_formula or cost.generator_flops):
+        _log.warning("FLOPs are not told in data.path, so they are matched without the verifier's")
     budgets: dict[tuple[str, str], float] = {}
     for ratio in config.flops_match.ratios:
         spent = generations(config.flops_match.scale, ratio, config.flops_match.formula)
-        if config.flops_match.formula == "arxiv":  # the other one charges the verifier itself
+        if not by_formula:
             budgets[f"{ratio:g}", "generator"] = spent
-            spent /= 1 + verifier
+            if not cost.generator_flops:
+                continue
+            spent /= 1 + cost.verifier_flops / cost.generator_flops
         budgets[f"{ratio:g}", "verifier"] = spent
         budgets[f"{ratio:g}", "verifier_and_difficulty"] = spent - told.samples
     matches = match(

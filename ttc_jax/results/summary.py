@@ -5,6 +5,7 @@ rounded where the last bits of floating-point sums may differ.
 """
 
 import contextlib
+import dataclasses
 import json
 import math
 import os
@@ -124,7 +125,8 @@ def summarise_sweep(
         baseline; "seconds" is nowhere, so that equal sweeps give equal files.
 
     Raises:
-        UserError: as `question_accuracy`.
+        UserError: a strategy that was not run on the questions that have bins, and as
+            `question_accuracy`.
     """
     cells: dict[tuple[str, int], list[Record]] = {}
     for record in records:
@@ -138,6 +140,11 @@ def summarise_sweep(
         sizes = [n for n in budgets if n <= budget] if pool else [len(group[0].candidates)]
         options = {"aggregation": aggregation, "subsets": subsets, "seed": seed}
         accuracy = question_accuracy(group, [rule], sizes, **options)
+        if others := bins.keys() ^ set(accuracy.questions):
+            raise UserError(
+                f"results: {strategy} at N={budget} and the samples that say how hard questions "
+                f"are must be of the same questions; only one of them has {min(others)!r}"
+            )
         for i, size in enumerate(sizes):
             found = accuracy.values[rule][:, i].tolist()
             values[strategy, size if pool else budget] = dict(
@@ -221,10 +228,28 @@ def _by_bin(flops_match: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def difficulty_samples(records: Sequence[Record]) -> list[Record]:
-    """What says how hard a sweep's questions are: samples apart, else the pools that are scored."""
-    by_name = {name: [x for x in records if x.strategy == name] for name in (DIFFICULTY, POOL)}
-    return by_name[DIFFICULTY] or by_name[POOL]
+def difficulty_samples(records: Sequence[Record], pool: str = POOL) -> list[Record]:
+    """What says how hard a sweep's questions are: samples apart, else the pools that are scored.
+
+    Returns:
+        A record a question, with the candidates of all seeds. A sweep that has grown holds smaller
+        budgets too, whose candidates are among those of the larger one; and larger ones only of
+        some questions, where it was stopped: what is taken is the largest that all questions have.
+    """
+    by_name = {name: [x for x in records if x.strategy == name] for name in (DIFFICULTY, pool)}
+    cells: dict[tuple[int, int], list[Record]] = {}
+    for record in by_name[DIFFICULTY] or by_name[pool]:
+        cells.setdefault((record.budget, record.seed), []).append(record)
+    most = max(map(len, cells.values()), default=0)
+    whole = {cell: group for cell, group in cells.items() if len(group) == most}
+    largest = max((budget for budget, _ in whole), default=0)
+    found: dict[str, Record] = {}
+    for (budget, _), group in sorted(whole.items(), key=lambda item: item[0]):
+        for record in group if budget == largest else []:
+            earlier = found.get(record.question, dataclasses.replace(record, candidates=()))
+            candidates = earlier.candidates + record.candidates
+            found[record.question] = dataclasses.replace(earlier, candidates=candidates)
+    return list(found.values())
 
 
 def summarise_collection(
@@ -277,7 +302,7 @@ def _table(
 ) -> dict[str, dict[str, dict[str, float]]]:
     table: dict[str, dict[str, dict[str, float]]] = {}
     for (strategy, budget), by_question in sorted(values.items()):
-        column = np.array([[by_question[q]] for q in sorted(questions & by_question.keys())])
+        column = np.array([[by_question[q]] for q in sorted(questions)])
         [estimate] = bootstrap(column, seed)
         table.setdefault(strategy, {})[str(budget)] = estimate.rounded()
     return table
