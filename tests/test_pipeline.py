@@ -98,7 +98,7 @@ def test_a_job_refuses_what_its_workdir_cannot_become(tmp_path):
     found = ConfigDict({"stages": ("all",), "stage": {"all": stage}})
     pipeline.run_stages(found, tmp_path)
     found.stage.all.megabytes = 4
-    with pytest.raises(UserError, match=r"all belongs to another config: megabytes \(there 3"):
+    with pytest.raises(UserError, match=r"megabytes \(there 3.* --config\.stage\.all\.megabytes=3"):
         pipeline.run_stages(found, tmp_path)
 
 

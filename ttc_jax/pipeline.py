@@ -37,7 +37,8 @@ def run_stages(config: ConfigDict, workdir: Path) -> None:
     """Does all stages that are not done yet with this config, in their order.
 
     Raises:
-      UserError: a stage without a section, of an unknown job, or that refers to a later one.
+      UserError: a stage without a section, of an unknown job, or that refers to a later one; and
+        what its job raises, with the flags of the stage.
     """
     stages = {name: _resolved(config, name, workdir) for name in config.stages}
     for number, (name, stage) in enumerate(stages.items(), 1):
@@ -52,7 +53,11 @@ def run_stages(config: ConfigDict, workdir: Path) -> None:
                 if name in _references(config.stage[other]).values():
                     (workdir / other / DONE).unlink(missing_ok=True)
         began = time.perf_counter()
-        importlib.import_module(f"ttc_jax.jobs.{stage.job}").main(stage, workdir / name)
+        try:
+            importlib.import_module(f"ttc_jax.jobs.{stage.job}").main(stage, workdir / name)
+        except UserError as error:  # which names the flags of a job on its own
+            message = str(error).replace("--config.", f"--config.stage.{name}.")
+            raise UserError(message) from error
         seconds = round(time.perf_counter() - began, 1)
         hosts.wait(f"the end of stage {name}")
         if hosts.is_first():

@@ -108,6 +108,11 @@ def test_a_sweep_becomes_a_policy_that_loads_as_a_config(config, tmp_path, capsy
     before = (tmp_path / "summary.json").read_bytes()
     policy.main(config, tmp_path)
     assert (tmp_path / "summary.json").read_bytes() == before
+    policy.main(changed(config, policy__budgets=(4, 8, 16)), tmp_path)  # as the sweep grows
+    grown = json.loads((tmp_path / "summary.json").read_text())
+    assert list(grown["efficiency"]["oracle"]) == ["4", "8", "16"]
+    with pytest.raises(UserError, match=r"belongs to another config: policy\.bins"):
+        policy.main(changed(config, policy__bins=4), tmp_path)
 
 
 def test_against_a_larger_model_at_equal_flops(config, tmp_path):

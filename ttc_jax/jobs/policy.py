@@ -85,7 +85,7 @@ def main(config: ConfigDict, workdir: Path) -> None:
             f"{as_flag('policy.difficulty', 'question')}: data.path has no scores of questions; a "
             "search with a PRM stores them"
         )
-    claim_workdir(workdir, config)
+    claim_workdir(workdir, config, may_change=("policy.budgets",))  # which grow with the sweep's
     worths = {
         kind: worth(
             table,
