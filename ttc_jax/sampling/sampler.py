@@ -94,7 +94,7 @@ def fork(
     again. Sums such as `log_prob` are those of the tokens that a row draws itself.
 
     Args:
-      lengths: from 1 to what the candidate holds.
+      lengths: from 1 to what the candidate holds; 0: a row of no use.
       numbers: tell rows apart that go on from the same place. A row's draws depend on the place and
         its number, not on W or on which of the rows it is.
     """
@@ -109,7 +109,7 @@ def fork(
     return _begin(
         dataclasses.replace(state.cache.gather(parents), length=lengths, live=live),
         tokens=tokens,
-        pending=take_along(tokens, lengths[..., None] - 1, -1)[..., 0],
+        pending=take_along(tokens, jnp.maximum(lengths[..., None] - 1, 0), -1)[..., 0],
         hidden=state.hidden,
         keys=keys,
     )
