@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from jax.sharding import NamedSharding, PartitionSpec
 
 from tests.sampling.oracle import keep
 from ttc_jax.errors import UserError
+from ttc_jax.parallel.mesh import make_mesh
 from ttc_jax.sampling.draw import Drawing, _truncate, candidate_keys, draw, uniforms
 
 LARGEST = 1 - 2**-24  # the largest float32 below 1
@@ -163,3 +165,20 @@ def test_a_uniform_depends_on_seed_question_candidate_and_position_alone():
     assert len(np.unique(numbers)) >= numbers.size - 1  # of 2^23 values hardly any comes twice
     assert numbers.min() >= 0
     assert numbers.max() < 1
+
+
+@pytest.mark.parametrize("V", [38, 40, 96])
+def test_a_vocabulary_over_devices_is_not_exchanged_to_draw(V: int):
+    """Devices of other questions would wait for it, whose loops end earlier or later."""
+    mesh = make_mesh(2, 2, jax.devices()[:4])
+    logits = jnp.tile(logits_of(V), (4, 1))
+    uniform = jnp.linspace(0.1, 0.9, 4)
+
+    def tokens(logits: jax.Array, uniform: jax.Array) -> jax.Array:
+        return draw(logits, uniform, Drawing())[0]
+
+    split = jax.device_put(logits, NamedSharding(mesh, PartitionSpec("data", "model")))
+    rows = jax.device_put(uniform, NamedSharding(mesh, PartitionSpec("data")))
+    compiled = jax.jit(tokens).lower(split, rows).compile()
+    assert "collective-permute" not in str(compiled.as_text())
+    np.testing.assert_array_equal(compiled(split, rows), tokens(logits, uniform))

@@ -533,3 +533,14 @@ def test_a_verifiers_context_that_is_too_small_is_refused(
 def test_delimiters_and_ends_of_the_toy_overlap():
     """So that a token which is both is met."""
     assert set(DELIMITERS) & set(ENDS)
+
+
+def test_lanes_are_no_more_than_rows():
+    """As where a batch is cut to the questions that are left."""
+    questions = [([1, 2], 5), ([3], 6)]
+    found, every = (
+        run(make_search(tiny_generator(SHALLOW), Grader(), make_plan(lanes=lanes)), questions)
+        for lanes in (48, 0)
+    )
+    for one, other in zip(found, every, strict=True):
+        assert_alike(one, other)

@@ -7,14 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ttc_jax.tasks.answers import (
-    after_hashes,
-    boxed,
-    canonical_text,
-    equal_text,
-    last_number,
-    number,
-)
+from ttc_jax.tasks.answers import canonical_text, equal_text
+from ttc_jax.tasks.extraction import after_hashes, boxed, last_number
+from ttc_jax.tasks.numerals import number
 
 
 @pytest.mark.parametrize(

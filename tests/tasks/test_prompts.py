@@ -116,3 +116,10 @@ def test_an_answer_ends_at_the_models_end_tokens_or_at_a_text() -> None:
     assert PromptFormat(stop="\n\n").ends(tokenizer) == (1, 4, 5)
     with pytest.raises(UserError, match="'b' is in no token"):
         PromptFormat(stop="b").ends(tokenizer)
+
+
+def test_a_tokenizer_without_an_end_token_has_nothing_between_answers() -> None:
+    tokenizer = CharTokenizer(["a", "b", "\n"])
+    tokenizer.eos_ids = ()
+    assert PromptFormat("{question}", stop="\n").between(tokenizer) == []
+    assert PromptFormat("{question}", stop="\n").ends(tokenizer) == (4,)

@@ -10,7 +10,7 @@ from ttc_jax.compute.ledger import Ledger
 from ttc_jax.models.tokenizers import CharTokenizer
 from ttc_jax.results.store import Candidate, Record
 from ttc_jax.tasks.arithmetic import PIECES
-from ttc_jax.tasks.grading import boxed
+from ttc_jax.tasks.extraction import boxed
 from ttc_jax.tasks.prompts import PromptFormat
 from ttc_jax.tasks.task import Question
 from ttc_jax.training.data import Collected

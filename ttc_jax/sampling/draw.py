@@ -18,6 +18,8 @@ from jaxtyping import Array, Bool, Float, Int
 from ttc_jax.errors import UserError
 from ttc_jax.models.indexing import take_along
 
+SHARES = 64  # devices that a vocabulary may be split over
+
 
 @dataclasses.dataclass(frozen=True)
 class Drawing:
@@ -96,17 +98,22 @@ def _invert(
     `scores` are at most 0, so that their exponentials cannot overflow.
     """
     *rows, V = scores.shape
-    count = 1 << ((V - 1).bit_length() + 1) // 2  # parts, about as many as each has tokens
-    width = -(-V // count)
-    pad = [(0, 0)] * len(rows) + [(0, width * count - V)]
-    parts = jnp.pad(scores, pad, constant_values=-jnp.inf).reshape(*rows, count, width)
+    # Parts do not straddle what the devices of a mesh hold of V: to pad across them is an exchange
+    # in the loop, which on a CPU all devices would wait for, those of other questions too.
+    shares = math.gcd(V, SHARES)
+    parts_each = -(-(1 << ((V - 1).bit_length() + 1) // 2) // shares)  # as many as one has tokens
+    width = -(-V // shares // parts_each)
+    padding = [(0, 0)] * (len(rows) + 1) + [(0, width * parts_each - V // shares)]
+    split = jnp.pad(scores.reshape(*rows, shares, V // shares), padding, constant_values=-jnp.inf)
+    parts = split.reshape(*rows, shares * parts_each, width)
     mass = jnp.exp(parts).sum(-1)
     total = mass.sum(-1)
     target = uniform * total
     part, before = _first_above(mass, target)
     inside = jnp.exp(take_along(parts, part[..., None, None], -2)[..., 0, :])
     token, _ = _first_above(inside, target - before)
-    return part * width + token, total
+    share, part = part // parts_each, part % parts_each
+    return share * (V // shares) + part * width + token, total
 
 
 def _first_above(

@@ -135,7 +135,8 @@ class Search:
         shown = presentation or verifier
         self.plan = dataclasses.replace(
             plan,
-            lanes=plan.lanes // parts,  # of one shard, as all that is compiled
+            # Of one shard, as all that is compiled; no more than there are rows.
+            lanes=min(plan.lanes, batch * plan.candidates) // parts,
             step_format=shown.step_format if shown is not None else StepFormat(),
             bridged=presentation is not None and presentation.bridged,
         )

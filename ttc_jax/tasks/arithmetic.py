@@ -21,7 +21,7 @@ import random
 from collections.abc import Sequence
 
 from ttc_jax.errors import UserError
-from ttc_jax.tasks.grading import boxed
+from ttc_jax.tasks.extraction import boxed
 from ttc_jax.tasks.task import Question, Verdict
 
 MODULUS = 100

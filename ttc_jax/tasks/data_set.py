@@ -16,7 +16,7 @@ from os import PathLike
 from typing import ClassVar, NamedTuple
 
 from ttc_jax.errors import UserError
-from ttc_jax.tasks.answers import boxed
+from ttc_jax.tasks.extraction import boxed
 from ttc_jax.tasks.grading import Grader
 from ttc_jax.tasks.jsonl import Row, optional_field, read_jsonl, text_field
 from ttc_jax.tasks.task import Question, Verdict

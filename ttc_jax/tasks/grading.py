@@ -23,10 +23,10 @@ from pathlib import Path
 from typing import Any
 
 from ttc_jax.errors import UserError
-from ttc_jax.tasks.answers import boxed, canonical_text, equal_text, strip
+from ttc_jax.tasks.answers import canonical_text, equal_text, strip
 from ttc_jax.tasks.task import Verdict
 
-__all__ = ["MAX_ANSWER", "Grader", "boxed", "unparsed_kept"]
+__all__ = ["MAX_ANSWER", "Grader", "unparsed_kept"]
 
 MAX_ANSWER = 2000
 """Longest text, in characters, that is taken for an answer (the longest of MATH has 159)."""

@@ -3,9 +3,11 @@
 import re
 
 from ttc_jax.errors import UserError
-from ttc_jax.tasks.answers import after_hashes, boxed, last_number, strip, without_unit
+from ttc_jax.tasks.answers import strip
 from ttc_jax.tasks.data_set import DataSet, Download
+from ttc_jax.tasks.extraction import after_hashes, boxed, last_number
 from ttc_jax.tasks.jsonl import Row, text_field
+from ttc_jax.tasks.numerals import without_unit
 from ttc_jax.tasks.task import Question
 
 _FOLDER = (

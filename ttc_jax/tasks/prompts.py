@@ -86,8 +86,8 @@ class PromptFormat:
         return [token for token, _ in alike]
 
     def between(self, tokenizer: "Tokenizer") -> list[int]:
-        """The tokens of `revision`, which take the place of an earlier answer's end token."""
-        return tokenizer.encode(self.revision) if self.revision else [tokenizer.eos_ids[0]]
+        """The tokens of `revision`, else the tokenizer's end token, if it has one."""
+        return tokenizer.encode(self.revision) if self.revision else list(tokenizer.eos_ids[:1])
 
     def ends(self, tokenizer: "Tokenizer") -> tuple[int, ...]:
         """The tokens that end an answer.
