@@ -14,7 +14,7 @@ A stage of these also runs alone. This one compares all strategies at equal budg
 
     ttc solve "c-01 b+02 a=81:" --config=configs/arithmetic.py:solve
 
-answers a question of one's own; --config.policy.path=runs/policy/policy.py spends its budget as is
+answers a question of one's own; --config.policy.path=runs/policy spends its budget as is
 best for its difficulty.
 
     ttc train --config=configs/arithmetic.py:generator --workdir=runs/generator
@@ -311,7 +311,9 @@ def _compute_optimal(config: ConfigDict) -> ConfigDict:
     del config.sampling.n, config.sampling.questions_per_batch
     del config.search.revisions, config.search.trees, config.selection.subsets
     config.split, config.task.size = "validation", 500
-    config.policy = {"path": "runs/policy"}  # what `ttc policy` wrote: its workdir, or policy.py
+    config.policy = {"path": "runs/policy"}  # what `ttc policy` wrote: its workdir, or policy.json
+    # Strategies of one's own, "package.module:Class" with commas, that the policy's file may name.
+    config.own = ""
     config.budget = 16  # generations a question
     config.sampling.rows = 1024  # candidates decoded together, over all questions of a batch
     config.search.ratio = 0.0  # of sequential to parallel answers, where the generator revises
@@ -330,6 +332,8 @@ def _report(_: ConfigDict) -> ConfigDict:
         "ratios": "",
         "verifiers": "",
     }
+    # A task of one's own, "package.module:Class", that the search's summary may name.
+    config.own = ""
     # How answers are chosen where data.search is a file of samples scored elsewhere.
     config.selection = {"rule": "best_of_n_weighted", "aggregation": "last", "subsets": 512}
     return config

@@ -7,6 +7,24 @@ import sys
 from ttc_jax.errors import UserError
 
 
+def check_named_by_data(name: str, own: str, where: str) -> None:
+    """Refuses a class of one's own that data name and the user does not: data is never code.
+
+    Args:
+        name: Of a task or strategy, as a summary or a policy holds it.
+        own: `config.own`: the names "package.module:Class" that the user allows, with commas.
+        where: The file and field, which errors name.
+
+    Raises:
+        UserError: The name is of a class to import, and not among `own`.
+    """
+    if ":" in name and name not in own.split(","):
+        raise UserError(
+            f"{where}: {name!r} is code of its own, which is not imported because a file says so; "
+            f"if you trust it, add --config.own={name}"
+        )
+
+
 def imported(name: str, field: str) -> type:
     """The class "package.module:Class", from the Python path or the folder one works in.
 

@@ -3,7 +3,7 @@
     from ttc_jax import Solver
     from ttc_jax.config import load_config
 
-    settings = ["--config.budget=16", "--config.policy.path=runs/policy/policy.py"]
+    settings = ["--config.budget=16", "--config.policy.path=runs/policy"]
     solver = Solver(load_config("configs/arithmetic.py:solve", settings))
     for solution in solver.solve(["c-01 b+02 a=81:", "b*07 a=13:"]):
         print(solution.difficulty, solution.strategy, solution.budget)
@@ -158,7 +158,7 @@ class Solver:
         _check(config)
         self._config, self._store = config, store
         self._held: dict[Key, Record] = {record.key: record for record in held}
-        self._fitted = load_policy(config.policy.path) if config.policy.path else None
+        self._fitted = load_policy(config.policy.path, config.own) if config.policy.path else None
         self._task = load_task(config.task)
         self._recorders: dict[tuple[str, int], Recorder] = {}
         self._load = build.Loaders(functools.cache(load_generator), functools.cache(load_verifier))

@@ -10,11 +10,12 @@ from ml_collections import ConfigDict
 
 from tests.jobs.conftest import changed, configure
 from ttc_jax.compute.ledger import Ledger
-from ttc_jax.config import load_config
 from ttc_jax.errors import UserError
 from ttc_jax.jobs import policy
+from ttc_jax.policy.fitted import Entry, PolicyFile
 from ttc_jax.policy.policy import Policy
 from ttc_jax.results.store import Candidate, Record, ResultsStore
+from ttc_jax.typed_json import read_json
 
 QUESTIONS, BUDGETS, SEEDS = 60, (4, 16), (0, 1)
 
@@ -70,7 +71,7 @@ def config(swept: Path) -> ConfigDict:
     )
 
 
-def test_a_sweep_becomes_a_policy_that_loads_as_a_config(config, tmp_path, capsys):
+def test_a_sweep_becomes_a_policy_in_a_file(config, tmp_path, capsys):
     policy.main(config, tmp_path)
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert set(summary["accuracy"]) == {
@@ -93,10 +94,10 @@ def test_a_sweep_becomes_a_policy_that_loads_as_a_config(config, tmp_path, capsy
     assert 0.5 <= net["few"]["4"]["ratio"] / gross["few"]["4"]["ratio"] < 1
     # All 32, which is more than either strategy needs.
     assert net["oracle"]["4"]["ratio"] <= gross["oracle"]["4"]["ratio"] * 4 / 32
-    table = load_config(str(tmp_path / "policy.py"), []).policy
+    table = read_json(tmp_path / "policy.json", PolicyFile)
     assert table.difficulty == "predicted"
     assert table.samples == 4
-    found = Policy.from_dict(table.to_dict())
+    found = Policy.from_dict(vars(table))
     assert found.budgets == BUDGETS
     assert found.to_dict()["choice"] == summary["compute_optimal"]["few"]["choice"]
     assert found.strategy(0.0, 16)[0] in ("beam", "best_of_n")
@@ -169,7 +170,7 @@ def test_what_tells_the_difficulty_is_charged_in_full(config, swept, tmp_path):
     ResultsStore(tmp_path / "grown").append(grown)
     config = changed(config, data__path=str(tmp_path / "grown"), policy__difficulty="predicted")
     policy.main(config, tmp_path / "out")
-    assert load_config(str(tmp_path / "out" / "policy.py"), []).policy.samples == 96
+    assert read_json(tmp_path / "out" / "policy.json", PolicyFile).samples == 96
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
     gross, net = (summary[name]["predicted"]["16"] for name in ("efficiency", "efficiency_net"))
     # Best-of-N and beam with 16 generations would have 96 samples to pay for on top, or to share.
@@ -178,7 +179,7 @@ def test_what_tells_the_difficulty_is_charged_in_full(config, swept, tmp_path):
 
 def test_absolute_bins(config, tmp_path):
     policy.main(changed(config, policy__edges=(0.3, 0.1), policy__difficulty="oracle"), tmp_path)
-    table = load_config(str(tmp_path / "policy.py"), []).policy
+    table = read_json(tmp_path / "policy.json", PolicyFile)
     assert table.edges == (0.3, 0.1)
 
 
@@ -198,8 +199,8 @@ def test_a_policy_says_how_its_strategies_were_run(config, swept, tmp_path):
     ResultsStore(tmp_path / "sweep").append(ResultsStore(swept).read())
     (tmp_path / "sweep" / "config.json").write_text(json.dumps(sweep))
     policy.main(changed(config, data__path=str(tmp_path / "sweep")), tmp_path / "out")
-    table = load_config(str(tmp_path / "out" / "policy.py"), []).policy
-    assert table.strategies.to_dict() == {"beam": entry}  # the only one of the two that is chosen
+    table = read_json(tmp_path / "out" / "policy.json", PolicyFile)
+    assert table.strategies == {"beam": Entry(**entry)}  # the only one of the two that is chosen
 
 
 def test_questions_without_a_score_cannot_be_told_apart_by_it(config, swept, tmp_path):

@@ -47,10 +47,7 @@ def write_policy(path: Path, **fields: Any) -> Path:
         },
         "strategies": {"best_of_n": ENTRY, "beam_2": BEAM},
     } | fields
-    path.write_text(
-        "from ml_collections import ConfigDict\n\n\n"
-        f"def get_config():\n    return ConfigDict({{'policy': {table!r}}})\n"
-    )
+    path.write_text(json.dumps(table))
     return path
 
 
@@ -132,7 +129,7 @@ def test_questions_of_one_strategy_share_a_search_and_models_are_loaded_once(
     scores = dict(zip(QUESTIONS, _scores(config, QUESTIONS), strict=True))
     easiest = max(QUESTIONS, key=lambda question: scores[question])
     edge = sum(sorted(scores.values())[1:]) / 2
-    policy = write_policy(tmp_path / "policy.py", edges=(edge,))
+    policy = write_policy(tmp_path / "policy.json", edges=(edge,))
     solver = Solver(changed(config, policy__path=str(policy)), ResultsStore(tmp_path))
     solutions = solver.solve(QUESTIONS)
     assert [x.question for x in solutions] == QUESTIONS
@@ -175,7 +172,7 @@ def _scores(config: ConfigDict, questions: list[str]) -> list[float]:
 
 
 def test_samples_that_tell_the_difficulty_are_charged_and_reused(config, tmp_path, recited):
-    policy = write_policy(tmp_path / "policy.py", difficulty="predicted", samples=3)
+    policy = write_policy(tmp_path / "policy.json", difficulty="predicted", samples=3)
     solver = Solver(changed(config, policy__path=str(policy)), ResultsStore(tmp_path))
     easy, hard = solver.solve(["easy", "hard"])
     assert recited == [("best_of_n", 3), ("best_of_n", 1), ("beam", 4)]
@@ -196,7 +193,7 @@ def test_samples_that_tell_the_difficulty_are_charged_and_reused(config, tmp_pat
 
 
 def test_more_samples_than_the_budget_all_vote(config, tmp_path, recited):
-    policy = write_policy(tmp_path / "policy.py", difficulty="predicted", samples=6)
+    policy = write_policy(tmp_path / "policy.json", difficulty="predicted", samples=6)
     [solution] = Solver(changed(config, policy__path=str(policy))).solve(["easy"])
     assert recited == [("best_of_n", 6)]
     assert solution.ledger.generations == solution.candidates["count"] == 6
@@ -206,7 +203,7 @@ def test_more_samples_than_the_budget_all_vote(config, tmp_path, recited):
 def test_another_verifiers_pool_is_drawn_anew(config, tmp_path, recited):
     other = {"best_of_n": ENTRY | {"verifier": "confidence:entropy"}, "beam_2": BEAM}
     policy = write_policy(
-        tmp_path / "policy.py", difficulty="predicted", samples=3, strategies=other
+        tmp_path / "policy.json", difficulty="predicted", samples=3, strategies=other
     )
     [solution] = Solver(changed(config, policy__path=str(policy), budget=100)).solve(["easy"])
     assert recited == [("best_of_n", 3), ("best_of_n", 4)]
@@ -246,7 +243,7 @@ def test_who_is_elected():
 
 def test_a_run_follows_a_policy_and_goes_on_where_it_was(config, tmp_path, recited, capsys):
     """Two easy questions and a hard one; what a killed run has stored is not searched for again."""
-    policy = write_policy(tmp_path / "policy.py", difficulty="predicted", samples=3)
+    policy = write_policy(tmp_path / "policy.json", difficulty="predicted", samples=3)
     asked = [Question(f"q/{i}", text, f"0/{i}") for i, text in enumerate(["easy", "hard", "easy!"])]
     run_config = configure(
         "compute_optimal", policy__path=policy, budget=4, sampling__rows=12, limit=3
@@ -381,7 +378,7 @@ def test_mistakes_are_named(config, recited, monkeypatch, tmp_path):
     refused("policy.path=p.py: no such file; ttc policy writes one", "x", policy__path="p.py")
 
     def policy(message: str, budget: int = 4, **fields: Any) -> None:
-        path = write_policy(tmp_path / "policy.py", **fields)
+        path = write_policy(tmp_path / "policy.json", **fields)
         refused(message, "x", policy__path=str(path), budget=budget)
 
     policy("oracle difficulty cannot be told of a new question", difficulty="oracle")
@@ -389,11 +386,14 @@ def test_mistakes_are_named(config, recited, monkeypatch, tmp_path):
     policy("does not say what beam_2 is", strategies={"best_of_n": ENTRY})
     policy("policy.choice lacks bin_3", edges=(0.5, 0.1))
     policy("budget 1 is below the policy's least, 2", 1, difficulty="predicted", samples=2)
-    (tmp_path / "empty.py").write_text(
-        "from ml_collections import ConfigDict\n\n\ndef get_config():\n    return ConfigDict()\n"
-    )
-    refused("lacks policy.difficulty", "x", policy__path=str(tmp_path / "empty.py"))
-    assert load_policy(str(write_policy(tmp_path / "policy.py"))).samples == 0
+    policy("edges.0: .* finite number, found nan", edges=(float("nan"),))
+    policy("budgets.0: .* integer.*, found 'x'", budgets=("x",))
+    policy("stratgies: .*Unexpected keyword argument", stratgies={})
+    (tmp_path / "empty.json").write_text("{}")
+    refused("empty.json: difficulty is missing", "x", policy__path=str(tmp_path / "empty.json"))
+    (tmp_path / "policy.py").write_text("raise SystemExit('ran')")
+    refused("policies are JSON now", "x", policy__path=str(tmp_path / "policy.py"))
+    assert load_policy(str(write_policy(tmp_path / "policy.json"))).samples == 0
 
 
 def test_a_question_that_does_not_fit_is_named_before_any_search(config, tmp_path, monkeypatch):
@@ -402,7 +402,7 @@ def test_a_question_that_does_not_fit_is_named_before_any_search(config, tmp_pat
         Solver(config).solve([QUESTIONS[0], "what?"])
     with pytest.raises(UserError, match=r"^question 'a=a=.*': a prompt of 1200 tokens"):
         Solver(config).solve(["a=" * 600])
-    policy = write_policy(tmp_path / "policy.py")
+    policy = write_policy(tmp_path / "policy.json")
     asking = changed(config, policy__path=str(policy))
     with pytest.raises(UserError, match=r"^question 'what\?': the tokenizer does not know"):
         Solver(asking).solve(["what?"])

@@ -5,7 +5,7 @@ How hard a question is comes from samples that are not scored where the sweep ha
 verifier's mean score of all (predicted) or of the first `policy.samples` (few); or, before any
 sample, as its score of the question alone (question). Within each bin one half of the questions
 chooses for the other, so that what is reported was earned on questions that did not choose. WORKDIR
-gets policy.py, a config with the policy fitted to all questions; summary.json: accuracy, efficiency
+gets policy.json, the policy fitted to all questions; summary.json: accuracy, efficiency
 and the choices, with each kind of difficulty, and what it brings to spend the same average budget
 unevenly over questions; and compute_optimal.png/.svg/.csv. Samples scored elsewhere will do: a path
 ending in .jsonl, see `ttc_jax.results.foreign`. Where
@@ -16,9 +16,7 @@ FLOPs, pretraining included.
 from __future__ import annotations
 
 import dataclasses
-import json
 import logging
-import pprint
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -31,6 +29,7 @@ from ttc_jax.errors import UserError
 from ttc_jax.parallel import hosts
 from ttc_jax.policy import difficulty
 from ttc_jax.policy.allocation import walks, worth_of_allocation
+from ttc_jax.policy.fitted import FILE, Entry, PolicyFile
 from ttc_jax.policy.flops_match import PER_TOKEN, Match, generations, match
 from ttc_jax.policy.policy import Policy, Worth, costs, fit, worth
 from ttc_jax.report.figures import write_compute_optimal
@@ -40,6 +39,7 @@ from ttc_jax.results.foreign import read_records
 from ttc_jax.results.outcomes import Outcomes, largest_pools, outcomes
 from ttc_jax.results.store import Record
 from ttc_jax.results.summary import DIFFICULTY, difficulty_samples, versions, write_summary
+from ttc_jax.typed_json import read_json
 
 _log = logging.getLogger(__name__)
 
@@ -101,7 +101,7 @@ def main(config: ConfigDict, workdir: Path) -> None:
     edges = config.policy.edges
     policies = {kind: fit(table, told.ease, told.bins, edges) for kind, told in found.items()}
     chosen, told = policies[config.policy.difficulty], found[config.policy.difficulty]
-    path = write_config(workdir / "policy.py", config, chosen, told.samples)
+    path = write_policy(workdir / FILE, config, chosen, told.samples)
     summary = _summarise(config, table, baseline, policies, worths)
     if allocation := _allocation(config, pool):
         summary["allocation"] = allocation
@@ -252,51 +252,51 @@ def _plain(sides: Match) -> dict[str, Any]:
     return {name: x and x.rounded() for name, x in vars(sides).items()}
 
 
-def write_config(path: Path, config: ConfigDict, policy: Policy, samples: int) -> Path:
-    """The policy as a config that `load_config` reads.
+def write_policy(path: Path, config: ConfigDict, policy: Policy, samples: int) -> Path:
+    """Writes the policy as a file that `load_policy` reads.
 
     Args:
       samples: that tell the difficulty of a question, 0 where its score does.
 
     Raises:
-      UserError: the disk is full or not writable.
+      UserError: the disk is full or not writable, or the sweep's config is damaged.
     """
     kind = "predicted" if config.policy.difficulty == "few" else config.policy.difficulty
     used = {name for row in policy.choice for name in row}
     entries = _entries(Path(config.data.path))
-    table = {
-        "difficulty": kind,
-        "samples": samples,
+    source = config.data.path.encode("utf-8", "replace").decode()  # a path may be no Unicode text
+    PolicyFile(
+        difficulty=kind,
+        samples=samples,
+        strategies={name: entry for name, entry in entries.items() if name in used},
+        about=f"The compute-optimal policy fitted to {source}. Bin 1 is the easiest. A "
+        "question whose difficulty (higher is easier) is below edges[i] is in bin i + 2 or harder; "
+        f"it is {_ABOUT[kind].format(samples=samples)}.",
         **policy.to_dict(),
-        "strategies": {name: entry for name, entry in entries.items() if name in used},
-    }
-    text = f'''"""The compute-optimal policy that `ttc policy` fitted to {config.data.path!s}.
-
-Bin 1 is the easiest. A question whose difficulty (higher is easier) is below edges[i] is in bin
-i + 2 or harder. It is {_ABOUT[kind].format(samples=samples)}.
-"""
-
-from ml_collections import ConfigDict
-
-POLICY = {pprint.pformat(table, width=96, sort_dicts=False)}
-
-
-def get_config() -> ConfigDict:
-    return ConfigDict({{"policy": POLICY}})
-'''
-    try:
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror}") from error
+    ).write(path)
     return path
 
 
-def _entries(data: Path) -> dict[str, Any]:
+@dataclasses.dataclass(frozen=True)
+class _Sweep:
+    """What a policy needs of a sweep's section of its config."""
+
+    strategies: dict[str, Entry] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
+class _SweepConfig:
+    """What a policy needs of a sweep's config.json."""
+
+    sweep: _Sweep = dataclasses.field(default_factory=_Sweep)
+
+
+def _entries(data: Path) -> dict[str, Entry]:
     """How the sweep ran each strategy; nothing where the data are no sweep of ours."""
     path = data / "config.json"
     if not path.is_file():
         return {}
-    return json.loads(path.read_text(encoding="utf-8")).get("sweep", {}).get("strategies", {})
+    return read_json(path, _SweepConfig).sweep.strategies
 
 
 def _summarise(

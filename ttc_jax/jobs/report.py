@@ -21,6 +21,7 @@ from ml_collections import ConfigDict
 from ttc_jax.config import at_least, claim_workdir, one_of, to_json
 from ttc_jax.errors import UserError
 from ttc_jax.parallel import hosts
+from ttc_jax.plugins import check_named_by_data
 from ttc_jax.policy.difficulty import oracle, quantile_bins
 from ttc_jax.report.figures import write_files
 from ttc_jax.report.page import files, page
@@ -55,7 +56,9 @@ def main(config: ConfigDict, workdir: Path) -> None:
     summaries = {name: _summary(config, name, folder) for name, folder in folders.items()}
     claim_workdir(workdir, config, may_change=("data", "title", "selection"))
     found, about = sections(summaries), records_of_work(summaries)
-    trees = _trees(folders["search"], summaries["search"]) if "search" in folders else {}
+    trees = (
+        _trees(folders["search"], summaries["search"], config.own) if "search" in folders else {}
+    )
     contents = files(found)
     text = page(config.title, found, contents, trees, about)
     # An answer in a table may hold lone surrogates, which no file can.
@@ -97,7 +100,7 @@ def _summary_of_samples(config: ConfigDict, path: Path) -> dict[str, Any]:
     )
 
 
-def _trees(folder: Path, summary: Mapping[str, Any]) -> dict[str, Any]:
+def _trees(folder: Path, summary: Mapping[str, Any], own: str) -> dict[str, Any]:
     if is_file_of_samples(folder):  # which knows none, and has been read
         return {}
     records = [record for record in ResultsStore(folder).read() if record.tree]
@@ -107,15 +110,16 @@ def _trees(folder: Path, summary: Mapping[str, Any]) -> dict[str, Any]:
     selection = settings.get("selection", {})
     return viewer(
         records,
-        _questions(settings),
+        _questions(settings, own),
         selection.get("rule", "best_of_n_weighted"),
         selection.get("aggregation", "last"),
     )
 
 
-def _questions(settings: Mapping[str, Any]) -> dict[str, Question]:
+def _questions(settings: Mapping[str, Any], own: str) -> dict[str, Question]:
     """The task's questions by id; none where its data are not at hand."""
     try:
+        check_named_by_data(str(settings["task"]["name"]), own, "the search's task.name")
         return {x.id: x for x in load_task(settings["task"]).questions(settings["split"])}
     except (UserError, KeyError, TypeError) as error:
         _log.warning("trees are shown without the texts of their questions: %s", error)
