@@ -210,8 +210,26 @@ def test_questions_without_a_score_cannot_be_told_apart_by_it(config, swept, tmp
     policy.main(config, tmp_path / "out")
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
     assert list(summary["efficiency"]) == ["oracle", "predicted", "few"]
-    with pytest.raises(UserError, match="has no scores of questions"):
+    with pytest.raises(UserError, match="has no scores of questions, .*choose oracle or"):
         policy.main(changed(config, policy__difficulty="question"), tmp_path / "other")
+
+
+def test_samples_without_scores_vote_and_tell_oracle_difficulty(config, swept, tmp_path):
+    def unscored(found: Record) -> Record:
+        candidates = tuple(dataclasses.replace(x, step_scores=()) for x in found.candidates)
+        return dataclasses.replace(found, candidates=candidates, question_score=None)
+
+    ResultsStore(tmp_path / "plain").append([unscored(x) for x in ResultsStore(swept).read()])
+    config = changed(config, data__path=str(tmp_path / "plain"))
+    with pytest.raises(UserError, match=r"best_of_n_weighted: reads scores, .*rule=majority"):
+        policy.main(config, tmp_path / "out")
+    config = changed(config, selection__rule="majority")
+    with pytest.raises(UserError, match=r"has no scores of samples, .*; choose oracle"):
+        policy.main(config, tmp_path / "out")
+    policy.main(changed(config, policy__difficulty="oracle"), tmp_path / "out")
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert list(summary["efficiency"]) == ["oracle"]
+    assert "allocation" not in summary
 
 
 def test_what_cannot_be_fitted_is_named(config, swept, tmp_path):

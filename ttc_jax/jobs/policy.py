@@ -34,7 +34,7 @@ from ttc_jax.policy.flops_match import PER_TOKEN, Match, generations, match
 from ttc_jax.policy.policy import Policy, Worth, costs, fit, worth
 from ttc_jax.report.figures import write_compute_optimal
 from ttc_jax.report.tables import print_policy
-from ttc_jax.results.curves import Estimate, bootstrap, budget_grid
+from ttc_jax.results.curves import Estimate, bootstrap, budget_grid, check_rule, scored
 from ttc_jax.results.foreign import read_records
 from ttc_jax.results.outcomes import Outcomes, largest_pools, outcomes
 from ttc_jax.results.store import Record
@@ -77,13 +77,15 @@ def main(config: ConfigDict, workdir: Path) -> None:
     records = read_records(Path(config.data.path))
     if not records:
         raise UserError(f"data.path={config.data.path}: holds no records; ttc sweep writes them")
+    check_rule(config.selection.rule, records, f"data.path={config.data.path}")
     pool = _pool(config, records)
     table, baseline = _tables(config, records, pool)
     found = _difficulties(config, records)
     if config.policy.difficulty not in found:
+        what = "questions" if config.policy.difficulty == "question" else "samples"
         raise UserError(
-            f"{as_flag('policy.difficulty', 'question')}: data.path has no scores of questions; a "
-            "search with a PRM stores them"
+            f"{as_flag('policy.difficulty', config.policy.difficulty)}: data.path has no scores of "
+            f"{what}, which a search with a PRM stores; choose {' or '.join(found)}"
         )
     claim_workdir(workdir, config, may_change=("policy.budgets",))  # which grow with the sweep's
     worths = {
@@ -136,7 +138,7 @@ def _tables(
 ) -> tuple[Outcomes, Outcomes]:
     """All strategies at the policy's budgets, and the baseline at every budget of its pool."""
     name, budgets = config.policy.baseline, config.policy.budgets
-    scored = [record for record in records if record.strategy != DIFFICULTY]
+    searched = [record for record in records if record.strategy != DIFFICULTY]
     options = {
         "pools": config.policy.pools,
         "rule": config.selection.rule,
@@ -151,7 +153,7 @@ def _tables(
         )
     powers = budget_grid(largest)[:-1]
     fine = sorted({*budgets, *powers, *(3 * n for n in powers if 3 * n < largest), largest})
-    return outcomes(scored, budgets, **options), outcomes(pool, fine, **options)
+    return outcomes(searched, budgets, **options), outcomes(pool, fine, **options)
 
 
 def _difficulties(config: ConfigDict, records: Sequence[Record]) -> dict[str, Difficulty]:
@@ -163,11 +165,10 @@ def _difficulties(config: ConfigDict, records: Sequence[Record]) -> dict[str, Di
     few = min(config.policy.samples, count)
     first = [dataclasses.replace(x, candidates=x.candidates[:few]) for x in samples]
     aggregation = config.selection.aggregation
-    eases = {
-        "oracle": (difficulty.oracle(samples), count),
-        "predicted": (difficulty.predicted(samples, aggregation), count),
-        "few": (difficulty.predicted(first, aggregation), few),
-    }
+    eases = {"oracle": (difficulty.oracle(samples), count)}
+    if scored(samples):
+        eases["predicted"] = difficulty.predicted(samples, aggregation), count
+        eases["few"] = difficulty.predicted(first, aggregation), few
     if all(record.question_score is not None for record in samples):
         eases["question"] = difficulty.of_questions(samples), 0
     return {
@@ -183,8 +184,7 @@ def _bins(config: ConfigDict, ease: Mapping[str, float]) -> dict[str, int]:
 
 def _allocation(config: ConfigDict, pool: Sequence[Record]) -> dict[str, Any]:
     """Average budget -> what spending unevenly brings; {} where the pool does not show it."""
-    scored = any(candidate.step_scores for record in pool for candidate in record.candidates)
-    if not scored or any(record.sequential > 1 for record in pool):
+    if not scored(pool) or any(record.sequential > 1 for record in pool):
         return {}
     found = walks(pool, aggregation=config.selection.aggregation, seed=config.seed)
     budgets = found.grid[1:-1]
@@ -208,8 +208,8 @@ def _flops_match(
     large = read_records(Path(config.flops_match.large))
     if not large:
         raise UserError(f"flops_match.large={config.flops_match.large}: holds no records")
-    scored = [record for record in records if record.strategy != DIFFICULTY]
-    cost = sum((record.ledger for record in scored), Ledger())
+    searched = [record for record in records if record.strategy != DIFFICULTY]
+    cost = sum((record.ledger for record in searched), Ledger())
     by_formula = config.flops_match.formula == "iclr"  # which charges the verifier itself
     if not (by_formula or cost.generator_flops):
         _log.warning("FLOPs are not told in data.path, so they are matched without the verifier's")

@@ -27,7 +27,7 @@ from ttc_jax.report.figures import write_files
 from ttc_jax.report.page import files, page
 from ttc_jax.report.sections import records_of_work, sections
 from ttc_jax.report.viewer import viewer
-from ttc_jax.results.curves import budget_grid
+from ttc_jax.results.curves import budget_grid, check_rule
 from ttc_jax.results.foreign import is_file_of_samples, read_samples
 from ttc_jax.results.store import ResultsStore
 from ttc_jax.results.summary import (
@@ -90,6 +90,7 @@ def _summary_of_samples(config: ConfigDict, path: Path) -> dict[str, Any]:
     samples = difficulty_samples(records)
     if not samples:
         raise UserError(f"data.search={path}: has no samples of the strategy {POOL!r}")
+    check_rule(config.selection.rule, records, f"data.search={path}")
     budgets = {record.budget for record in records if record.strategy != DIFFICULTY}
     return summarise_sweep(
         records,

@@ -78,8 +78,25 @@ def budget_grid(n_max: int) -> tuple[int, ...]:
 
 def default_rules(records: Sequence[Record]) -> tuple[str, ...]:
     """The rules that the records allow: those that read scores need a verifier's."""
-    scored = any(candidate.step_scores for record in records for candidate in record.candidates)
-    return (*RULES, PASS) if scored else ("majority", PASS)
+    return (*RULES, PASS) if scored(records) else ("majority", PASS)
+
+
+def scored(records: Iterable[Record]) -> bool:
+    """Whether a verifier scored any candidate."""
+    return any(candidate.step_scores for record in records for candidate in record.candidates)
+
+
+def check_rule(rule: str, records: Iterable[Record], where: str) -> None:
+    """Refuses a selection rule that reads scores where the records hold none.
+
+    Raises:
+        UserError: names `where` the records are.
+    """
+    if rule != "majority" and not scored(records):
+        raise UserError(
+            f"selection.rule={rule}: reads scores, and {where} has none; choose "
+            "--config.selection.rule=majority"
+        )
 
 
 def question_accuracy(
