@@ -104,8 +104,10 @@ def _run(argv: list[str]) -> int:
         raise UserError("--workdir is missing: the folder for results, as in --workdir=runs/NAME")
 
     from ttc_jax import config
+    from ttc_jax.ranges import check_ranges
 
     settings, arguments = config.parse_config(spec, overrides)
+    check_ranges(settings)
     arguments += behind
     if unexpected := arguments[len(about.arguments) :]:
         hint = "put quotes around one of several words; " if about.arguments else ""

@@ -1,0 +1,106 @@
+"""Every number of every shipped config has a range, and what lies outside is one line."""
+
+import ast
+import math
+from pathlib import Path
+
+import pytest
+from ml_collections import ConfigDict
+
+from ttc_jax import cli
+from ttc_jax.config import fields, load_config
+from ttc_jax.errors import UserError
+from ttc_jax.ranges import RANGES, Choice, Each, Real, Whole, check_ranges, range_of
+
+
+def literal(path: Path, name: str) -> dict[str, str]:
+    """A literal dictionary of a Python file, by its name."""
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        match node:
+            case ast.Assign(targets=[ast.Name(id=found)], value=value) if found == name:
+                return ast.literal_eval(value)
+    return {}
+
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+VARIANTS = [
+    f"{path}:{variant}"
+    for path in sorted(CONFIGS.glob("*.py"))
+    for variant in literal(path, "VARIANTS") or ("",)
+]
+# What none of a kind may be.
+BAD = {
+    Whole: (-(10**18), 10**18, math.nan, 0.5, True, "x"),
+    Real: (math.nan, math.inf, -math.inf, True, "x"),
+    Choice: ("x", "FLOAT32", 3),
+    Each: ((-(10**18),), (math.nan,), (1, 1), ("x",), 3),
+}
+
+
+def is_number(value: object) -> bool:
+    several = value if isinstance(value, tuple) else (value,)
+    return all(isinstance(x, int | float) and not isinstance(x, bool) for x in several)
+
+
+def numbers(config: ConfigDict) -> dict[str, object]:
+    """The fields that hold numbers; options of strategies are checked by these."""
+    return {
+        name: value
+        for name, value in fields(config).items()
+        if is_number(value) and ".options." not in name and value != ()
+    }
+
+
+@pytest.mark.parametrize("spec", VARIANTS, ids=lambda spec: Path(spec).name)
+def test_every_number_has_a_range_that_its_default_fits(spec: str) -> None:
+    config = load_config(spec)
+    check_ranges(config)
+    for name in numbers(config):
+        inner = name.split(".", 2)[2] if name.startswith("stage.") else name
+        assert range_of(inner) is not None, f"ttc_jax/ranges.py has no line for {inner}"
+
+
+@pytest.mark.parametrize("name", [name for name in RANGES if "*" not in name])
+def test_what_is_out_of_range_names_the_flag(name: str) -> None:
+    for bad in BAD[type(RANGES[name])]:
+        config: dict[str, object] = {name.rpartition(".")[2]: bad}
+        for part in reversed(name.split(".")[:-1]):
+            config = {part: config}
+        with pytest.raises(UserError) as error:
+            check_ranges(ConfigDict(config))
+        assert str(error.value).startswith(f"--config.{name}=")
+        assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("flag", "message"),
+    [
+        ("seed=-1", "--config.seed=-1: must be at least 0"),
+        ("seed=4294967296", "--config.seed=4294967296: must be at most 4294967295"),
+        ("sampling.temperature=nan", "--config.sampling.temperature=nan: must be a finite number"),
+        ("sampling.top_p=0", "--config.sampling.top_p=0.0: must be above 0"),
+        ("sampling.n=0", "--config.sampling.n=0: must be at least 1"),
+        ("task.size=1000000000", "--config.task.size=1000000000: must be at most 100000000"),
+        ("selection.aggregation=mean", "--config.selection.aggregation=mean: must be one of last"),
+        ("search.segment=0", "--config.search.segment=0: must be at least 1"),
+    ],
+)
+def test_the_command_refuses_before_anything_is_read(
+    flag: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    workdir = tmp_path / "run"
+    spec = f"{CONFIGS / 'arithmetic.py'}:best_of_n"
+    code = cli.main(["run", f"--config={spec}", f"--workdir={workdir}", f"--config.{flag}"])
+    assert code == 2
+    assert message in capsys.readouterr().err
+    assert not workdir.exists()
+
+
+def test_stages_are_checked_before_the_first_runs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spec, workdir = CONFIGS / "arithmetic.py", tmp_path / "run"
+    flag = "--config.stage.policy.policy.resamples=3"
+    assert cli.main(["run", f"--config={spec}", f"--workdir={workdir}", flag]) == 2
+    assert f"{flag}: must be at least 10" in capsys.readouterr().err
+    assert not workdir.exists()
