@@ -15,6 +15,7 @@ from ttc_jax.results.curves import (
     bootstrap,
     budget_grid,
     default_rules,
+    draw_orders,
     question_accuracy,
     subset_indices,
 )
@@ -111,7 +112,7 @@ def test_closed_forms_do_not_overflow():
 
 @pytest.mark.parametrize(("pool_size", "n"), [(6, 1), (6, 3), (6, 6), (40, 3), (40, 20), (41, 40)])
 def test_subsets(pool_size, n):
-    chosen = subset_indices(pool_size, n, 50, [3])
+    chosen = subset_indices(draw_orders(pool_size, [n], 50, [3]), n, 50)
     total = math.comb(pool_size, n)
     assert chosen.shape == (min(total, 50), n)
     assert all(len(set(row)) == n for row in chosen.tolist())
@@ -119,11 +120,13 @@ def test_subsets(pool_size, n):
     assert chosen.max() < pool_size
     if total <= 50:
         assert len({frozenset(row) for row in chosen.tolist()}) == total
-    np.testing.assert_array_equal(chosen, subset_indices(pool_size, n, 50, [3]))
+    np.testing.assert_array_equal(
+        chosen, subset_indices(draw_orders(pool_size, [n], 50, [3]), n, 50)
+    )
 
 
 def test_runs_of_one_permutation_are_disjoint():
-    chosen = subset_indices(64, 16, 40, [0])
+    chosen = subset_indices(draw_orders(64, [16], 40, [0]), 16, 40)
     for start in range(0, 40, 4):
         assert len(set(chosen[start : start + 4].ravel().tolist())) == 64
 

@@ -26,6 +26,8 @@ from ttc_jax.search.aggregate import (
     answer_ids,
     answer_score,
     shares,
+    tally,
+    vote_weights,
 )
 
 DIGITS: Final = 6
@@ -149,41 +151,56 @@ def question_accuracy(
     for record in sorted(records, key=lambda record: record.key):
         pool = as_pool(record, aggregation, seed)
         by_question.setdefault(record.question, []).append(
-            np.array([expected_credit(pool, n, rules, subsets) for n in budgets])
+            expected_credit(pool, budgets, rules, subsets)
         )
     means = np.array([np.mean(seeds, axis=0) for seeds in by_question.values()])
     values = {rule: means[:, :, index] for index, rule in enumerate(rules)}
     return QuestionAccuracy(tuple(by_question), tuple(budgets), values)
 
 
-def expected_credit(pool: Pool, n: int, rules: Sequence[str], subsets: int = 512) -> list[float]:
-    """Chance that each rule is right on n candidates drawn from the pool without replacement."""
+def expected_credit(
+    pool: Pool, budgets: Sequence[int], rules: Sequence[str], subsets: int = 512
+) -> NDArray[np.float64]:
+    """[budgets, rules] Chance that a rule is right on n candidates drawn without replacement."""
     credit = {PASS: _expected_pass, "best_of_n": _expected_best}
-    chosen = None
-    values = []
-    for rule in rules:
-        if rule in credit:
-            values.append(credit[rule](pool, n))
-            continue
-        if chosen is None:
-            chosen = subset_indices(len(pool.answers), n, subsets, pool.seed)
-        held = shares(rule, pool.answers[chosen], pool.scores[chosen], pool.sequential)
-        values.append(float((held * pool.correct[chosen]).sum() / len(chosen)))
+    values = np.empty((len(budgets), len(rules)))
+    votes = [rule for rule in rules if rule not in credit]
+    orders = draw_orders(len(pool.answers), budgets if votes else (), subsets, pool.seed)
+    for i, n in enumerate(budgets):
+        chosen = subset_indices(orders, n, subsets) if votes else np.empty(0, np.int64)
+        for j, rule in enumerate(rules):
+            if rule in credit:
+                values[i, j] = credit[rule](pool, n)
+                continue
+            values[i, j] = _expected_vote(pool, chosen, rule)
     return values
 
 
-def subset_indices(pool_size: int, n: int, subsets: int, seed: Sequence[int]) -> NDArray[np.int64]:
+def draw_orders(
+    pool_size: int, budgets: Sequence[int], subsets: int, seed: Sequence[int]
+) -> NDArray[np.int64]:
+    """[orders, pool_size] Random orders of the pool: as many as `subset_indices` needs.
+
+    More budgets draw more of them, and the same first ones.
+    """
+    drawn = [n for n in budgets if math.comb(pool_size, n) > subsets]
+    count = max((math.ceil(subsets / (pool_size // n)) for n in drawn), default=0)
+    orders = np.tile(np.arange(pool_size), (count, 1))
+    return np.random.default_rng(seed).permuted(orders, axis=1)
+
+
+def subset_indices(orders: NDArray[np.int64], n: int, subsets: int) -> NDArray[np.int64]:
     """[subsets, n] Subsets of n candidates out of the pool.
 
     All subsets, once each, if there are at most `subsets`. Otherwise random ones, each uniform:
-    permutations of the pool cut into disjoint runs of n.
+    orders of the pool cut into disjoint runs of n.
     """
+    pool_size = orders.shape[1]
     if math.comb(pool_size, n) <= subsets:
         return np.array(list(itertools.combinations(range(pool_size), n)), dtype=np.int64)
     runs = pool_size // n
-    permutations = np.tile(np.arange(pool_size), (math.ceil(subsets / runs), 1))
-    permutations = np.random.default_rng(seed).permuted(permutations, axis=1)
-    return permutations[:, : runs * n].reshape(-1, n)[:subsets]
+    taken = orders[: math.ceil(subsets / runs)]
+    return taken[:, : runs * n].reshape(-1, n)[:subsets]
 
 
 def pass_at_1(records: Iterable[Record]) -> dict[str, float]:
@@ -253,6 +270,18 @@ def _expected_best(pool: Pool, n: int) -> float:
     not_above = np.cumsum(sizes) + np.count_nonzero(~voters)
     within = _all_within(len(voters), n)
     return float(((within[not_above] - within[not_above - sizes]) * correct).sum())
+
+
+def _expected_vote(pool: Pool, chosen: NDArray[np.int64], rule: str) -> float:
+    """The mean over subsets [S, n] of the shares that correct candidates hold."""
+    correct = pool.correct[chosen].ravel()
+    if rule not in ("majority", "best_of_n_weighted") or pool.sequential > 1:
+        held = shares(rule, pool.answers[chosen], pool.scores[chosen], pool.sequential).ravel()
+    else:  # the same, without an array of shares
+        weights = None if rule == "majority" else vote_weights(pool.scores)[chosen]
+        slots, held = tally(pool.answers[chosen], weights)
+        correct = np.bincount(slots, correct, len(held))
+    return float((held * correct).sum() / len(chosen))
 
 
 @functools.lru_cache(maxsize=64)

@@ -63,7 +63,7 @@ def answer_ids(answers: Sequence[str | None]) -> NDArray[np.int64]:
 def majority(answers: NDArray[np.int64], scores: NDArray[np.float64]) -> NDArray[np.float64]:
     """[..., N] Shares of the answer most candidates agree on; scores are not read."""
     del scores
-    return _vote(answers, np.ones(answers.shape))
+    return _vote(answers, None)
 
 
 def best_of_n(answers: NDArray[np.int64], scores: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -84,13 +84,22 @@ def best_of_n_weighted(
     Raises:
         UserError: a score is negative: every further vote would then count against its answer.
     """
+    return _vote(answers, vote_weights(scores))
+
+
+def vote_weights(scores: NDArray[np.float64]) -> NDArray[np.float64]:
+    """[..., N] What each candidate adds to its answer in a weighted vote.
+
+    Raises:
+        UserError: as `best_of_n_weighted`.
+    """
     weights = np.where(scores == LOWEST_SCORE, 0.0, scores)
     if not (weights >= 0).all():
         raise UserError(
             "best_of_n_weighted: scores are summed, so none may be negative; bring the verifier's "
             "scores to [0, 1], or choose best_of_n"
         )
-    return _vote(answers, weights)
+    return weights
 
 
 def hierarchical(
@@ -121,21 +130,37 @@ def hierarchical(
     return shares.reshape(*answers.shape[:-2], -1)
 
 
-def _vote(answers: NDArray[np.int64], weights: NDArray[np.float64]) -> NDArray[np.float64]:
+def _vote(answers: NDArray[np.int64], weights: NDArray[np.float64] | None) -> NDArray[np.float64]:
     """[..., N] Shares of the answer with the largest total weight, split among its candidates."""
+    slots, held = tally(answers, weights)
+    return held[slots].reshape(answers.shape)
+
+
+def tally(
+    answers: NDArray[np.int64], weights: NDArray[np.float64] | None
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Counts votes, each of the S rows [..., N] of answers by itself.
+
+    Args:
+        weights: [..., N] of each vote; None: all count alike.
+
+    Returns:
+        [S·N] the ballot box of each candidate, one a row and answer; and for each box the share of
+        the choice that each of its candidates holds.
+    """
     n = answers.shape[-1]
     rows = answers.reshape(-1, n)
     groups = int(rows.max(initial=NO_ANSWER)) + 2  # group 0: no answer
-    slots = rows + 1 + groups * np.arange(len(rows))[:, None]
-    shape = (len(rows), groups)
+    slots = (rows + (1 + groups * np.arange(len(rows)))[:, None]).ravel()
     size = len(rows) * groups
-    counts = np.bincount(slots.ravel(), minlength=size).reshape(shape)
-    totals = np.bincount(slots.ravel(), weights.ravel(), minlength=size).reshape(shape)
+    counts = np.bincount(slots, minlength=size).reshape(-1, groups)
+    totals = counts.astype(np.float64)
+    if weights is not None:
+        totals = np.bincount(slots, weights.ravel(), minlength=size).reshape(-1, groups)
     counts[:, 0] = 0
     totals[counts == 0] = -np.inf
     winners = (counts > 0) & (totals >= totals.max(1, keepdims=True) * (1 - _TIE_TOLERANCE))
-    shares = winners / np.maximum(winners.sum(1, keepdims=True) * counts, 1)
-    return shares.ravel()[slots].reshape(answers.shape)
+    return slots, (winners / np.maximum(winners.sum(1, keepdims=True) * counts, 1)).ravel()
 
 
 RULES: Final[Mapping[str, SelectionRule]] = MappingProxyType(
