@@ -11,9 +11,9 @@ import pytest
 
 from ttc_jax.errors import UserError
 from ttc_jax.tasks import load_task
-from ttc_jax.tasks.extraction import boxed
 from ttc_jax.tasks.competitions import AIME24, AIME25, AMC23
 from ttc_jax.tasks.data_set import DataSet
+from ttc_jax.tasks.extraction import boxed
 from ttc_jax.tasks.grading import Grader
 from ttc_jax.tasks.gsm8k import GSM8K
 from ttc_jax.tasks.math import Math

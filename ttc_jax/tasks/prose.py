@@ -1,0 +1,118 @@
+r"""Final answers of solutions without a box: behind `####`, behind "the answer is", or at the end.
+
+Solutions are untrusted: everything here takes time linear in the text. All but the search for the
+marks looks at windows of bounded length.
+"""
+
+import re
+from collections.abc import Callable
+
+from ttc_jax.tasks.extraction import answer_part
+from ttc_jax.tasks.numerals import counted, numerals, plain, spelled
+
+_MARKS = 100  # of so many the last that states an answer is sought
+_WINDOW = 400  # characters that are looked at behind a mark, or before one
+
+_IS = r"(?:is|are|was|be|becomes|equals)\b:?"
+_MARK = re.compile(
+    r"^[ \t>*_]{0,9}#{4,6}(?!#)(?=(?P<hashes>[^\n]*))"
+    # Answer: | **Final Answer:** | Answer (in dollars) = | <answer> | a heading "Answer"
+    r"|(?P<behind>(?<![A-Za-z])answers?\b(?: ?\([^()\n]{1,40}\))?[*_ ]{0,4}[:=]|<answer>"
+    r"|^[ \t>*_#-]{0,9}(?:the |my |final ){0,2}answers?[ \t*_:.]{0,4}$"
+    # the answer is | our final answer for the total would be
+    r"|\b(?:the|final|our|my|your|correct) (?:\w{1,12} )?answers?\b[*_]{0,3}"
+    r"(?: (?:to|for|of|in|here|should|must|would|will|now|then|thus|therefore)\b"
+    rf"[^.:;!?\n]{{0,80}}?)? {_IS})"
+    # 18 is the answer
+    r"|(?P<before>\b(?:is|are) (?:the|our|my|your) (?:final |correct )?answer\b)",
+    re.IGNORECASE | re.MULTILINE,
+)
+_TITLE = re.compile(r"\W*(?:the )?(?:final )?(?:answer|result)\W*", re.IGNORECASE)
+# A model that does not stop goes on with another question and its answer.
+_NEXT = re.compile(r"^\W{0,6}(?:question|problem|q)\W{0,4}:", re.IGNORECASE | re.MULTILINE)
+_CONTENT = re.compile(r"[\s*_`>:~≈=#]*")
+_STOP = re.compile(r"[.!?](?=[*_\"')\]]{0,4}(?:\s|$|\\[)\]]|\$))|\n")
+CLAUSE = re.compile(r"[,;] | \(|\b(?:since|because|as|for|so|which|where|given|when|if)\b")
+OPERATION = re.compile(r"\b(?:sum|difference|product|quotient)\b", re.IGNORECASE)
+
+
+def after_hashes(solution: str) -> str | None:
+    """The number behind the last `####` that has one, GSM8K's way to give the answer.
+
+    Nothing else may stand on its line but a name and a unit: "#### Step 2: add them" is a heading.
+    """
+    return last_statement(plain(answer_part(solution)), _behind_hashes)
+
+
+def stated_number(solution: str) -> str | None:
+    """The number that a solution states as its answer, behind `####` or near "the answer is".
+
+    Of several statements the last counts.
+    """
+    return last_statement(plain(answer_part(solution)), _number_at)
+
+
+def last_statement(text: str, read: Callable[[re.Match[str]], str | None]) -> str | None:
+    """What the last of a text's marks of an answer leads to.
+
+    A model that does not stop goes on with another question and its answer: those do not count.
+
+    Args:
+        read: The answer at a mark, which has either of the groups "hashes" (the rest of its line),
+            "behind" (the answer is behind the mark) and "before".
+    """
+    marks = list(_MARK.finditer(text))
+    first = next((mark for mark in marks[:_MARKS] if read(mark)), None)
+    if first and (following := _NEXT.search(text, first.end())):
+        marks = [mark for mark in marks if mark.start() < following.start()]
+    return next((found for mark in reversed(marks[-_MARKS:]) if (found := read(mark))), None)
+
+
+def last_number(solution: str) -> str | None:
+    """The last number in a solution, the usual reading of one that marks no answer (GSM8K)."""
+    last = None
+    for numeral in numerals(plain(answer_part(solution))):
+        last = numeral
+    return last and spelled(last)
+
+
+def nearest_number(text: str) -> str | None:
+    """The first number of a text's first sentence, or the result of what begins with it."""
+    content = _CONTENT.match(text)
+    stop = _STOP.search(text, content.end() if content else 0)
+    sentence = text[: stop.start()] if stop else text
+    found = list(numerals(sentence))
+    if not found:
+        return None
+    if OPERATION.search(sentence, 0, found[0].start()):
+        return spelled(found[-1])
+    clause = CLAUSE.search(sentence, found[0].end())
+    equals = sentence.rfind("=", found[0].end(), clause.start() if clause else len(sentence))
+    return spelled(next((x for x in found if x.start() > equals), found[0]))
+
+
+def _number_at(mark: re.Match[str]) -> str | None:
+    if mark["behind"] is not None:
+        return nearest_number(mark.string[mark.end() : mark.end() + _WINDOW])
+    return _before(mark) if mark["before"] else _behind_hashes(mark)
+
+
+def _behind_hashes(mark: re.Match[str]) -> str | None:
+    if mark["hashes"] is None:
+        return None
+    content, end = mark["hashes"].strip(" \t\r*_#"), mark.end("hashes")
+    if content and not _TITLE.fullmatch(content):
+        return counted(content)
+    below = mark.string[end : end + _WINDOW]
+    return counted(below.lstrip().partition("\n")[0]) or (
+        nearest_number(below) if content else None
+    )
+
+
+def _before(mark: re.Match[str]) -> str | None:
+    """The last number of the sentence before a mark."""
+    sentence = re.split(r"[.!?]\s|\n", mark.string[max(0, mark.start() - _WINDOW) : mark.start()])[
+        -1
+    ]
+    found = list(numerals(sentence))
+    return spelled(found[-1]) if found else None
