@@ -14,27 +14,36 @@ from collections.abc import Iterable, Iterator, Sequence
 from ttc_jax.tasks.answers import strip
 from ttc_jax.tasks.extraction import answer_part
 from ttc_jax.tasks.numerals import numerals, plain, spelled
-from ttc_jax.tasks.prose import CLAUSE, OPERATION, last_statement, nearest_number
+from ttc_jax.tasks.prose import CLAUSE, OPERATION, WORDS, last_statement, nearest_number
 
 _WINDOW = 1000  # characters that are looked at behind a phrase, or before one
 _ENDING = 3000  # characters in which the last sentence is sought
 _MAX_WORDS = 3  # of an answer that is no mathematics
 
-# Dollars that stand for money are told by the blanks around them: `$5 and $6` is no formula.
+_INLINE = r"(?:[^$\\\n]|\\.){1,500}"
 _FORMULA = re.compile(
     r"\$\$([^$]{1,1000})\$\$|\\\[((?:[^\\]|\\[^\]]){1,1000}?)\\\]"
     r"|\\\(((?:[^\\\n]|\\[^)\n]){1,1000}?)\\\)"
-    r"|(?<![\\$])\$(?!\s)((?:[^$\\\n]|\\.){1,500})(?<!\s)\$(?!\d)"
-    r"|(?<![\\$])\$\s((?:[^$\\\n]|\\.){1,500})\s\$"
+    r"|(\\begin\{(?P<name>align|equation|gather|eqnarray)(?P<star>\*?)\}.{1,1500}?"
+    r"\\end\{(?P=name)(?P=star)\})"
+    # Between blanks a dollar may be money, as in "$5 and $6".
+    rf"|(?<![\\$])\$(?:(?!\s)({_INLINE})(?<!\s)\$(?!\d)|(\s{_INLINE}\s)\$"
+    rf"|(?=[^$\n]{{1,500}}[=\\^])({_INLINE})\$)",
+    re.DOTALL,
 )
+_ROW = re.compile(r"\\\\|\\(?:begin|end)\{[a-z]+\*?\}")
+_RELATION = re.compile(r"=|\\equiv|\\approx")
+_COMPARISON = r"(?:[=<>]|\\(?:leq?|geq?|in)\b)"
+_SYMBOL = re.compile(rf"\s*([A-Za-z](?:_\{{?\w\}}?)?)\s*{_COMPARISON}[^=<>]*")
 _STOP = re.compile(r"[.!?](?=[*_\"')]{0,4}(?:\s|$))|\n\s*\n(?!\s*(?:\\\[|\$\$))")
-_LIST = re.compile(r"\s*,?\s*(?:and|or)\s*|(\s*,\s*)")
+_LINK = re.compile(r"\s*,?\s*(?:and|or)\s*|\s*,\s*")
+_END = re.compile(rf"{_STOP.pattern}|\n")
 _MARKUP = " \t\n*_`:>~≈=#\"'"
 _WORD = re.compile(r"(?<![\\A-Za-z])(?!(?:sin|cos|tan|log|ln|pi|sqrt|or|and)\b)[A-Za-z]{2,}")
 _REMARK = re.compile(
     r"\s*(?:I hope (?:it|this|that)\b[^\n]{0,60}|\$?\\(?:blacksquare|square|qed)\$?|[∎■□])\s*$"
 )
-_COMPLETE = re.compile(r"(?:[.!]|\$|\\[\])])[*_\"')]{0,4}$")
+_COMPLETE = re.compile(r"(?:[.!]|\$|\\[\])]|\\end\{[a-z]+\*?\})[*_\"')]{0,4}$")
 _CONCLUSION = re.compile(
     r"\W*(?:therefore|thus|hence|so|consequently|finally|in (?:total|all|conclusion)|altogether)\b",
     re.IGNORECASE,
@@ -52,38 +61,41 @@ def stated_answer(solution: str) -> str | None:
 
 
 def _at_mark(mark: re.Match[str]) -> str | None:
-    if mark["behind"] is not None:
-        return _behind(mark.string[mark.end() : mark.end() + _WINDOW])
+    if mark["title"] or mark["verb"]:
+        return _behind(mark.string[mark.end() : mark.end() + _WINDOW], bool(mark["title"]))
     if mark["before"]:
         before = mark.string[max(0, mark.start() - _WINDOW) : mark.start()]
         return _last(_last_sentence(before)[1])
     return None
 
 
-def _behind(text: str) -> str | None:
-    """The answer in the first sentence of a text: the nearest formula, or else words."""
-    formulas = _formulas(text)
+def _behind(text: str, title: bool) -> str | None:
+    """The answer in the first sentence of a text, as `nearest_number` takes it."""
+    found = _formulas(text)
     content = len(text) - len(text.lstrip(_MARKUP))
-    ends = [x.start() for x in _outside(re.finditer(rf"{_STOP.pattern}|\n", text), formulas)]
+    ends = [x.start() for x in _outside(_END.finditer(text), found)]
     end = next((x for x in ends if x >= content), len(text))
-    sentence, formulas = text[:end], [x for x in formulas if x.start() < end]
+    sentence, formulas = text[:end], [x for x in found if x.start() < end]
     before = sentence[: formulas[0].start()] if formulas else sentence
     if not formulas or next(numerals(plain(before)), None):
-        return _in_words(sentence)
+        return _in_words(text, sentence, title)
     if OPERATION.search(before):
         return _last(formulas)
-    return _joined(formulas)
+    answer, after = _joined(formulas)
+    goes_on = len(found) > len(formulas) or next(numerals(plain(text[end:])), None)
+    brief = len(sentence[after:].split()) < _MAX_WORDS or CLAUSE.match(sentence, after)
+    return None if goes_on and (WORDS.search(before) or (title and not brief)) else answer
 
 
-def _in_words(sentence: str) -> str | None:
+def _in_words(text: str, sentence: str, title: bool) -> str | None:
     """The answer of a sentence without formulas: mathematics, a number or a few words."""
     answer = sentence.strip(_MARKUP + "$")
     if "boxed" in answer:  # an empty one
         return None
     if not _WORD.search(answer):
         return strip(answer) or None
-    if found := nearest_number(plain(sentence)):
-        return found
+    if next(numerals(plain(sentence)), None):
+        return nearest_number(plain(text), title)
     words = strip(CLAUSE.split(answer, maxsplit=1)[0].strip(_MARKUP))
     return words if 0 < len(words.split()) <= _MAX_WORDS else None
 
@@ -115,7 +127,12 @@ def _formulas(text: str) -> list[re.Match[str]]:
 
 
 def _content(formula: re.Match[str]) -> str:
-    return strip(next(filter(None, formula.groups())))
+    """What a formula says; of lines that are aligned the last, or the result of all."""
+    if not formula["name"]:
+        return strip(next(x for x in formula.groups() if x is not None))
+    rows = [row.replace("&", " ").strip() for row in _ROW.split(formula[0])]
+    last = strip(next((row for row in reversed(rows) if row), ""))
+    return strip(_RELATION.split(last)[-1]) if _RELATION.match(last) else last
 
 
 def _outside(
@@ -125,14 +142,14 @@ def _outside(
     return (x for x in found if not any(f.start() <= x.start() < f.end() for f in formulas))
 
 
-def _joined(formulas: Sequence[re.Match[str]]) -> str:
-    """The first formula with those that a list goes on with: `$1$, $2$ and $3$`."""
-    answers = [_content(formulas[0])]
+def _joined(formulas: Sequence[re.Match[str]]) -> tuple[str, int]:
+    """The first formula with those that a list goes on with, `$1$, $2$ and $3$`, and its end."""
+    items = [formulas[0]]
     for one, other in itertools.pairwise(formulas):
         if not _listed(one, other):
             break
-        answers.append(_content(other))
-    return ", ".join(answers)
+        items.append(other)
+    return ", ".join(map(_content, items)), items[-1].end()
 
 
 def _last(formulas: Sequence[re.Match[str]]) -> str | None:
@@ -150,6 +167,10 @@ def _last(formulas: Sequence[re.Match[str]]) -> str | None:
 
 
 def _listed(one: re.Match[str], other: re.Match[str]) -> bool:
-    """Whether two formulas are items of a list; equations behind a comma follow from each other."""
-    link = _LIST.fullmatch(one.string, one.end(), other.start())
-    return bool(link) and not (link[1] and "=" in one[0] + other[0])
+    """Whether two formulas are items of a list: values, or values of the same variable."""
+    if not _LINK.fullmatch(one.string, one.end(), other.start()):
+        return False
+    names = [_SYMBOL.fullmatch(_content(x)) for x in (one, other)]
+    if any(names):
+        return all(names) and len({name[1] for name in names if name}) == 1
+    return not any(re.search(_COMPARISON, x[0]) for x in (one, other))

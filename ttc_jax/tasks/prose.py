@@ -17,15 +17,21 @@ _IS = r"(?:is|are|was|be|becomes|equals)\b:?"
 _MARK = re.compile(
     r"^[ \t>*_]{0,9}#{4,6}(?!#)(?=(?P<hashes>[^\n]*))"
     # Answer: | **Final Answer:** | Answer (in dollars) = | <answer> | a heading "Answer"
-    r"|(?P<behind>(?<![A-Za-z])answers?\b(?: ?\([^()\n]{1,40}\))?[*_ ]{0,4}[:=]|<answer>"
-    r"|^[ \t>*_#-]{0,9}(?:the |my |final ){0,2}answers?[ \t*_:.]{0,4}$"
+    r"|(?P<title>(?<![A-Za-z])answers?\b(?: ?\([^()\n]{1,40}\))?[*_ ]{0,4}[:=]|<answer>"
+    r"|^[ \t>*_#-]{0,9}(?:the |my |final ){0,2}answers?[ \t*_:.]{0,4}$)"
     # the answer is | our final answer for the total would be
-    r"|\b(?:the|final|our|my|your|correct) (?:\w{1,12} )?answers?\b[*_]{0,3}"
+    r"|(?P<verb>\b(?:the|final|our|my|your|correct) (?:\w{1,12} )?answers?\b[*_]{0,3}"
     r"(?: (?:to|for|of|in|here|should|must|would|will|now|then|thus|therefore)\b"
-    rf"[^.:;!?\n]{{0,80}}?)? {_IS})"
+    rf"[^.:;!?\n]{{0,80}}?)? {_IS}|\b(?:correct|final|an) answer of\b)"
     # 18 is the answer
     r"|(?P<before>\b(?:is|are) (?:the|our|my|your) (?:final |correct )?answer\b)",
     re.IGNORECASE | re.MULTILINE,
+)
+# A heading with a number of its own, "#### Eggs left: 9", is no answer.
+_HEADING = re.compile(
+    r"(?!(?:so|thus|therefore|hence)?,? ?(?:the|our|my|her|his)? ?(?:final|grand|overall)? ?"
+    r"(?:answer|total|result|solution|sum)\W{0,4}[:=])[^:=\d]*[A-Za-z]{2}[^:=\d]*:",
+    re.IGNORECASE,
 )
 _TITLE = re.compile(r"\W*(?:the )?(?:final )?(?:answer|result)\W*", re.IGNORECASE)
 # A model that does not stop goes on with another question and its answer.
@@ -33,6 +39,11 @@ _NEXT = re.compile(r"^\W{0,6}(?:question|problem|q)\W{0,4}:", re.IGNORECASE | re
 _CONTENT = re.compile(r"[\s*_`>:~≈=#]*")
 _STOP = re.compile(r"[.!?](?=[*_\"')\]]{0,4}(?:\s|$|\\[)\]]|\$))|\n")
 CLAUSE = re.compile(r"[,;] | \(|\b(?:since|because|as|for|so|which|where|given|when|if)\b")
+WORDS = re.compile(
+    r"(?<!\\)\b(?!(?:about|around|approximately|exactly|just|only|simply|equal|to|a|total|of|now|then"
+    r"|therefore|thus|text|minus|negative|USD|EUR|GBP|INR|Rs)\b)[A-Za-z]{2,}\b",
+    re.IGNORECASE,
+)
 OPERATION = re.compile(r"\b(?:sum|difference|product|quotient)\b", re.IGNORECASE)
 
 
@@ -59,7 +70,7 @@ def last_statement(text: str, read: Callable[[re.Match[str]], str | None]) -> st
 
     Args:
         read: The answer at a mark, which has either of the groups "hashes" (the rest of its line),
-            "behind" (the answer is behind the mark) and "before".
+            "title" or "verb" (the answer is behind the mark), and "before" (it is before it).
     """
     marks = list(_MARK.finditer(text))
     first = next((mark for mark in marks[:_MARKS] if read(mark)), None)
@@ -76,37 +87,56 @@ def last_number(solution: str) -> str | None:
     return last and spelled(last)
 
 
-def nearest_number(text: str) -> str | None:
-    """The first number of a text's first sentence, or the result of what begins with it."""
+def nearest_number(text: str, title: bool = False) -> str | None:
+    """The number of a text's first sentence: the first, or the result of what begins with it.
+
+    Where the text goes on with numbers, the answer must be given at once ("the answer is 18."), not
+    in the course of a sentence ("the answer is found by adding 3").
+
+    Args:
+        title: A title is before the text, behind which a worked solution may begin too: next to
+            nothing may follow the number, if it is not the last.
+    """
     content = _CONTENT.match(text)
     stop = _STOP.search(text, content.end() if content else 0)
-    sentence = text[: stop.start()] if stop else text
+    sentence, rest = (text[: stop.start()], text[stop.start() :]) if stop else (text, "")
     found = list(numerals(sentence))
     if not found:
         return None
-    if OPERATION.search(sentence, 0, found[0].start()):
+    first, before = found[0], sentence[: found[0].start()]
+    if OPERATION.search(before):
         return spelled(found[-1])
-    clause = CLAUSE.search(sentence, found[0].end())
-    equals = sentence.rfind("=", found[0].end(), clause.start() if clause else len(sentence))
-    return spelled(next((x for x in found if x.start() > equals), found[0]))
+    clause = CLAUSE.search(sentence, first.end())
+    head = sentence[: clause.start()] if clause else sentence
+    if next(numerals(rest), None):
+        ended = rest.lstrip(".!?*_)\"' ")[:1] in ("", "\n", "<")
+        brief = clause or (len(found) == 1 and (ended or len(head[first.end() :].split()) < 2))
+        if WORDS.search(before) or (title and not brief):
+            return None
+    equals = head.rfind("=", first.end())
+    return spelled(next((x for x in found if x.start() > equals), first))
 
 
 def _number_at(mark: re.Match[str]) -> str | None:
-    if mark["behind"] is not None:
-        return nearest_number(mark.string[mark.end() : mark.end() + _WINDOW])
-    return _before(mark) if mark["before"] else _behind_hashes(mark)
+    if mark["hashes"] is not None:
+        return _behind_hashes(mark)
+    if mark["before"]:
+        return _before(mark)
+    behind = mark.string[mark.end() : mark.end() + _WINDOW]
+    return nearest_number(behind, title=bool(mark["title"]))
 
 
 def _behind_hashes(mark: re.Match[str]) -> str | None:
     if mark["hashes"] is None:
         return None
     content, end = mark["hashes"].strip(" \t\r*_#"), mark.end("hashes")
+    if _HEADING.match(content):
+        return None
     if content and not _TITLE.fullmatch(content):
         return counted(content)
     below = mark.string[end : end + _WINDOW]
-    return counted(below.lstrip().partition("\n")[0]) or (
-        nearest_number(below) if content else None
-    )
+    line = below.lstrip().partition("\n")[0]
+    return counted(line) or (nearest_number(below, title=True) if content else None)
 
 
 def _before(mark: re.Match[str]) -> str | None:
