@@ -122,6 +122,7 @@ def test_the_answer_is_sought_behind_the_thoughts(start: str, end: str) -> None:
     assert boxed(rf"{start}a{end}{thought}{end} \boxed{{6}}") == "6"
     assert boxed(rf"\boxed{{6}} {start}{thought}") == "6"
     assert last_number(f"{start}{thought}{end} 6") == "6"
+    assert last_number("[Reasoning] 9, a < thought > 6") == "6"
     assert answer_part(f"{start}a{end}b") == answer_part("b") == "b"
 
 
@@ -167,10 +168,10 @@ def test_boxed_is_always_balanced(text: str) -> None:
     ids=range(6),
 )
 def test_ten_megabytes_are_searched_at_once(text: str) -> None:
-    start = time.monotonic()
+    start = time.process_time()
     boxed(text)
     after_hashes(text)
-    assert time.monotonic() - start < 1.0
+    assert time.process_time() - start < 1.0
 
 
 @pytest.mark.parametrize(
@@ -192,6 +193,7 @@ def test_ten_megabytes_are_searched_at_once(text: str) -> None:
         ("#### 18 eggs per day", "18"),
         ("#### 12kg", "12"),
         ("#### −3", "-3"),
+        ("#### - 3", "-3"),
         ("#### minus 3 degrees", "-3"),
         ("#### 1/3 pound", "1/3"),
         ("#### 1e3", "1e3"),

@@ -146,6 +146,7 @@ def test_numerals(text: str, values: list[Fraction | int | str]) -> None:
         ("The answer is 18.", "18"),
         ("about 18 (dollars)", "18"),
         ("minus 3 degrees", "-3"),
+        ("- 3 degrees", "-3"),
         ("9 \\times 2 = 18", "18"),
         ("1200 - 5 eggs", None),
         ("16\\pi", None),

@@ -11,13 +11,13 @@ from ttc_jax.tasks.answers import strip
 _MAX_SOLUTION = 200_000  # characters; what comes before them is not searched for the answer
 
 # What public reasoning models put around their thoughts.
-_NAMES = "think|thinking|thoughts?|reasoning|reflection"
 _THOUGHT = re.compile(
-    rf"[<\[◁](?:\|?(?P<close>/|end_of_)?(?:begin_of_|seed:)?(?:{_NAMES})\|?[>\]▷])", re.IGNORECASE
+    r"(?i:<\|?(?P<close>/|end_of_)?(?:begin_of_|seed:)?(?:think|thinking|thoughts?|reasoning)\|?>)"
+    r"|◁(?P<closed>/)?think▷|\[(?P<ended>/)?THINK\]"
 )
 
 _BOX = r"\\\\?(?:boxed|fbox|framebox)(?![A-Za-z])"
-_PIECE = re.compile(rf"{_BOX}\s*\{{|{_BOX}|\\.|[{{}}]", re.DOTALL)
+_PIECE = re.compile(rf"[{{}}]|{_BOX}(?:\s*\{{)?|\\.", re.DOTALL)
 # A box without braces: `\boxed 5`, `\boxed\frac12`. In mathematics it reaches to the end of that.
 _REST = re.compile(r"\s?([^\n$]{1,200}?)(?:(?<!\\)\$|\\\)|\\\])")
 _BARE = re.compile(
@@ -59,7 +59,7 @@ def answer_part(solution: str) -> str:
     solution = solution[-_MAX_SOLUTION:]
     start, end = 0, None
     for mark in _THOUGHT.finditer(solution):
-        if mark["close"]:
+        if mark.lastgroup:  # it closes
             start, end = mark.end(), None
         elif end is None:
             end = mark.start()

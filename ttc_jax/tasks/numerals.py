@@ -99,6 +99,7 @@ _UNITS = re.compile(
     r"[*_`]{0,3}(?:(?:[^\W\d_]|[^\W\d_]\}?\^\{?)[23]\}?|[^\W\d_]|[\s%°²³.,()/'’{}$€£¥₹^]|-(?=[^\W\d_])"
     r"|\\(?:text|textbf|textit|mathrm|mbox|circ|quad|[ ,;:!%$]))*[*_`]{0,3}[\s.]{0,9}"
 )
+_SPACED_SIGN = re.compile(r"^([\s*_`$]{0,9})-\s{1,3}")
 _COMPUTED = re.compile(r"(?:[\d\s+*/x×÷().,$%-]|\\(?:times|cdot|div|[$%,!]))+=")
 
 
@@ -150,7 +151,7 @@ def counted(text: str) -> str | None:
     """
     if len(text) > _MAX_NUMERAL * 2:
         return None
-    text = plain(text)
+    text = _SPACED_SIGN.sub(r"\1-", plain(text))
     if computed := _COMPUTED.match(text):
         text = text[computed.end() :]
     found = next(numerals(text), None)

@@ -35,7 +35,9 @@ _HEADING = re.compile(
 )
 _TITLE = re.compile(r"\W*(?:the )?(?:final )?(?:answer|result)\W*", re.IGNORECASE)
 # A model that does not stop goes on with another question and its answer.
-_NEXT = re.compile(r"^\W{0,6}(?:question|problem|q)\W{0,4}:", re.IGNORECASE | re.MULTILINE)
+_NEXT = re.compile(
+    r"^\W{0,6}(?:question|problem|exercise|q|user|human)\W{0,4}:", re.IGNORECASE | re.MULTILINE
+)
 _CONTENT = re.compile(r"[\s*_`>:~≈=#]*")
 _STOP = re.compile(r"[.!?](?=[*_\"')\]]{0,4}(?:\s|$|\\[)\]]|\$))|\n")
 CLAUSE = re.compile(r"[,;] | \(|\b(?:since|because|as|for|so|which|where|given|when|if)\b")
