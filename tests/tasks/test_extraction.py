@@ -337,7 +337,12 @@ def test_last_number(solution: str, answer: str | None) -> None:
         ("$24=2q$, or $q=12$.", "q=12"),
         ("Thus $ x = 83$.", "x = 83"),
         ("We get\n\\begin{align*}\nx+y &= 2+3 \\\\\n&= 5.\n\\end{align*}", "5"),
-        ("\\begin{align*}2x &= 10 \\\\ x &= 5\\end{align*}", "x  = 5"),
+        ("\\begin{align*}2x &= 10 \\\\ x &= 5\\end{align*}", "x = 5"),
+        ("\\begin{align}2x &\\equiv 9+1 \\\\ &\\equiv 2\\pmod{4}. \\\\ \\end{align}", "2"),
+        (
+            r"\begin{align*}v &= w \\ &= \begin{pmatrix} 1 & 2 \\ 3 & 4 \end{pmatrix}.\end{align*}",
+            r"\begin{pmatrix} 1 & 2 \\ 3 & 4 \end{pmatrix}",
+        ),
         ("Therefore, there are 12 ways.", "12"),
         ("So it costs $5.", "5"),
         # No answer.

@@ -31,7 +31,8 @@ _FORMULA = re.compile(
     rf"|(?=[^$\n]{{1,500}}[=\\^])({_INLINE})\$)",
     re.DOTALL,
 )
-_ROW = re.compile(r"\\\\|\\(?:begin|end)\{[a-z]+\*?\}")
+_ENVIRONMENT = re.compile(r"\\(begin|end)\{[a-z]+\*?\}|\\\\")
+_MODULUS = re.compile(r"\s*(?:\\q?quad|\\[,;: ])*\s*\\pmod\s?(?:\{[^{}]*\}|\w)$")
 _RELATION = re.compile(r"=|\\equiv|\\approx")
 _COMPARISON = r"(?:[=<>]|\\(?:leq?|geq?|in)\b)"
 _SYMBOL = re.compile(rf"\s*([A-Za-z](?:_\{{?\w\}}?)?)\s*{_COMPARISON}[^=<>]*")
@@ -130,8 +131,15 @@ def _content(formula: re.Match[str]) -> str:
     """What a formula says; of lines that are aligned the last, or the result of all."""
     if not formula["name"]:
         return strip(next(x for x in formula.groups() if x is not None))
-    rows = [row.replace("&", " ").strip() for row in _ROW.split(formula[0])]
-    last = strip(next((row for row in reversed(rows) if row), ""))
+    lines = formula[0].partition("}")[2].rpartition(r"\end")[0].rstrip().removesuffix(r"\\")
+    depth, start = 0, 0
+    for mark in _ENVIRONMENT.finditer(lines):
+        depth += {"begin": 1, "end": -1}.get(mark[1] or "", 0)  # of a matrix
+        if not (mark[1] or depth):
+            start = mark.end()
+    last = lines[start:].replace("&=", "=").strip().lstrip("& \n")
+    last = last if r"\begin" in last else last.replace("&", " ")
+    last = _MODULUS.sub("", strip(last))
     return strip(_RELATION.split(last)[-1]) if _RELATION.match(last) else last
 
 
