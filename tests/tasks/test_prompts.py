@@ -1,5 +1,6 @@
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,12 +20,15 @@ class Bytes:
     def encode(self, text: str, add_bos: bool = False, inside: bool = False) -> list[int]:
         return [1] * add_bos + list(text.encode())
 
-    def decode(self, tokens: Sequence[int], inside: bool = False) -> str:
+    def decode(self, tokens: Sequence[int], inside: bool = False, special: bool = False) -> str:
         return bytes(t for t in tokens if t > 1).decode()
 
-    def chat(self, messages: Sequence[dict[str, str]]) -> list[int]:
+    def chat(
+        self, messages: Sequence[dict[str, str]], arguments: Mapping[str, Any] | None = None
+    ) -> list[int]:
         turns = "".join(f"<{m['role']}>{m['content']}" for m in messages)
-        return self.encode(f"{turns}<assistant>", add_bos=True)
+        told = "".join(f"<{name}={value}>" for name, value in (arguments or {}).items())
+        return self.encode(f"{turns}<assistant>{told}", add_bos=True)
 
     def containing(self, text: str) -> np.ndarray:
         return np.array([text == chr(i) for i in range(self.vocab_size)])
