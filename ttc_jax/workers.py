@@ -63,6 +63,7 @@ class Worker:
         if self._process is not None:
             self._process.kill()
             self._process.communicate()
+            self._process = None
 
     def _start(self) -> "subprocess.Popen[str]":
         self.close()
@@ -76,9 +77,11 @@ class Worker:
             encoding="ascii",
         )
         if _read(process) != "ready":
+            code = process.wait()
+            self.close()
             raise UserError(
-                f"the process of {self._program.name} ended at its start with code "
-                f"{process.wait()}: is {self._needs} installed, and is there memory for it?"
+                f"the process of {self._program.name} ended at its start with code {code}: "
+                f"is {self._needs} installed, and is there memory for it?"
             )
         return process
 

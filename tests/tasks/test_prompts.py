@@ -55,6 +55,30 @@ def test_plain() -> None:
     assert shown(PromptFormat("Q: {question}\nA:"), "2+3?") == "Q: 2+3?\nA:"
 
 
+@pytest.mark.parametrize("told", ['{"think": false, "n": 2}', {"think": False, "n": 2}])
+def test_a_chat_template_is_told_its_arguments(told: str | dict[str, Any]) -> None:
+    prompt = PromptFormat(chat=True, chat_template_kwargs=told)
+    assert shown(prompt, "2+3?") == "<user>2+3?<assistant><think=False><n=2>"
+
+
+@pytest.mark.parametrize(
+    "told", ["{", "[]", "5", "null", "enable_thinking=False", "[" * 100_000, "{'a': 1}"]
+)
+def test_arguments_that_are_no_json_object_are_refused(told: str) -> None:
+    with pytest.raises(UserError, match=r"prompt.chat_template_kwargs=.* must be a JSON object"):
+        PromptFormat(chat=True, chat_template_kwargs=told)
+
+
+def test_arguments_need_a_chat() -> None:
+    with pytest.raises(UserError, match=r"prompt.chat_template_kwargs=.* without chat"):
+        PromptFormat(chat_template_kwargs='{"enable_thinking": false}')
+
+
+def test_a_revision_that_cannot_be_written_names_its_field() -> None:
+    with pytest.raises(UserError, match=r"prompt.revision: the tokenizer does not know"):
+        PromptFormat(revision="é").between(CharTokenizer("abc"))
+
+
 def test_plain_shots_are_joined_by_blank_lines() -> None:
     prompt = PromptFormat("Q: {question}\nA:", shots=(("1+1?", "2"), ("2+2?", "4")))
     assert shown(prompt, "2+3?") == "Q: 1+1?\nA:\n2\n\nQ: 2+2?\nA:\n4\n\nQ: 2+3?\nA:"

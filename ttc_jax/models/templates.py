@@ -19,7 +19,7 @@ from ttc_jax.workers import DIED, Worker
 
 TODAY = "26 Jul 2024"  # for templates that state the date (Llama 3.2): prompts stay the same
 OURS = ("messages", "add_generation_prompt")  # variables that are not the user's to set
-SECONDS, MEGABYTES = 2.0, 1024  # for one conversation; real ones take milliseconds
+SECONDS, MEGABYTES = 1.0, 1024  # for one conversation; real ones take milliseconds
 _lock = threading.Lock()
 
 
@@ -74,7 +74,7 @@ def _ask(request: Mapping[str, Any]) -> dict[str, Any]:
         reply = _worker().ask(request)
     if reply is DIED:
         raise UserError(
-            f"the tokenizer's chat template takes more than {SECONDS:g} seconds or "
+            f"the tokenizer's chat template takes more than {SECONDS:g} second or "
             f"{MEGABYTES:,} MB for one conversation: use a tokenizer with another template, or set "
             "prompt.chat=False"
         )

@@ -30,7 +30,12 @@ def read_folder(folder: Path) -> Any:
         if isinstance(error, KeyboardInterrupt | SystemExit | GeneratorExit):
             raise
         reason = " ".join(str(error).split())[:300] or type(error).__name__
-        raise UserError(f"{folder}: its tokenizer cannot be read: {reason}") from error
+        if not (folder / "tokenizer.json").is_file():  # what it says then is about other formats
+            reason = f"there is no tokenizer.json ({reason})"
+        raise UserError(
+            f"{folder}: its tokenizer cannot be read: {reason}; mend it, or give the path of "
+            "another tokenizer by generator.tokenizer"
+        ) from error
     if not isinstance(tokenizer, package.PreTrainedTokenizerFast):
         raise UserError(
             f"{folder}: its tokenizer is a {type(tokenizer).__name__}, which is not supported; "

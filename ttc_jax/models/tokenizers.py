@@ -6,7 +6,7 @@ import functools
 import json
 import logging
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -199,8 +199,9 @@ class HFTokenizer:
         self._tokenizer = tokenizer
         added, self._known = tokenizer.get_added_vocab(), _size(tokenizer)
         self.vocab_size = V = self._known if vocab_size is None else vocab_size
-        beyond = {token for token, i in tokenizer.get_vocab().items() if i >= V} - added.keys()
-        if beyond or self._known > MOST_TOKENS:
+        if self._known > MOST_TOKENS:
+            raise UserError(f"a tokenizer with the token {self._known - 1:,}: its file is damaged")
+        if {token for token, i in tokenizer.get_vocab().items() if i >= V} - added.keys():
             raise UserError(
                 f"a tokenizer of {self._known} tokens for a model of {V}; they do not belong "
                 "together"
@@ -212,7 +213,7 @@ class HFTokenizer:
             )
         ends = {*eos_ids, own, *(added[end] for end in ENDS if end in added)}
         self.eos_ids = tuple(sorted(i for i in ends if i is not None and i < V))
-        start = tokenizer("")["input_ids"][:1]
+        start = self._guarded(lambda: tokenizer("")["input_ids"][:1])
         self.bos_id: int | None = start[0] if start == [tokenizer.bos_token_id] else None
 
     def encode(self, text: str, add_bos: bool = False, inside: bool = False) -> list[int]:
@@ -223,7 +224,7 @@ class HFTokenizer:
                 return both[len(ids) :]
         check_text(text, "the text for the model")
         bos = [self.bos_id] if add_bos and self.bos_id is not None else []
-        ids = bos + self._tokenizer.encode(text, add_special_tokens=False)
+        ids = bos + self._guarded(lambda: self._tokenizer.encode(text, add_special_tokens=False))
         if unknown := [i for i in ids if i >= self.vocab_size]:
             token = self._tokenizer.convert_ids_to_tokens(unknown[0])
             raise UserError(
@@ -232,6 +233,13 @@ class HFTokenizer:
                 "another tokenizer by generator.tokenizer"
             )
         return ids
+
+    def _guarded(self, encode: Callable[[], list[int]]) -> list[int]:
+        """The ids, or one line where the tokenizer's file has no token for a text."""
+        try:
+            return encode()
+        except Exception as error:  # those of its Rust code have no kind of their own
+            raise UserError(f"the tokenizer cannot write a text in its tokens: {error}") from error
 
     def decode(self, tokens: Sequence[int], inside: bool = False, special: bool = False) -> str:
         """The text; see `Tokenizer.decode`."""
@@ -258,6 +266,8 @@ class HFTokenizer:
             raise UserError(
                 f"the tokenizer's chat template is {type(template).__name__} and must be text"
             )
+        for message in messages:  # the way to the template would join halves of surrogate pairs
+            check_text(message["content"], f"the turn of the {message['role']}")
         special = self._tokenizer.special_tokens_map
         return self.encode(templates.render(template, messages, special, arguments or {}))
 

@@ -18,10 +18,13 @@ def check_tokens(tokens: Sequence[int] | np.ndarray, vocab_size: int, what: str)
     Raises:
         UserError: One of them is none; the message names it.
     """
-    ids = np.asarray(tokens)
+    try:
+        ids = np.asarray(tokens)
+    except ValueError:  # lists of different lengths
+        ids = np.array([str(tokens)[:40]])
     if not ids.size:
         return
-    if ids.dtype.kind not in "iu":
+    if ids.dtype.kind not in "iu" or ids.ndim != 1:
         raise UserError(f"{what} holds {ids.flat[0]!s}, which is no token id: ids are integers")
     wrong = ids[(ids < 0) | (ids >= vocab_size)]
     if wrong.size:
