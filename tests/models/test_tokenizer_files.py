@@ -10,10 +10,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+from ml_collections import ConfigDict
 
 from tests.models.test_tokenizers import AWKWARD, TEMPLATE, trained
 from ttc_jax.errors import UserError
-from ttc_jax.models.tokenizers import CHARACTERS, CharTokenizer, Tokenizer, load_tokenizer
+from ttc_jax.models.tokenizers import (
+    CHARACTERS,
+    CharTokenizer,
+    Tokenizer,
+    load_tokenizer,
+    tokenizer_of,
+)
 
 V = 512
 
@@ -91,6 +98,16 @@ class TestEndTokens:
         model.mkdir()
         (model / "generation_config.json").write_text('{"eos_token_id": 1}')
         assert load_tokenizer(folder, V, model=model).eos_ids == (0, 1, 2)
+
+    def test_sections_of_configs_name_tokenizers(self, folder: Path, tmp_path: Path) -> None:
+        section = ConfigDict({"path": str(tmp_path / "weights"), "tokenizer": str(folder)})
+        (tmp_path / "weights").mkdir()
+        (tmp_path / "weights" / "generation_config.json").write_text('{"eos_token_id": 1}')
+        assert tokenizer_of(section, V).eos_ids == (0, 1, 2)
+        for fields in ({"path": str(folder)}, {"path": str(folder), "tokenizer": ""}):
+            assert tokenizer_of(ConfigDict(fields), V).eos_ids == (0, 2)
+        embedded = ConfigDict({"path": str(folder), "tokenizer": "embedded:generator"})
+        assert isinstance(tokenizer_of(embedded, V), CharTokenizer)
 
     def test_beyond_the_model_are_told(self, folder: Path, caplog: Any) -> None:
         last = len(json.loads((folder / "tokenizer.json").read_text())["model"]["vocab"])
