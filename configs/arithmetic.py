@@ -73,8 +73,8 @@ _TRAIN = {
 _MESH = {"data": 1, "model": 1}
 # weights and cache: "int8", or "" for dtype, which is what is computed in.
 _KEPT = {"dtype": "float32", "weights": "", "cache": ""}
-# weights and cache: "int8", or "" for dtype, which is what is computed in.
-_KEPT = {"dtype": "float32", "weights": "", "cache": ""}
+# tokenizer: a folder, .gguf file or hub name of its own; "" for the one that lies in path.
+_GENERATOR = {"path": "embedded:generator", "tokenizer": "", **_KEPT}
 # Buckets of examples, tokens: worked solutions, answers of a model, and answers behind four others.
 _LENGTHS = (64, 96, 128, 160, 192)
 _RECORD_LENGTHS = (64, 96, 128, 160, 208)
@@ -194,7 +194,7 @@ def _stage(job: str, like: Callable[[ConfigDict], ConfigDict], **fields: Any) ->
 
 def _best_of_n(config: ConfigDict) -> ConfigDict:
     config.split, config.limit = "test", 0  # limit 0: all questions
-    config.generator = {"path": "embedded:generator", **_KEPT}
+    config.generator = _GENERATOR
     config.verifier = {"path": "embedded:prm", **_KEPT}
     config.mesh = _MESH
     config.sampling = _sampling(64, questions_per_batch=20)
@@ -407,7 +407,7 @@ def _generator(config: ConfigDict) -> ConfigDict:
     config.kind, config.split = "sft", "train"
     config.task.size = 150_000
     config.data = {"held_out": 0.005}
-    config.start = {"path": ""}  # fresh weights
+    config.start = {"path": "", "tokenizer": ""}  # fresh weights
     config.model = {
         "width": 48,
         "depth": 3,
@@ -453,7 +453,7 @@ def _rollouts(config: ConfigDict) -> ConfigDict:
     """What a PRM learns from. The paper's scale is sampling.n = rollouts.ends = 16."""
     config.task.size, config.task.seed = 16_000, 1  # questions that the generator has not seen
     config.split, config.limit = "train", 0
-    config.generator = {"path": "embedded:generator", **_KEPT}
+    config.generator = _GENERATOR
     config.sampling = _sampling(4, questions_per_batch=256)
     config.step_delimiter = "\n"
     config.mesh = _MESH
@@ -465,7 +465,7 @@ def _on_records(config: ConfigDict, kind: str, path: str) -> ConfigDict:
     """Ten percent of the questions are held out (paper section 2)."""
     config.kind, config.split = kind, "train"
     config.task.seed, config.task.size = 1, 16_000  # questions that the generator did not see
-    config.start = {"path": "embedded:generator"}
+    config.start = {"path": "embedded:generator", "tokenizer": ""}
     config.data = {"path": path, "held_out": 0.1}
     config.step_delimiter = "\n"
     config.train = {

@@ -78,7 +78,7 @@ def _study() -> ConfigDict:
         config.stage[stage].generator = config.generator
     for stage in ("samples", "probe", "search"):
         config.stage[stage].task = config.task
-    for field in ("path", "dtype"):
+    for field in ("path", "tokenizer", "dtype"):
         config.stage["probe"].start[field] = config.generator.get_ref(field)
     config.stage["search"].limit = config.get_ref("limit")
     return config
@@ -109,7 +109,7 @@ def _probe(answers: ConfigDict) -> ConfigDict:
             "split": "train",
             "prompt": answers.prompt,
             "step_delimiter": answers.step_delimiter,
-            "start": {"path": "", "dtype": ""},
+            "start": {"path": "", "tokenizer": "", "dtype": ""},
             "data": {"path": "stage:samples", "held_out": 0.1},
             "train": {"batch_tokens": 8192, "lengths": (640, 768, 896, 1024, 1280)},
         }

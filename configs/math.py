@@ -128,11 +128,13 @@ def get_config(variant: str = "qwen2_5") -> ConfigDict:
         "system": "",
         "shots": (),
         "stop": "",
+        "chat_template_kwargs": "",  # of the tokenizer's, as JSON: {"enable_thinking": false}
         **prompt,
     }
     # weights and cache: "int8", or "" for dtype, which is what is computed in.
     kept = {"dtype": "bfloat16" if verifier else "float32", "weights": "", "cache": ""}
-    config.generator = {"path": generator, **kept}
+    # tokenizer: a folder, .gguf file or hub name of its own; "" for the one that lies in path.
+    config.generator = {"path": generator, "tokenizer": "", **kept}
     config.verifier = {"path": verifier, **kept}  # majority and pass@N need none
     # Devices: questions are split over `data`, each model over `model`.
     config.mesh = {"data": 1, "model": 1}

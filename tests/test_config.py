@@ -20,7 +20,9 @@ from ttc_jax.config import (
     to_json,
 )
 from ttc_jax.errors import UserError
+from ttc_jax.tasks.prompts import PromptFormat
 
+CONFIGS = Path(__file__).parents[1] / "configs"
 SOURCE = """
 from ml_collections import ConfigDict
 
@@ -207,6 +209,32 @@ def test_workdir_of_a_config_with_other_fields(tmp_path: Path):
 def test_workdir_of_a_version_that_lacked_a_field(tmp_path: Path):
     claim_workdir(tmp_path, ConfigDict({"a": 1}))
     claim_workdir(tmp_path, ConfigDict({"a": 1, "b": ""}))
+
+
+def test_workdir_of_a_version_without_tokenizers_of_their_own(tmp_path: Path):
+    new = load_config(f"{CONFIGS}/math.py:qwen2_5")
+    old = load_config(f"{CONFIGS}/math.py:qwen2_5")
+    with old.unlocked():
+        del old.generator.tokenizer, old.prompt.chat_template_kwargs
+    claim_workdir(tmp_path, old)
+    claim_workdir(tmp_path, new)
+    other = load_config(f"{CONFIGS}/math.py:qwen2_5", ["--config.generator.tokenizer=t"])
+    with pytest.raises(UserError, match=r"generator.tokenizer \(there None, now 't'\)"):
+        claim_workdir(tmp_path, other)
+
+
+def test_chat_template_kwargs_are_given_as_json():
+    flag = '--config.prompt.chat_template_kwargs={"enable_thinking": false}'
+    config = load_config(f"{CONFIGS}/math.py:qwen2_5", [flag])
+    assert config.prompt.chat_template_kwargs == '{"enable_thinking": false}'
+    assert PromptFormat(**config.prompt).chat
+
+
+def test_a_study_names_its_tokenizer_once():
+    config = load_config(f"{CONFIGS}/gsm8k.py:qwen2_5_coder", ["--config.generator.tokenizer=t"])
+    assert config.stage.samples.generator.tokenizer == "t"
+    assert config.stage.probe.start.tokenizer == "t"
+    assert config.stage.search.generator.tokenizer == "t"
 
 
 def test_bad_workdir(tmp_path: Path, path: str):

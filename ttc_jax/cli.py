@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 import ttc_jax
 from ttc_jax.errors import UserError
 from ttc_jax.parallel import hosts
+from ttc_jax.text import check_name, check_text
 
 _JOBS = Path(__file__).parent / "jobs"
 _USAGE = "ttc {job} --config=configs/X.py[:variant] {workdir} [--config.field=value ...]"
@@ -64,7 +65,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: the arguments after the command's name; those of the process by default.
     """
     try:
-        return _run(list(sys.argv[1:] if argv is None else argv))
+        arguments = list(sys.argv[1:] if argv is None else argv)
+        for number, argument in enumerate(arguments, 1):
+            check_text(argument, f"argument {number}, {argument[:60]!a},")
+        return _run(arguments)
     except UserError as error:
         return _fail(str(error), 2)
     except KeyboardInterrupt:
@@ -114,6 +118,7 @@ def _run(argv: list[str]) -> int:
         raise UserError(
             f"unexpected argument {unexpected[0]!r}: {hint}a field is set by --config.field=value"
         )
+    check_name(workdir, f"--workdir={workdir}")
     _set_up_logging()
     config.enable_compilation_cache()
     folder = Path(workdir) if workdir else None
@@ -299,7 +304,10 @@ def _print(text: str) -> int:
 
 
 def _fail(message: str, code: int) -> int:
-    print(f"ttc: {' '.join(message.split())}", file=sys.stderr)
+    line = " ".join(message.split())
+    # Names may hold what a terminal takes for commands.
+    printable = "".join(x if x.isprintable() else ascii(x)[1:-1] for x in line)
+    print(f"ttc: {printable}", file=sys.stderr)
     return code
 
 

@@ -34,7 +34,7 @@ from ttc_jax import assets
 from ttc_jax.compute.ledger import Ledger
 from ttc_jax.config import as_flag, at_least, one_of
 from ttc_jax.errors import UserError
-from ttc_jax.models.tokenizers import load_tokenizer
+from ttc_jax.models.tokenizers import tokenizer_of
 from ttc_jax.models.weights import check_kept, kept, load_generator
 from ttc_jax.parallel.mesh import mesh_of
 from ttc_jax.policy import difficulty
@@ -52,7 +52,7 @@ from ttc_jax.search.aggregate import (
     answer_score,
     shares,
 )
-from ttc_jax.search.records import Prompted, Recorder
+from ttc_jax.search.records import Prompted, Recorder, keep_prompts
 from ttc_jax.search.strategies import make_strategy
 from ttc_jax.tasks import load_task
 from ttc_jax.tasks.prompts import PromptFormat
@@ -211,7 +211,7 @@ class Solver:
         mesh = mesh_of(config, jax.local_devices())
         path = assets.locate(config.generator.path)
         generator = self._load.generator(path, **kept(config.generator), mesh=mesh)
-        tokenizer = load_tokenizer(path, generator.config.vocab_size)
+        tokenizer = tokenizer_of(config.generator, generator.config.vocab_size)
         verifier = self._load.verifier(config.verifier.path, **kept(config.verifier), mesh=mesh)
         if verifier is None:
             raise UserError("verifier.path is empty: question difficulty needs a PRM or an ORM")
@@ -292,6 +292,8 @@ class Solver:
                 prompted[strategy, generations] = _encode(recorder, left)
         for (strategy, generations), group in prompted.items():
             recorder, name = self._recorder(strategy, generations), strategy.replace("_", " ")
+            if self._store is not None:
+                keep_prompts(self._store.workdir, group, recorder.tokenizer)
             records = tqdm(
                 recorder.run(group), name, len(group), unit="question", leave=False, delay=PATIENCE
             )
@@ -376,10 +378,6 @@ def _identified(question: str | Question) -> Question:
     if isinstance(question, str):
         number = hashlib.blake2s(question.encode("utf-8", "surrogatepass"), digest_size=8)
         question = Question(id=number.hexdigest(), text=question, answer="")
-    try:
-        (question.text + question.id).encode()
-    except UnicodeEncodeError as error:
-        raise _naming(question, UserError("holds what is no Unicode text")) from error
     if not question.text.strip():
         raise UserError("a question is empty")
     return question

@@ -1,9 +1,14 @@
 """How strategies spend budgets."""
 
+from pathlib import Path
+
 import pytest
 
-from ttc_jax.policy.spending import shape
+from ttc_jax.config import load_config
+from ttc_jax.policy.spending import PARALLEL, shape, spend
 from ttc_jax.search.strategies import make_strategy
+
+CONFIGS = Path(__file__).parents[2] / "configs"
 
 
 @pytest.mark.parametrize(
@@ -25,6 +30,17 @@ from ttc_jax.search.strategies import make_strategy
 def test_ratios_of_sequential_to_parallel_answers(budget: int, ratio: float, spent):
     """The grid of the paper, section 6.2."""
     assert shape(make_strategy("best_of_n", {}), budget, 0, ratio) == spent
+
+
+@pytest.mark.parametrize(("generator", "tokenizer"), [("", "t"), ("embedded:revision", "")])
+def test_another_generator_brings_its_own_tokenizer(generator: str, tokenizer: str):
+    config = load_config(f"{CONFIGS}/arithmetic.py:search", ["--config.generator.tokenizer=t"])
+    entry = PARALLEL.copy_and_resolve_references()
+    entry.generator = generator
+    run = spend(config, entry, 4, 64)
+    assert run is not None
+    assert run.generator.tokenizer == tokenizer
+    assert run.generator.path == (generator or config.generator.path)
 
 
 def test_lookahead_and_ratio_share_a_budget():

@@ -327,6 +327,12 @@ def test_sizes_below_one_are_refused(model, changes, field):
         make_sampler(model, **changes)
 
 
+@pytest.mark.parametrize("token", [-1, TINY.vocab_size])
+def test_end_tokens_that_the_model_does_not_know_are_refused(model, token):
+    with pytest.raises(UserError, match=f"end_tokens holds the token {token}"):
+        make_sampler(model, end_tokens=(1, token))
+
+
 def test_prompts_that_do_not_fit_are_refused(sampler):
     longest = TINY.context - LONGEST
     sampler.check([1] * longest)
@@ -336,6 +342,9 @@ def test_prompts_that_do_not_fit_are_refused(sampler):
             r"187 tokens and an answer of up to 70 \(sampling.max_new_tokens\) do not",
         ),
         ([], "a prompt is empty"),
+        ([1, TINY.vocab_size], f"a prompt holds the token {TINY.vocab_size}, which the model does"),
+        ([1, -1], "a prompt holds the token -1"),
+        ([1, 2.5], "ids are integers"),
     ):
         with pytest.raises(UserError, match=message):
             sampler.sample([PROMPTS[0], prompt], [1, 2])

@@ -1,5 +1,6 @@
 """From a search's outcomes to graded records."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 from ttc_jax.compute.ledger import Ledger
 from ttc_jax.errors import UserError
 from ttc_jax.models.tokenizers import CharTokenizer
-from ttc_jax.search.records import Recorder
+from ttc_jax.search.records import Recorder, keep_prompts
 from ttc_jax.search.search import Failed, Outcome
 from ttc_jax.tasks.arithmetic import PIECES, Arithmetic
 from ttc_jax.tasks.prompts import PromptFormat
@@ -102,6 +103,26 @@ def test_a_question_is_drawn_by_its_id_alone():
 def test_a_prompt_that_does_not_fit_is_named():
     with pytest.raises(UserError, match="q/9: a prompt is too long"):
         recorder()[0].encode([*QUESTIONS, Question("q/9", "1" * 91, "12")])
+
+
+def test_a_text_that_the_tokenizer_does_not_know_is_named():
+    with pytest.raises(UserError, match="q/9: the tokenizer does not know the character 'é'"):
+        recorder()[0].encode([*QUESTIONS, Question("q/9", "é", "12")])
+
+
+def test_the_first_prompts_are_kept_once(tmp_path: Path):
+    recording, _ = recorder()
+    prompted = recording.encode(QUESTIONS)
+    keep_prompts(tmp_path / "w", prompted, TOKENIZER)
+    written = (tmp_path / "w" / "prompts.txt").read_text()
+    for question, tokens, _ in prompted[:3]:
+        entry = [f"--- {question.id}, {len(tokens)} tokens", question.text, "--- its token ids"]
+        assert "\n".join([*entry, " ".join(map(str, tokens))]) in written
+    assert QUESTIONS[3].id not in written
+    keep_prompts(tmp_path / "w", prompted[3:], TOKENIZER)
+    assert (tmp_path / "w" / "prompts.txt").read_text() == written
+    keep_prompts(tmp_path / "none", [], TOKENIZER)
+    assert not (tmp_path / "none").exists()
 
 
 def test_a_score_that_is_nan_names_the_question_and_keeps_what_was_done():

@@ -506,6 +506,8 @@ def test_prompts_that_do_not_fit_are_refused_before_anything_is_compiled(generat
     for prompt, message in (
         ([1] * (longest + 1), r"generator's context of 256 tokens; lower sampling.max_new_tokens"),
         ([], "a prompt is empty"),
+        ([1, TINY.vocab_size], f"a prompt holds the token {TINY.vocab_size}, which the model does"),
+        ([-1], "a prompt holds the token -1"),
     ):
         with pytest.raises(UserError, match=message):
             run(search, [QUESTIONS[0], (prompt, 1)])

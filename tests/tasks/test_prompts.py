@@ -1,5 +1,6 @@
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,12 +20,15 @@ class Bytes:
     def encode(self, text: str, add_bos: bool = False, inside: bool = False) -> list[int]:
         return [1] * add_bos + list(text.encode())
 
-    def decode(self, tokens: Sequence[int], inside: bool = False) -> str:
+    def decode(self, tokens: Sequence[int], inside: bool = False, special: bool = False) -> str:
         return bytes(t for t in tokens if t > 1).decode()
 
-    def chat(self, messages: Sequence[dict[str, str]]) -> list[int]:
+    def chat(
+        self, messages: Sequence[dict[str, str]], arguments: Mapping[str, Any] | None = None
+    ) -> list[int]:
         turns = "".join(f"<{m['role']}>{m['content']}" for m in messages)
-        return self.encode(f"{turns}<assistant>", add_bos=True)
+        told = "".join(f"<{name}={value}>" for name, value in (arguments or {}).items())
+        return self.encode(f"{turns}<assistant>{told}", add_bos=True)
 
     def containing(self, text: str) -> np.ndarray:
         return np.array([text == chr(i) for i in range(self.vocab_size)])
@@ -49,6 +53,30 @@ def shown(prompt: PromptFormat, question: str) -> str:
 def test_plain() -> None:
     assert shown(PromptFormat(), "2+3?") == "2+3?"
     assert shown(PromptFormat("Q: {question}\nA:"), "2+3?") == "Q: 2+3?\nA:"
+
+
+@pytest.mark.parametrize("told", ['{"think": false, "n": 2}', {"think": False, "n": 2}])
+def test_a_chat_template_is_told_its_arguments(told: str | dict[str, Any]) -> None:
+    prompt = PromptFormat(chat=True, chat_template_kwargs=told)
+    assert shown(prompt, "2+3?") == "<user>2+3?<assistant><think=False><n=2>"
+
+
+@pytest.mark.parametrize(
+    "told", ["{", "[]", "5", "null", "enable_thinking=False", "[" * 100_000, "{'a': 1}"]
+)
+def test_arguments_that_are_no_json_object_are_refused(told: str) -> None:
+    with pytest.raises(UserError, match=r"prompt.chat_template_kwargs=.* must be a JSON object"):
+        PromptFormat(chat=True, chat_template_kwargs=told)
+
+
+def test_arguments_need_a_chat() -> None:
+    with pytest.raises(UserError, match=r"prompt.chat_template_kwargs=.* without chat"):
+        PromptFormat(chat_template_kwargs='{"enable_thinking": false}')
+
+
+def test_a_revision_that_cannot_be_written_names_its_field() -> None:
+    with pytest.raises(UserError, match=r"prompt.revision: the tokenizer does not know"):
+        PromptFormat(revision="é").between(CharTokenizer("abc"))
 
 
 def test_plain_shots_are_joined_by_blank_lines() -> None:

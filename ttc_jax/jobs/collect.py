@@ -17,7 +17,7 @@ from tqdm import tqdm
 from ttc_jax import assets
 from ttc_jax.config import at_least, claim_workdir, to_json
 from ttc_jax.errors import UserError
-from ttc_jax.models.tokenizers import load_tokenizer
+from ttc_jax.models.tokenizers import tokenizer_of
 from ttc_jax.models.weights import check_kept, kept, load_generator
 from ttc_jax.parallel import hosts
 from ttc_jax.parallel.mesh import mesh_of
@@ -26,6 +26,7 @@ from ttc_jax.results.store import ResultsStore
 from ttc_jax.results.summary import summarise_collection, write_json, write_summary
 from ttc_jax.sampling.draw import Drawing
 from ttc_jax.sampling.rollouts import Rollouts
+from ttc_jax.search.records import keep_prompts
 from ttc_jax.tasks import load_task
 from ttc_jax.tasks.grading import unparsed_kept
 from ttc_jax.tasks.prompts import PromptFormat
@@ -55,6 +56,7 @@ def main(config: ConfigDict, workdir: Path) -> None:
     # Not before: a mistake found so far leaves the workdir free for the mended config.
     claim_workdir(workdir, config, may_change=SCHEDULE)
     if collector:
+        keep_prompts(workdir, prompted, collector.tokenizer)
         held = len(questions) - len(todo)
         bar = tqdm(total=len(questions), initial=held, desc="rollouts", unit="question")
         with bar, unparsed_kept(workdir, hosts.index()):
@@ -72,7 +74,7 @@ def build(config: ConfigDict, task: Task) -> Collector:
     mesh = mesh_of(config, jax.local_devices())
     path = assets.locate(config.generator.path)
     generator = load_generator(path, **kept(config.generator), mesh=mesh)
-    tokenizer = load_tokenizer(path, generator.config.vocab_size)
+    tokenizer = tokenizer_of(config.generator, generator.config.vocab_size)
     delimiters = np.asarray(tokenizer.containing(config.step_delimiter))
     if not delimiters.any():
         raise UserError(

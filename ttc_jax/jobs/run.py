@@ -5,7 +5,7 @@ several hosts each takes a share of the questions; the first reports what all ha
 end the workdir holds summary.json, accuracy.png/.svg/.csv, timing.json and, where answers are
 revised, chains.png/.svg; with another `selection` the same records are reported anew. Answers that
 could not be read are listed in unparsed-00000.log. A config of several stages runs them all, each
-in a folder of the workdir.
+in a folder of the workdir. prompts.txt holds the first prompts just as the generator reads them.
 
 With --config.policy.path=FILE, a policy that `ttc policy` wrote, every question gets the strategy
 that is best for its difficulty at --config.budget generations, as `ttc solve` does it; summary.json
@@ -35,6 +35,7 @@ from ttc_jax.results.curves import bootstrap
 from ttc_jax.results.store import ResultsStore
 from ttc_jax.results.summary import summarise, versions, write_json, write_summary
 from ttc_jax.search import build
+from ttc_jax.search.records import keep_prompts
 from ttc_jax.search.strategies import Strategy, make_strategy
 from ttc_jax.solver import Solution, Solver
 from ttc_jax.tasks import load_task
@@ -63,6 +64,7 @@ def main(config: ConfigDict, workdir: Path) -> None:
     # Not before: a mistake found so far leaves the workdir free for the mended config.
     claim_workdir(workdir, config, may_change=(*build.SCHEDULE, "selection"))
     if recorder:
+        keep_prompts(workdir, prompted, recorder.tokenizer)
         held = len(questions) - len(todo)
         bar = tqdm(total=len(questions), initial=held, desc="search", unit="question")
         with bar, unparsed_kept(workdir, hosts.index()):

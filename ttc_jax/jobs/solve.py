@@ -27,7 +27,7 @@ from ttc_jax.report.tables import print_solution
 from ttc_jax.results.store import ResultsStore
 from ttc_jax.search.build import SCHEDULE
 from ttc_jax.solver import Solver
-from ttc_jax.tasks.jsonl import parse_jsonl, text_field
+from ttc_jax.tasks.jsonl import name_field, parse_jsonl, text_field
 from ttc_jax.tasks.task import Question
 
 # Records say their strategy, budget and seed, so that one workdir may hold many.
@@ -66,7 +66,7 @@ def read_questions(lines: Iterable[bytes], source: str) -> list[str | Question]:
     if _JSON_LINE.match(first.removeprefix(b"\xef\xbb\xbf")):
         for where, row in parse_jsonl(lines, source):
             text = text_field(row, "question", where)
-            found.append(Question(text_field(row, "id", where), text, "") if "id" in row else text)
+            found.append(Question(name_field(row, "id", where), text, "") if "id" in row else text)
     else:
         for number, line in enumerate(lines, 1):
             try:

@@ -36,6 +36,7 @@ from ttc_jax.results.summary import (
     write_summary,
 )
 from ttc_jax.search import build
+from ttc_jax.search.records import keep_prompts
 from ttc_jax.search.strategies import make_strategy
 from ttc_jax.tasks import load_task
 from ttc_jax.tasks.grading import unparsed_kept
@@ -85,7 +86,9 @@ def main(config: ConfigDict, workdir: Path) -> None:
             recorder = build.recorder(cell.config, task, strategy, load, questions=len(todo))
             trees = frozenset(q.id for q in questions[: cell.config.search.trees])
             recorder = dataclasses.replace(recorder, strategy=cell.name, trees=trees)
-            for record in recorder.run(recorder.encode(todo)):
+            prompted = recorder.encode(todo)
+            keep_prompts(workdir, prompted, recorder.tokenizer)
+            for record in recorder.run(prompted):
                 store.append([record])
                 bar.update(cell.budget)
     hosts.wait("all records stored")

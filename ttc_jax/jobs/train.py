@@ -39,8 +39,9 @@ from ttc_jax.config import as_flag, at_least, claim_workdir, one_of
 from ttc_jax.errors import UserError
 from ttc_jax.models.checkpoints import save_model
 from ttc_jax.models.config import ModelConfig
-from ttc_jax.models.tokenizers import CharTokenizer, Tokenizer, load_tokenizer
+from ttc_jax.models.tokenizers import CharTokenizer, Tokenizer, tokenizer_of
 from ttc_jax.models.transformer import Transformer
+from ttc_jax.models.vocabulary import check_tokens
 from ttc_jax.models.weights import check_kept, kept, load_generator
 from ttc_jax.parallel import hosts
 from ttc_jax.parallel.mesh import mesh_of
@@ -84,7 +85,7 @@ def main(config: ConfigDict, workdir: Path) -> None:
     at_least(config, 1, "train.batch_tokens", "train.lengths")
     generator, tokenizer = _start(config)
     model, teach = KINDS[config.kind].prepare(config, generator)
-    train, held_out = _examples(config, tokenizer, generator.config.context)
+    train, held_out = _examples(config, tokenizer, generator.config)
     training, validation = _batches(train, config), _batches(held_out, config)
     # Not before: a mistake found so far leaves the workdir free for the mended config.
     claim_workdir(workdir, config)
@@ -107,7 +108,7 @@ def _start(config: ConfigDict) -> tuple[Transformer, Tokenizer]:
             flags = " ".join(as_flag(f"start.{field}", value) for field, value in found.items())
             raise UserError(f"{flags}: {config.kind} teaches all of the model, and in float32")
         generator = load_generator(path, **found, mesh=None)
-        return generator, load_tokenizer(path, generator.config.vocab_size)
+        return generator, tokenizer_of(config.start, generator.config.vocab_size)
     if config.kind != "sft":
         raise UserError(f"{as_flag('start.path', '')}: {config.kind} starts from a generator")
     tokenizer = CharTokenizer(PIECES)
@@ -115,11 +116,14 @@ def _start(config: ConfigDict) -> tuple[Transformer, Tokenizer]:
     return Transformer(shape, rngs=nnx.Rngs(config.seed)), tokenizer
 
 
-def _examples(config: ConfigDict, tokenizer: Tokenizer, context: int) -> tuple[Examples, Examples]:
+def _examples(
+    config: ConfigDict, tokenizer: Tokenizer, model: ModelConfig
+) -> tuple[Examples, Examples]:
     """What is trained on and what is validated with.
 
     Raises:
-      UserError: there is nothing to learn from, or more at once than the model can read.
+      UserError: there is nothing to learn from, more at once than the model can read, or tokens
+        that it does not know.
     """
     kind = KINDS[config.kind]
     examples = kind.examples(config, tokenizer)
@@ -127,10 +131,12 @@ def _examples(config: ConfigDict, tokenizer: Tokenizer, context: int) -> tuple[E
         where = f"data.path={config.data.path}" if "path" in config.data else "config.task"
         raise UserError(f"{where}: no usable row: {config.kind} needs {kind.needs}")
     for question, rows in examples.items():
-        if (longest := max(len(row.tokens) for row in rows)) > context:
+        for row in rows:
+            check_tokens(row.tokens, model.vocab_size, f"an example of {question}")
+        if (longest := max(len(row.tokens) for row in rows)) > model.context:
             raise UserError(
                 f"{question}: an example of {longest} tokens does not fit the model's context of "
-                f"{context} tokens; start from a model with a longer one"
+                f"{model.context} tokens; start from a model with a longer one"
             )
     return data.split(examples, config.data.held_out)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -24,6 +25,7 @@ WANTED = (
     "merges.txt",
     "chat_template*",
 )
+WITHOUT_WEIGHTS = tuple(name for name in WANTED if not name.startswith("model"))
 NAME = r"[\w-][\w.-]*/[\w.-]+"  # "organisation/model"
 
 
@@ -40,8 +42,12 @@ def transformers() -> ModuleType:
     return transformers
 
 
-def resolve(path: str | Path) -> Path:
+def resolve(path: str | Path, wanted: Sequence[str] = WANTED) -> Path:
     """The local file or folder that `path` names; a hub name ("organisation/model") is downloaded.
+
+    Args:
+      path: of either.
+      wanted: the files that are downloaded, as patterns.
 
     Raises:
       UserError: there is no such file or folder, and no hub name that can be reached.
@@ -54,7 +60,7 @@ def resolve(path: str | Path) -> Path:
     from huggingface_hub import snapshot_download
 
     try:
-        return Path(snapshot_download(str(path), allow_patterns=list(WANTED)))
+        return Path(snapshot_download(str(path), allow_patterns=list(wanted)))
     except (OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
         raise UserError(

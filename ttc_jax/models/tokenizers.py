@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import functools
 import json
+import logging
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+from ml_collections import ConfigDict
 
-from ttc_jax.errors import UserError
-from ttc_jax.models import checkpoints, gguf, gguf_tokenizer, hub
+from ttc_jax import assets
+from ttc_jax.errors import UserError, naming
+from ttc_jax.models import checkpoints, gguf, gguf_tokenizer, hub, templates, tokenizer_files
+from ttc_jax.text import check_text
 
 # Tokens that end a turn or a text, beyond the one a tokenizer names as its end of sequence.
 ENDS = (
@@ -24,7 +28,8 @@ ENDS = (
     "<|endoftext|>",
 )
 CHARACTERS = "characters.json"
-TODAY = "26 Jul 2024"  # for templates that state the date (Llama 3.2): prompts stay the same
+MOST_TOKENS = 1 << 24  # that a tokenizer may have: many times those of any public one
+_log = logging.getLogger(__name__)
 
 
 class Tokenizer(Protocol):
@@ -40,18 +45,31 @@ class Tokenizer(Protocol):
         Args:
           add_bos: puts the model's first token before them, if it has one.
           inside: as they stand behind other text: SentencePiece begins a text with a blank.
+
+        Raises:
+          UserError: a text with a lone surrogate, or with a token that the model does not have.
         """
         ...
 
-    def decode(self, tokens: Sequence[int], inside: bool = False) -> str:
-        """The text, without special tokens; `inside` as it stands behind other text."""
+    def decode(self, tokens: Sequence[int], inside: bool = False, special: bool = False) -> str:
+        """The text.
+
+        Args:
+          inside: as it stands behind other text.
+          special: with special tokens, as the tokenizer writes them.
+        """
         ...
 
-    def chat(self, messages: Sequence[dict[str, str]]) -> list[int]:
+    def chat(
+        self, messages: Sequence[dict[str, str]], arguments: Mapping[str, Any] | None = None
+    ) -> list[int]:
         """A conversation ({"role", "content"} each) up to where the assistant answers.
 
+        Args:
+          arguments: of the chat template, such as {"enable_thinking": False}.
+
         Raises:
-          UserError: there is no chat template, or it does not take these messages.
+          UserError: there is no chat template, or it does not take these messages or arguments.
         """
         ...
 
@@ -76,13 +94,20 @@ class CharTokenizer:
     """Characters and given multi-character pieces; the longest piece wins.
 
     Ids are `<pad>` 0, `<eos>` 1, then the pieces in the order given.
+
+    Args:
+      pieces: one or more characters each.
+      vocab_size: V of the model; None: as many as there are tokens.
     """
 
     pad_id = 0
 
-    def __init__(self, pieces: Iterable[str]):
+    def __init__(self, pieces: Iterable[str], vocab_size: int | None = None):
         self.pieces = tuple(dict.fromkeys(pieces))
-        self.vocab_size = 2 + len(self.pieces)
+        if not self.pieces or "" in self.pieces:
+            raise UserError("a character tokenizer needs pieces of at least one character each")
+        self._special = ("<pad>", "<eos>")
+        self.vocab_size = vocab_size or 2 + len(self.pieces)
         self.eos_ids: tuple[int, ...] = (1,)
         self.bos_id: int | None = None
         self._ids = {piece: 2 + i for i, piece in enumerate(self.pieces)}
@@ -107,12 +132,15 @@ class CharTokenizer:
             at = found.end()
         return ids
 
-    def decode(self, tokens: Sequence[int], inside: bool = False) -> str:
-        """The text, without special tokens."""
+    def decode(self, tokens: Sequence[int], inside: bool = False, special: bool = False) -> str:
+        """The text; see `Tokenizer.decode`."""
         del inside
-        return "".join(self.pieces[token - 2] for token in tokens if 2 <= token < self.vocab_size)
+        texts = (*(self._special if special else ("", "")), *self.pieces)
+        return "".join(texts[token] for token in tokens if 0 <= token < len(texts))
 
-    def chat(self, messages: Sequence[dict[str, str]]) -> list[int]:
+    def chat(
+        self, messages: Sequence[dict[str, str]], arguments: Mapping[str, Any] | None = None
+    ) -> list[int]:
         """Always a UserError: there is no chat template."""
         raise UserError("the character tokenizer has no chat template; set prompt.chat=False")
 
@@ -123,7 +151,7 @@ class CharTokenizer:
 
     def texts(self) -> Sequence[str]:
         """[V] the text of each token."""
-        return ("", "", *self.pieces)
+        return ("", "", *self.pieces, *[""] * (self.vocab_size - 2 - len(self.pieces)))
 
     def vocabulary(self) -> Mapping[str, int]:
         """Ids of the pieces."""
@@ -134,9 +162,16 @@ class CharTokenizer:
         return {"pieces": list(self.pieces)}
 
     @classmethod
-    def from_json(cls, data: dict[str, Any]) -> CharTokenizer:
-        """The tokenizer that `to_json` wrote."""
-        return cls(data["pieces"])
+    def from_json(cls, data: dict[str, Any], vocab_size: int | None = None) -> CharTokenizer:
+        """The tokenizer that `to_json` wrote.
+
+        Raises:
+          UserError: data of another kind.
+        """
+        pieces = data.get("pieces")
+        if not isinstance(pieces, list) or not all(isinstance(piece, str) for piece in pieces):
+            raise UserError("'pieces' must be a list of texts")
+        return cls(pieces, vocab_size)
 
     def save(self, folder: Path) -> None:
         """Writes what `load_tokenizer` reads."""
@@ -148,19 +183,37 @@ class CharTokenizer:
 class HFTokenizer:
     """A fast tokenizer of transformers.
 
+    It may have added tokens that the model's embedding has no rows for, as some public checkpoints
+    have and never use: a text that holds one of them is refused.
+
     Args:
       tokenizer: a `transformers.PreTrainedTokenizerFast`.
       eos_ids: that end a generation, beyond the tokenizer's own.
       vocab_size: V of the model; None: as many as there are tokens.
+
+    Raises:
+      UserError: ordinary tokens with ids of V or more.
     """
 
     def __init__(self, tokenizer: Any, eos_ids: Iterable[int] = (), vocab_size: int | None = None):
         self._tokenizer = tokenizer
-        self.vocab_size = len(tokenizer) if vocab_size is None else vocab_size
-        added = tokenizer.get_added_vocab()
-        ends = {*eos_ids, tokenizer.eos_token_id, *(added[end] for end in ENDS if end in added)}
-        self.eos_ids = tuple(sorted(i for i in ends if i is not None and i < self.vocab_size))
-        start = tokenizer("")["input_ids"][:1]
+        added, self._known = tokenizer.get_added_vocab(), _size(tokenizer)
+        self.vocab_size = V = self._known if vocab_size is None else vocab_size
+        if self._known > MOST_TOKENS:
+            raise UserError(f"a tokenizer with the token {self._known - 1:,}: its file is damaged")
+        if {token for token, i in tokenizer.get_vocab().items() if i >= V} - added.keys():
+            raise UserError(
+                f"a tokenizer of {self._known} tokens for a model of {V}; they do not belong "
+                "together"
+            )
+        own = tokenizer.eos_token_id
+        if own is not None and own >= V:
+            _log.warning(
+                "no answer can end with %s: the model has no such token", tokenizer.eos_token
+            )
+        ends = {*eos_ids, own, *(added[end] for end in ENDS if end in added)}
+        self.eos_ids = tuple(sorted(i for i in ends if i is not None and i < V))
+        start = self._guarded(lambda: tokenizer("")["input_ids"][:1])
         self.bos_id: int | None = start[0] if start == [tokenizer.bos_token_id] else None
 
     def encode(self, text: str, add_bos: bool = False, inside: bool = False) -> list[int]:
@@ -169,35 +222,54 @@ class HFTokenizer:
             ids, both = self.encode(before), self.encode(before + text)
             if both[: len(ids)] == ids:
                 return both[len(ids) :]
+        check_text(text, "the text for the model")
         bos = [self.bos_id] if add_bos and self.bos_id is not None else []
-        return bos + self._tokenizer.encode(text, add_special_tokens=False)
+        ids = bos + self._guarded(lambda: self._tokenizer.encode(text, add_special_tokens=False))
+        if unknown := [i for i in ids if i >= self.vocab_size]:
+            token = self._tokenizer.convert_ids_to_tokens(unknown[0])
+            raise UserError(
+                f"the text for the model holds {token!r}, the tokenizer's token {unknown[0]}, and "
+                f"the model's end at {self.vocab_size - 1}: take it out, or give the path of "
+                "another tokenizer by generator.tokenizer"
+            )
+        return ids
 
-    def decode(self, tokens: Sequence[int], inside: bool = False) -> str:
-        """The text, without special tokens; see `Tokenizer.decode`."""
+    def _guarded(self, encode: Callable[[], list[int]]) -> list[int]:
+        """The ids, or one line where the tokenizer's file has no token for a text."""
+        try:
+            return encode()
+        except Exception as error:  # those of its Rust code have no kind of their own
+            raise UserError(f"the tokenizer cannot write a text in its tokens: {error}") from error
+
+    def decode(self, tokens: Sequence[int], inside: bool = False, special: bool = False) -> str:
+        """The text; see `Tokenizer.decode`."""
         before = self.encode("a")[-1:] if inside else []
         text = self._tokenizer.decode(
             [*before, *(int(token) for token in tokens)],
-            skip_special_tokens=True,
+            skip_special_tokens=not special,
             clean_up_tokenization_spaces=False,
         )
         return text[len(self.decode(before)) :] if inside else text
 
-    def chat(self, messages: Sequence[dict[str, str]]) -> list[int]:
+    def chat(
+        self, messages: Sequence[dict[str, str]], arguments: Mapping[str, Any] | None = None
+    ) -> list[int]:
         """A conversation up to where the assistant answers; see `Tokenizer.chat`."""
         if not self._tokenizer.chat_template:
             raise UserError("the tokenizer has no chat template; set prompt.chat=False")
         try:
-            return self._tokenizer.apply_chat_template(
-                list(messages),
-                add_generation_prompt=True,
-                tokenize=True,
-                return_dict=False,
-                date_string=TODAY,
-            )
-        except Exception as error:  # the template comes with the checkpoint, and may raise anything
+            template = self._tokenizer.get_chat_template()
+        except ValueError as error:  # several, and none of them the default
+            reason = " ".join(str(error).split())
+            raise UserError(f"the tokenizer's chat template cannot be chosen: {reason}") from error
+        if not isinstance(template, str):
             raise UserError(
-                f"the chat template does not take this conversation: {error}"
-            ) from error
+                f"the tokenizer's chat template is {type(template).__name__} and must be text"
+            )
+        for message in messages:  # the way to the template would join halves of surrogate pairs
+            check_text(message["content"], f"the turn of the {message['role']}")
+        special = self._tokenizer.special_tokens_map
+        return self.encode(templates.render(template, messages, special, arguments or {}))
 
     @functools.cache  # noqa: B019, a handful of tokenizers live as long as the process
     def containing(self, text: str) -> np.ndarray:
@@ -211,17 +283,19 @@ class HFTokenizer:
         # another token.
         before = self.encode("a")[-1:]
         skip = len(self.decode(before))
+        known = min(self._known, self.vocab_size)
         texts = self._tokenizer.backend_tokenizer.decode_batch(
-            [[*before, token] for token in range(len(self._tokenizer))], skip_special_tokens=True
+            [[*before, token] for token in range(known)], skip_special_tokens=True
         )
-        return [text[skip:] for text in texts] + [""] * (self.vocab_size - len(texts))
+        return [text[skip:] for text in texts] + [""] * (self.vocab_size - known)
 
     @functools.cache  # noqa: B019, as above
     def vocabulary(self) -> Mapping[str, int]:
         """Ids of all tokens but special ones; see `Tokenizer.vocabulary`."""
         added = self._tokenizer.added_tokens_decoder.items()
         special = {*self._tokenizer.all_special_ids, *(i for i, token in added if token.special)}
-        return {name: i for name, i in self._tokenizer.get_vocab().items() if i not in special}
+        known = self._tokenizer.get_vocab().items()
+        return {name: i for name, i in known if i not in special and i < self.vocab_size}
 
     def save(self, folder: Path) -> None:
         """Writes what `load_tokenizer` reads."""
@@ -237,48 +311,53 @@ def _containing(tokenizer: Tokenizer, text: str) -> np.ndarray:
     return mask
 
 
-def load_tokenizer(path: str | Path, vocab_size: int | None = None) -> Tokenizer:
+def load_tokenizer(
+    path: str | Path, vocab_size: int | None = None, *, model: str | Path = ""
+) -> Tokenizer:
     """The tokenizer of a model folder, a `.gguf` file or a Hugging Face hub name.
 
     Args:
       path: as for `weights.load_generator`, or a folder with just a tokenizer.
       vocab_size: V of the model it will serve, `model.config.vocab_size`.
+      model: that model, where its tokenizer comes from elsewhere: its folder names tokens that end
+        an answer too.
 
     Raises:
-      UserError: no such path, no tokenizer there, or one with more tokens than the model knows.
+      UserError: no such path, no tokenizer there, or one with other tokens than the model knows.
     """
-    found = hub.resolve(path)
-    if checkpoints.is_model(found):
-        found = found / checkpoints.TOKENIZER
-        if (found / CHARACTERS).is_file():
-            return CharTokenizer.from_json(hub.read_json(found / CHARACTERS))
+    found, named = (
+        folder / checkpoints.TOKENIZER if checkpoints.is_model(folder) else folder
+        for folder in (hub.resolve(place, hub.WITHOUT_WEIGHTS) for place in (path, model or path))
+    )
+    if (found / CHARACTERS).is_file():
+        data = hub.read_json(found / CHARACTERS)
+        with naming(found / CHARACTERS):
+            return CharTokenizer.from_json(data, vocab_size)
     if found.suffix == ".gguf":
         metadata, _ = gguf.read_header(found)
-        tokenizer, ends = gguf_tokenizer.build(metadata, str(found)), []
+        tokenizer = gguf_tokenizer.build(metadata, str(found))
     else:
-        tokenizer, ends = _from_folder(found), _generation_ends(found)
-    if vocab_size is not None and tokenizer.vocab_size > vocab_size:
-        raise UserError(
-            f"{path}: a tokenizer of {tokenizer.vocab_size} tokens for a model of {vocab_size}; "
-            "they do not belong together"
-        )
-    return HFTokenizer(tokenizer, ends, vocab_size)
+        tokenizer = tokenizer_files.read_folder(found)
+    folder = named if named.is_dir() else found
+    ends = tokenizer_files.end_tokens(folder, vocab_size or _size(tokenizer))
+    with naming(path):
+        return HFTokenizer(tokenizer, ends, vocab_size)
 
 
-def _from_folder(folder: Path) -> Any:
-    if not any(folder.glob("tokenizer*")):
-        raise UserError(f"{folder}: no tokenizer; expected tokenizer.json")
-    try:
-        return hub.transformers().AutoTokenizer.from_pretrained(
-            folder, trust_remote_code=False, local_files_only=True
-        )
-    except Exception as error:  # whatever it raises, the files are at fault
-        raise UserError(
-            f"{folder}: its tokenizer cannot be read: {' '.join(str(error).split())}"
-        ) from error
+def tokenizer_of(section: ConfigDict, vocab_size: int) -> Tokenizer:
+    """The tokenizer of a generator, from its section of a config.
+
+    Args:
+      section: with `path`, and perhaps `tokenizer`, the path of its own that this has.
+      vocab_size: V of the model.
+
+    Raises:
+      UserError: as `load_tokenizer`.
+    """
+    path, own = (assets.locate(section.get(name) or "") for name in ("path", "tokenizer"))
+    return load_tokenizer(own or path, vocab_size, model=path)
 
 
-def _generation_ends(folder: Path) -> list[int]:
-    file = folder / "generation_config.json"
-    ends = hub.read_json(file).get("eos_token_id", []) if file.is_file() else []
-    return [ends] if isinstance(ends, int) else ends
+def _size(tokenizer: Any) -> int:
+    """Tokens of a tokenizer of transformers; its ids may have gaps."""
+    return 1 + max(tokenizer.get_vocab().values(), default=-1)

@@ -72,6 +72,9 @@ def spend(config: ConfigDict, entry: ConfigDict, budget: int, rows: int) -> Conf
         run.sampling.questions_per_batch = shards * max(1, rows // (run.sampling.n * shards))
     run.search.strategy, run.search.lookahead = entry.strategy, entry.lookahead
     run.search.options = entry.options
-    run.generator.path = entry.generator or config.generator.path
+    if entry.generator:  # which brings its own tokenizer
+        run.generator.path = entry.generator
+        if "tokenizer" in run.generator:
+            run.generator.tokenizer = ""
     run.verifier.path = entry.verifier or config.verifier.path
     return run

@@ -49,6 +49,7 @@ from typing import Any, Final
 from ttc_jax.compute.ledger import Ledger
 from ttc_jax.errors import UserError
 from ttc_jax.results.store import Candidate, Record, ResultsStore
+from ttc_jax.text import check_name, check_text
 
 _REQUIRED: Final = frozenset({"question", "tokens"})
 _OPTIONAL: Final = frozenset({"answer", "gold", "strategy", "budget", "seed", "text", "log_prob"})
@@ -109,7 +110,7 @@ def read_samples(path: Path) -> list[Record]:
                     if answers_named not in (None, "answer" in row):
                         raise ValueError("'answer' is named on some lines and not on others")
                     answers_named = "answer" in row
-                except (ValueError, RecursionError) as error:
+                except (UserError, ValueError, RecursionError) as error:
                     raise UserError(f"{path}:{number}: {error}; mend this line") from error
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}; it must be a readable file") from error
@@ -147,7 +148,7 @@ def _records(path: Path, groups: Mapping[_Key, _Group]) -> list[Record]:
 
 
 def _row(line: bytes) -> dict[str, Any]:
-    row = json.loads(line)
+    row = json.loads(line.decode("utf-8-sig"))
     if not isinstance(row, dict):
         raise ValueError("not an object of fields, as {...}")
     if unknown := row.keys() - _FIELDS:
@@ -210,6 +211,8 @@ def _text(row: Mapping[str, Any], name: str, default: str | None = None) -> str:
     value = row.get(name, default)
     if not isinstance(value, str):
         raise ValueError(f'{name} is {value!r}; it must be text, as "42"')
+    check = check_name if name in ("question", "strategy") else check_text
+    check(value, name)
     return value
 
 

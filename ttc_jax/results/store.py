@@ -84,7 +84,8 @@ class ResultsStore:
     """
 
     def __init__(self, workdir: Path, shard: int = 0):
-        self._folder = Path(workdir) / "results"
+        self.workdir = Path(workdir)
+        self._folder = self.workdir / "results"
         self._path = self._folder / f"{shard:05d}.jsonl"
         self._synced = -math.inf  # when this file last was
 

@@ -336,11 +336,15 @@ def write_json(path: Path, value: Mapping[str, Any]) -> Path:
     Raises:
         UserError: the disk is full or not writable; the old file is then still there.
     """
-    text = json.dumps(value, indent=2, allow_nan=False) + "\n"
+    return write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
+
+
+def write_text(path: Path, text: str) -> Path:
+    """Replaces a file of text at once; as `write_json`."""
     draft = path.with_name(path.name + ".tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with draft.open("w", encoding="ascii") as file:
+        with draft.open("w", encoding="utf-8") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())

@@ -19,6 +19,7 @@ from ttc_jax.errors import UserError
 from ttc_jax.models.cache import KVCache, LaneCache, PromptCache
 from ttc_jax.models.indexing import take_along
 from ttc_jax.models.transformer import Transformer
+from ttc_jax.models.vocabulary import check_tokens
 from ttc_jax.parallel.mesh import place
 from ttc_jax.parallel.programs import ROWS, abstract, outcome, program, put, shards
 from ttc_jax.sampling.draw import Drawing, candidate_keys, doubts, draw, uniforms
@@ -300,6 +301,7 @@ class Sampler:
             )
         self.generator, self.seed, self.mesh = model.config, seed, mesh
         self._graph, self._parameters = nnx.split(place(model, mesh))
+        check_tokens(end_tokens, model.config.vocab_size, "end_tokens")
         self._ends = np.zeros((model.config.vocab_size,), bool)
         self._ends[list(end_tokens)] = True
         self._drawing, self._compilations = drawing or Drawing(), 0
@@ -351,11 +353,12 @@ class Sampler:
         return self._compilations
 
     def check(self, prompt: Sequence[int], limit: int | None = None) -> None:
-        """Refuses an empty prompt, and one that leaves no room for an answer in the context."""
+        """Refuses an empty prompt, one of unknown tokens, and one too long for the context."""
         limit = self.max_new_tokens if limit is None else limit
         context = self.generator.context
         if not prompt:
             raise UserError("a prompt is empty: prompt.template must give at least one token")
+        check_tokens(prompt, self.generator.vocab_size, "a prompt")
         if len(prompt) + limit > context:
             raise UserError(
                 f"a prompt of {len(prompt)} tokens and an answer of up to {limit} "

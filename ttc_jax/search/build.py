@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 
 from ttc_jax import assets
 from ttc_jax.config import at_least, one_of
-from ttc_jax.models.tokenizers import load_tokenizer
+from ttc_jax.models.tokenizers import tokenizer_of
 from ttc_jax.models.transformer import Transformer
 from ttc_jax.models.weights import check_kept, kept, load_generator
 from ttc_jax.parallel.mesh import mesh_of
@@ -74,7 +74,7 @@ def recorder(
     verifier = load.verifier(config.verifier.path, **kept(config.verifier), mesh=mesh)
     path = assets.locate(config.generator.path)
     generator = load.generator(path, **kept(config.generator), mesh=mesh)
-    tokenizer = load_tokenizer(path, generator.config.vocab_size)
+    tokenizer = tokenizer_of(config.generator, generator.config.vocab_size)
     presentation = None
     if verifier is not None and verifier.format is not None:
         presentation = Presentation(verifier, tokenizer, config.step_delimiter)

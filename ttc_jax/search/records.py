@@ -6,15 +6,20 @@ import dataclasses
 import time
 import zlib
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
-from ttc_jax.errors import UserError
+from ttc_jax.errors import UserError, naming
 from ttc_jax.models.tokenizers import Tokenizer
+from ttc_jax.parallel import hosts
 from ttc_jax.results.store import Candidate, Node, Record
+from ttc_jax.results.summary import write_text
 from ttc_jax.search.search import Failed, Outcome, Search
 from ttc_jax.search.tree import tree
 from ttc_jax.tasks.prompts import PromptFormat
 from ttc_jax.tasks.task import Question, Task
+
+PROMPTS_KEPT = 3  # in prompts.txt
 
 
 class Prompted(NamedTuple):
@@ -38,18 +43,35 @@ def encode(
       check: is given a question's prompt, and what `show` gives, if there is one.
 
     Raises:
-      UserError: `check` refuses one; names the question.
+      UserError: `check` or the tokenizer refuses one; names the question.
     """
     prompted = []
     for question in questions:
-        tokens = prompt.encode(question.text, tokenizer)
-        shown = show(question.text) if show is not None else None
-        try:
+        with naming(question.id):
+            tokens = prompt.encode(question.text, tokenizer)
+            shown = show(question.text) if show is not None else None
             check(tokens, *([] if shown is None else [shown]))
-        except UserError as error:
-            raise UserError(f"{question.id}: {error}") from error
         prompted.append(Prompted(question, tokens, shown))
     return prompted
+
+
+def keep_prompts(workdir: Path, prompted: Sequence[Prompted], tokenizer: Tokenizer) -> None:
+    """Writes WORKDIR/prompts.txt once: the first prompts as the generator reads them.
+
+    Each is there as text, with special tokens and all that a chat template adds, and as token ids.
+
+    Raises:
+      UserError: the file cannot be written.
+    """
+    path = workdir / "prompts.txt"
+    if path.exists() or not prompted or not hosts.is_first():
+        return
+    parts = []
+    for question, tokens, _ in prompted[:PROMPTS_KEPT]:
+        text = tokenizer.decode(tokens, special=True)
+        parts += [f"--- {question.id}, {len(tokens)} tokens", text, "--- its token ids"]
+        parts += [" ".join(map(str, tokens)), ""]
+    write_text(path, "\n".join(parts))
 
 
 @dataclasses.dataclass(frozen=True)

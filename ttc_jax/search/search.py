@@ -19,6 +19,7 @@ from ttc_jax.compute.ledger import Ledger
 from ttc_jax.errors import UserError
 from ttc_jax.models.cache import PromptCache
 from ttc_jax.models.transformer import Transformer
+from ttc_jax.models.vocabulary import check_tokens
 from ttc_jax.parallel.mesh import place
 from ttc_jax.parallel.programs import ROWS, abstract, laid, outcome, program, put, shards
 from ttc_jax.sampling.sampler import SHORTEST_BUCKET, bucket, pad_prompts
@@ -144,7 +145,10 @@ class Search:
         self.batch, self.refill, self.segment, self.mesh = batch, refill, segment, mesh
         self.generator, self.verifier, self.work = generator.config, verifier, Work()
         self.delimiters = delimiters
-        self._ends = np.zeros((generator.config.vocab_size,), bool)
+        V = generator.config.vocab_size
+        check_tokens(end_tokens, V, "end_tokens")
+        check_tokens(plan.between, V, "plan.between")
+        self._ends = np.zeros((V,), bool)
         self._ends[list(end_tokens)] = True
         self._graph, self._parameters = nnx.split(place((generator, verifier), mesh))
         self._seed, self._compilations = seed, 0
@@ -166,9 +170,13 @@ class Search:
         return self._compilations
 
     def check(self, prompt: Sequence[int], shown: Sequence[int] | None = None) -> None:
-        """Refuses an empty prompt, and one that leaves no room for an answer; see `run`."""
+        """Refuses a prompt that is empty, of unknown tokens or too long; see `run`."""
         if not prompt:
             raise UserError("a prompt is empty: prompt.template must give at least one token")
+        check_tokens(prompt, self.generator.vocab_size, "a prompt")
+        if shown is not None and self._reads_prompt:
+            assert self.verifier is not None
+            check_tokens(shown, self.verifier.vocab_size, "what the verifier is shown")
         longest = len(prompt) + self.plan.context + self.plan.max_new_tokens
         answers = f"an answer of up to {self.plan.max_new_tokens}"
         if self.plan.context:

@@ -19,7 +19,7 @@ from ttc_jax.errors import UserError
 from ttc_jax.tasks.extraction import answer_part, boxed, boxed_answers
 from ttc_jax.tasks.formulas import stated_answer
 from ttc_jax.tasks.grading import Grader
-from ttc_jax.tasks.jsonl import Row, optional_field, read_jsonl, text_field
+from ttc_jax.tasks.jsonl import Row, name_field, optional_field, read_jsonl, text_field
 from ttc_jax.tasks.task import Question, Verdict
 
 
@@ -90,10 +90,10 @@ class DataSet:
         # Copies of one data set call it either.
         text = "problem" if "problem" in row else "question"
         return Question(
-            id=optional_field(row, "unique_id", where),
+            id=optional_field(row, "unique_id", where, name_field),
             text=text_field(row, text, where),
             answer=text_field(row, "answer", where),
-            level=optional_field(row, "level", where),
+            level=optional_field(row, "level", where, name_field),
             solution=optional_field(row, "solution", where),
         )
 

@@ -1,12 +1,13 @@
 """Rows of JSONL files, with errors that name the file and the line."""
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
 from ttc_jax.errors import UserError
+from ttc_jax.text import check_name, check_text
 
 Row = Mapping[str, Any]
 
@@ -34,7 +35,7 @@ def parse_jsonl(lines: Iterable[bytes], source: str) -> Iterator[tuple[str, Row]
         if not text.strip():
             continue
         try:
-            row = json.loads(text)
+            row = json.loads(text.decode())  # of bytes it would take surrogates, and UTF-16
         except (ValueError, RecursionError) as error:
             raise UserError(f"{source}:{i}: not JSON: {error}") from error
         if not isinstance(row, dict):
@@ -46,7 +47,7 @@ def text_field(row: Row, name: str, where: str) -> str:
     """A field that must hold text; a whole number is taken as its numeral (27.0 as "27").
 
     Raises:
-        UserError: It is missing, empty or of another type.
+        UserError: It is missing, empty, of another type or no Unicode.
     """
     if name not in row:
         raise UserError(f"{where}: field {name!r} is missing; found {', '.join(row) or 'none'}")
@@ -59,9 +60,19 @@ def text_field(row: Row, name: str, where: str) -> str:
         raise UserError(f"{where}: field {name!r} must be text, found {type(value).__name__}")
     if not value.strip():
         raise UserError(f"{where}: field {name!r} is empty")
+    check_text(value, f"{where}: field {name!r}")
     return value
 
 
-def optional_field(row: Row, name: str, where: str) -> str:
-    """As `text_field`, and "" where the field is missing, null or ""."""
-    return "" if row.get(name) in (None, "") else text_field(row, name, where)
+def name_field(row: Row, name: str, where: str) -> str:
+    """As `text_field`, for a name: it must be printable."""
+    value = text_field(row, name, where)
+    check_name(value, f"{where}: field {name!r}")
+    return value
+
+
+def optional_field(
+    row: Row, name: str, where: str, read: Callable[[Row, str, str], str] = text_field
+) -> str:
+    """As `read`, and "" where the field is missing, null or ""."""
+    return "" if row.get(name) in (None, "") else read(row, name, where)

@@ -1,11 +1,14 @@
 """How a question becomes a prompt: plain or chat, with or without worked examples."""
 
+import contextlib
+import functools
 import itertools
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from ttc_jax.errors import UserError
+from ttc_jax.errors import UserError, naming
 
 if TYPE_CHECKING:
     from ttc_jax.models.tokenizers import Tokenizer
@@ -44,9 +47,12 @@ class PromptFormat:
         stop: Text that ends an answer, beyond the model's end tokens: any token that contains it
             does. A model that was never taught to stop goes on with a question of its own, behind
             the blank line that stands between shots. "" for none.
+        chat_template_kwargs: Arguments of the tokenizer's chat template, as JSON:
+            '{"enable_thinking": false}'; or as a dictionary. "" for none.
 
     Raises:
-        UserError: The template lacks `{question}`, or a system turn is given without `chat`.
+        UserError: The template lacks `{question}`; a system turn or arguments of the chat template
+            are given without `chat`; or these are not a JSON object.
     """
 
     template: str = _SLOT
@@ -55,22 +61,30 @@ class PromptFormat:
     shots: tuple[tuple[str, str], ...] = ()
     revision: str = ""
     stop: str = ""
+    chat_template_kwargs: str | Mapping[str, Any] = ""
 
     def __post_init__(self) -> None:
         if _SLOT not in self.template:
             raise UserError(f"prompt template {self.template!r} lacks {_SLOT}: put it in")
         if self.system and not self.chat:
             raise UserError("prompt system turn without chat: set chat=True or leave system empty")
+        if self._arguments and not self.chat:
+            raise UserError(
+                f"prompt.chat_template_kwargs={self.chat_template_kwargs} without chat: set "
+                "prompt.chat=True or leave it empty"
+            )
 
     def encode(self, question: str, tokenizer: "Tokenizer") -> list[int]:
         """The prompt of a question as P token ids.
 
         Raises:
-            UserError: `chat` is set and the tokenizer has no chat template.
+            UserError: `chat` is set and the tokenizer has no chat template, or one that does not
+                take the turns or its arguments; or the tokenizer cannot write the text.
         """
-        if self.chat:
-            return tokenizer.chat(self.messages(question))
-        return tokenizer.encode(self.text(question), add_bos=True)
+        if not self.chat:
+            return tokenizer.encode(self.text(question), add_bos=True)
+        arguments = {"arguments": self._arguments} if self._arguments else {}
+        return tokenizer.chat(self.messages(question), **arguments)
 
     def front(self, tokenizer: "Tokenizer") -> list[int]:
         """The tokens with which prompts begin, whatever is asked.
@@ -87,7 +101,10 @@ class PromptFormat:
 
     def between(self, tokenizer: "Tokenizer") -> list[int]:
         """The tokens of `revision`, else the tokenizer's end token, if it has one."""
-        return tokenizer.encode(self.revision) if self.revision else list(tokenizer.eos_ids[:1])
+        if not self.revision:
+            return list(tokenizer.eos_ids[:1])
+        with naming("prompt.revision"):
+            return tokenizer.encode(self.revision)
 
     def ends(self, tokenizer: "Tokenizer") -> tuple[int, ...]:
         """The tokens that end an answer.
@@ -116,6 +133,20 @@ class PromptFormat:
             turns += [("user", self._fill(asked)), ("assistant", solution)]
         turns.append(("user", self._fill(question)))
         return [{"role": role, "content": content} for role, content in turns]
+
+    @functools.cached_property
+    def _arguments(self) -> Mapping[str, Any]:
+        """What `chat_template_kwargs` says."""
+        found: Any = self.chat_template_kwargs or {}
+        if isinstance(found, str):
+            with contextlib.suppress(ValueError, RecursionError):
+                found = json.loads(found)
+        if not isinstance(found, Mapping):
+            raise UserError(
+                f"prompt.chat_template_kwargs={self.chat_template_kwargs}: must be a JSON object, "
+                """such as '{"enable_thinking": false}'"""
+            )
+        return found
 
     def _fill(self, question: str) -> str:
         return self.template.replace(_SLOT, question)

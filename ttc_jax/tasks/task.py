@@ -4,6 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from ttc_jax.errors import UserError
+from ttc_jax.text import check_name, check_text
+
 
 @dataclass(frozen=True)
 class Question:
@@ -15,6 +18,9 @@ class Question:
         answer: The gold final answer.
         level: The data set's own difficulty label; "" when it has none.
         solution: A worked solution, steps and final answer, for training; "" when it has none.
+
+    Raises:
+        UserError: A field that is no text or no Unicode, or an id that is not printable.
     """
 
     id: str
@@ -22,6 +28,14 @@ class Question:
     answer: str
     level: str = ""
     solution: str = ""
+
+    def __post_init__(self) -> None:
+        for field, value in vars(self).items():
+            what = f"question {self.id!r}: its {field}"
+            if not isinstance(value, str):
+                raise UserError(f"{what} is {type(value).__name__}; it must be text")
+            check = check_name if field in ("id", "level") else check_text
+            check(value, what)
 
 
 @dataclass(frozen=True)

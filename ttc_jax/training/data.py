@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ttc_jax.errors import UserError
+from ttc_jax.errors import UserError, naming
 from ttc_jax.results.store import Candidate, ResultsStore
 from ttc_jax.tasks.prompts import PromptFormat, with_answers
 from ttc_jax.tasks.task import Question
@@ -101,18 +101,14 @@ def read(
         chains[record.question] += [
             record.candidates[start : start + record.sequential] for start in starts
         ]
-    between = prompt.between(tokenizer)
-    return [
-        Collected(
-            question.id,
-            prompt.encode(question.text, tokenizer),
-            chains[question.id],
-            between,
-            prompt.ends(tokenizer),
-        )
-        for question in questions
-        if chains[question.id]
-    ]
+    between, ends = prompt.between(tokenizer), prompt.ends(tokenizer)
+    found = []
+    for question in questions:
+        if chains[question.id]:
+            with naming(question.id):
+                asked = prompt.encode(question.text, tokenizer)
+            found.append(Collected(question.id, asked, chains[question.id], between, ends))
+    return found
 
 
 def split(examples: Mapping[str, list[Example]], held_out: float) -> tuple[Examples, Examples]:

@@ -10,6 +10,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float
 
+from ttc_jax.errors import UserError, naming
 from ttc_jax.models.regime import Regime
 from ttc_jax.models.transformer import Transformer
 from ttc_jax.training.batches import Example
@@ -22,17 +23,21 @@ if TYPE_CHECKING:
 
 
 def examples(questions: Sequence[Question], prompt: PromptFormat, tokenizer: Tokenizer) -> Examples:
-    """Each question's worked solution and its end; questions without one are left out."""
-    return {
-        question.id: [
-            example(
-                prompt.encode(question.text, tokenizer),
-                [[*tokenizer.encode(question.solution), tokenizer.eos_ids[0]]],
-            )
-        ]
-        for question in questions
-        if question.solution
-    }
+    """Each question's worked solution and its end; questions without one are left out.
+
+    Raises:
+      UserError: the tokenizer has no end token or cannot write a text; names the question.
+    """
+    if not tokenizer.eos_ids:
+        raise UserError("start.path: its tokenizer names no token that ends an answer")
+    found: Examples = {}
+    for question in questions:
+        if question.solution:
+            with naming(question.id):
+                asked = prompt.encode(question.text, tokenizer)
+                answer = [*tokenizer.encode(question.solution), tokenizer.eos_ids[0]]
+            found[question.id] = [example(asked, [answer])]
+    return found
 
 
 def example(

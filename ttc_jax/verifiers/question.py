@@ -14,6 +14,7 @@ from jaxtyping import Array, Float, Int
 
 from ttc_jax.errors import UserError
 from ttc_jax.models.indexing import take_along
+from ttc_jax.models.vocabulary import check_tokens
 from ttc_jax.sampling.sampler import DecodeState, bucket, pad_prompts
 from ttc_jax.verifiers.verifier import Verifier
 
@@ -46,6 +47,7 @@ def question_scores(
                 f"prompt {index}: {len(prompt)} tokens do not fit the verifier's context of "
                 f"{verifier.context} tokens"
             )
+        check_tokens(prompt, verifier.vocab_size, f"prompt {index}")
         groups.setdefault(bucket(len(prompt)), []).append(index)
     graph, parameters = nnx.split(verifier)
     scores = [math.nan] * len(prompts)
