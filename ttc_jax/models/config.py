@@ -13,7 +13,9 @@ class Rope:
     """Rotary position embedding of one layer.
 
     `linear_factor` divides every frequency (Gemma 3's global layers). The `llama3_*` fields, when
-    `llama3_factor` is not 1, slow just the low frequencies down (Llama 3.1 and later).
+    `llama3_factor` is not 1, slow just the low frequencies down (Llama 3.1 and later). The `yarn_*`
+    fields, when `yarn_factor` is not 1, do so by YaRN's rule (Qwen at long contexts), of which
+    `attention_factor`, that multiplies every cosine and sine, is a part too.
     """
 
     theta: float = 10_000.0
@@ -22,6 +24,12 @@ class Rope:
     llama3_low_freq_factor: float = 1.0
     llama3_high_freq_factor: float = 4.0
     llama3_original_context: int = 8192
+    yarn_factor: float = 1.0
+    yarn_original_context: int = 32_768
+    yarn_beta_fast: float = 32.0  # turns in the original context from which a frequency stays
+    yarn_beta_slow: float = 1.0  # turns in it up to which a frequency is divided by the factor
+    yarn_truncate: bool = True  # whether the bounds between these are whole pairs of features
+    attention_factor: float = 1.0
 
 
 @dataclasses.dataclass(frozen=True)

@@ -168,6 +168,7 @@ ACTIVATIONS: dict[str, Literal["silu", "gelu_tanh"]] = {
     "silu": "silu",
     "gelu_pytorch_tanh": "gelu_tanh",
 }
+ROPE_TYPES = ("default", "linear", "llama3", "yarn")
 
 
 def read_config(fields: Mapping[str, Any], where: str) -> tuple[Family, ModelConfig]:
@@ -242,13 +243,10 @@ def read_config(fields: Mapping[str, Any], where: str) -> tuple[Family, ModelCon
 
 def _rope(parameters: Mapping[str, Any], where: str) -> Rope:
     kind = parameters.get("rope_type", "default")
-    if (
-        kind not in ("default", "linear", "llama3")
-        or parameters.get("partial_rotary_factor", 1) != 1
-    ):
+    if kind not in ROPE_TYPES or parameters.get("partial_rotary_factor", 1) != 1:
         raise UserError(
-            f"{where}: rope type {kind!r} is not supported; supported are default, linear and "
-            "llama3, each over whole heads"
+            f"{where}: rope type {kind!r} is not supported; supported are {', '.join(ROPE_TYPES)}, "
+            "each over whole heads"
         )
     try:
         theta = float(parameters["rope_theta"])
@@ -262,9 +260,34 @@ def _rope(parameters: Mapping[str, Any], where: str) -> Rope:
                 llama3_high_freq_factor=float(parameters["high_freq_factor"]),
                 llama3_original_context=int(parameters["original_max_position_embeddings"]),
             )
+        if kind == "yarn":
+            return _yarn(theta, parameters)
     except KeyError as error:
         raise UserError(f"{where}: rope type {kind!r} without {error}") from error
     return Rope(theta)
+
+
+def _yarn(theta: float, parameters: Mapping[str, Any]) -> Rope:
+    """The rope of YaRN, with the attention factor and defaults as transformers has them."""
+    factor = float(parameters["factor"])
+
+    def attention_factor(multiplier: float = 1.0) -> float:
+        return 0.1 * multiplier * math.log(factor) + 1.0 if factor > 1 else 1.0
+
+    given = parameters.get("attention_factor")
+    above, below = parameters.get("mscale"), parameters.get("mscale_all_dim")
+    if given is None:
+        both = above and below
+        given = attention_factor(above) / attention_factor(below) if both else attention_factor()
+    return Rope(
+        theta,
+        yarn_factor=factor,
+        yarn_original_context=int(parameters["original_max_position_embeddings"]),
+        yarn_beta_fast=float(parameters.get("beta_fast") or 32),
+        yarn_beta_slow=float(parameters.get("beta_slow") or 1),
+        yarn_truncate=bool(parameters.get("truncate", True)),
+        attention_factor=float(given),
+    )
 
 
 def sizes(config: ModelConfig) -> dict[str, int]:
