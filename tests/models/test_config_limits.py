@@ -15,6 +15,7 @@ from ttc_jax.errors import UserError
 from ttc_jax.models.config import ModelConfig, Rope
 from ttc_jax.models.families import read_config
 from ttc_jax.models.shapes import read_shape
+from ttc_jax.verifiers.load import load_verifier, outline_verifier
 
 GOOD = ModelConfig(
     vocab_size=64, width=48, depth=2, heads=8, kv_heads=4, head_size=6, ffn_width=120, context=96
@@ -105,6 +106,41 @@ def test_missing_fields_of_our_own_folders(tmp_path: Path, missing: str) -> None
     (tmp_path / "model.json").write_text(json.dumps(description))
     with pytest.raises(UserError, match=f"config.{missing} is missing"):
         read_shape(str(tmp_path))
+
+
+PRM = {"trunk": GOOD.to_json(), "layers": None}
+
+
+@pytest.mark.parametrize(
+    ("kind", "config", "named"),
+    [
+        ("prm", {}, "config.trunk is missing"),
+        ("prm", {"trunk": 3}, "config"),
+        ("prm", {**PRM, "trunk": {**GOOD.to_json(), "depth": 10**9}}, "config.depth"),
+        ("prm", {**PRM, "layers": {**GOOD.to_json(), "depth": 10**9}}, "config.depth"),
+        ("prm", {**PRM, "layers": [1]}, "config"),
+        ("prm", {**PRM, "hidden": -1}, "config.hidden is -1"),
+        ("prm", {**PRM, "every_step": "yes"}, "config.every_step is 'yes'"),
+        ("prm", {**PRM, "step_format": [1]}, "config.step_format is"),
+        ("prm", {**PRM, "step_format": {"markers": ["x"]}}, "config.step_format.markers is 'x'"),
+        ("prm", {**PRM, "step_format": {"markers": 3}}, "not the config of a prm"),
+        ("prm", {**PRM, "surprise": 1}, "config.surprise is unknown"),
+        ("probe", {}, "not the config of a probe ('width')"),
+        ("probe", {"width": 10**12}, "config.width is 1000000000000"),
+        ("probe", {"width": "wide"}, "config.width is 'wide'"),
+    ],
+)
+def test_fields_of_our_own_verifiers(
+    tmp_path: Path, kind: str, config: dict[str, Any], named: str
+) -> None:
+    description = {"kind": kind, "config": config, "metadata": {}}
+    (tmp_path / "model.json").write_text(json.dumps(description))
+    for read in (outline_verifier, load_verifier):
+        with pytest.raises(UserError) as caught:
+            read(str(tmp_path))
+        message = one_line(caught)
+        assert message.startswith(f"{tmp_path / 'model.json'}: ")
+        assert named in message
 
 
 def test_round_trip_and_older_folders() -> None:

@@ -189,6 +189,13 @@ def test_every_tensor_is_used_or_refused(
         assert "give the original checkpoint" in said
 
 
+def test_names_of_tensors_are_cut_and_escaped(tmp_path: Path) -> None:
+    tensors = {**TENSORS, "a\nb\x1b[31m" * 10_000: np.ones(1, np.float32)}
+    said = refusal(write_folder(tmp_path, QWEN, tensors))
+    assert r"extra a b\x1b[31ma b" in said
+    assert len(said) < 600
+
+
 @pytest.mark.parametrize(
     "name",
     [

@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 from safetensors import SafetensorError, safe_open
 
 from ttc_jax.errors import UserError
-from ttc_jax.models import hub, parameters
+from ttc_jax.models import hub, limits, parameters
 
 CONFIG, SINGLE, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
 EXPECTED = f"expected {SINGLE}, or shards with {INDEX}"
@@ -92,7 +92,8 @@ def weight_files(folder: Path) -> WeightFiles:
     for tensor, name in places.items():
         if not _is_shard(name):
             raise UserError(
-                f"{index}: {tensor} is in {name!r}, which is no safetensors file of this folder"
+                f"{index}: {limits.printable(tensor)} is in {limits.show(name)}, which is no "
+                "safetensors file of this folder"
             )
     names = sorted(set(places.values()))
     parameters.refuse(
@@ -136,6 +137,6 @@ def opened(path: Path) -> Any:
     try:
         return safe_open(path, framework="numpy")
     except SafetensorError as error:
-        raise UserError(f"{path}: not a whole safetensors file ({error})") from error
+        raise UserError(f"{path}: not a whole safetensors file ({hub.reason(error)})") from error
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({hub.reason(error)})") from error

@@ -10,6 +10,7 @@ from types import ModuleType
 from typing import Any
 
 from ttc_jax.errors import UserError
+from ttc_jax.models import limits
 
 # Configs, tokenizers and safetensors only: no pickles, no code, no second copy in another format.
 WANTED = (
@@ -77,8 +78,8 @@ def resolve(path: str | Path) -> Path:
 
 
 def reason(error: Exception) -> str:
-    """The first line of what an error of another package says, or else its type."""
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+    """What an error of another package says, as part of one line, or else its type."""
+    return limits.printable(str(error)) or type(error).__name__
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -107,7 +108,7 @@ def read_json(path: Path) -> dict[str, Any]:
     except RecursionError as error:
         raise UserError(f"{path}: nested too deeply") from error
     except ValueError as error:
-        raise UserError(f"{path}: not JSON ({error})") from error
+        raise UserError(f"{path}: not JSON ({reason(error)})") from error
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from error
     if not isinstance(data, dict):

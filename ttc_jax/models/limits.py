@@ -185,6 +185,13 @@ def show(value: Any) -> str:
     return _SHORT.repr(value)
 
 
+def printable(text: str, most: int = 200) -> str:
+    """Text of a file or another package as part of one line: blanks joined, signs escaped, cut."""
+    line = " ".join(text[: 4 * most].split())
+    line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
+    return line if len(line) <= most else f"{line[:most]}…"
+
+
 def check_names(data: Any, known: type, field: str = "") -> None:
     """Refuses what is no JSON object, or lacks or adds to the fields of a dataclass.
 
@@ -197,7 +204,7 @@ def check_names(data: Any, known: type, field: str = "") -> None:
     fields = {f.name: f for f in dataclasses.fields(known)}
     for name in data:
         if name not in fields:
-            raise FieldError(before + show(name)[1:-1], "is unknown")
+            raise FieldError(before + printable(name, 60), "is unknown")
     for name, described in fields.items():
         required = described.default is described.default_factory is dataclasses.MISSING
         if required and name not in data:

@@ -62,7 +62,7 @@ def refuse_tensors(dtypes: Mapping[str, str], where: str) -> None:
         if dtype not in FLOATS
     )
     for method, name in itertools.chain(by_name, by_dtype):
-        _refuse(where, method, f"{name} is {dtypes[name]}")
+        _refuse(where, method, limits.printable(f"{name} is {dtypes[name]}"))
 
 
 def _refuse(where: str, method: str, sign: str) -> NoReturn:
