@@ -2,7 +2,6 @@
 
 model.json    kind, config, metadata (command, seed, training tokens, metrics …)
 parameters/   Orbax, by name: "layers.blocks.0.attention.qkv"
-digests.json  SHA-256 of every file of parameters/, by its path; folders of older releases have none
 tokenizer/    when the model has its own
 """
 
@@ -24,7 +23,7 @@ from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec, Sharding, SingleDeviceSharding
 
 from ttc_jax.errors import UserError
-from ttc_jax.models import digests, hub, int8, limits, parameters
+from ttc_jax.models import hub, int8, limits, parameters
 from ttc_jax.models.config import ModelConfig
 from ttc_jax.models.transformer import FLOAT32, Transformer
 from ttc_jax.parallel.mesh import copies, place, sharding
@@ -33,6 +32,7 @@ M = TypeVar("M", bound=nnx.Module)
 C = TypeVar("C")
 DESCRIPTION, PARAMETERS, TOKENIZER = "model.json", "parameters", "tokenizer"
 GENERATOR = "generator"
+ANEW = "copy the folder anew"
 
 
 class Savable(Protocol):
@@ -107,7 +107,6 @@ def save(
     with _checkpointer() as checkpointer:
         # As numpy arrays: of those of one host among many Orbax saves no other.
         checkpointer.save(fresh / PARAMETERS, jax.device_get(parameters.named(module)))
-    digests.write(fresh, PARAMETERS)
     text = json.dumps(dataclasses.asdict(description), indent=2)
     (fresh / DESCRIPTION).write_text(text + "\n", encoding="utf-8")
     if tokenizer is not None:
@@ -183,8 +182,7 @@ def restore(
     """
     folder = Path(path).absolute() / PARAMETERS
     if not folder.is_dir():
-        raise UserError(f"{path}: {PARAMETERS}/ is lost; {digests.ANEW}")
-    digests.check(folder.parent)
+        raise UserError(f"{path}: {PARAMETERS}/ is lost or damaged; {ANEW}")
     stored = _stored(folder)
     found = {block.group(1) for name in stored if (block := re.match(r"(.*blocks\.\d+)\.", name))}
     if blocks > len(found):
@@ -221,7 +219,7 @@ def _stored(folder: Path) -> Mapping[str, Any]:
     with _damaged(folder), _checkpointer() as checkpointer:
         stored = checkpointer.metadata(folder).item_metadata
         if stored is None:
-            raise UserError(f"{folder}: damaged; {digests.ANEW}")
+            raise UserError(f"{folder}: damaged; {ANEW}")
         return {name: jax.ShapeDtypeStruct(x.shape, x.dtype) for name, x in stored.items()}
 
 
@@ -246,7 +244,7 @@ def _damaged(folder: Path) -> Iterator[None]:
     except (UserError, MemoryError, jax.errors.JaxRuntimeError):
         raise
     except Exception as error:  # there are many kinds; the files are at fault
-        raise UserError(f"{folder}: damaged ({hub.reason(error)}); {digests.ANEW}") from error
+        raise UserError(f"{folder}: damaged ({hub.reason(error)}); {ANEW}") from error
 
 
 def _checkpointer() -> ocp.StandardCheckpointer:

@@ -12,7 +12,7 @@ from typing import Any
 from ttc_jax.errors import UserError
 from ttc_jax.models import limits
 from ttc_jax.models.config import Rope
-from ttc_jax.models.hub import reason, transformers
+from ttc_jax.models.hub import transformers
 from ttc_jax.models.limits import FieldError
 
 TEXT = "text_config"  # where a model with eyes holds the config of its text model
@@ -97,7 +97,7 @@ def parse(kind: str, fields: Mapping[str, Any], where: str) -> Any:
         config = transformers().CONFIG_MAPPING[kind].from_dict(read)
     except Exception as error:  # whatever it raises, the file is at fault
         _explain_ropes(read.get(TEXT, read), where)
-        raise UserError(f"{where}: {reason(error)}") from error
+        raise UserError(f"{where}: {limits.printable(str(error))}") from error
     text = getattr(config, TEXT, config)
     # Of a model with eyes the outer field is the one that transformers goes by.
     if isinstance(tied := fields.get("tie_word_embeddings"), bool):

@@ -78,8 +78,9 @@ def resolve(path: str | Path) -> Path:
 
 
 def reason(error: Exception) -> str:
-    """What an error of another package says, as part of one line, or else its type."""
-    return limits.printable(str(error)) or type(error).__name__
+    """The first line of what an error of another package says, or else its type."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return limits.printable(lines[0])
 
 
 def read_json(path: Path) -> dict[str, Any]:
