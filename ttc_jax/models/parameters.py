@@ -12,6 +12,7 @@ import jax
 from flax import nnx
 
 from ttc_jax.errors import UserError
+from ttc_jax.models import limits
 
 M = TypeVar("M", bound=nnx.Module)
 NAMED_AT_MOST = 10  # problems spelt out in one line
@@ -62,7 +63,7 @@ def refuse(where: str, problems: Sequence[str], advice: str) -> None:
     """Raises one UserError that names the problems, if any: the first ten, and how many more."""
     if not problems:
         return
-    shown = list(problems[:NAMED_AT_MOST])
+    shown = [limits.printable(problem) for problem in problems[:NAMED_AT_MOST]]
     if len(problems) > NAMED_AT_MOST:
         shown.append(f"and {len(problems) - NAMED_AT_MOST} more")
     raise UserError(f"{where}: {'; '.join(shown)} ({advice})")
