@@ -254,7 +254,8 @@ def load_tokenizer(path: str | Path, vocab_size: int | None = None) -> Tokenizer
             return CharTokenizer.from_json(hub.read_json(found / CHARACTERS))
     if found.suffix == ".gguf":
         metadata, _ = gguf.read_header(found)
-        tokenizer, ends = gguf_tokenizer.build(metadata, str(found)), []
+        tokenizer = gguf_tokenizer.build(metadata, str(found))
+        ends = gguf_tokenizer.end_ids(metadata, str(found))
     else:
         tokenizer, ends = _from_folder(found), _generation_ends(found)
     if vocab_size is not None and tokenizer.vocab_size > vocab_size:
