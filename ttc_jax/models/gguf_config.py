@@ -42,6 +42,7 @@ NEUTRAL: dict[str, Any] = {
     "residual_scale": 1.0,
     "embedding_scale": 1.0,
 }
+SCALINGS = ("none", "linear", "yarn")
 # Keys that say nothing which the tensors or other keys do not say.
 UNUSED = {"vocab_size", "expert_used_count", "tensor_data_layout", "rope.scaling.finetuned"}
 
@@ -154,7 +155,9 @@ def _rope(metadata: Metadata, architecture: str, context: int) -> dict[str, Any]
 
     rope: dict[str, Any] = {"rope_theta": number("freq_base", 10_000.0), "rope_type": "default"}
     # A factor alone is a linear one, and had another name before other kinds of scaling came.
-    kind = metadata.text(f"{architecture}.rope.scaling.type", "linear")
+    kind = metadata.text(key := f"{architecture}.rope.scaling.type", "linear")
+    if kind not in SCALINGS:
+        metadata.refuse(key, f"is {kind!r}; supported are {', '.join(SCALINGS)}")
     factor = number("scaling.factor", number("scale_linear", 1.0)) or 1.0
     if kind == "none" or (kind == "linear" and factor == 1.0):
         return rope
