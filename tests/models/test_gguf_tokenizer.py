@@ -117,15 +117,23 @@ class TestByteLevel:
 
     @pytest.mark.parametrize("pre", [None, "default"])
     def test_without_a_name(self, pre: str | None) -> None:
-        """The cut of llama.cpp, for files from before the name was stored: by punctuation first."""
-        metadata = metadata_of(trained(words=False), "")
+        """The cut of llama.cpp, for files from before the name was stored."""
+        made, _, _ = FAMILIES["gpt-2"]
+        metadata = metadata_of(made, "gpt-2")
+        metadata["tokenizer.ggml.tokens"] += ["98", "Ġ("]
+        metadata["tokenizer.ggml.token_type"] += [1, 1]
+        metadata["tokenizer.ggml.merges"] = ["9 8", "Ġ ("]
+        ids = {token: i for i, token in enumerate(metadata["tokenizer.ggml.tokens"])}
+        known = built(metadata)
+        assert known.encode("1298 (") == [ids[token] for token in ("1", "2", "98", "Ġ(")]
         del metadata["tokenizer.ggml.pre"]
         if pre is not None:
             metadata["tokenizer.ggml.pre"] = pre
         tokenizer = built(metadata)
-        ids = {token: i for i, token in enumerate(metadata["tokenizer.ggml.tokens"])}
-        # One by one: the merges of letters are not the point here.
-        assert tokenizer.encode("+=") == [ids["+"], ids["="]]
+        # Digits by three, and signs apart from the blank before them.
+        assert tokenizer.encode("1234 (") == [
+            ids[token] for token in ("1", "2", "3", "4", "Ġ", "(")
+        ]
         assert tokenizer.decode(tokenizer.encode(AWKWARD)) == AWKWARD
 
     def test_ends_that_the_file_names(self, tmp_path: Path) -> None:
@@ -334,6 +342,7 @@ MISTAKES: list[tuple[dict[str, Any], dict[str, Any], str]] = [
     (BYTES, {f"{K}tokens": np.arange(9)}, f"{K}tokens is an array of 9, not an array of strings"),
     (BYTES, {f"{K}tokens": "all"}, f"{K}tokens is 'all', not an array of strings"),
     (BYTES, {f"{K}tokens": ["a", "b", "a"]}, f"{K}tokens has 'a' twice, as tokens 0 and 2"),
+    (GEMMA, {f"{K}tokens": ["a", "a" * 10**6]}, f"{K}tokens has a token, 1, of 1000000 characters"),
     (BYTES, {f"{K}merges": None}, f"{K}merges is missing"),
     (BYTES, {f"{K}merges": []}, f"{K}merges is empty"),
     (BYTES, {f"{K}merges": ["a b c"]}, f"{K}merges has 'a b c' as entry 0, no pair of tokens"),

@@ -26,6 +26,7 @@ NORMAL, UNKNOWN, CONTROL, USER_DEFINED = 1, 2, 3, 4
 USUAL = {"bos": 1, "eos": 2, "unknown": 0}
 ROLES = {"bos_token": "bos", "eos_token": "eos", "unk_token": "unknown", "pad_token": "padding"}
 BLANK = "▁"  # how SentencePiece writes a blank
+MAX_TOKEN = 1024  # characters; putting longer ones together from others would take for ever
 
 
 def build(metadata: Mapping[str, Any], where: str) -> Any:
@@ -100,6 +101,8 @@ def _read_tokens(data: Metadata) -> Tokens:
     texts = [text or f"[EMPTY_{i}]" for i, text in enumerate(data.texts(key))]
     ids: dict[str, int] = {}
     for i, text in enumerate(texts):
+        if len(text) > MAX_TOKEN:
+            data.refuse(key, f"has a token, {i}, of {len(text)} characters; at most {MAX_TOKEN}")
         if (first := ids.setdefault(text, i)) != i:
             data.refuse(key, f"has {text!r} twice, as tokens {first} and {i}")
     kinds = [NORMAL] * len(texts)
