@@ -141,7 +141,7 @@ def test_generators_are_trained_from_a_checkpoint(
         ("generator", {"train__steps": 0}, "train.steps is 0; it must be at least 1"),
         ("generator", {"mesh__data": 0}, "config.mesh.data=0: must be at least 1"),
         ("generator", {"mesh__data": 9}, "needs 9 devices; there are 8"),
-        ("generator", {"model__head_size": 7}, "model.head_size 7 must be even"),
+        ("generator", {"model__head_size": 7}, "model.head_size is 7; it must be even"),
         ("generator", {"model__context": 40}, "does not fit the model's context of 40 tokens"),
         ("generator", {"data__held_out": 2.0}, "data.held_out is 2.0; it must lie between 0 and"),
         ("prm", {"start__path": "embedded:nobody"}, "embedded:nobody: no such checkpoint"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from tests.models.small import CONFIGS, wanted_parameters
 from ttc_jax.errors import UserError
 from ttc_jax.models.config import ModelConfig, Rope
 from ttc_jax.models.families import FAMILIES, Rule, read_config, sizes
-from ttc_jax.models.rope import frequencies
+from ttc_jax.models.rope import frequencies, rotations
 from ttc_jax.parallel.mesh import whole
 
 
@@ -129,6 +130,72 @@ def test_frequencies_of_llama3() -> None:
     assert (np.diff(ratio) <= 1e-6).all()
 
 
+QWEN_YARN = {"type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32_768}
+
+
+def test_yarn_of_qwen() -> None:
+    """As Qwen's model cards say to switch it on: in `rope_scaling`, and nothing else."""
+    older = {"rope_parameters": None, "rope_theta": 1e6, "rope_scaling": QWEN_YARN}
+    config = config_of("qwen2", **older, max_position_embeddings=32_768)
+    (rope,) = set(config.ropes)
+    assert rope == Rope(
+        1e6,
+        yarn_factor=4.0,
+        yarn_original_context=32_768,
+        attention_factor=0.1 * math.log(4) + 1,
+    )
+    assert config.context == 131_072
+    newer = {"rope_theta": 1e6, "rope_type": "yarn", **QWEN_YARN}
+    assert config_of("qwen2", rope_parameters=newer).ropes == config.ropes
+
+
+def test_context_of_yarn() -> None:
+    """As long as it stretches: that is what some configs store, and others the original."""
+    for stored in (32_768, 40_960, 131_072):
+        rope = {**QWEN_YARN, "rope_type": "yarn", "rope_theta": 1e6}
+        assert config_of("qwen3", rope_parameters=rope, max_position_embeddings=stored).context == (
+            131_072
+        )
+    older = {"rope_parameters": None, "rope_scaling": {"type": "yarn", "factor": 2.0}}
+    config = config_of("qwen2", **older, rope_theta=1e6, max_position_embeddings=32_768)
+    assert config.ropes[0].yarn_original_context == 32_768
+    assert config.context == 65_536
+
+
+@pytest.mark.parametrize(
+    ("changes", "factor"),
+    [
+        ({}, 0.1 * math.log(4) + 1),
+        ({"factor": 1.0}, 1.0),
+        ({"attention_factor": 1.25}, 1.25),
+        ({"mscale": 1.0, "mscale_all_dim": 1.0}, 1.0),
+        ({"mscale": 2.0, "mscale_all_dim": 1.0}, (0.2 * math.log(4) + 1) / (0.1 * math.log(4) + 1)),
+        ({"mscale": 0.707}, 0.1 * math.log(4) + 1),
+        ({"mscale": 0.707, "mscale_all_dim": 0}, 0.1 * math.log(4) + 1),
+    ],
+)  # fmt: skip
+def test_attention_factor_of_yarn(changes: dict[str, Any], factor: float) -> None:
+    rope = {**QWEN_YARN, "rope_type": "yarn", "rope_theta": 1e6, **changes}
+    found = config_of("qwen3", rope_parameters=rope).ropes[0]
+    assert found.attention_factor == pytest.approx(factor, rel=1e-12)
+    cos, sin = rotations(found, 8, 5)
+    np.testing.assert_allclose(cos**2 + sin**2, factor**2, rtol=1e-5)
+    assert (cos[0] == np.float32(factor)).all()
+
+
+def test_frequencies_of_yarn() -> None:
+    """Pairs that turn often stay, those that turn less than once are slowed by the factor."""
+    plain = Rope(1e6)
+    scaled = dataclasses.replace(plain, yarn_factor=4.0)
+    ratio = frequencies(scaled, 128) / frequencies(plain, 128)
+    turns = 32_768 * frequencies(plain, 128) / (2 * np.pi)
+    first, last = int((turns >= 32).sum()) - 1, int((turns > 1).sum())
+    assert (ratio[: first + 1] == 1.0).all()
+    np.testing.assert_allclose(ratio[last:], 1 / 4, rtol=1e-6)
+    between = 1 - (np.arange(first, last + 1) - first) / (last - first) * 3 / 4
+    np.testing.assert_allclose(ratio[first : last + 1], between, rtol=1e-5)
+
+
 def test_gemma3_with_eyes_is_its_text_model() -> None:
     text = CONFIGS["gemma3"]
     nested = {"model_type": "gemma3", "text_config": text}
@@ -143,8 +210,8 @@ def test_gemma3_with_eyes_is_its_text_model() -> None:
         ("llama", {"hidden_act": "relu"}, "activation 'relu' is not supported"),
         (
             "qwen3",
-            {"rope_parameters": {"rope_type": "yarn", "rope_theta": 1e6, "factor": 4.0}},
-            "rope type 'yarn' is not supported",
+            {"rope_parameters": {"rope_type": "longrope", "rope_theta": 1e6, "factor": 4.0}},
+            "longrope",
         ),
         (
             "mistral",

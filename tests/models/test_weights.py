@@ -151,10 +151,11 @@ def test_gemma3_stored_under_two_names(tmp_path: Path) -> None:
 
 
 def test_no_weights(tmp_path: Path) -> None:
-    assert "config.json: missing" in refusal(tmp_path)
     (tmp_path / "config.json").write_text(json.dumps(LLAMA))
-    (tmp_path / "pytorch_model.bin").touch()
     assert f"{tmp_path}: no weights; expected model.safetensors" in refusal(tmp_path)
+    (tmp_path / "model.safetensors").touch()
+    (tmp_path / "config.json").unlink()
+    assert "config.json: missing" in refusal(tmp_path)
     (tmp_path / "config.json").write_text("{")
     assert "config.json: not JSON (Expecting property name" in refusal(tmp_path)
     (tmp_path / "config.json").write_text("[]")

@@ -2,15 +2,18 @@
 
 model.json    kind, config, metadata (command, seed, training tokens, metrics …)
 parameters/   Orbax, by name: "layers.blocks.0.attention.qkv"
+digests.json  SHA-256 of every file of parameters/, by its path; folders of older releases have none
 tokenizer/    when the model has its own
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
+import re
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -21,12 +24,13 @@ from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec, Sharding, SingleDeviceSharding
 
 from ttc_jax.errors import UserError
-from ttc_jax.models import hub, int8, parameters
+from ttc_jax.models import digests, hub, int8, limits, parameters
 from ttc_jax.models.config import ModelConfig
 from ttc_jax.models.transformer import FLOAT32, Transformer
 from ttc_jax.parallel.mesh import copies, place, sharding
 
 M = TypeVar("M", bound=nnx.Module)
+C = TypeVar("C")
 DESCRIPTION, PARAMETERS, TOKENIZER = "model.json", "parameters", "tokenizer"
 GENERATOR = "generator"
 
@@ -73,14 +77,14 @@ def load_model(
     mesh: Mesh | None = None,
 ) -> Transformer:
     """The generator in a folder that `save_model` wrote; errors as `describe` and `restore`."""
-    config = ModelConfig.from_json(describe(path, GENERATOR).config)
+    config = read_config(path, GENERATOR, ModelConfig.from_json)
 
     def build() -> Transformer:
         return Transformer(
             config, rngs=nnx.Rngs(0), dtype=jnp.dtype(dtype), int8_cache=int8.wanted(cache)
         )
 
-    return restore(path, build, weights=weights, mesh=mesh)
+    return restore(path, build, blocks=config.depth, weights=weights, mesh=mesh)
 
 
 def save(
@@ -103,6 +107,7 @@ def save(
     with _checkpointer() as checkpointer:
         # As numpy arrays: of those of one host among many Orbax saves no other.
         checkpointer.save(fresh / PARAMETERS, jax.device_get(parameters.named(module)))
+    digests.write(fresh, PARAMETERS)
     text = json.dumps(dataclasses.asdict(description), indent=2)
     (fresh / DESCRIPTION).write_text(text + "\n", encoding="utf-8")
     if tokenizer is not None:
@@ -125,32 +130,68 @@ def describe(path: str | Path, kind: str | None = None) -> Description:
       UserError: not a model folder, or not of the `kind` asked for.
     """
     file = Path(path) / DESCRIPTION
-    try:
-        found = Description(**hub.read_json(file))
-    except TypeError as error:
-        raise UserError(f"{file}: not the description of a model ({error})") from error
+    data = hub.read_json(file)
+    with limits.naming(str(file)):
+        limits.check_names(data, Description)
+    found = Description(**data)
+    if not isinstance(found.kind, str):
+        raise UserError(f"{file}: kind is {limits.show(found.kind)}; it must be a text")
+    for name in ("config", "metadata"):
+        if not isinstance(value := getattr(found, name), dict):
+            raise UserError(f"{file}: {name} is {limits.show(value)}; it must be an object")
     if kind is not None and found.kind != kind:
         raise UserError(f"{path}: holds a {found.kind}, not a {kind}")
     return found
 
 
+def read_config(path: str | Path, kind: str, read: Callable[[dict[str, Any]], C]) -> C:
+    """What `read` makes of the config in the folder of a model of this kind.
+
+    Raises:
+      UserError: as `describe`; a field of the config is unknown, missing, of another type or beyond
+        its limits.
+    """
+    file, config = Path(path) / DESCRIPTION, describe(path, kind).config
+    try:
+        with limits.naming(str(file), prefix="config."):
+            return read(config)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise UserError(f"{file}: not the config of a {kind} ({hub.reason(error)})") from error
+
+
 def restore(
-    path: str | Path, build: Callable[[], M], *, weights: str = "", mesh: Mesh | None = None
+    path: str | Path,
+    build: Callable[[], M],
+    *,
+    blocks: int = 0,
+    weights: str = "",
+    mesh: Mesh | None = None,
 ) -> M:
     """The module that `build` makes, with the parameters saved in `path`.
 
     Args:
       path: folder that `save` wrote, from whatever devices.
       build: makes the module; it is traced, so nothing is allocated. Its dtypes are what is loaded.
+      blocks: how many it makes, which must be stored before they are traced.
       weights: "int8" keeps matrices in int8 instead, quantised one by one as they come.
       mesh: over which they go, key/value heads copied where they are fewer than `model`; None: the
         default device.
 
     Raises:
-      UserError: parameters missing, extra or mis-shaped (all of them in one message).
+      UserError: parameters missing, extra or mis-shaped (all of them in one message); files that
+        are damaged.
     """
-    module = parameters.outline(build)
     folder = Path(path).absolute() / PARAMETERS
+    if not folder.is_dir():
+        raise UserError(f"{path}: {PARAMETERS}/ is lost; {digests.ANEW}")
+    digests.check(folder.parent)
+    stored = _stored(folder)
+    found = {block.group(1) for name in stored if (block := re.match(r"(.*blocks\.\d+)\.", name))}
+    if blocks > len(found):
+        raise UserError(
+            f"{path}: {DESCRIPTION} describes {blocks} layers, and {PARAMETERS}/ holds {len(found)}"
+        )
+    module = parameters.outline(build)
 
     def target(name: str, shape: tuple[int, ...]) -> Sharding:
         if mesh is None:
@@ -163,12 +204,8 @@ def restore(
         name: jax.ShapeDtypeStruct(like.shape, like.dtype, sharding=target(name, like.shape))
         for name, like in parameters.named(module).items()
     }
-    with _checkpointer() as checkpointer:
-        stored = checkpointer.metadata(folder).item_metadata if folder.is_dir() else None
-        if stored is None:
-            raise UserError(f"{path}: {PARAMETERS}/ is lost or damaged; copy the folder anew")
-        problems = parameters.mismatches(wanted, stored)
-        parameters.refuse(str(path), problems, "saved from another architecture")
+    problems = parameters.mismatches(wanted, stored)
+    parameters.refuse(str(path), problems, "saved from another architecture")
     if not int8.wanted(weights):
         return place(parameters.filled(module, _read(folder, wanted)), mesh)
     arrays = _read(folder, {n: x for n, x in wanted.items() if not int8.is_matrix(n)})
@@ -177,6 +214,15 @@ def restore(
         arrays |= int8.split(name, _read(folder, {name: wide})[name], wanted[name].dtype)
     module = parameters.outline(lambda: int8.quantised(build()))
     return place(parameters.filled(module, arrays), mesh)
+
+
+def _stored(folder: Path) -> Mapping[str, Any]:
+    """Shapes of the parameters in a folder, by name."""
+    with _damaged(folder), _checkpointer() as checkpointer:
+        stored = checkpointer.metadata(folder).item_metadata
+        if stored is None:
+            raise UserError(f"{folder}: damaged; {digests.ANEW}")
+        return {name: jax.ShapeDtypeStruct(x.shape, x.dtype) for name, x in stored.items()}
 
 
 def _read(folder: Path, wanted: Mapping[str, jax.ShapeDtypeStruct]) -> dict[str, jax.Array]:
@@ -188,8 +234,19 @@ def _read(folder: Path, wanted: Mapping[str, jax.ShapeDtypeStruct]) -> dict[str,
     )
     alone = _alone()
     handler = ocp.PyTreeCheckpointHandler(multiprocessing_options=alone)
-    with ocp.Checkpointer(handler, multiprocessing_options=alone) as checkpointer:
+    with _damaged(folder), ocp.Checkpointer(handler, multiprocessing_options=alone) as checkpointer:
         return checkpointer.restore(folder, args=arguments)
+
+
+@contextlib.contextmanager
+def _damaged(folder: Path) -> Iterator[None]:
+    """Turns what Orbax raises into one line that names the folder; lack of memory is no damage."""
+    try:
+        yield
+    except (UserError, MemoryError, jax.errors.JaxRuntimeError):
+        raise
+    except Exception as error:  # there are many kinds; the files are at fault
+        raise UserError(f"{folder}: damaged ({hub.reason(error)}); {digests.ANEW}") from error
 
 
 def _checkpointer() -> ocp.StandardCheckpointer:

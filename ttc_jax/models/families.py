@@ -15,8 +15,8 @@ from typing import Any, Literal
 import numpy as np
 
 from ttc_jax.errors import UserError
-from ttc_jax.models.config import ModelConfig, Rope
-from ttc_jax.models.hub import transformers
+from ttc_jax.models import hf_config, limits, quantized
+from ttc_jax.models.config import ModelConfig
 from ttc_jax.parallel.mesh import Part
 
 
@@ -139,9 +139,13 @@ class Family:
     softcaps_attention: bool = False
     rules: tuple[Rule, ...] = _MATRICES + _NORMS
     renamed: tuple[tuple[str, str], ...] = ()  # prefix of a tensor's name -> what it is here
-    # Regexes of tensors that a checkpoint may hold beyond the rules: a stored copy of a tied head,
-    # buffers of older releases.
-    leftovers: tuple[str, ...] = (r"lm_head\.weight", r"model\..*rotary_emb\.inv_freq")
+    # Regexes of tensors that a checkpoint may hold beyond the rules, all derived from others: a
+    # stored copy of a tied head, buffers of older releases (rotary frequencies, causal masks).
+    leftovers: tuple[str, ...] = (
+        r"lm_head\.weight",
+        r"model\.(.*\.)?rotary_emb(_local)?\.(inv_freq|cos_cached|sin_cached)",
+        r"model\.layers\.\d+\.self_attn\.(masked_)?bias",
+    )
 
 
 _GEMMA = Family(windows="by layer", gemma=True, rules=_MATRICES + _GEMMA_NORMS)
@@ -170,37 +174,45 @@ ACTIVATIONS: dict[str, Literal["silu", "gelu_tanh"]] = {
 }
 
 
-def read_config(fields: Mapping[str, Any], where: str) -> tuple[Family, ModelConfig]:
+def read_config(
+    fields: Mapping[str, Any], where: str, names: Mapping[str, str] | None = None
+) -> tuple[Family, ModelConfig]:
     """Family and shape of the model that the fields of a `config.json` describe.
 
     Args:
       fields: of today's or older transformers releases (`rope_scaling`, `rope_theta`).
       where: file that errors name.
+      names: field -> what the file itself calls it, if that is not `config.json`.
 
     Raises:
-      UserError: a model type, activation, rope type or other feature that is not supported.
+      UserError: a model type, activation, rope type or other feature that is not supported, or a
+        field beyond its limits.
     """
+    names = names or {}
+    of_file = {ours: names.get(theirs, theirs) for ours, theirs in hf_config.NAMES.items()}
+    for ours, theirs in hf_config.ROPE_NAMES.items():
+        of_file[ours] = names.get(theirs, f"rope {theirs}")
+    with limits.naming(where, of_file):
+        return _read(fields, where)
+
+
+def _read(fields: Mapping[str, Any], where: str) -> tuple[Family, ModelConfig]:
     kind = fields.get("model_type")
-    if kind not in (*FAMILIES, *NESTED):
+    if not isinstance(kind, str) or kind not in (*FAMILIES, *NESTED):
         known = ", ".join(sorted((*FAMILIES, *NESTED)))
-        raise UserError(f"{where}: model_type {kind!r} is not supported; supported are {known}")
-    if fields.get("quantization_config"):
         raise UserError(
-            f"{where}: quantized weights are not supported; give the original checkpoint"
+            f"{where}: model_type {limits.show(kind)} is not supported; supported are {known}"
         )
-    try:
-        hf = transformers().CONFIG_MAPPING[kind].from_dict(dict(fields))
-    except Exception as error:  # whatever it raises, the file is at fault
-        raise UserError(f"{where}: {' '.join(str(error).split())}") from error
-    if kind in NESTED:
-        kind, hf = NESTED[kind], hf.text_config
+    quantized.refuse_config(fields, where)
+    hf = hf_config.parse(kind, fields, where)
+    kind = NESTED.get(kind, kind)
     family = FAMILIES[kind]
 
     activation = hf.hidden_activation if family.gemma else hf.hidden_act
     if activation not in ACTIVATIONS:
         known = ", ".join(ACTIVATIONS)
         raise UserError(
-            f"{where}: activation {activation!r} is not supported; supported are {known}"
+            f"{where}: activation {limits.show(activation)} is not supported; supported are {known}"
         )
     if getattr(hf, "use_bidirectional_attention", None):
         raise UserError(f"{where}: use_bidirectional_attention is not supported")
@@ -213,7 +225,10 @@ def read_config(fields: Mapping[str, Any], where: str) -> tuple[Family, ModelCon
     )
     if unknown := set(kinds) - {"sliding_attention", "full_attention"}:
         raise UserError(f"{where}: layer type {unknown.pop()!r} is not supported")
+    ropes = {kind: hf_config.read_rope(hf.rope_parameters, kind, where) for kind in set(kinds)}
     attention_bias = bool(getattr(hf, "attention_bias", False))
+    if family.gemma:
+        limits.check("attention_scale", hf.query_pre_attn_scalar, limits.POSITIVE)
     return family, ModelConfig(
         vocab_size=hf.vocab_size,
         width=width,
@@ -222,9 +237,9 @@ def read_config(fields: Mapping[str, Any], where: str) -> tuple[Family, ModelCon
         kv_heads=hf.num_key_value_heads,
         head_size=getattr(hf, "head_dim", None) or width // hf.num_attention_heads,
         ffn_width=hf.intermediate_size,
-        context=hf.max_position_embeddings,
+        context=hf_config.context(hf.max_position_embeddings, ropes.values()),
         windows=tuple(hf.sliding_window if k == "sliding_attention" else None for k in kinds),
-        ropes=tuple(_rope(hf.rope_parameters.get(k, hf.rope_parameters), where) for k in kinds),
+        ropes=tuple(ropes[k] for k in kinds),
         norm_eps=hf.rms_norm_eps,
         activation=ACTIVATIONS[activation],
         qkv_bias=attention_bias if family.qkv_bias is None else family.qkv_bias,
@@ -238,33 +253,6 @@ def read_config(fields: Mapping[str, Any], where: str) -> tuple[Family, ModelCon
         attention_softcap=hf.attn_logit_softcapping if family.softcaps_attention else None,
         logit_softcap=hf.final_logit_softcapping if family.gemma else None,
     )
-
-
-def _rope(parameters: Mapping[str, Any], where: str) -> Rope:
-    kind = parameters.get("rope_type", "default")
-    if (
-        kind not in ("default", "linear", "llama3")
-        or parameters.get("partial_rotary_factor", 1) != 1
-    ):
-        raise UserError(
-            f"{where}: rope type {kind!r} is not supported; supported are default, linear and "
-            "llama3, each over whole heads"
-        )
-    try:
-        theta = float(parameters["rope_theta"])
-        if kind == "linear":
-            return Rope(theta, linear_factor=float(parameters["factor"]))
-        if kind == "llama3":
-            return Rope(
-                theta,
-                llama3_factor=float(parameters["factor"]),
-                llama3_low_freq_factor=float(parameters["low_freq_factor"]),
-                llama3_high_freq_factor=float(parameters["high_freq_factor"]),
-                llama3_original_context=int(parameters["original_max_position_embeddings"]),
-            )
-    except KeyError as error:
-        raise UserError(f"{where}: rope type {kind!r} without {error}") from error
-    return Rope(theta)
 
 
 def sizes(config: ModelConfig) -> dict[str, int]:

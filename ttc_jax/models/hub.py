@@ -24,6 +24,7 @@ WANTED = (
     "merges.txt",
     "chat_template*",
 )
+MOST_BYTES = 64 << 20  # of a JSON file; the largest index of shards that is known has 5 MiB
 NAME = r"[\w-][\w.-]*/[\w.-]+"  # "organisation/model"
 
 
@@ -40,15 +41,28 @@ def transformers() -> ModuleType:
     return transformers
 
 
+def local(path: str | Path) -> Path:
+    """The path as one of this machine, whether something is there or not.
+
+    Raises:
+      UserError: no such path can be: it is too long, of an unknown user, or holds a null byte.
+    """
+    try:
+        found = Path(path).expanduser()
+        found.exists()
+    except (OSError, ValueError, RuntimeError) as error:
+        raise UserError(f"{path}: no path of a file or folder ({reason(error)})") from error
+    return found
+
+
 def resolve(path: str | Path) -> Path:
     """The local file or folder that `path` names; a hub name ("organisation/model") is downloaded.
 
     Raises:
       UserError: there is no such file or folder, and no hub name that can be reached.
     """
-    local = Path(path).expanduser()
-    if local.exists():
-        return local
+    if (found := local(path)).exists():
+        return found
     if not re.fullmatch(NAME, str(path)):
         raise UserError(f"{path}: no such file or folder")
     from huggingface_hub import snapshot_download
@@ -56,25 +70,46 @@ def resolve(path: str | Path) -> Path:
     try:
         return Path(snapshot_download(str(path), allow_patterns=list(WANTED)))
     except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
         raise UserError(
             f"{path} is no file or folder here, and the Hugging Face hub does not give it "
-            f"({reason}); check the name, or give the path of a local copy"
+            f"({reason(error)}); check the name, or give the path of a local copy"
         ) from error
 
 
+def reason(error: Exception) -> str:
+    """The first line of what an error of another package says, or else its type."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
 def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object of a model folder.
+    """Reads a JSON object of a model folder; every such file goes through here.
 
     Raises:
-      UserError: the file is missing or is something else.
+      UserError: the file is missing, no regular file, larger than any such file is, or something
+        else than a JSON object of Unicode text.
     """
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        if path.exists() and not path.is_file():
+            raise UserError(f"{path}: not a file")
+        with path.open("rb") as file:
+            text = file.read(MOST_BYTES + 1)
+        if len(text) > MOST_BYTES:
+            raise UserError(f"{path}: larger than {MOST_BYTES >> 20} MiB, as no such file is")
+        data = json.loads(text.decode("utf-8"))
+        if b"\\u" in text:  # halves of a pair of \\u escapes are no text, and cannot be printed
+            json.dumps(data, ensure_ascii=False).encode("utf-8")
     except FileNotFoundError as error:
         raise UserError(f"{path}: missing; is {path.parent} a whole model folder?") from error
-    except (OSError, ValueError) as error:
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start})") from error
+    except UnicodeEncodeError as error:
+        raise UserError(f"{path}: holds half of a surrogate pair, which is no text") from error
+    except RecursionError as error:
+        raise UserError(f"{path}: nested too deeply") from error
+    except ValueError as error:
         raise UserError(f"{path}: not JSON ({error})") from error
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from error
     if not isinstance(data, dict):
         raise UserError(f"{path}: not a JSON object")
     return data

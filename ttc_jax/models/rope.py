@@ -1,4 +1,4 @@
-"""Rotary position embedding, with the two ways of stretching it that public checkpoints use."""
+"""Rotary position embedding, with the three ways of stretching it that public checkpoints use."""
 
 from __future__ import annotations
 
@@ -16,10 +16,12 @@ def frequencies(rope: Rope, head_size: int) -> np.ndarray:
 
     The Llama 3 rule leaves wavelengths shorter than original_context / high_freq_factor alone,
     divides those longer than original_context / low_freq_factor by `factor`, and goes smoothly from
-    one to the other in between.
+    one to the other in between. YaRN's does so by the number of a pair instead; see `_yarn`.
     """
     exponents = np.arange(0, head_size, 2, dtype=np.float32) / np.float32(head_size)
     freqs = (1.0 / np.float32(rope.theta) ** exponents).astype(np.float32)
+    if rope.yarn_factor != 1.0:
+        return _yarn(rope, head_size, freqs)
     freqs = freqs / np.float32(rope.linear_factor)
     if rope.llama3_factor == 1.0:
         return freqs
@@ -29,13 +31,43 @@ def frequencies(rope: Rope, head_size: int) -> np.ndarray:
     return ((1 - smooth) * freqs / rope.llama3_factor + smooth * freqs).astype(np.float32)
 
 
+def _yarn(rope: Rope, head_size: int, freqs: np.ndarray) -> np.ndarray:
+    """The frequencies of YaRN (arXiv:2309.00071), as `_compute_yarn_parameters` of transformers.
+
+    Pairs up to the one that turns `beta_fast` times in the original context keep their frequency,
+    those from the one that turns `beta_slow` times have it divided by the factor, and between the
+    two it goes over linearly in the number of the pair.
+    """
+
+    def pair(turns: float) -> float:
+        """Number of the pair that turns so often in the original context."""
+        context = rope.yarn_original_context
+        return head_size * math.log(context / (turns * 2 * math.pi)) / (2 * math.log(rope.theta))
+
+    first, last = pair(rope.yarn_beta_fast), pair(rope.yarn_beta_slow)
+    if rope.yarn_truncate:
+        first, last = math.floor(first), math.ceil(last)
+    first, last = max(first, 0), min(last, head_size - 1)
+    if first == last:
+        last += 0.001
+    pairs = np.arange(head_size // 2, dtype=np.float32)
+    kept = 1 - np.clip((pairs - np.float32(first)) / np.float32(last - first), 0, 1)
+    return freqs / np.float32(rope.yarn_factor) * (1 - kept) + freqs * kept
+
+
 def rotations(
     rope: Rope, head_size: int, span: int
 ) -> tuple[Float[Array, "span h2"], Float[Array, "span h2"]]:
-    """Cosine and sine of the angles at positions 0, 1, …, span - 1, float32."""
+    """Cosine and sine of the angles at positions 0, 1, …, span - 1, float32.
+
+    Both are multiplied by the rope's attention factor.
+    """
     at = jnp.arange(span, dtype=jnp.float32)
     angles = at[:, None] * jnp.asarray(frequencies(rope, head_size))[None]
-    return jnp.cos(angles), jnp.sin(angles)
+    cos, sin = jnp.cos(angles), jnp.sin(angles)
+    if rope.attention_factor == 1.0:
+        return cos, sin
+    return cos * rope.attention_factor, sin * rope.attention_factor
 
 
 def rotate(x: Array, cos: Array, sin: Array) -> Array:

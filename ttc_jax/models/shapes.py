@@ -24,9 +24,9 @@ def read_shape(path: str) -> ModelConfig:
     Raises:
       UserError: no such model, or one that is not supported.
     """
-    found = Path(assets.locate(path)).expanduser()
+    found = hub.local(assets.locate(path))
     if checkpoints.is_model(found):
-        return ModelConfig.from_json(checkpoints.describe(found, checkpoints.GENERATOR).config)
+        return checkpoints.read_config(found, checkpoints.GENERATOR, ModelConfig.from_json)
     if found.is_file() and found.suffix == ".gguf":
         return gguf.GGUFFile(found).config
     return read_config(_fields(path, found), path)[1]
@@ -45,10 +45,9 @@ def _fields(path: str, found: Path) -> dict[str, Any]:
     try:
         return hub.read_json(Path(hf_hub_download(path, "config.json")))
     except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
         raise UserError(
             f"{path} is no file or folder here, and the Hugging Face hub does not give its "
-            f"config.json ({reason}); known without it are {', '.join(known())}"
+            f"config.json ({hub.reason(error)}); known without it are {', '.join(known())}"
         ) from error
 
 

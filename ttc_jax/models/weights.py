@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
+import logging
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -14,16 +17,18 @@ import numpy as np
 from flax import nnx
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
-from safetensors import SafetensorError, safe_open
 
 from ttc_jax.config import one_of
 from ttc_jax.errors import UserError
-from ttc_jax.models import checkpoints, gguf, hub, int8, parameters
+from ttc_jax.models import checkpoints, folders, gguf, hub, int8, parameters, quantized
 from ttc_jax.models.config import ModelConfig
 from ttc_jax.models.families import Rule, read_config, sizes
 from ttc_jax.models.transformer import FLOAT32, Transformer
 from ttc_jax.parallel.mesh import Part, copies, part_of_copied, place, whole
 
+_log = logging.getLogger(__name__)
+HEAD, EMBEDDING = "lm_head.weight", "model.embed_tokens.weight"
+COMPARED = 1 << 22  # numbers of each of two tensors in memory at a time
 # What a config says of how a model is kept, and what that may be.
 KEPT = {"dtype": ("float32", "bfloat16"), "weights": int8.KINDS, "cache": int8.KINDS}
 
@@ -110,7 +115,11 @@ def load_generator(
         return checkpoints.load_model(found, dtype=dtype, weights=weights, cache=cache, mesh=mesh)
     if found.is_file() and found.suffix != ".gguf":
         raise UserError(f"{found}: neither a .gguf file nor a model folder; give its folder")
-    source = gguf.GGUFFile(found) if found.is_file() else SafetensorsFolder(found)
+    if found.is_file():
+        source: Source = gguf.GGUFFile(found)
+    else:
+        source = SafetensorsFolder(found)
+        source.settle_head(jnp.dtype(dtype))
     return load(source, dtype=jnp.dtype(dtype), weights=weights, cache=cache, mesh=mesh)
 
 
@@ -123,9 +132,9 @@ def load(
     def build() -> Transformer:
         return Transformer(config, rngs=nnx.Rngs(0), dtype=dtype, int8_cache=int8_cache)
 
+    pieces = match(source)
     model = parameters.outline(build)
     wanted = parameters.named(model)
-    pieces = match(source, set(wanted))
     axes = sizes(config)
     arrays: dict[str, jax.Array] = {}
     targets = parameters.named(place(model, mesh))
@@ -188,18 +197,19 @@ def _assemble(
     return host
 
 
-def match(source: Source, wanted: set[str]) -> dict[str, list[tuple[str, Rule]]]:
-    """The tensors that make up each of the `wanted` parameters, every tensor used exactly once.
+def match(source: Source) -> dict[str, list[tuple[str, Rule]]]:
+    """The tensors that make up each parameter of the model, every tensor used exactly once.
 
     Raises:
       UserError: names all tensors that are missing, extra, mis-shaped or stored twice.
     """
     axes, depth = sizes(source.config), source.config.depth
+    wanted = _of_one_layer(source.config)
     expected: dict[str, tuple[str, Rule]] = {}
     for rule in source.rules:
-        for i in range(depth if "{i}" in rule.tensor else 1):
-            if (parameter := rule.parameter.format(i=i)) in wanted:
-                expected[rule.tensor.format(i=i)] = (parameter, rule)
+        if rule.parameter.format(i=0) in wanted:
+            for i in range(depth if "{i}" in rule.tensor else 1):
+                expected[rule.tensor.format(i=i)] = (rule.parameter.format(i=i), rule)
     leftover = re.compile("|".join(source.leftovers))
     problems = [f"missing {name}" for name in expected if name not in source.shapes]
     problems += [
@@ -217,11 +227,20 @@ def match(source: Source, wanted: set[str]) -> dict[str, list[tuple[str, Rule]]]
         problems,
         "the config and the weights do not belong together, or a copy is cut off",
     )
-    pieces: dict[str, list[tuple[str, Rule]]] = {name: [] for name in wanted}
+    pieces: dict[str, list[tuple[str, Rule]]] = {}
     for name, (parameter, rule) in expected.items():
-        pieces[parameter].append((name, rule))
-    assert all(pieces.values()), "the table of tensors leaves a parameter empty"
+        pieces.setdefault(parameter, []).append((name, rule))
+    assert wanted <= pieces.keys(), "the table of tensors leaves a parameter empty"
     return pieces
+
+
+def _of_one_layer(config: ModelConfig) -> set[str]:
+    """Names of the parameters with those of the first layer alone, to which all layers are alike.
+
+    So a model's depth costs nothing before it is known that so many layers are stored.
+    """
+    one = dataclasses.replace(config, depth=1, windows=(), ropes=())
+    return set(parameters.named(parameters.outline(lambda: Transformer(one, rngs=nnx.Rngs(0)))))
 
 
 class SafetensorsFolder:
@@ -229,60 +248,88 @@ class SafetensorsFolder:
 
     Args:
       renamed: prefixes of tensors' names, and what they are here, beyond the family's own.
+
+    Raises:
+      UserError: no config or weights, an unsupported model, or files that are damaged.
     """
 
     def __init__(self, folder: Path, renamed: Sequence[tuple[str, str]] = ()):
         self.where = str(folder)
-        family, self.config = read_config(
-            hub.read_json(folder / "config.json"), str(folder / "config.json")
-        )
+        config = folder / folders.CONFIG
+        if not config.exists():
+            folders.refuse(folder)
+        family, self.config = read_config(hub.read_json(config), str(config))
+        files = folders.weight_files(folder)
         self.rules, self.leftovers = family.rules, family.leftovers
         self.shapes: dict[str, tuple[int, ...]] = {}
         self._files: dict[str, tuple[str, Path]] = {}  # our name -> the file's own name, the file
         repeated: list[str] = []
-        for path in _weight_files(folder):
-            with _opened(path) as file:
+        dtypes: dict[str, str] = {}
+
+        def ours(stored: str) -> str:
+            for prefix, here in (*renamed, *family.renamed):
+                if stored.startswith(prefix):
+                    return here + stored.removeprefix(prefix)
+            return stored
+
+        for path in files.paths:
+            with folders.opened(path) as file:
                 for stored in file.keys():  # noqa: SIM118, not a dict
-                    name = stored
-                    for prefix, ours in (*renamed, *family.renamed):
-                        if stored.startswith(prefix):
-                            name = ours + stored.removeprefix(prefix)
-                    if name in self.shapes:
+                    if (name := ours(stored)) in self.shapes:
                         repeated.append(name)
-                    self.shapes[name] = tuple(file.get_slice(stored).get_shape())
+                    described = file.get_slice(stored)
+                    self.shapes[name] = tuple(described.get_shape())
+                    dtypes[name] = described.get_dtype()
                     self._files[name] = (stored, path)
         self.repeated = tuple(repeated)
+        derived = re.compile("|".join(self.leftovers))
+        unread = [name for name in map(ours, files.indexed) if not derived.fullmatch(name)]
+        parameters.refuse(
+            self.where,
+            [f"missing {name}" for name in unread if name not in self.shapes],
+            f"{folders.INDEX} names it; copy the files anew",
+        )
+        quantized.refuse_tensors(
+            {n: dtype for n, dtype in dtypes.items() if n == HEAD or not derived.fullmatch(n)},
+            self.where,
+        )
 
     def read(self, name: str, part: Part) -> np.ndarray:
         """A part of one tensor, in the dtype it is stored in; nothing else leaves the disk."""
         stored, path = self._files[name]
-        with _opened(path) as file:
+        with folders.opened(path) as file:
             return file.get_slice(stored)[part]
 
+    def settle_head(self, dtype: np.dtype) -> None:
+        """Decides, where the config ties the head to the embedding, by what is stored.
 
-def _weight_files(folder: Path) -> list[Path]:
-    index = folder / "model.safetensors.index.json"
-    if index.is_file():
-        files = sorted(
-            {folder / name for name in hub.read_json(index).get("weight_map", {}).values()}
-        )
-        missing = [path.name for path in files if not path.is_file()]
-        parameters.refuse(
-            str(folder),
-            [f"missing {name}" for name in missing],
-            "the index names it; copy the rest",
-        )
-        return files
-    if (folder / "model.safetensors").is_file():
-        return [folder / "model.safetensors"]
-    raise UserError(
-        f"{folder}: no weights; expected model.safetensors, or shards with "
-        "model.safetensors.index.json (other formats can be saved anew with save_pretrained)"
-    )
+        As transformers 5 does: a stored head with other values than the embedding is the model's,
+        config or not; a head without an embedding is both.
 
+        Args:
+          dtype: in which the two are compared, since the model has them in it.
+        """
+        if not self.config.tied_head or HEAD not in self.shapes:
+            return
+        if EMBEDDING not in self.shapes:
+            self.shapes[EMBEDDING], self._files[EMBEDDING] = self.shapes[HEAD], self._files[HEAD]
+        elif self.shapes[HEAD] != self.shapes[EMBEDDING]:  # for `match` to refuse
+            self.config = dataclasses.replace(self.config, tied_head=False)
+        elif not self._equal(HEAD, EMBEDDING, dtype):
+            self.config = dataclasses.replace(self.config, tied_head=False)
+            _log.warning(
+                "%s: tie_word_embeddings is true, and %s is stored beside %s with other values: "
+                "it is used, as transformers does; set tie_word_embeddings to false to say so",
+                self.where, HEAD, EMBEDDING,
+            )  # fmt: skip
 
-def _opened(path: Path):
-    try:
-        return safe_open(path, framework="numpy")
-    except SafetensorError as error:
-        raise UserError(f"{path}: not a whole safetensors file ({error})") from error
+    def _equal(self, one: str, other: str, dtype: np.dtype) -> bool:
+        """Whether two tensors of one shape hold the same, compared by parts of some MiB."""
+        rows, *inner = self.shapes[one]
+        step = max(1, COMPARED // max(1, math.prod(inner)))
+        for start in range(0, rows, step):
+            part = (slice(start, min(start + step, rows)), *whole(tuple(inner)))
+            mine, its = (self.read(name, part).astype(dtype) for name in (one, other))
+            if not np.array_equal(mine, its):
+                return False
+        return True

@@ -98,9 +98,9 @@ def outline_verifier(
     else:
         description = _description(path, folder)
         if description.kind == probe.KIND:
-            width = description.config["width"]
+            width = probe.read_width(folder)
             return parameters.outline(lambda: probe.HiddenStateProbe(width, dtype=dtype))
-        config = prm.PRMConfig.from_json(description.config)
+        config = checkpoints.read_config(folder, description.kind, prm.PRMConfig.from_json)
 
     def build() -> prm.ProcessRewardModel:
         model = prm.ProcessRewardModel(

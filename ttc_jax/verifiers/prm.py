@@ -19,7 +19,7 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float, Int
 
 from ttc_jax.compute.flops import generator_flops, layers_flops
-from ttc_jax.models import checkpoints, int8
+from ttc_jax.models import checkpoints, int8, limits
 from ttc_jax.models.cache import KVCache, LaneCache, PromptCache
 from ttc_jax.models.config import ModelConfig
 from ttc_jax.models.indexing import take_along
@@ -33,6 +33,9 @@ from ttc_jax.verifiers.verifier import CONTEXT_PIECE
 KIND = "prm"
 PIECES = (8, 10)  # tokens of a row that `read` takes in at a time, see `_at_a_time`
 CLUES = 3  # numbers a token about how likely the trunk finds the answer: see `_clues`
+_TOKEN, _OFFSET = limits.Whole(0, 2**24), limits.Whole(-(2**24), 0)
+_LIMITS = {"hidden": limits.Whole(0, 2**20)}
+_LIMITS |= dict.fromkeys(("every_step", "reads_tokens", "bias"), limits.SWITCH)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,11 +79,23 @@ class PRMConfig:
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> PRMConfig:
-        """The config that `to_json` wrote."""
+        """The config that `to_json` wrote.
+
+        Raises:
+          FieldError: a field is missing, of another type or beyond its limits.
+        """
+        limits.check_names(data, cls)
         step_format = data.get("step_format", {})
+        limits.check_names(step_format, StepFormat, "step_format")
+        for name, limit in _LIMITS.items():
+            if name in data:
+                limits.check(name, data[name], limit)
+        for marker in step_format.get("markers", ()):
+            limits.check("step_format.markers", marker, _TOKEN)
+        limits.check("step_format.offset", step_format.get("offset", 0), _OFFSET)
         return cls(
             trunk=ModelConfig.from_json(data["trunk"]),
-            layers=ModelConfig.from_json(data["layers"]) if data["layers"] else None,
+            layers=ModelConfig.from_json(data["layers"]) if data.get("layers") else None,
             step_format=StepFormat(
                 markers=tuple(step_format.get("markers", ())), offset=step_format.get("offset", 0)
             ),
@@ -386,14 +401,15 @@ def load_prm(
       UserError: not such a folder, parameters of another architecture, or a mesh that does not
         divide them.
     """
-    config = PRMConfig.from_json(checkpoints.describe(path, KIND).config)
+    config = checkpoints.read_config(path, KIND, PRMConfig.from_json)
 
     def build() -> ProcessRewardModel:
         return ProcessRewardModel(
             config, rngs=nnx.Rngs(0), dtype=jnp.dtype(dtype), int8_cache=int8.wanted(cache)
         )
 
-    return checkpoints.restore(path, build, weights=weights, mesh=mesh)
+    blocks = config.trunk.depth + (config.layers.depth if config.layers else 0)
+    return checkpoints.restore(path, build, blocks=blocks, weights=weights, mesh=mesh)
 
 
 def _awake(cache: KVCache, live: Bool[Array, "B N"]) -> KVCache:

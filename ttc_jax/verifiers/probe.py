@@ -12,7 +12,7 @@ from flax import nnx
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int
 
-from ttc_jax.models import checkpoints
+from ttc_jax.models import checkpoints, limits
 from ttc_jax.models.transformer import FLOAT32
 from ttc_jax.sampling.sampler import DecodeState
 from ttc_jax.verifiers.steps import StepFormat
@@ -77,6 +77,16 @@ def save_probe(path: str | Path, probe: HiddenStateProbe, metadata: Mapping[str,
     checkpoints.save(path, probe, checkpoints.Description(KIND, config, dict(metadata)))
 
 
+def read_width(path: str | Path) -> int:
+    """Width of the hidden states that the probe in a folder reads."""
+
+    def read(config: Mapping[str, Any]) -> int:
+        limits.check("width", config["width"], limits.MODEL["width"])
+        return config["width"]
+
+    return checkpoints.read_config(path, KIND, read)
+
+
 def load_probe(
     path: str | Path,
     *,
@@ -93,7 +103,7 @@ def load_probe(
       UserError: not such a folder, or parameters of another width.
     """
     del weights, cache
-    width = checkpoints.describe(path, KIND).config["width"]
+    width = read_width(path)
     return checkpoints.restore(
         path, lambda: HiddenStateProbe(width, dtype=jnp.dtype(dtype)), mesh=mesh
     )
