@@ -134,6 +134,23 @@ READ: list[tuple[str, dict[str, Any], str, Any]] = [
         "ropes",
         (Rope(500.0),) * DEPTH,
     ),
+    (
+        "qwen2",
+        {
+            "rope.scaling.type": "yarn",
+            "rope.scaling.factor": 4.0,
+            "rope.scaling.original_context_length": 25,
+        },
+        "ropes",
+        (
+            Rope(
+                yarn_factor=4.0,
+                yarn_original_context=25,
+                attention_factor=0.1 * math.log(4) + 1,
+            ),
+        )
+        * DEPTH,
+    ),
     ("llama", {"expert_count": 0, "rope.scaling.finetuned": False, "vocab_size": 10}, "depth", 4),
 ]
 
@@ -182,6 +199,12 @@ MISTAKES: list[tuple[str, dict[str, Any], str]] = [
     ("llama", {EPS: "x"}, f"llama.{EPS} is 'x', not a number"),
     ("llama", {EPS: float("nan")}, f"llama.{EPS} is nan, not a finite number"),
     ("llama", {"rope.freq_base": float("inf")}, "llama.rope.freq_base is inf, not a finite number"),
+    ("llama", {EPS: 0.0}, f"metadata llama.{EPS} is 0.0; it must be"),
+    ("llama", {"rope.freq_base": -1.0}, "llama.rope.freq_base is -1.0; it must be"),
+    ("llama", {"rope.scaling.factor": -2.0}, "llama.rope.scaling.factor is -2.0; it must be"),
+    ("llama", {"attention.head_count_kv": 3}, "llama.attention.head_count_kv 3"),
+    ("llama", {"attention.head_count": 200_000}, "llama.attention.key_length is 0; it must be"),
+    ("gemma2", {"final_logit_softcapping": -1.0}, "gemma2.final_logit_softcapping is -1.0; it"),
     ("llama", {"rope.freq_base": True}, "llama.rope.freq_base is True, not a number"),
     ("llama", {"rope.scaling.type": 1}, "llama.rope.scaling.type is 1, not a string"),
     ("llama", {"rope.scaling.factor": "2"}, "llama.rope.scaling.factor is '2', not a number"),

@@ -12,7 +12,7 @@ import numpy as np
 from ttc_jax.errors import UserError
 from ttc_jax.models.config import ModelConfig, Rope
 from ttc_jax.models.families import FAMILIES, Rule, read_config
-from ttc_jax.models.gguf_config import ARCHITECTURES, read_fields
+from ttc_jax.models.gguf_config import ARCHITECTURES, KEYS, read_fields
 from ttc_jax.models.gguf_header import read_header as read_header
 from ttc_jax.models.gguf_metadata import Metadata
 from ttc_jax.models.rope import frequencies
@@ -50,9 +50,9 @@ class GGUFFile:
             )
         scaled = self.architecture == "llama" and ROPE_FACTORS in self.shapes
         self.leftovers: tuple[str, ...] = (re.escape(ROPE_FACTORS),) if scaled else ()
-        _, self.config = read_config(
-            read_fields(self.metadata, self.architecture, self.shapes), self.where
-        )
+        fields = read_fields(self.metadata, self.architecture, self.shapes)
+        names = {ours: f"metadata {self.architecture}.{key}" for ours, key in KEYS.items()}
+        _, self.config = read_config(fields, self.where, names)
         if scaled:
             self.config = self._llama3(self.config)
         self.rules = self._rename_rules()

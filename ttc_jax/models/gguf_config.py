@@ -24,6 +24,26 @@ ARCHITECTURES = {
     "gemma3": "gemma3_text",
 }
 MAX_WIDTH = 1 << 20  # of anything that a layer has
+# Field of a `config.json` -> key of the architecture that it is read from.
+KEYS = {
+    "hidden_size": "embedding_length",
+    "num_hidden_layers": "block_count",
+    "num_attention_heads": "attention.head_count",
+    "num_key_value_heads": "attention.head_count_kv",
+    "head_dim": "attention.key_length",
+    "intermediate_size": "feed_forward_length",
+    "max_position_embeddings": "context_length",
+    "sliding_window": "attention.sliding_window",
+    "rms_norm_eps": "attention.layer_norm_rms_epsilon",
+    "attn_logit_softcapping": "attn_logit_softcapping",
+    "final_logit_softcapping": "final_logit_softcapping",
+    "rope_theta": "rope.freq_base",
+    "factor": "rope.scaling.factor",
+    "original_max_position_embeddings": "rope.scaling.original_context_length",
+    "beta_fast": "rope.scaling.yarn_beta_fast",
+    "beta_slow": "rope.scaling.yarn_beta_slow",
+    "attention_factor": "rope.scaling.attn_factor",
+}
 # Layers of the largest Gemma, whose attention scale is 1 / sqrt(D / H) where the others' is
 # 1 / sqrt(h). The files do not say; llama.cpp tells them by this number too.
 LARGEST_GEMMA = {"gemma2": 46, "gemma3": 62}
