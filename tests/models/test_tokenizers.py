@@ -1,4 +1,4 @@
-"""Tokenizers: the built-in one, Hugging Face folders, and GGUF metadata."""
+"""Tokenizers: the built-in one, and Hugging Face folders."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import gguf
 import hypothesis
 import numpy as np
 import pytest
@@ -207,85 +206,3 @@ class TestHFTokenizer:
         assert "no tokenizer; expected tokenizer.json" in refusal(empty)
         (empty / "tokenizer.json").write_text("{}")
         assert "its tokenizer cannot be read" in refusal(empty)
-
-
-DIGITS = pre_tokenizers.Digits(individual_digits=True)
-
-
-def split(pre: str) -> pre_tokenizers.PreTokenizer:
-    pattern, _ = gguf_tokenizer.CUTS[pre]
-    assert pattern is not None
-    return pre_tokenizers.Split(tokenizers.Regex(pattern), "isolated")
-
-
-class TestGGUF:
-    @pytest.mark.parametrize(
-        ("pre", "made"),
-        [
-            ("gpt-2", trained(words=True)),
-            ("smollm", trained(DIGITS, words=True)),
-            ("llama-bpe", trained(split("llama-bpe"), words=False)),
-            ("qwen2", trained(split("qwen2"), words=False, nfc=True)),
-        ],
-    )
-    def test_byte_level(self, pre: str, made: Any, tmp_path: Path) -> None:
-        path = tmp_path / "model.gguf"
-        writer = gguf.GGUFWriter(path, "llama")
-        metadata = metadata_of(made, pre)
-        writer.add_tokenizer_model(metadata["tokenizer.ggml.model"])
-        writer.add_tokenizer_pre(pre)
-        writer.add_token_list(metadata["tokenizer.ggml.tokens"])
-        writer.add_token_types(metadata["tokenizer.ggml.token_type"])
-        writer.add_token_merges(metadata["tokenizer.ggml.merges"])
-        writer.add_bos_token_id(1)
-        writer.add_eos_token_id(2)
-        writer.add_add_bos_token(False)
-        writer.add_chat_template(TEMPLATE)
-        writer.write_header_to_file()
-        writer.write_kv_data_to_file()
-        writer.close()
-        ours, theirs = load_tokenizer(path), HFTokenizer(made)
-        for text in (*CORPUS[:3], AWKWARD, "<|im_start|>user\n12<|im_end|>", "e\u0301"):
-            assert ours.encode(text) == theirs.encode(text)
-        assert ours.decode(ours.encode(AWKWARD)) == AWKWARD
-        assert ours.eos_ids == theirs.eos_ids
-        messages = [{"role": "user", "content": "Hi"}]
-        assert ours.chat(messages) == theirs.chat(messages)
-
-    @pytest.mark.parametrize("architecture", ["llama", "gemma3"])
-    def test_sentence_piece(self, architecture: str) -> None:
-        """Better scores merge first; unknown characters fall back on bytes."""
-        tokens = ["<unk>", "<s>", "</s>", "<pad>", "<mask>"]
-        tokens += [f"<0x{byte:02X}>" for byte in range(256)]
-        blanks = "  " if architecture == "gemma3" else "▁▁"
-        tokens += ["▁to", "to", "tal", "▁total", "al", "ta", *"▁toal.\n", blanks]
-        kinds = [2, 3, 3, 3, 3, *[6] * 256, *[1] * (len(tokens) - 261)]
-        metadata = {
-            "general.architecture": architecture,
-            "tokenizer.ggml.model": "llama",
-            "tokenizer.ggml.tokens": tokens,
-            "tokenizer.ggml.scores": [-float(i) for i in range(len(tokens))],
-            "tokenizer.ggml.token_type": kinds,
-            "tokenizer.ggml.bos_token_id": 1,
-            "tokenizer.ggml.eos_token_id": 2,
-            "tokenizer.ggml.unknown_token_id": 0,
-        }
-        tokenizer = HFTokenizer(gguf_tokenizer.build(metadata, "x.gguf"))
-        prefix = [] if architecture == "gemma3" else ["▁"]
-        assert tokenizer.bos_id == 1
-        ids = {token: i for i, token in enumerate(tokens)}
-        assert tokenizer.encode("a total") == [ids[t] for t in [*prefix, "a", "▁total"]]
-        assert tokenizer.encode("atotal") == [ids[t] for t in [*prefix, "a", "to", "tal"]]
-        assert tokenizer.encode(".  a")[-3:] == [ids["."], ids[blanks], ids["a"]]
-        assert tokenizer.encode("a日")[-3:] == [ids[f"<0x{b:02X}>"] for b in "日".encode()]
-        text = "a total.\n  日本 total"
-        assert tokenizer.decode(tokenizer.encode(text)) == text
-        newline = tokenizer.containing("\n")
-        assert list(np.flatnonzero(newline)) == [ids["<0x0A>"], ids["\n"]]
-        assert tokenizer.containing(" ")[ids["▁total"]]
-
-    def test_mistakes(self, plain: Any) -> None:
-        with pytest.raises(UserError, match=r"x.gguf: its pre-tokenizer 'odd' is not supported"):
-            gguf_tokenizer.build(metadata_of(plain, "odd"), "x.gguf")
-        with pytest.raises(UserError, match=r"x.gguf: its tokenizer \(None\) is not supported"):
-            gguf_tokenizer.build({}, "x.gguf")

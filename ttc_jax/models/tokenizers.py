@@ -338,8 +338,7 @@ def load_tokenizer(
         tokenizer = gguf_tokenizer.build(metadata, str(found))
     else:
         tokenizer = tokenizer_files.read_folder(found)
-    folder = named if named.is_dir() else found
-    ends = tokenizer_files.end_tokens(folder, vocab_size or _size(tokenizer))
+    ends = _ends(named, vocab_size or _size(tokenizer))
     with naming(path):
         return HFTokenizer(tokenizer, ends, vocab_size)
 
@@ -356,6 +355,14 @@ def tokenizer_of(section: ConfigDict, vocab_size: int) -> Tokenizer:
     """
     path, own = (assets.locate(section.get(name) or "") for name in ("path", "tokenizer"))
     return load_tokenizer(own or path, vocab_size, model=path)
+
+
+def _ends(model: Path, vocab_size: int) -> list[int]:
+    """The tokens that a model's file or folder says end a generation."""
+    if model.suffix == ".gguf":
+        metadata, _ = gguf.read_header(model)
+        return gguf_tokenizer.end_ids(metadata, str(model))
+    return tokenizer_files.end_tokens(model, vocab_size)
 
 
 def _size(tokenizer: Any) -> int:
