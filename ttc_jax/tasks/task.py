@@ -30,11 +30,11 @@ class Question:
     solution: str = ""
 
     def __post_init__(self) -> None:
-        for field, value in vars(self).items():
-            what = f"question {self.id!r}: its {field}"
+        for name, value in vars(self).items():
+            what = f"question {self.id!r}: its {name}"
             if not isinstance(value, str):
                 raise UserError(f"{what} is {type(value).__name__}; it must be text")
-            check = check_name if field in ("id", "level") else check_text
+            check = check_name if name in ("id", "level") else check_text
             check(value, what)
 
 
