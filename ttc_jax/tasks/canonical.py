@@ -129,6 +129,8 @@ def _one_relation(value: Any) -> str:
 def _expression(value: Any) -> str | None:
     if value.has(sympy.zoo, sympy.nan):
         return None  # a division by zero says too little to vote with
+    if isinstance(value, sympy.Symbol):
+        return value.name.lower()  # as words are
     if value.atoms(AppliedUndef):
         return str(value)
     if not value.free_symbols:

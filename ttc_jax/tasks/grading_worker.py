@@ -59,8 +59,9 @@ def _equal(gold: str, answer: str, seconds: float) -> bool:
     """Whether math-verify takes an answer for the gold one, or both have one canonical form."""
     from ttc_jax.tasks.symbolic import equal
 
-    if equal(gold, answer):
-        return True
+    decided = equal(gold, answer)
+    if decided is not None:
+        return decided
     key = _canonical(answer, seconds)
     return isinstance(key, str) and key == _canonical(gold, seconds)
 
@@ -69,8 +70,10 @@ def _equal(gold: str, answer: str, seconds: float) -> bool:
 def _canonical(answer: str, seconds: float) -> str | bool | None:
     """The value of an answer as a string; None when it has none, False when that takes longer."""
     from ttc_jax.tasks.canonical import canonical
-    from ttc_jax.tasks.symbolic import read
+    from ttc_jax.tasks.symbolic import BASE, read
 
+    if BASE.search(answer):
+        return None  # `10_2 + 11_2`, as its text
     try:
         # "50%" votes with "50", as math-verify grades it.
         value = read(re.sub(r"\\?%$", "", answer))

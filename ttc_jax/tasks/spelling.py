@@ -78,7 +78,7 @@ _DEGREES = r"\s*\^\s*(?:\\circ(?![a-zA-Z])|\{\s*\\circ\s*\})"
 _RESPELLED = [
     (re.compile(pattern), replacement)
     for pattern, replacement in (
-        (r"(?<=\d)(?:\\,|\{,\}|,?\\!,?)(?=\d{3}(?!\d))", ""),  # thousands
+        (r"(?<=\d)(?:\\,|\{,\}|,?\\! ?,?)(?=\d{3}(?!\d))", ""),  # thousands
         (r"(?<!\\)\\!", ""),
         (r"~|(?<!\\)\\(?:[,;: ]|(?:q?quad|thinspace|enspace|nobreakspace)(?![a-zA-Z]))", " "),
         (r"\\(?:displaystyle|textstyle|limits|rm|bf|it)(?![a-zA-Z])", ""),
@@ -121,6 +121,7 @@ _REPEATING = re.compile(
 _TEXT = re.compile(r"\\text\{([^{}\\]*)\}")
 _LAST_TEXT = re.compile(r"\\text\{([^{}\\]*)\}(?:\s*\^\s*(?:\d|\{\s*\d\s*\}))?$")
 _JOINED = re.compile(r"\\text\{\s*,?\s*(?:and|or)\s*,?\s*\}")
+_NAMED = re.compile(r"^[a-zA-Z] ?= ?-?\d{1,3}(?:,\d{3})+(?:\.\d+)?$", re.ASCII)  # `x = 58,500`
 _FUNCTION = re.compile(r"(?<![a-zA-Z\\])((?:arc)?(?:sin|cos|tan)h?|cot|csc|log|ln)(?![a-zA-Z])")
 _BUILDER = re.compile(
     r"\\\{\s*([a-z])\s*(?:\\in\s*\\mathbb\s*\{?\s*R\s*\}?\s*)?(?:\\mid(?![a-zA-Z])|:|\|)(.*)\\\}"
@@ -204,7 +205,8 @@ def _respell(answer: str) -> str:
         answer = built[2] if built[1] in built[2] else answer
     if answer[:1] == "<" and answer[-1:] == ">" and "," in answer:
         answer = f"({answer[1:-1]})"
-    return re.sub(r"^(?:\\approx(?![a-zA-Z])|=)\s*", "", strip(answer))
+    answer = re.sub(r"^(?:\\approx(?![a-zA-Z])|=)\s*", "", strip(answer))
+    return _NAMED.sub(lambda named: named[0].replace(",", ""), answer)
 
 
 def _as_fraction(repeating: re.Match[str]) -> str:

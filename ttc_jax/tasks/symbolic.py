@@ -12,7 +12,7 @@ The guards, each of a kind where math-verify takes unequal answers for equal:
 - It takes letters for units (`2c` is 2) and large letters for small ones (`A - B` is `a - b`):
   both are options of its parser, and off.
 - It compares numbers with an absolute tolerance, so that `2^{-100}` is `2^{-101}`: `_confirmed`.
-- It ignores the base of a numeral: `_BASE`; and takes `1:2:3` for a sixth: `_ratio`.
+- It ignores the base of a numeral: `BASE`; and takes `1:2:3` for a sixth: `_ratio`.
 """
 
 import functools
@@ -39,7 +39,7 @@ _SPELLING = NormalizationConfig(
     basic_latex=True, units=False, malformed_operators=True, nits=True, boxed="none"
 )
 _CONVERSION = ConversionConfig(lowercase_symbols=False)
-_BASE = re.compile(r"(?<=\d)_\s*(?:\{\s*(\d{1,9})\s*\}|(\d))", re.ASCII)
+BASE = re.compile(r"(?<=\d)_\s*(?:\{\s*(\d{1,9})\s*\}|(\d))", re.ASCII)
 _PLUS_MINUS, _MINUS_PLUS = (re.compile(rf"\\{name}(?![a-zA-Z])") for name in ("pm", "mp"))
 _AGREEMENT = 1e-3  # of what math-verify says is equal, after its rounding to six decimals
 
@@ -52,7 +52,7 @@ def read(answer: str) -> Any:
             return _ratio(answer.split(":"))
         text = normalize_latex(answer, _SPELLING)
         try:
-            return _value(text)
+            return _solved(_value(text))
         except Exception:
             if r"\pm" in text:  # math-verify's parser knows it at the beginning of a sum only
                 return FiniteSet(*_both(text))
@@ -65,7 +65,8 @@ def read(answer: str) -> Any:
 def _value(text: str) -> Any:
     value: Any = latex2sympy(
         text,
-        is_real=not should_treat_as_complex(text),
+        # None and not False as in math-verify: sympy works out `x = 2i` as false for such an x.
+        is_real=None if should_treat_as_complex(text) else True,
         normalization_config=None,
         conversion_config=_CONVERSION,
     )
@@ -73,6 +74,24 @@ def _value(text: str) -> Any:
     if "i" in symbols and not symbols.keys() & {"j", "k"}:  # beside those it is a vector
         value = value.xreplace({symbols["i"]: sympy.I})
     return value
+
+
+def _solved(value: Any) -> Any:
+    """A linear equation in one variable as that variable's value: `2x = 4` as `x = 2`.
+
+    math-verify takes what is on the right of it, 4, for what it says.
+    """
+    if not isinstance(value, sympy.Eq) or len(value.free_symbols) != 1 or value.lhs.is_Symbol:
+        return value
+    (symbol,) = value.free_symbols
+    sides: list[Any] = [value.lhs, value.rhs]
+    if not all(isinstance(side, sympy.Expr) and side.is_polynomial(symbol) for side in sides):
+        return value
+    polynomial = sympy.Poly(sides[0] - sides[1], symbol)
+    if polynomial.degree() != 1:
+        return value
+    slope, shift = polynomial.all_coeffs()
+    return sympy.Eq(symbol, -shift / slope, evaluate=False)
 
 
 def _both(text: str) -> Iterator[Any]:
@@ -105,16 +124,29 @@ def unwrapped(value: Any) -> Any:
 _COORDINATES = {sympy.Symbol(name, real=real) for name in "xyz" for real in (True, None)}
 
 
-def equal(gold: str, answer: str) -> bool:
-    """Whether an answer is the gold one."""
-    bases = [[one or other for one, other in _BASE.findall(text)] for text in (gold, answer)]
+def equal(gold: str, answer: str) -> bool | None:
+    """Whether an answer is the gold one; None when it is if both have one canonical form."""
+    bases = [[one or other for one, other in BASE.findall(text)] for text in (gold, answer)]
     if all(bases) and bases[0] != bases[1]:
         return False
+    if {gold[:2], answer[:2]} & {r"\{"} and {gold[:1], answer[:1]} & {"(", "["}:
+        return False  # a set is no point and no interval
     one, other = read(gold), read(answer)
     if one is None or other is None:
         return False
     # The order matters to math-verify: it judges the second in the form of the first.
-    return verify(one, other, timeout_seconds=None) and _confirmed(one, other)
+    if verify(one, other, timeout_seconds=None):
+        return _repeated(gold, one) == _repeated(answer, other) and _confirmed(one, other)
+    # `x = 5` votes with `y = 5`, as both do with 5, but the one is not the other.
+    named = unwrapped(one) is not one and unwrapped(other) is not other
+    return False if named else None
+
+
+def _repeated(text: str, value: Any) -> int:
+    """How many items of a list stand there before: one of the factors `2, 2, 3`."""
+    if not isinstance(value, FiniteSet) or text.startswith(r"\{"):
+        return 0
+    return len(getattr(value, "_unsorted_args", value.args)) - len(value.args)
 
 
 def _confirmed(one: Any, other: Any) -> bool:
