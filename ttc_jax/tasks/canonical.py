@@ -225,6 +225,9 @@ def _real(x: Any) -> Any:
                 roots = [(-b + s * sympy.sqrt(b * b - 4 * a * c)) / (2 * a) for s in (1, -1)]
                 root = min(roots, key=lambda root: abs(root.evalf(30) - size**power))
                 return sympy.expand(sign * sympy.expand(root) ** sympy.Rational(1, power))
+        found = mpmath.pslq([size, 1, +mpmath.pi], maxcoeff=10**6, maxsteps=2000)
+        if found and found[0]:  # a + b pi
+            return sympy.expand(-sign * (found[1] + found[2] * sympy.pi) / found[0])
     return sign * sympy.Symbol(mpmath.nstr(size, _SHOWN))
 
 
@@ -232,6 +235,7 @@ def _real(x: Any) -> Any:
 _FORMS: list[tuple[Any, Any]] = [
     (lambda x: x, lambda q: q),
     (lambda x: x / mpmath.pi, lambda q: q * sympy.pi),
+    (lambda x: x * mpmath.pi, lambda q: q / sympy.pi),
     (lambda x: x * x, sympy.sqrt),
     (lambda x: (x / mpmath.pi) ** 2, lambda q: sympy.sqrt(q) * sympy.pi),
     (lambda x: x / mpmath.pi**2, lambda q: q * sympy.pi**2),
