@@ -14,6 +14,7 @@ import re
 import unicodedata
 
 _ENDING = " \t\r\n\f\v.,;:"
+_LONGEST = 100_000  # characters; a longer text is no answer that anyone spells in two ways
 
 _CHARACTERS: dict[str, str] = {
     **dict.fromkeys("\u2010\u2011\u2012\u2013\u2212\ufe63", "-"),
@@ -177,6 +178,8 @@ def choice(answer: str) -> str | None:
 
 
 def _respell(answer: str) -> str:
+    if len(answer) > _LONGEST:
+        return answer
     if not answer.isascii():
         answer = _SQRT_SIGN.sub(lambda m: m[1] + "{" + m[2] + "}", answer)
         answer = re.sub("[⁰¹²³⁴⁵⁶⁷⁸⁹⁻ⁿ]+", lambda m: f"^{{{m[0].translate(_RAISED)}}}", answer)
