@@ -151,9 +151,7 @@ def _repeated(text: str, value: Any) -> int:
 
 def _confirmed(one: Any, other: Any) -> bool:
     """Whether values that math-verify takes for equal are so in proportion to their size."""
-    one, other = (
-        take_last_relation(value).rhs if is_equation(value) else value for value in (one, other)
-    )
+    one, other = unwrapped(one), unwrapped(other)
     parts, others = _parts(one), _parts(other)
     if parts and len(parts) == len(others):
         return all(any(_confirmed(part, x) for x in others) for part in parts)
