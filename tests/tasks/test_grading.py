@@ -19,6 +19,12 @@ HOSTILE = {
     "parentheses": "(" * 10**4 + "1" + ")" * 10**4,
     "ten megabytes": "1+" * 5_000_000 + "1",
 }
+SLOW = {  # to simplify, not to read
+    "expansion": "(x+1)^{10^6}",
+    "expansion of two": "(x+y+z+1)^{400}",
+    "identity": "\\sin^{60}(x^2+\\cos^{50}(x+\\tan y))\\cos^{40}(x+y^{\\sin z})",
+    "root": "\\sqrt{x+" * 20 + "1" + "}" * 20,
+}
 
 
 def correct(grader: Grader, gold: str, *answers: str) -> list[bool]:
@@ -54,6 +60,56 @@ def correct(grader: Grader, gold: str, *answers: str) -> list[bool]:
 )
 def test_equal(grader: Grader, gold: str, answer: str, equal: bool) -> None:
     assert correct(grader, gold, answer) == [equal]
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("2516_8", "2516_9"),
+        ("10_2 + 11_2", "10_3 + 11_3"),
+        ("6:30", "7:35"),  # both a fifth
+        ("1:2:3", "1:1:6"),  # both a sixth
+        ("5", r"\{x\mid 2\le x<5\}"),
+        (r"\lbrace 1,2\rbrace", "1.2"),
+        (r"\langle 1,2\rangle", "1.2"),
+        (r"\{1,2\}", "(1,2)"),
+        ("7", r"3+4\mathrm{i}"),
+        ("1/2004!", "1/2006!"),
+        (r"\frac{1}{2006!}", r"\frac{1}{2004!}"),
+        ("2^{-100}", "2^{-101}"),
+        ("e^{-40}", "e^{-50}"),
+        ("0.0000001", "0.0000002"),
+        ("(1, 2^{-100})", "(1, 2^{-101})"),
+        (r"\frac{x}{2^{100}}", r"\frac{x}{2^{101}}"),
+        ("2c", "2"),  # a letter is no unit
+        ("2c", "2d"),
+        ("3m", "3"),
+        (r"\sqrt{3}h", r"\sqrt{3}"),
+        (r"5\text{ and }3\text{ cm}", "5"),
+        ("2", r"2\text{ million}"),
+        (r"\frac123", r"\frac{1}{23}"),
+        ("4", "2x = 4"),
+        ("A - B", "a - b"),
+        ("AAS", "ASA"),
+        (r"\sin 30^\circ", r"\sin 30"),
+        ("June 20", "20"),
+        ("2x+1", "2y+1"),
+        ("x=5", "y=5"),
+        ("1/7", "0.143"),
+        ("(1,2)", "[1,2]"),
+        (r"\begin{pmatrix}1\\2\end{pmatrix}", r"\begin{pmatrix}2\\1\end{pmatrix}"),
+    ],
+)
+def test_unequal(grader: Grader, one: str, other: str) -> None:
+    assert correct(grader, one, other) == correct(grader, other, one) == [False]
+    assert correct(grader, one, one) == [True]
+
+
+def test_a_letter_stands_for_its_choice(grader: Grader) -> None:
+    answers = ["C", "(C)", r"\textbf{(C)}\ 5", "C. 5", r"\textbf{(B)}\ 5", "B"]
+    assert correct(grader, r"\text{(C)}", *answers) == [True] * 4 + [False] * 2
+    assert correct(grader, "5", *answers) == [False] * 2 + [True] * 3 + [False]
+    assert correct(grader, r"\textbf{(C)}\ 5", *answers, "5") == [True] * 5 + [False, True]
 
 
 @pytest.mark.parametrize(
@@ -119,6 +175,23 @@ def test_hostile_answers_are_bounded_and_grading_goes_on() -> None:
         assert correct(grader, "1", *answers) == [False] * len(HOSTILE) + [True]
         for name, answer in HOSTILE.items():
             assert grader.unparsed[answer[:200]] in ("over the bounds", "no value"), name
+
+
+def test_a_slow_simplification_loses_neither_verdict_nor_vote() -> None:
+    with Grader(workers=2, seconds=2.0, megabytes=512) as grader:
+        for answer in SLOW.values():
+            spaced = answer.replace("+", " + ")
+            one, other = grader.judge(answer, [answer, spaced])
+            assert one.correct
+            assert one.answer == other.answer
+        assert correct(grader, "\\sqrt{8}", "2\\sqrt{2}") == [True]
+
+
+def test_a_vote_does_not_depend_on_a_gold_answer_that_breaks_the_bounds() -> None:
+    with Grader(workers=1, seconds=1.0, megabytes=512) as grader:
+        [verdict] = grader.judge(HOSTILE["tower"], ["\\sqrt{8}"])
+    with Grader(workers=1, seconds=1.0, megabytes=512) as grader:
+        assert verdict == grader.judge("7", ["\\sqrt{8}"])[0] == Verdict("2*sqrt(2)", False)
 
 
 def test_memory_stays_within_the_bound() -> None:

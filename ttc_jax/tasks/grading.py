@@ -13,7 +13,6 @@ import json
 import logging
 import os
 import queue
-import re
 import subprocess
 import sys
 import weakref
@@ -23,7 +22,8 @@ from pathlib import Path
 from typing import Any
 
 from ttc_jax.errors import UserError
-from ttc_jax.tasks.answers import canonical_text, equal_text, strip
+from ttc_jax.tasks.answers import canonical_text, equal_text, is_letter, same_choice
+from ttc_jax.tasks.spelling import choice, respell, strip
 from ttc_jax.tasks.task import Verdict
 
 __all__ = ["MAX_ANSWER", "Grader", "unparsed_kept"]
@@ -31,17 +31,17 @@ __all__ = ["MAX_ANSWER", "Grader", "unparsed_kept"]
 MAX_ANSWER = 2000
 """Longest text, in characters, that is taken for an answer (the longest of MATH has 159)."""
 
-_SPACING = re.compile(r"\\left(?![a-z])|\\right(?![a-z])|\\[,;:! ]|\s+")
 _log = logging.getLogger(__name__)
 
 
 class Grader:
     r"""Compares final answers with gold ones, and gives every answer its canonical form.
 
-    An answer is right when it is the gold answer's text, or a numeral of the same value, or
-    `math_verify.verify(parse("$gold$"), parse("\boxed{answer}"))` says so. The last needs a worker
-    process; workers start when first needed, one is replaced when it dies, and all end with
-    `close`, with the `with` block, or with this object. Every distinct answer is read once.
+    An answer is right when in one spelling (`ttc_jax.tasks.spelling`) it is the gold answer's text,
+    or a numeral of the same value, or the same words, or when math-verify says so, or when both
+    have one canonical form. The last two need a worker process; workers start when first needed,
+    one is replaced when it dies, and all end with `close`, with the `with` block, or with this
+    object. Every distinct answer is read once.
 
     Attributes:
         unparsed: Each answer that could not be read (its first 200 characters) with the reason:
@@ -72,6 +72,7 @@ class Grader:
         self._max_answer = max_answer
         self._verdicts: dict[tuple[str, str], bool] = {}
         self._keys: dict[str, str] = {}
+        self._spelled: dict[str, str] = {}
         self._threads = ThreadPoolExecutor(workers, thread_name_prefix="grading")
         self._idle: queue.LifoQueue[_Worker] = queue.LifoQueue()  # keeps to started ones
         self._workers = [_Worker(seconds, megabytes) for _ in range(workers)]
@@ -95,17 +96,32 @@ class Grader:
         Nothing equals an empty gold answer.
         A wrong, hostile or unreadable answer is a verdict, never an error.
         """
-        gold = strip(gold)
         short = [
             strip(a) if a is not None and len(a) <= self._max_answer else None for a in answers
         ]
         for answer, kept in zip(answers, short, strict=True):
             if answer is not None and kept is None:
                 self._give_up(answer, "too long")
-        pending = {a: None for a in short if a and not self._known(gold, a)}
-        for _ in self._threads.map(lambda answer: self._ask(gold, answer), pending):
+        aim = self._spell(strip(gold))
+        spelled = [self._spell(a) if a else None for a in short]
+        pending = {a: None for a in spelled if a and not self._known(aim, a)}
+        for _ in self._threads.map(lambda answer: self._ask(aim, answer), pending):
             pass
-        return [Verdict(self._keys[a], self._verdicts[gold, a]) if a else _NONE for a in short]
+        lettered = is_letter(aim) or choice(gold) is not None
+        return [
+            Verdict(
+                self._keys[a],
+                self._verdicts[aim, a] or (lettered and same_choice(gold, answer or "")),
+            )
+            if a
+            else _NONE
+            for answer, a in zip(short, spelled, strict=True)
+        ]
+
+    def _spell(self, answer: str) -> str:
+        if answer not in self._spelled:
+            self._spelled[answer] = respell(answer) or answer
+        return self._spelled[answer]
 
     def _known(self, gold: str, answer: str) -> bool:
         """Whether the verdict and the canonical form are there, or need no worker."""
@@ -125,13 +141,16 @@ class Grader:
         worker = self._idle.get()
         try:
             equal, key = worker.ask(gold if compare else None, answer)
+            if equal is _DIED and answer not in self._keys:
+                # Its form must not depend on what it was compared with.
+                _, key = worker.ask(None, answer)
         finally:
             self._idle.put(worker)
         self._verdicts.setdefault((gold, answer), equal is True)
         if answer not in self._keys:
             if not isinstance(key, str):
                 self._give_up(answer, "no value" if key is None else "over the bounds")
-            self._keys[answer] = key if isinstance(key, str) else _SPACING.sub("", answer)
+            self._keys[answer] = key if isinstance(key, str) else "".join(answer.split())
 
     def _give_up(self, answer: str, reason: str) -> None:
         self.unparsed[answer[:200]] = reason
