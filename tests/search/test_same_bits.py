@@ -33,7 +33,7 @@ def generator(request) -> Transformer:
     return nnx.jit(lambda: Transformer(SHALLOW, rngs=nnx.Rngs(0), dtype=jnp.dtype(request.param)))()
 
 
-@pytest.fixture(scope="module", params=CASES.values(), ids=CASES)
+@pytest.fixture(scope="module", params=list(CASES.values()), ids=list(CASES))
 def search(request, generator) -> Search:
     verifier, plan, batch = request.param
     return make_search(generator, verifier(), plan, batch=batch)
