@@ -33,7 +33,8 @@ from ttc_jax.tasks.prompts import PromptFormat
 from ttc_jax.tasks.task import Task
 from ttc_jax.training.collection import Collector
 
-# How work is put together changes the time it takes, and nothing else.
+# How work is put together changes the time it takes, and by rounding the last bits of
+# log-probabilities (see `Search`). As long as these stay, what is left is the same to the bit.
 SCHEDULE = (
     "sampling.questions_per_batch", "rollouts.questions_per_batch", "rollouts.rows", "mesh",
 )  # fmt: skip

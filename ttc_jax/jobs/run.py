@@ -57,9 +57,9 @@ def main(config: ConfigDict, workdir: Path) -> None:
     store = ResultsStore(workdir, shard=hosts.index())
     done = {question for question, *_ in store.done()}
     trees = frozenset(question.id for question in questions[: config.search.trees])
-    questions = hosts.mine(questions)
+    count, questions = len(questions), hosts.mine(questions)
     todo = [question for question in questions if question.id not in done]
-    recorder = build.recorder(config, task, strategy, questions=len(todo)) if todo else None
+    recorder = build.recorder(config, task, strategy, questions=count) if todo else None
     prompted = recorder.encode(todo) if recorder else []
     # Not before: a mistake found so far leaves the workdir free for the mended config.
     claim_workdir(workdir, config, may_change=(*build.SCHEDULE, "selection"))

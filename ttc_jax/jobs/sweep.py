@@ -83,7 +83,7 @@ def main(config: ConfigDict, workdir: Path) -> None:
                 continue
             bar.set_postfix_str(f"{cell.name}, N={cell.budget}, seed {cell.seed}")
             strategy = make_strategy(cell.config.search.strategy, cell.config.search.options)
-            recorder = build.recorder(cell.config, task, strategy, load, questions=len(todo))
+            recorder = build.recorder(cell.config, task, strategy, load, questions=len(questions))
             trees = frozenset(q.id for q in questions[: cell.config.search.trees])
             recorder = dataclasses.replace(recorder, strategy=cell.name, trees=trees)
             prompted = recorder.encode(todo)

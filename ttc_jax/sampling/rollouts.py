@@ -51,7 +51,7 @@ class Rollouts(Sampler):
     Args:
       ends: K, rollouts from each prefix.
       slots: B, questions that are rolled out together.
-      rows: W, rows of each of them. Neither changes a result.
+      rows: W, rows of each of them. Neither changes a result but by rounding (see `Search`).
       sampling: as `Sampler`'s; `batch` is Q, questions whose answers are sampled together.
 
     Raises:

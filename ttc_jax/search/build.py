@@ -31,6 +31,8 @@ from ttc_jax.verifiers.verifier import Verifier
 
 _log = logging.getLogger(__name__)
 # How questions are put together and on what devices, and how many trees are kept, is no other run.
+# Of these only `mesh` changes shapes, and so the last bits of scores (see `Search`): it is allowed,
+# since a run may have to go on with other devices than those it was killed on.
 SCHEDULE = ("search.refill", "search.segment", "search.trees", "mesh")
 
 
@@ -64,7 +66,9 @@ def recorder(
     """The search with the models that a config names.
 
     Args:
-      questions: how many there will be; a batch has no more slots than these need.
+      questions: of the whole run, over all hosts and also those that are done; a batch has no more
+        slots than these need. Never how many are left: B is part of the shapes that are compiled,
+        and with other shapes scores differ in their last bits.
     """
     sampling, search = config.sampling, config.search
     mesh, batch = mesh_of(config, jax.local_devices()), sampling.questions_per_batch

@@ -82,12 +82,21 @@ class Work:
 class Search:
     """Answers questions with one strategy at one budget.
 
+    A question's outcome is the same to the bit in any company: in whatever order and slot, alone or
+    among others, with refill or without, and when a run goes on after a kill. For all rows of a
+    program are computed alike, and programs depend on the models, `plan`, `batch`, `mesh` and the
+    question's own bucket of prompt lengths, never on how many questions are there. Another `batch`,
+    mesh or `lanes`, another kind of processor or number of threads, and another version of JAX may
+    choose other products of matrices and so round otherwise. Then log-probabilities and scores
+    differ in their last bits, and tokens where that tips a draw or a selection.
+
     Args:
       generator, verifier: the models; no verifier, no scores, and then no strategy that needs them.
       plan: strategy, N and limits.
       end_tokens: ids that end an answer.
       delimiters: [V] bool, tokens that end a step.
-      batch: B, questions searched together, over all shards of the mesh's `data`.
+      batch: B, questions searched together, over all shards of the mesh's `data`. Slots without a
+        question are computed too.
       refill: whether a finished question's slot goes to the next one at once; else all B start and
         end together. It changes no result.
       segment: decode iterations at least between two refills, for which shards of `data` wait for

@@ -1,0 +1,68 @@
+"""The rows of one compiled search round alike, whoever else is there and wherever they are."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from tests.search.toy import SHALLOW, make_plan, make_search, marked_prm, run
+from ttc_jax.models.cache import BLOCK
+from ttc_jax.models.transformer import Transformer
+from ttc_jax.search.plan import Plan
+from ttc_jax.search.search import Outcome, Search
+from ttc_jax.verifiers.confidence import Confidence
+from ttc_jax.verifiers.verifier import Verifier
+
+RNG = np.random.default_rng(8)
+QUESTIONS = [(RNG.integers(0, 37, n).tolist(), n) for n in (1, 30, 8, 21, 3, 13, 40, 5)]
+CASES: dict[str, tuple[Callable[[], Verifier], Plan, int]] = {
+    "64 rows, lanes": (lambda: marked_prm(SHALLOW, (36,), -1), make_plan("beam", lanes=24), 16),
+    # Answers of more than a block of the cache, so that short ones are read beside longer ones.
+    "256 rows": (
+        lambda: Confidence("entropy"),
+        make_plan("best_of_n", candidates=32, max_new_tokens=70),
+        8,
+    ),
+}
+
+
+@pytest.fixture(scope="module", params=[jnp.float32, jnp.bfloat16], ids=["float32", "bfloat16"])
+def generator(request) -> Transformer:
+    return nnx.jit(lambda: Transformer(SHALLOW, rngs=nnx.Rngs(0), dtype=jnp.dtype(request.param)))()
+
+
+@pytest.fixture(scope="module", params=list(CASES.values()), ids=list(CASES))
+def search(request, generator) -> Search:
+    verifier, plan, batch = request.param
+    return make_search(generator, verifier(), plan, batch=batch, end_tokens=(3,))
+
+
+@pytest.fixture(scope="module")
+def expected(search: Search) -> list[Outcome]:
+    return run(search, QUESTIONS)
+
+
+@pytest.mark.parametrize("left", [1, 2, 7])
+def test_the_questions_that_are_left_get_the_same_bits(search, expected, left: int):
+    for one, other in zip(run(search, QUESTIONS[-left:]), expected[-left:], strict=True):
+        jax.tree.map(np.testing.assert_array_equal, one, other)
+
+
+@pytest.mark.parametrize("refill", [True, False], ids=["refill", "together"])
+def test_neither_place_nor_company_changes_a_bit(search, expected, refill: bool, monkeypatch):
+    monkeypatch.setattr(search, "refill", refill)
+    company = [(prompt[::-1], 1000 + number) for prompt, number in QUESTIONS]
+    mixed = [pair for both in zip(company, QUESTIONS[::-1], strict=True) for pair in both]
+    for one, other in zip(run(search, mixed)[1::2], expected[::-1], strict=True):
+        jax.tree.map(np.testing.assert_array_equal, one, other)
+
+
+def test_the_outcomes_are_worth_comparing(search, expected):
+    lengths = np.concatenate([outcome.lengths for outcome in expected])
+    assert lengths.min() < lengths.max()
+    assert lengths.max() > BLOCK or search.plan.max_new_tokens < BLOCK
+    assert len(set(np.concatenate([x.step_scores[x.scored] for x in expected]).tolist())) > 8
+    assert search.compilations == 1
