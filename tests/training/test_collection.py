@@ -12,6 +12,7 @@ import pytest
 from tests.compute.flops_by_hand import generator_token
 from tests.sampling.oracle import TINY
 from ttc_jax.errors import UserError
+from ttc_jax.models.delimiters import Delimiter
 from ttc_jax.models.tokenizers import CharTokenizer
 from ttc_jax.results.store import ResultsStore
 from ttc_jax.sampling.rollouts import Finished, Prefix
@@ -108,9 +109,9 @@ class Recited:
 
 def collector() -> tuple[Collector, Recited]:
     recited: Any = Recited()
-    delimiters = TOKENIZER.containing("\n")
+    delimiter = Delimiter.of(TOKENIZER, "\n")
     prompt = PromptFormat()
-    return Collector(Arithmetic(), TOKENIZER, prompt, recited, delimiters, seed=7), recited
+    return Collector(Arithmetic(), TOKENIZER, prompt, recited, delimiter, seed=7), recited
 
 
 def collect(questions: Sequence[Question] = QUESTIONS):

@@ -8,10 +8,12 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from ttc_jax.models.delimiters import Delimiter
 from ttc_jax.verifiers.steps import NOTHING, StepFormat, step_ends
 
 V = 5
-DELIMITERS = np.array([False, False, True, False, True])
+TEXTS = [*"ab", "\n", "c", "\n"]
+LINES = Delimiter.in_texts(TEXTS, "\n")
 NEWLINE, END = 2, 1
 
 
@@ -19,7 +21,7 @@ def ends_of(tokens: list[int], ended: bool) -> list[int]:
     """Last token of each step, told as a reader would."""
     ends, text = [], True  # an answer may begin with a delimiter: that is a step
     for at, token in enumerate(tokens):
-        if DELIMITERS[token]:
+        if TEXTS[token] == "\n":
             if text:
                 ends.append(at)
             text = False
@@ -49,7 +51,7 @@ def test_where_steps_end(answer: list[int], ends: list[int]):
     ended = bool(answer) and answer[-1] == END
     assert ends_of(answer, ended) == ends
     tokens = np.array([answer + [NEWLINE] * (6 - len(answer))], np.int32)  # padding is not read
-    found = step_ends(tokens, np.array([len(answer)]), np.array([ended]), DELIMITERS)
+    found = step_ends(tokens, np.array([len(answer)]), np.array([ended]), LINES)
     assert np.flatnonzero(found[0]).tolist() == ends
 
 
@@ -59,12 +61,12 @@ def test_where_steps_end(answer: list[int], ends: list[int]):
     arrays(np.bool_, (2, 3)),
 )
 def test_step_ends_are_the_readers_in_numpy_and_jax(tokens, lengths, ended):
-    found = step_ends(tokens, lengths, ended, DELIMITERS)
+    found = step_ends(tokens, lengths, ended, LINES)
     assert isinstance(found, np.ndarray)
     for row in np.ndindex(2, 3):
         expected = ends_of(tokens[row][: lengths[row]].tolist(), bool(ended[row]))
         assert np.flatnonzero(found[row]).tolist() == expected
-    np.testing.assert_array_equal(found, JITTED(tokens, lengths, ended, DELIMITERS))
+    np.testing.assert_array_equal(found, JITTED(tokens, lengths, ended, LINES))
 
 
 JITTED = jax.jit(step_ends)
