@@ -24,9 +24,9 @@ import pytest
 from flax import nnx
 
 from tests.parity import reference
+from ttc_jax.models.delimiters import Delimiter
 from ttc_jax.models.gguf_tokenizer import build
 from ttc_jax.models.hub import transformers
-from ttc_jax.models.delimiters import Delimiter
 from ttc_jax.models.tokenizers import HFTokenizer, Tokenizer, load_tokenizer
 from ttc_jax.verifiers.load import load_verifier
 from ttc_jax.verifiers.presentation import Presentation
@@ -448,9 +448,7 @@ def test_over_the_bridge_the_prm_reads_the_model_cards_tokens(
     same = []
     for n, solution in enumerate(solutions_of(tokenizer, case.delimiter)):
         tokens = np.array([solution.tokens], np.int32)
-        ends = step_ends(
-            tokens, np.array([tokens.shape[1]]), np.array([solution.ended]), delimiter
-        )
+        ends = step_ends(tokens, np.array([tokens.shape[1]]), np.array([solution.ended]), delimiter)
         shown, read = presentation.show(solution.tokens, ends[0].tolist(), first=True)
         prompt = presentation.prompt(QUESTIONS[n // N])
         wanted, places = card_tokens(name, theirs, QUESTIONS[n // N], solution.texts)

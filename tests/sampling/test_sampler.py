@@ -12,6 +12,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from tests.sampling.oracle import TINY, Answer, Oracle, tiny_generator
 from ttc_jax.errors import UserError
 from ttc_jax.models.cache import BLOCK, Layers
+from ttc_jax.models.delimiters import Delimiter
 from ttc_jax.parallel.mesh import make_mesh
 from ttc_jax.sampling.draw import Drawing, candidate_keys
 from ttc_jax.sampling.sampler import (

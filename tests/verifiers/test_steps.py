@@ -77,6 +77,7 @@ JITTED = jax.jit(step_ends)
     arrays(np.int32, (1, 2, 6), elements=st.integers(0, V - 1)),
     arrays(np.int32, (1, 2), elements=st.integers(0, 6)),
     arrays(np.bool_, (1, 2, 6)),
+    arrays(np.int32, (1, 2, 6), elements=st.integers(-2, 2)),
     st.sampled_from(
         [
             StepFormat((7, 8)),
@@ -84,23 +85,35 @@ JITTED = jax.jit(step_ends)
             StepFormat(),
             StepFormat((7, 8), -1, swaps=((NEWLINE, NOTHING), (4, 3))),
             StepFormat(swaps=((0, NOTHING),)),
+            StepFormat((7, 8), cuts=((NEWLINE, -1, NOTHING), (NEWLINE, 1, NOTHING), (3, -2, 0))),
+            StepFormat(swaps=((4, 3),), cuts=((0, 2, 1),)),
         ]
     ),
 )
-def test_markers_stand_behind_their_steps(tokens, real, ends, shape: StepFormat):
+def test_markers_stand_behind_their_steps(tokens, real, ends, taken, shape: StepFormat):
     ends &= np.arange(6) < real[..., None]
     written = np.arange(6) > 0
+    taken = taken if shape.cuts else np.zeros_like(taken)
+    cuts = {(token, count): after for token, count, after in shape.cuts}
     arrays = map(jnp.asarray, (tokens, real, ends))
-    marked = shape.mark(*arrays, steps=6, written=jnp.asarray(written)[None, None])
+    marked = shape.mark(
+        *arrays,
+        steps=6,
+        written=jnp.asarray(written)[None, None],
+        taken=jnp.asarray(taken) if shape.cuts else None,
+    )
     for n in range(2):
         text, read = [], {}
         for at in range(real[0, n]):
-            token = int(tokens[0, n, at])
-            token = dict(shape.swaps).get(token, token) if written[at] else token
-            text += [token] if token != NOTHING else []
+            token, count = int(tokens[0, n, at]), int(taken[0, n, at])
+            if written[at]:
+                token = cuts.get((token, count), dict(shape.swaps).get(token, token))
+            behind = count < 0  # what is left belongs to the next step
+            text += [token] if token != NOTHING and not behind else []
             if ends[0, n, at]:
                 text += shape.markers
                 read[at] = len(text) - 1 + shape.offset
+            text += [token] if token != NOTHING and behind else []
         assert marked.real[0, n] == len(text)
         assert np.asarray(marked.tokens)[0, n, : len(text)].tolist() == text
         assert {at: int(marked.read[0, n, at]) for at in read} == read

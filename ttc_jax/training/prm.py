@@ -93,7 +93,7 @@ def examples(collected: Sequence[Collected], delimiter: Delimiter) -> Examples:
                 raise UserError(
                     f"{of_question.question}: {len(answer.step_values)} Monte-Carlo values for "
                     f"{len(ends)} steps; set config.step_delimiter as in the collection's "
-                    "config.json"
+                    "config.json, or collect anew where an older version cut the steps"
                 )
             row = example(prompt, answer.tokens, [-1, *ends], [value, *answer.step_values])
             found.setdefault(of_question.question, []).append(row)
