@@ -12,6 +12,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ttc_jax.models.delimiters import Delimiter
     from ttc_jax.models.tokenizers import load_tokenizer
     from ttc_jax.models.weights import load_generator
     from ttc_jax.results.curves import accuracy_curves, question_accuracy
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "Delimiter": "models.delimiters",
     "Drawing": "sampling.draw",
     "Plan": "search.plan",
     "Presentation": "verifiers.presentation",
@@ -49,6 +51,7 @@ _HOMES = {
     "question_accuracy": "results.curves",
 }
 __all__ = [
+    "Delimiter",
     "Drawing",
     "Plan",
     "Presentation",

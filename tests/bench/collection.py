@@ -138,7 +138,7 @@ class Ours:
         # The time of a call is the rollouts' alone.
         self.sampler.write = lambda prompts, numbers, limits=None: written
         drawn = written[0]
-        ends = step_ends(drawn.tokens, drawn.lengths, drawn.finished, material.delimiters)
+        ends = step_ends(drawn.tokens, drawn.lengths, drawn.finished, material.delimiter)
         self.answers = drawn.tokens.tolist()
         self.prefixes = [different(*both) for both in zip(self.answers, ends, strict=True)]
         # Compiles: with one token to go there is next to nothing to roll out.

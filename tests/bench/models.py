@@ -16,6 +16,7 @@ import numpy as np
 from flax import nnx
 
 from ttc_jax.models.config import ModelConfig
+from ttc_jax.models.delimiters import Delimiter
 from ttc_jax.models.hub import transformers
 from ttc_jax.models.parameters import named
 from ttc_jax.models.tokenizers import HFTokenizer, load_tokenizer
@@ -87,7 +88,7 @@ class Material:
     generator: Transformer
     text: Text
     prompts: list[str]
-    delimiters: np.ndarray  # [V] bool
+    delimiter: Delimiter
     ends: tuple[int, ...]
 
     def cast(self, dtype: str) -> Material:
@@ -116,7 +117,7 @@ def load(count: int, random: ModelConfig, length: int, shots: int, *, real: bool
             Transformer(random, rngs=nnx.Rngs(0)),
             text := Characters(),
             [text.decode(prompt) for prompt in drawn],
-            np.arange(V) % 20 == 0,
+            Delimiter.in_texts(["x" if i % 20 else "\n" for i in range(V)], "\n"),
             tuple(range(1, V, 200)),
         )
     generator = load_generator(path)
@@ -143,7 +144,7 @@ def load(count: int, random: ModelConfig, length: int, shots: int, *, real: bool
         generator,
         tokenizer,
         fits[:count],
-        tokenizer.containing("\n"),
+        Delimiter.of(tokenizer, "\n"),
         tokenizer.eos_ids,
     )
 

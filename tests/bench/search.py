@@ -172,7 +172,7 @@ def new_search(material: Material, prm: ProcessRewardModel, plan: Plan, batch: i
         prm,
         plan,
         end_tokens=material.ends,
-        delimiters=material.delimiters,
+        delimiter=material.delimiter,
         batch=batch,
     )
 
@@ -309,7 +309,7 @@ class StepEnd:
     def __init__(self, material: Material, given: int, limits: Any):
         import torch
 
-        self.delimiters = torch.from_numpy(material.delimiters.copy())
+        self.delimiters = torch.from_numpy(material.delimiter.holds[material.delimiter.kinds])
         self.ends = torch.zeros_like(self.delimiters)
         self.ends[list(material.ends)] = True
         self.given, self.limits = given, limits

@@ -172,7 +172,11 @@ def test_every_question_is_one_hosts(monkeypatch, hosts: int):
         ({"split": "dev"}, "no split 'dev'"),
         ({"generator__dtype": "float16"}, "must be one of float32, bfloat16"),
         ({"generator__path": "embedded:nobody"}, "embedded:nobody: no such checkpoint"),
-        ({"step_delimiter": "@"}, "step_delimiter '@' is in no token of"),
+        (
+            {"step_delimiter": "@"},
+            "step_delimiter '@': no token or sequence of tokens of the model",
+        ),
+        ({"step_delimiter": ""}, "step_delimiter is empty; set it to the text that ends a step"),
         ({"sampling__max_new_tokens": 2000}, "train/1/.: a prompt of .* do not fit"),
         ({"prompt__template": "?"}, "lacks {question}"),
     ],

@@ -15,7 +15,16 @@ import pytest
 from flax import nnx
 
 from tests.sampling.oracle import tiny_generator
-from tests.search.toy import ENDS, SHALLOW, assert_alike, is_delimiter, make_plan, marked_prm, run
+from tests.search.toy import (
+    ENDS,
+    LINES,
+    SHALLOW,
+    assert_alike,
+    delimiter,
+    make_plan,
+    marked_prm,
+    run,
+)
 from ttc_jax.errors import UserError
 from ttc_jax.models import int8, parameters
 from ttc_jax.models.cache import KVCache
@@ -37,7 +46,7 @@ RNG = np.random.default_rng(4)
 QUESTIONS = [(RNG.integers(0, 40, size).tolist(), i) for i, size in enumerate(range(3, 29, 2))]
 PROMPTS, NUMBERS = map(list, zip(*QUESTIONS, strict=True))
 OPTIONS: dict[str, Any] = {"end_tokens": ENDS, "seed": 3}
-DELIMITERS = np.append(is_delimiter(), [False] * 3)
+DELIMITER = delimiter([*LINES, *"xyz"])
 COLLECTIVES = r"= \(?(\S+\[[\d,]*\]).* (all-\w+|collective-\w+|reduce-scatter|ragged-\w+)[\w-]*\("
 
 
@@ -48,7 +57,7 @@ def mesh_of(data: int, model: int) -> jax.sharding.Mesh:
 def make(config, mesh=None, **changes) -> Search:
     """A search for as many questions as there are shards."""
     verifier = marked_prm(config)
-    options = OPTIONS | {"delimiters": DELIMITERS, "batch": mesh.shape["data"] if mesh else 1}
+    options = OPTIONS | {"delimiter": DELIMITER, "batch": mesh.shape["data"] if mesh else 1}
     return Search(tiny_generator(config), verifier, PLAN, mesh=mesh, **options | changes)
 
 
@@ -107,7 +116,7 @@ def outlined(data: int, model: int, dtype: Any = jnp.float32) -> Search:
         parameters.outline(lambda: ProcessRewardModel(shape, rngs=nnx.Rngs(0), dtype=dtype)),
         PLAN,
         mesh=mesh,
-        **OPTIONS | {"delimiters": DELIMITERS, "batch": 2 * data},
+        **OPTIONS | {"delimiter": DELIMITER, "batch": 2 * data},
     )
 
 
@@ -118,7 +127,7 @@ def test_a_search_in_int8_is_that_of_one_device_question_by_question():
             assert layers is not None
             layers.int8_cache = True
         models = int8.quantised(nnx.clone(generator)), int8.quantised(verifier)
-        options: dict[str, Any] = OPTIONS | {"delimiters": DELIMITERS}
+        options: dict[str, Any] = OPTIONS | {"delimiter": DELIMITER}
         return Search(*models, PLAN, mesh=mesh, **options | changes)
 
     found, expected = (
@@ -219,7 +228,7 @@ def test_what_a_mesh_does_not_divide_is_refused(changes: dict[str, int], message
         lambda: Transformer(dataclasses.replace(CONFIG, **shape), rngs=nnx.Rngs(0))
     )
     plan = make_plan("best_of_n", lanes=changes.get("lanes", 0))
-    options = OPTIONS | {"delimiters": DELIMITERS, "batch": changes.get("batch", 4)}
+    options = OPTIONS | {"delimiter": DELIMITER, "batch": changes.get("batch", 4)}
     with pytest.raises(UserError, match=re.escape(message)):
         Search(generator, None, plan, mesh=mesh_of(4, 2), **options)
     if "batch" in changes:

@@ -24,6 +24,7 @@ import pytest
 from flax import nnx
 
 from tests.parity import reference
+from ttc_jax.models.delimiters import Delimiter
 from ttc_jax.models.gguf_tokenizer import build
 from ttc_jax.models.hub import transformers
 from ttc_jax.models.tokenizers import HFTokenizer, Tokenizer, load_tokenizer
@@ -343,7 +344,7 @@ def our_scores(
     prm: ProcessRewardModel,
     presentation: Presentation,
     solutions: Sequence[Solution],
-    delimiters: np.ndarray,
+    delimiter: Delimiter,
     cuts: np.ndarray,
 ) -> list[np.ndarray]:
     """The same, read in pieces that end where `cuts` says, [K, B·N]."""
@@ -357,7 +358,7 @@ def our_scores(
     for n, solution in enumerate(solutions):
         text[n, : lengths[n] + 1] = [prompts[n // N][-1], *solution.tokens]
     ended = np.array([solution.ended for solution in solutions])
-    ends = np.pad(step_ends(text[:, 1:], lengths, ended, delimiters), ((0, 0), (1, 0)))
+    ends = np.pad(step_ends(text[:, 1:], lengths, ended, delimiter), ((0, 0), (1, 0)))
     steps, shape = T // 2 + 1, presentation.step_format
     graph, weights = nnx.split(prm)
 
@@ -406,7 +407,7 @@ def test_scores_are_the_model_cards(
     assert not presentation.bridged
     marks = len(presentation.step_format.markers)  # Mistral's has one for a blank and a word
     assert marks == prm.format.mark_tokens - (name == "math-shepherd")
-    delimiters = tokenizer.containing(case.delimiter)
+    delimiter = Delimiter.of(tokenizer, case.delimiter)
     solutions = solutions_of(tokenizer, case.delimiter)
     assert len(solutions) >= 100
 
@@ -421,7 +422,7 @@ def test_scores_are_the_model_cards(
     pieces = np.sort(rng.integers(0, T, (3, B * N)), 0)
     worst = {}
     for how, cuts in {"in one pass": pieces[:0], "in pieces": pieces}.items():
-        found = our_scores(prm, presentation, solutions, delimiters, cuts)
+        found = our_scores(prm, presentation, solutions, delimiter, cuts)
         for scores, wanted in zip(found, expected, strict=True):
             assert scores.shape == wanted.shape
         worst[how] = float(np.abs(np.concatenate(found) - np.concatenate(expected)).max())
@@ -443,13 +444,11 @@ def test_over_the_bridge_the_prm_reads_the_model_cards_tokens(
     tokenizer = tokenizer_of(tokenizers, case.other)
     presentation = Presentation(prm, tokenizer, case.delimiter)
     assert presentation.bridged
-    delimiters = tokenizer.containing(case.delimiter)
+    delimiter = Delimiter.of(tokenizer, case.delimiter)
     same = []
     for n, solution in enumerate(solutions_of(tokenizer, case.delimiter)):
         tokens = np.array([solution.tokens], np.int32)
-        ends = step_ends(
-            tokens, np.array([tokens.shape[1]]), np.array([solution.ended]), delimiters
-        )
+        ends = step_ends(tokens, np.array([tokens.shape[1]]), np.array([solution.ended]), delimiter)
         shown, read = presentation.show(solution.tokens, ends[0].tolist(), first=True)
         prompt = presentation.prompt(QUESTIONS[n // N])
         wanted, places = card_tokens(name, theirs, QUESTIONS[n // N], solution.texts)

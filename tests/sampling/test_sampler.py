@@ -12,6 +12,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from tests.sampling.oracle import TINY, Answer, Oracle, tiny_generator
 from ttc_jax.errors import UserError
 from ttc_jax.models.cache import BLOCK, Layers
+from ttc_jax.models.delimiters import Delimiter
 from ttc_jax.parallel.mesh import make_mesh
 from ttc_jax.sampling.draw import Drawing, candidate_keys
 from ttc_jax.sampling.sampler import (
@@ -198,8 +199,7 @@ def begun(steps) -> DecodeState:
     return steps[0](*pad_prompts(PROMPTS, 4), np.array(NUMBERS, np.uint32))
 
 
-NO_PAUSE = jnp.zeros(TINY.vocab_size, bool)
-PAUSES = NO_PAUSE.at[jnp.array(DELIMITER)].set(True)
+PAUSES = Delimiter.in_texts(["\n" if i in DELIMITER else "x" for i in range(TINY.vocab_size)], "\n")
 ALL = jnp.ones((4, CANDIDATES), bool)
 LIMIT = jnp.full(4, LONGEST)
 SLOTS = 2 * BLOCK  # of the suffix cache
@@ -236,17 +236,17 @@ def test_a_row_pauses_at_its_delimiter_and_goes_on_as_if_it_had_not(steps, begun
 def test_rows_that_are_not_live_keep_still(steps, begun, samples):
     chosen = np.zeros((4, CANDIDATES), bool)
     chosen[1, 2] = chosen[3, 0] = True
-    state = steps[1](begun, jnp.asarray(chosen), NO_PAUSE, LIMIT)
+    state = steps[1](begun, jnp.asarray(chosen), None, LIMIT)
     length = np.asarray(state.cache.length)
     np.testing.assert_array_equal(length, np.where(chosen, samples.lengths, 0))
     assert not np.asarray(state.tokens)[~chosen].any()
-    assert_finished(steps[1](state, ALL, NO_PAUSE, LIMIT), samples)
+    assert_finished(steps[1](state, ALL, None, LIMIT), samples)
 
 
 def test_the_limit_is_no_shape(steps, begun, samples):
     state = begun
     for limit in (1, 9, 9, 40, LONGEST):
-        state = steps[1](state, ALL, NO_PAUSE, jnp.full(4, limit))
+        state = steps[1](state, ALL, None, jnp.full(4, limit))
         np.testing.assert_array_equal(state.cache.length, np.minimum(samples.lengths, limit))
     assert_finished(state, samples)
     assert steps[1]._cache_size() == 1
@@ -269,13 +269,13 @@ def plant(state: DecodeState, where: jax.Array, value: float) -> DecodeState:
 def test_garbage_behind_a_rows_length_never_shows(steps, begun, samples):
     state = steps[1](begun, ALL, PAUSES, LIMIT)
     behind = state.cache.length[..., None] <= SLOT
-    assert_finished(steps[1](plant(state, behind, 1e4), ALL, NO_PAUSE, LIMIT), samples)
+    assert_finished(steps[1](plant(state, behind, 1e4), ALL, None, LIMIT), samples)
 
 
 def test_attention_reads_no_further_than_the_longest_live_row(steps, begun, samples):
     """NaN behind the first block: one reading of it would spread to every row."""
     state = plant(begun, SLOT >= BLOCK, jnp.nan)
-    state = steps[1](state, ALL, NO_PAUSE, jnp.full(4, BLOCK - 1))
+    state = steps[1](state, ALL, None, jnp.full(4, BLOCK - 1))
     found = np.asarray(state.tokens)[..., : BLOCK - 1]
     np.testing.assert_array_equal(found, samples.tokens[..., : BLOCK - 1])
     assert np.isfinite(state.log_prob).all()
@@ -284,10 +284,10 @@ def test_attention_reads_no_further_than_the_longest_live_row(steps, begun, samp
 def test_a_long_row_that_has_stopped_costs_no_attention(steps, begun, samples):
     long = np.zeros((4, CANDIDATES), bool)
     long[np.unravel_index(samples.lengths.argmax(), long.shape)] = True
-    state = steps[1](begun, jnp.asarray(long), NO_PAUSE, LIMIT)
+    state = steps[1](begun, jnp.asarray(long), None, LIMIT)
     assert int(state.cache.length.max()) > BLOCK
     state = plant(state, SLOT >= BLOCK, jnp.nan)
-    state = steps[1](state, jnp.asarray(~long), NO_PAUSE, jnp.full(4, BLOCK - 1))
+    state = steps[1](state, jnp.asarray(~long), None, jnp.full(4, BLOCK - 1))
     found = np.asarray(state.tokens)[..., : BLOCK - 1]
     np.testing.assert_array_equal(found, samples.tokens[..., : BLOCK - 1])
 
@@ -300,7 +300,7 @@ def test_questions_split_over_devices_give_the_same_tokens(steps, samples):
     numbers = np.array([*NUMBERS, *NUMBERS], np.uint32)
     state = over_data(steps[0](prompts, lengths, numbers))
     every, limit = over_data((jnp.concatenate([ALL, ALL]), jnp.full(8, LONGEST)))
-    state = steps[1](state, every, NO_PAUSE, limit)
+    state = steps[1](state, every, None, limit)
     assert state.cache.suffix[0].values.sharding.spec[0] == "data"
     for half in (slice(0, 4), slice(4, 8)):
         assert_finished(jax.tree.map(lambda x: x[half], state), samples)  # noqa: B023

@@ -16,6 +16,7 @@ import numpy as np
 from flax import nnx
 
 from tests.compute.flops_by_hand import generator_token, prm_token
+from tests.models import reading
 from tests.sampling.oracle import keep
 from tests.search.toy import Grader, grader_flops
 from ttc_jax.compute.ledger import Ledger
@@ -127,12 +128,14 @@ class SearchOracle:
         generator: Forward,
         verifier: Verifier,
         plan: Plan,
-        *,
         ends: Sequence[int],
-        delimiters: Sequence[int],
+        texts: Sequence[str],
+        delimiter: str,
+        *,
         seed: int,
     ):
-        self.plan, self.verifier, self.ends, self.delimiters = plan, verifier, ends, delimiters
+        self.plan, self.verifier, self.ends = plan, verifier, ends
+        self.texts, self.delimiter = texts, delimiter
         self.config, self.seed = generator.config, seed
         self._forward = generator
         self._judge = _judge(verifier)
@@ -267,10 +270,9 @@ class SearchOracle:
                 row.entropy -= (np.exp(log_probs) * log_probs).sum()
                 row.certainty -= log_probs.mean() + np.log(len(log_probs))
                 row.hidden = state
-                doubled = bool(row.text) and row.text[-1] in self.delimiters
                 row.text.append(token)
                 row.ended = token in self.ends
-                at_step_end = stops and token in self.delimiters and not doubled
+                at_step_end = stops and self._read(row, reading.ended)[-1]
                 if not row.ended and not at_step_end and len(row.text) < limit[id(row)]:
                     on.append(row)
             rows = on
@@ -285,16 +287,17 @@ class SearchOracle:
 
     def _step_ends(self, row: Row, start: int) -> list[int]:
         """Tokens behind which a step ends; a step without text is none."""
-        found = []
-        for i in range(start, len(row.text)):
-            delimiter = row.text[i] in self.delimiters
-            behind_one = i > 0 and row.text[i - 1] in self.delimiters
-            if delimiter and behind_one:
-                continue
-            if not delimiter and (i < len(row.text) - 1 or (row.ended and behind_one)):
-                continue
-            found.append(i)
+        found, completed = [], self._read(row, reading.completed)
+        for i, ends in enumerate(self._read(row, reading.ended)):
+            behind_one = i > 0 and completed[i - 1]
+            if i == len(row.text) - 1 and not completed[i]:
+                ends = not (row.ended and behind_one)
+            if ends and i >= start:
+                found.append(i)
         return found
+
+    def _read(self, row: Row, how: Callable[[Sequence[str], str], list[bool]]) -> list[bool]:
+        return how([self.texts[token] for token in row.text], self.delimiter)
 
     def _score(
         self, rows: list[Row], before: dict[int, int], ahead: dict[int, Row]

@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from tests.models import reading
 from tests.sampling.oracle import TINY, tiny_generator
 from tests.search.toy import SHALLOW, make_plan, make_search, marked_prm, run_shown
 from ttc_jax.errors import UserError
+from ttc_jax.models.delimiters import Delimiter
 from ttc_jax.models.tokenizers import CharTokenizer
 from ttc_jax.parallel.mesh import make_mesh
 from ttc_jax.search import kernel
@@ -65,11 +67,13 @@ def taught(tokenizer: CharTokenizer) -> ProcessRewardModel:
     return prm
 
 
-def search_of(prm, plan: Plan, *, bridged: bool | None = None, **changes) -> Search:
-    presentation = Presentation(prm, TOKENIZER, "\n", bridged)
+def search_of(
+    prm, plan: Plan, *, delimiter: str = "\n", bridged: bool | None = None, **changes
+) -> Search:
+    presentation = Presentation(prm, TOKENIZER, delimiter, bridged)
     options = {
         "end_tokens": TOKENIZER.eos_ids,
-        "delimiters": TOKENIZER.containing("\n"),
+        "delimiter": Delimiter.of(TOKENIZER, delimiter),
         "presentation": presentation,
         "batch": 3,
     }
@@ -81,27 +85,35 @@ def outcomes_of(search: Search, order: Sequence[int] = (0, 1, 2, 3, 4, 5)) -> li
     return run_shown(search, [TEXTS[i] for i in order], prompts, list(order))
 
 
-def read(tokens: list[int], room: int) -> tuple[list[int], dict[int, int]]:
+def read(tokens: list[int], room: int, delimiter: str = "\n") -> tuple[list[int], dict[int, int]]:
     """An answer as the PRM is shown it, and where it reads the score of which step."""
     shown: list[int] = []
     places, text, behind_one = {}, "", False
-    for i, token in enumerate(tokens):
-        piece = TOKENIZER.decode([token])
-        rest, newline, _ = piece.partition("\n")
-        text += rest.rstrip() if newline else rest
-        ended = token in TOKENIZER.eos_ids
-        last = i == len(tokens) - 1 and not (behind_one and ended)
-        if not behind_one if newline else last:
+    pieces = [TOKENIZER.decode([token]) for token in tokens]
+    completed, ended, taken = (
+        how(pieces, delimiter) for how in (reading.completed, reading.ended, reading.taken)
+    )
+    for i, piece in enumerate(pieces):
+        if taken[i] < 0:  # no piece goes on behind a delimiter that it completes
+            piece = ""
+        elif taken[i] or delimiter in piece:
+            piece = (piece[: -taken[i]] if taken[i] else piece.partition(delimiter)[0]).rstrip()
+        text += piece
+        last = i == len(tokens) - 1 and not completed[i]
+        if ended[i] or (last and not (behind_one and tokens[i] in TOKENIZER.eos_ids)):
             shown += OTHER.encode(text + "#|\n")
             places[i], text = len(shown) - 3, ""
-        behind_one = bool(newline)
+        behind_one = completed[i]
     return shown[:room], {i: place for i, place in places.items() if place < room}
 
 
+@pytest.mark.parametrize("delimiter", ["\n", "\n\n"], ids=["lines", "blank lines"])
 @pytest.mark.parametrize("plan", PLANS.values(), ids=PLANS)
-def test_the_bridge_gives_what_xla_gives(plan: Plan):
+def test_the_bridge_gives_what_xla_gives(plan: Plan, delimiter: str):
     prm = taught(TOKENIZER)
-    inside, over = (search_of(prm, plan, bridged=bridged) for bridged in (None, True))
+    inside, over = (
+        search_of(prm, plan, delimiter=delimiter, bridged=bridged) for bridged in (None, True)
+    )
     assert not inside.plan.bridged
     assert over.plan.bridged
     steps = 0

@@ -11,10 +11,12 @@ from hypothesis import strategies as st
 from tests.sampling.oracle import TINY, tiny_generator
 from tests.search.oracle import Forward, Found, SearchOracle, UnclearError
 from tests.search.toy import (
-    DELIMITERS,
+    BROKEN,
     ENDS,
+    LINES,
     SHALLOW,
     Grader,
+    delimiter,
     make_plan,
     make_search,
     marked_prm,
@@ -55,6 +57,25 @@ CASES: dict[str, Case] = {
     "dvts, lookahead, probe": (
         random_probe,
         {"strategy": "dvts", "options": {"width": 2}, "lookahead": 1},
+    ),
+    "beam, lookahead, lanes, steps that end at blank lines": (
+        lambda: marked_prm(SHALLOW, (36,)),
+        {"options": {"width": 2}, "lookahead": 1, "lanes": 5, "blank_lines": True},
+    ),
+    "best_of_n, steps that end at blank lines": (
+        lambda: marked_prm(SHALLOW),
+        {"strategy": "best_of_n", "blank_lines": True},
+    ),
+    "beam search in each of two answers, steps that end at blank lines": (
+        lambda: marked_prm(SHALLOW, (35, 36), -1),
+        {
+            "options": {"width": 1},
+            "max_new_tokens": 7,
+            "max_step_tokens": 3,
+            "revisions": 2,
+            "between": (7,),
+            "blank_lines": True,
+        },
     ),
     "dvts, ties": (
         Grader,
@@ -144,9 +165,11 @@ def forward(generator) -> Forward:
 @pytest.mark.parametrize("case", CASES)
 def test_the_search_is_the_oracles(generator, forward, case: str):
     make_verifier, changes = CASES[case]
+    changes = dict(changes)
+    steps = (BROKEN, "\n\n") if changes.pop("blank_lines", False) else (LINES, "\n")
     verifier, plan, seed = make_verifier(), make_plan(**changes), len(case)
-    search = make_search(generator, verifier, plan, seed=seed)
-    oracle = SearchOracle(forward, verifier, plan, ends=ENDS, delimiters=DELIMITERS, seed=seed)
+    search = make_search(generator, verifier, plan, seed=seed, delimiter=delimiter(*steps))
+    oracle = SearchOracle(forward, verifier, plan, ENDS, *steps, seed=seed)
     clear: list[bool] = []
     examples = EXAMPLES if plan.revisions == 1 else EXAMPLES // 2  # they are long
 

@@ -5,7 +5,7 @@ import pytest
 
 from tests.sampling.oracle import TINY, tiny_generator
 from tests.search.test_search import MARKERS, QUESTIONS
-from tests.search.toy import SHALLOW, is_delimiter, make_plan, make_search, marked_prm, run
+from tests.search.toy import SHALLOW, delimiter, make_plan, make_search, marked_prm, run
 from ttc_jax.results.store import Node
 from ttc_jax.search.plan import Plan
 from ttc_jax.search.search import Outcome
@@ -44,7 +44,7 @@ def found(request) -> tuple[Plan, list[Outcome]]:
 
 def grow(outcome: Outcome, plan: Plan, tokenizer: Letters | None = None) -> tuple[Node, ...]:
     letters = tokenizer or Letters()
-    return tree(outcome, plan, letters, is_delimiter())  # type: ignore[arg-type]
+    return tree(outcome, plan, letters, delimiter())  # type: ignore[arg-type]
 
 
 def path(nodes: tuple[Node, ...], index: int) -> list[Node]:

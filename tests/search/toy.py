@@ -14,6 +14,7 @@ from jaxtyping import Array, Float, Int
 from tests.sampling.oracle import TINY
 from tests.verifiers.toy import tiny_prm
 from ttc_jax.models.config import ModelConfig
+from ttc_jax.models.delimiters import Delimiter
 from ttc_jax.sampling.sampler import DecodeState
 from ttc_jax.search.plan import Plan
 from ttc_jax.search.search import Outcome, Search
@@ -25,6 +26,11 @@ from ttc_jax.verifiers.steps import StepFormat
 SHALLOW = dataclasses.replace(TINY, depth=1, windows=(6,), ropes=())  # compiles quickly
 DELIMITERS = (10, 11, 12, 13, 14, 15, 16, 17)
 ENDS = (3, 4, 17)  # one of them ends the step too
+# What tokens write: delimiters a line break, or parts of a blank line; 0 is a special token.
+LETTERS = ["", *"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOP"][: TINY.vocab_size]
+LINES = ["\n" if i in DELIMITERS else text for i, text in enumerate(LETTERS)]
+_BROKEN = iter(("\n", "\n", ".\n", "\n", "\n\n", "\n#", "\n", "\n"))
+BROKEN = [next(_BROKEN) if i in DELIMITERS else text for i, text in enumerate(LETTERS)]
 GRADES = (0.5, 0.25, 0.75, 0.5)
 
 Questions = Sequence[tuple[Sequence[int], int]]  # prompts and numbers
@@ -91,8 +97,8 @@ def random_probe(width: int = TINY.width) -> HiddenStateProbe:
     return probe
 
 
-def is_delimiter(delimiters: Sequence[int] = DELIMITERS) -> np.ndarray:
-    return np.isin(np.arange(TINY.vocab_size), delimiters)
+def delimiter(texts: Sequence[str] = LINES, text: str = "\n") -> Delimiter:
+    return Delimiter.in_texts(texts, text)
 
 
 def make_plan(strategy: str = "beam", options: dict[str, Any] | None = None, **changes) -> Plan:
@@ -102,7 +108,7 @@ def make_plan(strategy: str = "beam", options: dict[str, Any] | None = None, **c
 
 
 def make_search(generator, verifier, plan: Plan, **changes) -> Search:
-    options = {"end_tokens": ENDS, "delimiters": is_delimiter(), "batch": 2, "seed": 3}
+    options = {"end_tokens": ENDS, "delimiter": delimiter(), "batch": 2, "seed": 3}
     return Search(generator, verifier, plan, **options | changes)
 
 

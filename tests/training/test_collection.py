@@ -12,6 +12,7 @@ import pytest
 from tests.compute.flops_by_hand import generator_token
 from tests.sampling.oracle import TINY
 from ttc_jax.errors import UserError
+from ttc_jax.models.delimiters import Delimiter
 from ttc_jax.models.tokenizers import CharTokenizer
 from ttc_jax.results.store import ResultsStore
 from ttc_jax.sampling.rollouts import Finished, Prefix
@@ -45,7 +46,9 @@ TAILS = ("\\boxed{02}", "4\n\\boxed{40}", "\\boxed{13}", "=", "2\n\\boxed{02}", 
 class Strict(CharTokenizer):
     """Refuses to decode what lies behind an end."""
 
-    def decode(self, tokens: Sequence[int], inside: bool = False) -> str:
+    def decode(
+        self, tokens: Sequence[int], inside: bool = False, special: bool = False
+    ) -> str:
         assert END not in list(tokens)[:-1]
         assert 0 not in tokens, "padding is not text"
         return super().decode(tokens, inside)
@@ -108,9 +111,9 @@ class Recited:
 
 def collector() -> tuple[Collector, Recited]:
     recited: Any = Recited()
-    delimiters = TOKENIZER.containing("\n")
+    delimiter = Delimiter.of(TOKENIZER, "\n")
     prompt = PromptFormat()
-    return Collector(Arithmetic(), TOKENIZER, prompt, recited, delimiters, seed=7), recited
+    return Collector(Arithmetic(), TOKENIZER, prompt, recited, delimiter, seed=7), recited
 
 
 def collect(questions: Sequence[Question] = QUESTIONS):

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import strategies as st
 
 from tests.training.toy import (
-    DELIMITERS,
+    DELIMITER,
     END,
     PROMPT,
     TOKENIZER,
@@ -53,7 +53,7 @@ def test_answers_stand_behind_the_four_before_them(prompt: PromptFormat, between
     of_question = dataclasses.replace(
         collected(ASKED, chain), between=prompt.between(TOKENIZER) if between else [END]
     )
-    rows = list(of_question.answers(DELIMITERS))
+    rows = list(of_question.answers(DELIMITER))
     assert [answer for _, answer, _ in rows] == chain
     for i, (context, answer, ends) in enumerate(rows):
         expected = TOKENIZER.encode(ASKED.text)
@@ -65,7 +65,7 @@ def test_answers_stand_behind_the_four_before_them(prompt: PromptFormat, between
 
 def test_answers_that_could_not_be_parsed_are_context_alone():
     cut = candidate("1\n2", finished=False)
-    rows = list(collected(ASKED, [cut, candidate("\\boxed{02}", "02")]).answers(DELIMITERS))
+    rows = list(collected(ASKED, [cut, candidate("\\boxed{02}", "02")]).answers(DELIMITER))
     [(context, answer, _)] = rows
     assert answer.correct
     assert context == [*TOKENIZER.encode(ASKED.text + "1\n2"), END]

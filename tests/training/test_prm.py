@@ -9,7 +9,7 @@ import pytest
 from flax import nnx
 
 from tests.sampling.oracle import TINY, tiny_generator
-from tests.training.toy import DELIMITERS, TOKENIZER, candidate, collected, solution
+from tests.training.toy import DELIMITER, TOKENIZER, candidate, collected, solution
 from ttc_jax.errors import UserError
 from ttc_jax.models import parameters
 from ttc_jax.tasks.arithmetic import Arithmetic
@@ -47,7 +47,7 @@ def test_values_are_asked_for_where_steps_end_and_before_the_answer():
 
     Two of four are.
     """
-    found = prm.examples([collected(ASKED, [GOOD], [NEITHER], [UNVALUED], [BAD])], DELIMITERS)
+    found = prm.examples([collected(ASKED, [GOOD], [NEITHER], [UNVALUED], [BAD])], DELIMITER)
     assert list(found) == ["t/0"]
     good, bad = found["t/0"]
     assert asked(good) == [("", 0.5), ("1+1=2\n", 0.75), (GOOD.text, 1)]
@@ -60,12 +60,12 @@ def test_values_are_asked_for_where_steps_end_and_before_the_answer():
 def test_values_of_other_steps_are_refused():
     other = dataclasses.replace(GOOD, step_values=(1.0, 0.5, 0.0))
     with pytest.raises(UserError, match="t/0: 3 Monte-Carlo values for 2 steps; set config.step"):
-        prm.examples([collected(ASKED, [other])], DELIMITERS)
+        prm.examples([collected(ASKED, [other])], DELIMITER)
 
 
 def test_an_orm_is_asked_once_an_answer_behind_what_the_answer_saw():
     chain = [BAD, NEITHER, GOOD, UNVALUED]
-    found = orm.examples([collected(ASKED, chain)], DELIMITERS)["t/0"]
+    found = orm.examples([collected(ASKED, chain)], DELIMITER)["t/0"]
     assert [asked(example) for example in found] == [
         [(BAD.text, 0)],
         [(GOOD.text, 1)],
@@ -82,7 +82,7 @@ def test_an_orm_is_asked_once_an_answer_behind_what_the_answer_saw():
 
 def test_an_answer_is_the_one_rollout_from_each_of_its_steps():
     answers = [collected(ASKED, [GOOD], [NEITHER], [UNVALUED], [BAD])]
-    good, unvalued, bad = orm.examples(answers, DELIMITERS, every_step=True)["t/0"]
+    good, unvalued, bad = orm.examples(answers, DELIMITER, every_step=True)["t/0"]
     assert asked(good) == [("", 0.5), ("1+1=2\n", 1), (GOOD.text, 1)]
     assert asked(unvalued) == [("", 0.5), (UNVALUED.text, 1)]
     assert asked(bad) == [("", 0.5), ("1+1=\n", 0), ("1+1=\n3\n", 0), (BAD.text, 0)]
@@ -90,7 +90,7 @@ def test_an_answer_is_the_one_rollout_from_each_of_its_steps():
 
 def test_an_orm_is_asked_where_a_search_reads_it():
     """An end token alone on its line is no step."""
-    [example] = orm.examples([collected(ASKED, [candidate("\\boxed{02}\n")])], DELIMITERS)["t/0"]
+    [example] = orm.examples([collected(ASKED, [candidate("\\boxed{02}\n")])], DELIMITER)["t/0"]
     assert np.flatnonzero(example.weights).tolist() == [len(example.tokens) - 2]
 
 
@@ -100,7 +100,7 @@ def rows_of(found: dict[str, list[Example]]) -> list[Example]:
 
 QUESTIONS = [q for q in Arithmetic(size=40).questions("train") if len(q.solution) < 40][:3]
 COLLECTED = [collected(q, [solution(q)], [solution(q, 1)], [solution(q, 0)]) for q in QUESTIONS]
-EXAMPLES = rows_of(prm.examples(COLLECTED, DELIMITERS))
+EXAMPLES = rows_of(prm.examples(COLLECTED, DELIMITER))
 
 
 def batches() -> Batches:

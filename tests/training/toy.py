@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ttc_jax.compute.ledger import Ledger
+from ttc_jax.models.delimiters import Delimiter
 from ttc_jax.models.tokenizers import CharTokenizer
 from ttc_jax.results.store import Candidate, Record
 from ttc_jax.tasks.arithmetic import PIECES
@@ -18,7 +19,7 @@ from ttc_jax.training.data import Collected
 TOKENIZER = CharTokenizer(PIECES)
 [END] = TOKENIZER.eos_ids
 PROMPT = PromptFormat()
-DELIMITERS = TOKENIZER.containing("\n")
+DELIMITER = Delimiter.of(TOKENIZER, "\n")
 
 
 def candidate(

@@ -6,6 +6,7 @@ import string
 from pathlib import Path
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
@@ -13,13 +14,14 @@ from flax import nnx
 from tests.verifiers.toy import tiny_prm
 from ttc_jax.errors import UserError
 from ttc_jax.models.config import ModelConfig
+from ttc_jax.models.delimiters import Delimiter
 from ttc_jax.models.tokenizers import CharTokenizer
 from ttc_jax.verifiers.formats import PRMFormat, find_format, known
 from ttc_jax.verifiers.load import load_verifier, outline_verifier
 from ttc_jax.verifiers.presentation import Presentation, agree
 from ttc_jax.verifiers.prm import ProcessRewardModel
 from ttc_jax.verifiers.public import _head
-from ttc_jax.verifiers.steps import NOTHING
+from ttc_jax.verifiers.steps import NOTHING, step_ends
 
 PIECES = [*string.ascii_lowercase, *" :;.", "\n", ".\n", "ab;\n", "<|end|>"]
 TOKENIZER = CharTokenizer(PIECES)
@@ -27,10 +29,16 @@ FORMAT = PRMFormat("q {question}: ", mark="<|end|>", between="\n", head=("score"
 IDS = {piece: TOKENIZER.encode(piece)[0] for piece in PIECES}
 
 
-def presentation(form: PRMFormat = FORMAT, own: CharTokenizer = TOKENIZER, **options: Any):
+def presentation(
+    form: PRMFormat = FORMAT,
+    own: CharTokenizer = TOKENIZER,
+    delimiter: str = "\n",
+    written: CharTokenizer = TOKENIZER,
+    **options: Any,
+):
     prm = nnx.clone(tiny_prm(layered=False))
     prm.format, prm.tokenizer = form, own
-    return Presentation(prm, TOKENIZER, "\n", **options)
+    return Presentation(prm, written, delimiter, **options)
 
 
 def test_delimiters_and_special_tokens_are_swapped():
@@ -62,6 +70,42 @@ def test_over_the_bridge_texts_are_written_anew():
     assert [place for place, end in zip(read, ends, strict=True) if end] == marks
     more, _ = found.show(TOKENIZER.encode(" so"), [False] * 3, first=False)
     assert own.decode(more) == " so"
+
+
+@pytest.mark.parametrize(
+    ("delimiter", "answer", "expected"),
+    [
+        ("\n\n", ["a", "\n", "\n", "b", "\n", "c", "\n"], "a#b\nc\n#"),
+        ("\n\n", ["a", ".\n", "\n", "\n", "b"], "a.#b#"),
+        ("\n\n", ["a", ".", "\n", "\n\n", "b"], "a.#b#"),
+        ("\n\n", ["a", " ", "\n\n", "b"], "a #b#"),
+        ("; ", ["a", ";", " b", ";", " b", "c"], "a#b#bc#"),  # the next step begins in the token
+        ("; ", ["a", "x;", " ", "b"], "ax#b#"),
+        ("\n;\n", ["a", ".\n", ";", "\n", "b", ";"], "a.#b;#"),
+    ],
+)
+def test_a_delimiter_of_several_tokens_is_not_shown(
+    delimiter: str, answer: list[str], expected: str
+):
+    """In XLA and over the bridge."""
+    written = CharTokenizer([*"abcx .;:#q", "\n", ".\n", "\n\n", " b", "x;"])
+    tokens = np.array([written.encode(piece)[0] for piece in answer], np.int32)
+    length, automaton = np.array(len(tokens)), Delimiter.of(written, delimiter)
+    ends = step_ends(tokens, length, np.array(False), automaton)
+    form = dataclasses.replace(FORMAT, mark="#", between="")
+    over, inside = (
+        presentation(form, written, delimiter, written, bridged=bridged)
+        for bridged in (True, False)
+    )
+    shown, read = over.show(tokens.tolist(), ends.tolist(), first=False)
+    assert written.decode(shown) == expected
+    marks = [i for i, token in enumerate(shown) if written.decode([token]) == "#"]
+    assert [place for place, end in zip(read, ends, strict=True) if end] == marks
+    rows = (jnp.asarray(x)[None, None] for x in (tokens, length, ends))
+    taken = jnp.asarray(automaton.taken(tokens, length))[None, None]
+    marked = inside.step_format.mark(*rows, steps=len(tokens), taken=taken)
+    assert marked.tokens[0, 0, : marked.real[0, 0]].tolist() == shown
+    assert marked.read[0, 0, np.flatnonzero(ends)].tolist() == marks
 
 
 def test_whether_tokenizers_agree():

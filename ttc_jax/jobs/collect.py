@@ -10,13 +10,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import jax
-import numpy as np
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from ttc_jax import assets
 from ttc_jax.config import at_least, claim_workdir, to_json
-from ttc_jax.errors import UserError
+from ttc_jax.models.delimiters import Delimiter
 from ttc_jax.models.tokenizers import tokenizer_of
 from ttc_jax.models.weights import check_kept, kept, load_generator
 from ttc_jax.parallel import hosts
@@ -76,11 +75,6 @@ def build(config: ConfigDict, task: Task) -> Collector:
     path = assets.locate(config.generator.path)
     generator = load_generator(path, **kept(config.generator), mesh=mesh)
     tokenizer = tokenizer_of(config.generator, generator.config.vocab_size)
-    delimiters = np.asarray(tokenizer.containing(config.step_delimiter))
-    if not delimiters.any():
-        raise UserError(
-            f"step_delimiter {config.step_delimiter!r} is in no token of {path}: choose another"
-        )
     prompt = PromptFormat(**config.prompt)
     return Collector(
         task=task,
@@ -99,7 +93,7 @@ def build(config: ConfigDict, task: Task) -> Collector:
             seed=config.seed,
             mesh=mesh,
         ),
-        delimiters=delimiters,
+        delimiter=Delimiter.of(tokenizer, config.step_delimiter),
         seed=config.seed,
     )
 

@@ -28,7 +28,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import nnx
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
@@ -37,6 +36,7 @@ from ttc_jax.errors import UserError
 from ttc_jax.jobs import sweep
 from ttc_jax.models import int8, parameters
 from ttc_jax.models.config import ModelConfig
+from ttc_jax.models.delimiters import Delimiter
 from ttc_jax.models.shapes import read_shape
 from ttc_jax.models.tokenizers import CharTokenizer
 from ttc_jax.models.transformer import Transformer
@@ -162,7 +162,7 @@ def _search(config: ConfigDict, topology: Topology, width: int) -> Job:
         verifier,
         build.plan(config, strategy, between=()),
         end_tokens=(),
-        delimiters=np.zeros((generator.config.vocab_size,), bool),
+        delimiter=_delimiter(config.step_delimiter, generator.config.vocab_size),
         batch=config.sampling.questions_per_batch,
         mesh=mesh,
     )
@@ -175,6 +175,11 @@ def _search(config: ConfigDict, topology: Topology, width: int) -> Job:
         questions=search.batch // mesh.shape["data"],
         candidates=config.sampling.n,
     )
+
+
+def _delimiter(text: str, vocab_size: int) -> Delimiter:
+    """In place of a tokenizer's, which no program is compiled for: every token ends a step."""
+    return Delimiter.in_texts([text] * vocab_size, text)
 
 
 def _sampling(config: ConfigDict, topology: Topology, width: int) -> Job:

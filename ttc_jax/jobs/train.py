@@ -39,6 +39,7 @@ from ttc_jax.config import as_flag, at_least, claim_workdir, one_of
 from ttc_jax.errors import UserError
 from ttc_jax.models.checkpoints import save_model
 from ttc_jax.models.config import ModelConfig
+from ttc_jax.models.delimiters import Delimiter
 from ttc_jax.models.tokenizers import CharTokenizer, Tokenizer, tokenizer_of
 from ttc_jax.models.transformer import Transformer
 from ttc_jax.models.vocabulary import check_tokens
@@ -152,18 +153,18 @@ def _collected(config: ConfigDict, tokenizer: Tokenizer) -> list[Collected]:
 
 
 def _values(config: ConfigDict, tokenizer: Tokenizer) -> Examples:
-    delimiters = tokenizer.containing(config.step_delimiter)
-    return prm.examples(_collected(config, tokenizer), delimiters)
+    delimiter = Delimiter.of(tokenizer, config.step_delimiter)
+    return prm.examples(_collected(config, tokenizer), delimiter)
 
 
 def _outcomes(config: ConfigDict, tokenizer: Tokenizer) -> Examples:
-    delimiters = tokenizer.containing(config.step_delimiter)
-    return orm.examples(_collected(config, tokenizer), delimiters)
+    delimiter = Delimiter.of(tokenizer, config.step_delimiter)
+    return orm.examples(_collected(config, tokenizer), delimiter)
 
 
 def _step_outcomes(config: ConfigDict, tokenizer: Tokenizer) -> Examples:
-    delimiters = tokenizer.containing(config.step_delimiter)
-    return orm.examples(_collected(config, tokenizer), delimiters, every_step=True)
+    delimiter = Delimiter.of(tokenizer, config.step_delimiter)
+    return orm.examples(_collected(config, tokenizer), delimiter, every_step=True)
 
 
 def _pairs(config: ConfigDict, tokenizer: Tokenizer) -> Examples:

@@ -17,6 +17,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from ttc_jax.errors import UserError
 from ttc_jax.models.cache import KVCache, LaneCache, PromptCache
+from ttc_jax.models.delimiters import Delimiter
 from ttc_jax.models.indexing import take_along
 from ttc_jax.models.transformer import Transformer
 from ttc_jax.models.vocabulary import check_tokens
@@ -139,17 +140,18 @@ def decode(
     state: DecodeState,
     live: Bool[Array, "B N"],
     ends: Bool[Array, " V"],
-    pauses: Bool[Array, " V"],
+    pauses: Delimiter | None,
     limit: Int[Array, " B"],
     drawing: Drawing,
     until: Callable[[Bool[Array, "B N"]], Bool[Array, ""]] | None = None,
 ) -> DecodeState:
-    """Decodes live rows until each draws an end or a pause token, or holds `limit` tokens.
+    """Decodes live rows until each draws an end token or ends a step, or holds `limit` tokens.
 
     One loop serves "to the end of the answer" (no pauses) and "to the end of the step" (pauses at
     step delimiters). It ends with the last row; rows that stopped neither advance nor draw.
 
     Args:
+      pauses: ends steps; None: rows go on to the ends of their answers.
       until: ends the loop earlier, if it holds for the rows that are live.
     """
     limit = jnp.broadcast_to(limit[:, None], live.shape)
@@ -176,7 +178,7 @@ def decode_token(
     model: Transformer,
     state: DecodeState,
     ends: Bool[Array, " V"],
-    pauses: Bool[Array, " V"],
+    pauses: Delimiter | None,
     limit: Int[Array, "B N"],
     drawing: Drawing,
     *,
@@ -186,9 +188,8 @@ def decode_token(
 ) -> DecodeState:
     """One more token of live rows, which then stay live unless the token stops them.
 
-    A delimiter right behind another one ends no step: it does not pause.
-
     Args:
+      pauses: stops rows where it ends a step; None: it stops none.
       greedy: rows that take the likeliest token whatever `drawing` says.
       doubt: whether to sum entropy and certainty too, for verifiers that read them.
       lanes: W, rows that are computed: the first W live ones; 0 computes all rows.
@@ -210,16 +211,18 @@ def decode_token(
     drawn = spread(drawn.astype(jnp.int32))
     here = (jnp.arange(state.tokens.shape[2])[None, None] == length[..., None]) & live[..., None]
     ended = live & ends[drawn]
-    paused = pauses[drawn] & ~((length > 0) & pauses[state.pending])
+    tokens = jnp.where(here, drawn[..., None], state.tokens)
     cache = cache.advance(live.astype(jnp.int32))
-    going = live & ~ended & ~paused & (cache.length < limit)
+    going = live & ~ended & (cache.length < limit)
+    if pauses is not None:
+        going &= ~pauses.ends_at(tokens, length)
     sums = {"log_prob": spread(log_prob)}
     if doubt:
         sums["entropy"], sums["certainty"] = map(spread, doubts(logits))
     return dataclasses.replace(
         state,
         cache=dataclasses.replace(cache, live=jnp.where(live, going, cache.live)),
-        tokens=jnp.where(here, drawn[..., None], state.tokens),
+        tokens=tokens,
         pending=jnp.where(live, drawn, state.pending),
         hidden=jnp.where(live[..., None], spread(hidden), state.hidden),
         ended=state.ended | ended,
@@ -344,8 +347,7 @@ class Sampler:
         self._compilations += 1  # runs when traced, not when called
         parameters, ends = shared
         model = nnx.merge(self._graph, parameters)
-        pauses = jnp.zeros_like(ends)
-        return decode(model, state, live, ends, pauses, limit, self._drawing, **options)
+        return decode(model, state, live, ends, None, limit, self._drawing, **options)
 
     @property
     def compilations(self) -> int:

@@ -14,6 +14,7 @@ import jax
 import numpy as np
 
 from ttc_jax.models.cache import KVCache
+from ttc_jax.models.delimiters import Delimiter
 from ttc_jax.search.plan import Plan
 from ttc_jax.search.state import SearchState
 from ttc_jax.verifiers.presentation import Presentation
@@ -23,7 +24,7 @@ _log = logging.getLogger(__name__)
 
 
 def tell(
-    plan: Plan, presentation: Presentation, delimiters: np.ndarray, state: SearchState
+    plan: Plan, presentation: Presentation, delimiter: Delimiter, state: SearchState
 ) -> tuple[Marked, ...]:
     """What the verifier is shown of the questions whose turn has come: `SearchState.told`.
 
@@ -41,8 +42,9 @@ def tell(
     tokens, given, shown, started, done, kept = jax.device_get(
         (looked.tokens, state.given, state.shown, state.started, state.done, _kept(state.verifier))
     )
-    ends = step_ends(tokens, length, ended, delimiters)
+    ends = step_ends(tokens, length, ended, delimiter)
     ends &= np.arange(plan.max_new_tokens) >= started[..., None]
+    taken = delimiter.taken(tokens, length), delimiter.taken(tokens, reached)
     beyond = np.arange(plan.max_new_tokens) == reached[..., None] - 1  # where lookahead ends
     for row in zip(*np.nonzero(ready[:, None] & ~done), strict=True):
         text, room = tokens[row].tolist(), plan.most_shown + 1 - int(kept[row])
@@ -51,9 +53,12 @@ def tell(
         parts = [(before, first, int(length[row]), ends[row])]
         if plan.lookahead:
             parts.append(([], int(length[row]), int(reached[row]), beyond[row]))
-        for chunk, (before, start, end, is_end) in zip(told, parts, strict=True):
+        for chunk, (before, start, end, is_end), cut in zip(told, parts, taken, strict=False):
             found, read = presentation.show(
-                text[start:end], is_end[start:end].tolist(), first=start == 0
+                text[start:end],
+                is_end[start:end].tolist(),
+                first=start == 0,
+                taken=cut[row][start:end].tolist(),
             )
             _put(chunk, row, [*before, *found], [0] * len(before) + [len(before) + x for x in read])
             nowhere = chunk.tokens.shape[-1] - 1  # a place that holds no token, and so scores 0

@@ -7,11 +7,11 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
-import numpy as np
 from ml_collections import ConfigDict
 
 from ttc_jax import assets
 from ttc_jax.config import at_least, one_of
+from ttc_jax.models.delimiters import Delimiter
 from ttc_jax.models.tokenizers import tokenizer_of
 from ttc_jax.models.transformer import Transformer
 from ttc_jax.models.weights import check_kept, kept, load_generator
@@ -94,7 +94,7 @@ def recorder(
             verifier,
             plan(config, strategy, tuple(prompt.between(tokenizer))),
             end_tokens=prompt.ends(tokenizer),
-            delimiters=np.asarray(tokenizer.containing(config.step_delimiter)),
+            delimiter=Delimiter.of(tokenizer, config.step_delimiter),
             batch=batch,
             refill=search.refill,
             segment=search.segment,

@@ -34,6 +34,7 @@ from jax.random import fold_in
 from jaxtyping import Array, Bool, Int
 
 from ttc_jax.models.cache import PromptCache
+from ttc_jax.models.delimiters import Delimiter
 from ttc_jax.models.indexing import take_along
 from ttc_jax.models.transformer import Transformer
 from ttc_jax.sampling.draw import candidate_keys
@@ -154,7 +155,7 @@ def segment(
     generator: Transformer,
     verifier: Verifier | None,
     ends: Bool[Array, " V"],
-    delimiters: Bool[Array, " V"],
+    delimiter: Delimiter,
     state: SearchState,
     tokens: Int[Array, ""],
 ) -> tuple[SearchState, Int[Array, " 2"]]:
@@ -164,13 +165,13 @@ def segment(
 
     Args:
       ends: tokens that end an answer.
-      delimiters: tokens that end a step.
+      delimiter: ends steps.
       tokens: decode iterations before the call may return for the sake of a free slot.
 
     Returns:
       The state, and how many row-steps were decoded for rows that went on, and in all.
     """
-    pauses = delimiters if plan.strategy.stops_at_steps else jnp.zeros_like(delimiters)
+    pauses = delimiter if plan.strategy.stops_at_steps else None
 
     def goes_on(carry: Carry) -> Array:
         state, iteration, _ = carry
@@ -200,7 +201,7 @@ def segment(
         slots, there = _next(state.ready, group)
         some = take(state, slots)
         some = dataclasses.replace(some, done=some.done | ~there[:, None])  # nothing to read
-        return put(state, _turn(plan, verifier, delimiters, some), slots)
+        return put(state, _turn(plan, verifier, delimiter, some), slots)
 
     def one_revision(state: SearchState) -> SearchState:
         slots, there = _next(state.revising, group)
@@ -280,7 +281,7 @@ def _rest(plan: Plan, state: SearchState) -> SearchState:
 
 
 def _turn(
-    plan: Plan, verifier: Verifier | None, delimiters: Bool[Array, " V"], state: SearchState
+    plan: Plan, verifier: Verifier | None, delimiter: Delimiter, state: SearchState
 ) -> SearchState:
     """The turn of questions whose rows all rest."""
     N, T = plan.candidates, plan.max_new_tokens
@@ -288,12 +289,12 @@ def _turn(
     decode = rewind(looked, state.saved) if plan.lookahead else looked
     length = decode.cache.length
     at = jnp.arange(T)[None, None]
-    steps = step_ends(looked.tokens, length, decode.ended, delimiters)
+    steps = step_ends(looked.tokens, length, decode.ended, delimiter)
     steps &= (at >= state.started[..., None]) & ~state.done[..., None]
     state = dataclasses.replace(state, decode=decode)
     reads = peeks = jnp.zeros_like(length)
     if verifier is not None:
-        state, reads, peeks = _score(plan, verifier, state, looked, steps)
+        state, reads, peeks = _score(plan, verifier, delimiter, state, looked, steps)
 
     last_turn = state.round + 1 >= state.began + plan.turns
     done = state.done | decode.ended | (length >= T) | last_turn[:, None]
@@ -336,7 +337,12 @@ def _turn(
 
 
 def _score(
-    plan: Plan, verifier: Verifier, state: SearchState, looked: DecodeState, steps: Array
+    plan: Plan,
+    verifier: Verifier,
+    delimiter: Delimiter,
+    state: SearchState,
+    looked: DecodeState,
+    steps: Array,
 ) -> tuple[SearchState, Array, Array]:
     """Shows the verifier what it has not seen, and puts its scores where steps end.
 
@@ -352,15 +358,19 @@ def _score(
     def chunk(
         number: int, first: Array, end: Array, is_end: Array, width: int
     ) -> tuple[Marked, Array]:
-        """What is shown of a part of the text, and how many tokens that part has."""
+        """What is shown of a part of the text up to `end`, and how many tokens that part has."""
         index = jnp.minimum(first[..., None] + jnp.arange(width)[None, None], T)
         real = jnp.where(state.done, 0, end - first)
         tokens, here = (take_along(x, index, -1) for x in (text, is_end))
         if plan.bridged:
             told = state.told[number]
             return told._replace(real=jnp.where(state.done, 0, told.real)), real
-        mark = plan.step_format.mark
-        return mark(tokens, real, here, plan.steps_a_turn, written=index > 0), real
+        taken = None
+        if plan.step_format.cuts:
+            taken = jnp.pad(delimiter.taken(looked.tokens, end - 1), ((0, 0), (0, 0), (1, 0)))
+            taken = take_along(taken, index, -1)
+        mark, most = plan.step_format.mark, plan.steps_a_turn
+        return mark(tokens, real, here, most, written=index > 0, taken=taken), real
 
     shown, _ = chunk(0, state.shown, length + 1, is_end, plan.step + 1)
     scores, read = verifier.read(shown.tokens, shown.real, state.verifier, decode)

@@ -142,7 +142,7 @@ class Recorder:
         )
         kept: tuple[Node, ...] = ()
         if question.id in self.trees:
-            kept = tree(outcome, self.search.plan, self.tokenizer, self.search.delimiters)
+            kept = tree(outcome, self.search.plan, self.tokenizer, self.search.delimiter)
         return Record(
             question=question.id,
             strategy=self.strategy,

@@ -18,6 +18,7 @@ from ttc_jax.compute.flops import Cumulative, generator_flops
 from ttc_jax.compute.ledger import Ledger
 from ttc_jax.errors import UserError
 from ttc_jax.models.cache import PromptCache
+from ttc_jax.models.delimiters import Delimiter
 from ttc_jax.models.transformer import Transformer
 from ttc_jax.models.vocabulary import check_tokens
 from ttc_jax.parallel.mesh import place
@@ -94,7 +95,7 @@ class Search:
       generator, verifier: the models; no verifier, no scores, and then no strategy that needs them.
       plan: strategy, N and limits.
       end_tokens: ids that end an answer.
-      delimiters: [V] bool, tokens that end a step.
+      delimiter: ends steps.
       batch: B, questions searched together, over all shards of the mesh's `data`. Slots without a
         question are computed too.
       refill: whether a finished question's slot goes to the next one at once; else all B start and
@@ -123,7 +124,7 @@ class Search:
         plan: Plan,
         *,
         end_tokens: Sequence[int],
-        delimiters: np.ndarray,
+        delimiter: Delimiter,
         batch: int = 1,
         refill: bool = True,
         segment: int = 1,
@@ -153,7 +154,7 @@ class Search:
         self.presentation = presentation
         self.batch, self.refill, self.segment, self.mesh = batch, refill, segment, mesh
         self.generator, self.verifier, self.work = generator.config, verifier, Work()
-        self.delimiters = delimiters
+        self.delimiter = delimiter
         V = generator.config.vocab_size
         check_tokens(end_tokens, V, "end_tokens")
         check_tokens(plan.between, V, "plan.between")
@@ -254,8 +255,9 @@ class Search:
             self._parameters,
             ((prompt, prompt), abstract((parts, 2), np.int32, mesh, ROWS), id_),
         )
-        state, table = self.state(width), abstract(self.delimiters.shape, bool, mesh)
-        shared = (self._parameters, table, table, abstract((), np.int32, mesh))
+        state, tables = self.state(width), (self._ends, self.delimiter)
+        tables = jax.tree.map(lambda x: abstract(x.shape, x.dtype, mesh), tables)
+        shared = (self._parameters, *tables, abstract((), np.int32, mesh))
         return {
             "admit": self._admit.lower(*read),
             "insert": self._insert.lower((), state, outcome(self._admit, mesh, *read), number),
@@ -310,7 +312,7 @@ class Search:
             self.work.useful += int(work[:, 0].sum())
             self.work.total += int(work[:, 1].sum())
             if self.plan.bridged and self.presentation is not None:
-                told = bridge.tell(self.plan, self.presentation, self.delimiters, state)
+                told = bridge.tell(self.plan, self.presentation, self.delimiter, state)
                 state = dataclasses.replace(state, told=put(told, self.mesh, ROWS))
             for wave in _waves((slots != NONE) & ~active.reshape(slots.shape)):
                 found = jax.device_get(self._harvest((), state, self._over_shards(wave)))
@@ -344,8 +346,8 @@ class Search:
 
     @functools.cached_property
     def _tables(self) -> Any:
-        """Which tokens end an answer, and which a step."""
-        return put((self._ends, self.delimiters), self.mesh)
+        """What ends an answer, and what a step."""
+        return put((self._ends, self.delimiter), self.mesh)
 
     def _run_empty(self, shape: Shape) -> SearchState:
         """B slots without a question."""
@@ -371,9 +373,9 @@ class Search:
 
     def _run_segment(self, shared: Any, state: SearchState) -> Any:
         self._compilations += 1  # runs when traced, not when called
-        parameters, ends, delimiters, tokens = shared
+        parameters, ends, delimiter, tokens = shared
         models = nnx.merge(self._graph, parameters)
-        state, work = kernel.segment(self.plan, *models, ends, delimiters, state, tokens)
+        state, work = kernel.segment(self.plan, *models, ends, delimiter, state, tokens)
         return state, work[None]
 
     def _outcome(self, found: dict[str, Any], prompt: int, shown: int) -> Outcome:

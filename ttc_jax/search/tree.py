@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from ttc_jax.models.delimiters import Delimiter
 from ttc_jax.models.tokenizers import Tokenizer
 from ttc_jax.results.store import Node
 from ttc_jax.search.plan import Plan
@@ -15,7 +16,7 @@ from ttc_jax.verifiers.steps import step_ends
 
 
 def tree(
-    outcome: Outcome, plan: Plan, tokenizer: Tokenizer, delimiters: np.ndarray
+    outcome: Outcome, plan: Plan, tokenizer: Tokenizer, delimiter: Delimiter
 ) -> tuple[Node, ...]:
     """Every step that was written, also of rows that were then pruned, parents before children.
 
@@ -24,7 +25,7 @@ def tree(
     its own.
 
     Args:
-      delimiters: [V] bool, tokens that end a step.
+      delimiter: ends steps.
 
     Returns:
       The nodes; along a path from a root to a candidate their texts make the candidate's.
@@ -50,7 +51,7 @@ def tree(
         for n, candidate in enumerate(finals):
             written = line.tokens[r, n, : line.ends[r, n] - line.starts[r, n]].tolist()
             ended = bool(outcome.finished[candidate])
-            for first, end in _steps(plan, written, ended, delimiters):
+            for first, end in _steps(plan, written, ended, delimiter):
                 parents.append(at[n])
                 rounds.append(r)
                 tokens.append((tokens[at[n]] if at[n] >= 0 else []) + written[first:end])
@@ -82,13 +83,13 @@ def tree(
 
 
 def _steps(
-    plan: Plan, written: list[int], ended: bool, delimiters: np.ndarray
+    plan: Plan, written: list[int], ended: bool, delimiter: Delimiter
 ) -> Iterator[tuple[int, int]]:
     """First and end of each step of what a row wrote in a round."""
     cuts = [len(written)] if written else []
     if written and not plan.strategy.stops_at_steps:
         row = np.asarray(written)
-        ends = step_ends(row, np.asarray(len(row)), np.asarray(ended), np.asarray(delimiters))
+        ends = step_ends(row, np.asarray(len(row)), np.asarray(ended), delimiter)
         # What stands behind the last step, such as an end token, goes with it.
         cuts = [*(np.flatnonzero(ends)[:-1] + 1).tolist(), len(row)]
     return itertools.pairwise([0, *cuts])

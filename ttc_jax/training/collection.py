@@ -18,6 +18,7 @@ import numpy as np
 from ttc_jax.compute.flops import generator_flops
 from ttc_jax.compute.ledger import Ledger
 from ttc_jax.models.config import ModelConfig
+from ttc_jax.models.delimiters import Delimiter
 from ttc_jax.models.tokenizers import Tokenizer
 from ttc_jax.results.store import Candidate, Record
 from ttc_jax.sampling.rollouts import Finished, Prefix, Rollouts
@@ -55,7 +56,7 @@ class Collector:
 
     Attributes:
       sampler: draws the answers, and rolls them out.
-      delimiters: [V] bool, tokens that end a step.
+      delimiter: ends steps.
       seed: as the sampler's; part of a record's key.
     """
 
@@ -63,7 +64,7 @@ class Collector:
     tokenizer: Tokenizer
     prompt: PromptFormat
     sampler: Rollouts
-    delimiters: np.ndarray
+    delimiter: Delimiter
     seed: int = 0
 
     def encode(self, questions: Sequence[Question]) -> list[Prompted]:
@@ -108,7 +109,7 @@ class Collector:
             )
             for n, verdict in enumerate(self.task.judge(prompted.question, texts))
         ]
-        ends = step_ends(samples.tokens, samples.lengths, samples.finished, self.delimiters)
+        ends = step_ends(samples.tokens, samples.lengths, samples.finished, self.delimiter)
         return Draft(prompted, candidates, [(np.flatnonzero(row) + 1).tolist() for row in ends])
 
     def _record(self, draft: Draft, finished: Finished) -> Record:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ttc_jax.errors import UserError, naming
+from ttc_jax.models.delimiters import Delimiter
 from ttc_jax.results.store import Candidate, ResultsStore
 from ttc_jax.tasks.prompts import PromptFormat, with_answers
 from ttc_jax.tasks.task import Question
@@ -52,20 +53,18 @@ class Collected:
         answers = [candidate.tokens for candidate in earlier]
         return with_answers(self.prompt, answers, self.between, self.ends)
 
-    def answers(
-        self, delimiters: np.ndarray
-    ) -> Iterator[tuple[list[int], Candidate, Sequence[int]]]:
+    def answers(self, delimiter: Delimiter) -> Iterator[tuple[list[int], Candidate, Sequence[int]]]:
         """Answers that could be parsed, with what each was written behind and where its steps end.
 
         Args:
-          delimiters: [V] tokens that end a step.
+          delimiter: ends steps.
         """
         for chain in self.chains:
             for place, candidate in enumerate(chain):
                 if candidate.answer is not None:
                     tokens = np.array(candidate.tokens)
                     length, finished = np.array(len(tokens)), np.array(candidate.finished)
-                    ends = step_ends(tokens, length, finished, delimiters)
+                    ends = step_ends(tokens, length, finished, delimiter)
                     yield self.context(chain[:place]), candidate, np.flatnonzero(ends).tolist()
 
 

@@ -8,27 +8,26 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
-
+from ttc_jax.models.delimiters import Delimiter
 from ttc_jax.training import prm
 from ttc_jax.training.data import Collected, Examples
 
 
 def examples(
-    collected: Sequence[Collected], delimiters: np.ndarray, *, every_step: bool = False
+    collected: Sequence[Collected], delimiter: Delimiter, *, every_step: bool = False
 ) -> Examples:
     """Each answer, with its correctness asked for where its last step ends.
 
     Answers without a final answer are left out.
 
     Args:
-      delimiters: [V] tokens that end a step.
+      delimiter: ends steps.
       every_step: asks at the ends of all steps, each of which the answer is the one rollout from;
         and at the end of the prompt for the share of the question's answers that are correct.
     """
     found: Examples = {}
     for of_question in collected:
-        for prompt, answer, ends in of_question.answers(delimiters):
+        for prompt, answer, ends in of_question.answers(delimiter):
             outcome = float(answer.correct)
             at, values = list(ends[-1:]), [outcome]
             if every_step:

@@ -13,6 +13,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from ttc_jax.errors import UserError
+from ttc_jax.models.delimiters import Delimiter
 from ttc_jax.models.regime import Regime
 from ttc_jax.models.transformer import Transformer
 from ttc_jax.training.batches import Example
@@ -69,7 +70,7 @@ def above_trunk(path: tuple[Any, ...], value: Any) -> bool:
     return path[0] != "trunk" and isinstance(value, nnx.Param)
 
 
-def examples(collected: Sequence[Collected], delimiters: np.ndarray) -> Examples:
+def examples(collected: Sequence[Collected], delimiter: Delimiter) -> Examples:
     """Each answer with Monte-Carlo values, which are asked for at the ends of its steps.
 
     The value of the question, at the end of the prompt, is the share of its answers that are
@@ -77,7 +78,7 @@ def examples(collected: Sequence[Collected], delimiters: np.ndarray) -> Examples
     a final answer are wrong there, and left out otherwise.
 
     Args:
-      delimiters: [V] tokens that end a step.
+      delimiter: ends steps.
 
     Raises:
       UserError: other steps than the values are of.
@@ -85,14 +86,14 @@ def examples(collected: Sequence[Collected], delimiters: np.ndarray) -> Examples
     found: Examples = {}
     for of_question in collected:
         value = of_question.pass_at_1
-        for prompt, answer, ends in of_question.answers(delimiters):
+        for prompt, answer, ends in of_question.answers(delimiter):
             if not answer.step_values:
                 continue
             if len(answer.step_values) != len(ends):
                 raise UserError(
                     f"{of_question.question}: {len(answer.step_values)} Monte-Carlo values for "
                     f"{len(ends)} steps; set config.step_delimiter as in the collection's "
-                    "config.json"
+                    "config.json, or collect anew where an older version cut the steps"
                 )
             row = example(prompt, answer.tokens, [-1, *ends], [value, *answer.step_values])
             found.setdefault(of_question.question, []).append(row)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ttc_jax.errors import UserError
+from ttc_jax.models.delimiters import Delimiter
 from ttc_jax.models.tokenizers import Tokenizer
 from ttc_jax.verifiers.formats import QUESTION, SPECIAL
 from ttc_jax.verifiers.steps import NOTHING, StepFormat
@@ -38,12 +39,13 @@ class Presentation:
         self._format, self._own = verifier.format, verifier.tokenizer
         self._tokenizer, self._delimiter = tokenizer, delimiter
         self._delimits = tokenizer.containing(delimiter)
+        self._taken = Delimiter.of(tokenizer, delimiter).taken
         self._opening = _opening(self._own) if self._format.chat else []
         self._text = {*tokenizer.vocabulary().values()} - {*tokenizer.eos_ids}
         self.bridged = not agree(tokenizer, self._own) if bridged is None else bridged
         mark, between = self._encode("mark"), self._encode("between")
-        swaps = () if self.bridged else tuple(sorted(self._swaps().items()))
-        self.step_format = StepFormat((*mark, *between), -len(between), swaps)
+        swaps, cuts = ((), ()) if self.bridged else (self._swaps(), self._cuts())
+        self.step_format = StepFormat((*mark, *between), -len(between), swaps, cuts)
 
     def prompt(self, question: str) -> list[int]:
         """What the PRM reads before an answer."""
@@ -61,7 +63,12 @@ class Presentation:
         return [*self._opening, *self._own.encode(text, inside=True)]
 
     def show(
-        self, tokens: Sequence[int], ends: Sequence[bool], *, first: bool
+        self,
+        tokens: Sequence[int],
+        ends: Sequence[bool],
+        *,
+        first: bool,
+        taken: Sequence[int] | None = None,
     ) -> tuple[list[int], list[int]]:
         """Over the bridge: further tokens of an answer in those of the PRM.
 
@@ -69,6 +76,8 @@ class Presentation:
           tokens: T tokens of the generator.
           ends: [T] where steps end.
           first: whether the answer begins with them.
+          taken: [T] what delimiters over several tokens take from each (`Delimiter.taken`); None:
+            as these tokens alone say.
 
         Returns:
           The PRM's tokens, and for each token of the generator where the score stands if a step
@@ -94,15 +103,22 @@ class Presentation:
                 shown.extend(self._own.encode(text, inside=True))
             text = ""
 
-        for token, end in zip(tokens, ends, strict=True):
-            if self._delimits[token]:
-                text += decoded() + self._rest(token)
+        if taken is None:
+            row = np.array(tokens, np.int32)
+            taken = self._taken(row, np.array(len(row))).tolist()
+        for token, end, count in zip(tokens, ends, taken or (), strict=True):
+            next_step = ""
+            if count < 0:
+                text, next_step = text + decoded(), self._rest(token, count)
+            elif count or self._delimits[token]:
+                text += decoded() + self._rest(token, count)
             elif token in self._text:
                 run.append(token)
             if end:
                 write()
                 shown.extend(self.step_format.markers)
             read.append(len(shown) - 1 + self.step_format.offset)
+            text += next_step
         write()
         return shown, read
 
@@ -118,20 +134,51 @@ class Presentation:
         text = getattr(self._format, field)
         return self._own.encode(text, inside=True) if text else []
 
-    def _rest(self, token: int) -> str:
-        """What is left of a token without the delimiter: the text before it."""
-        return self._tokenizer.texts()[token].partition(self._delimiter)[0].rstrip()
+    def _rest(self, token: int, taken: int = 0) -> str:
+        """What is left of a token without the delimiter: the text before it.
 
-    def _swaps(self) -> dict[int, int]:
+        Args:
+          taken: see `Delimiter.taken`; of a token that completes a delimiter, it is the text
+            behind that.
+        """
+        text = self._tokenizer.texts()[token]
+        if taken < 0:
+            return text[-taken:] if text[-taken:].strip() else ""
+        text = text[:-taken] if taken else text.partition(self._delimiter)[0]
+        return text.rstrip()
+
+    def _shown(self, rest: str) -> list[int]:
+        """The one token that the PRM is shown of what is left of a token, if there is one.
+
+        Else the token stays as it is, as a few do that end lines of code.
+        """
+        left = self._own.encode(rest, inside=True) if rest else [NOTHING]
+        return left if len(left) == 1 else []
+
+    def _swaps(self) -> tuple[tuple[int, int], ...]:
         """What becomes of delimiters and special tokens: see `StepFormat.swaps`."""
         everything = range(self._tokenizer.vocab_size)
         swaps = {token: NOTHING for token in everything if token not in self._text}
         for token in np.flatnonzero(self._delimits).tolist():
-            rest = self._rest(token)
-            left = self._own.encode(rest, inside=True) if rest else [NOTHING]
-            if len(left) == 1:  # else it stays as it is, as a few do that end lines of code
-                swaps[token] = left[0]
-        return swaps
+            for shown in self._shown(self._rest(token)):
+                swaps[token] = shown
+        return tuple(sorted(swaps.items()))
+
+    def _cuts(self) -> tuple[tuple[int, int, int], ...]:
+        """What becomes of tokens that hold a part of the delimiter: see `StepFormat.cuts`."""
+        whole, texts = self._delimiter, self._tokenizer.texts()
+        cuts: list[tuple[int, int, int]] = []
+        for token in sorted(self._text):
+            text = texts[token]
+            if not text or whole in text:
+                continue
+            parts = range(1, len(whole))
+            counts = {n for n in parts if text.endswith(whole[:n])}
+            counts |= {-n for n in parts if text.startswith(whole[-n:])}
+            counts |= {len(text)} if text in whole else set()  # in the middle of one
+            for count in sorted(counts):
+                cuts += [(token, count, shown) for shown in self._shown(self._rest(token, count))]
+        return tuple(cuts)
 
 
 def _opening(tokenizer: Tokenizer) -> list[int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -11,33 +11,33 @@ import numpy as np
 from jaxtyping import Array, Bool, Int
 
 from ttc_jax.errors import UserError
+from ttc_jax.models.delimiters import Delimiter
 
 A = TypeVar("A", jax.Array, np.ndarray)
 NOTHING = -1  # in the place of a token that is not shown
 
 
-def step_ends(tokens: A, lengths: A, ended: A, delimiters: A) -> A:
+def step_ends(tokens: A, lengths: A, ended: A, delimiter: Delimiter) -> A:
     """Where steps end: at each delimiter, and at the answer's last token.
 
-    A delimiter right behind another one, or an end token there, closes a step without text, which
-    is no step: read there, a score would count the step before it twice.
+    A delimiter right behind another one (see `models.delimiters`), or an end token there, closes a
+    step without text, which is no step: read there, a score would count the step before it twice.
 
     Args:
       tokens: [*B, T] ids; JAX's arrays, or NumPy's where answers are cut on the host.
       lengths: [*B] tokens that are real.
       ended: [*B] whether the last one is an end token; else it is text, cut off or paused.
-      delimiters: [V] bool, the tokens that end a step.
 
     Returns:
       [*B, T] bool.
     """
     xp = tokens.__array_namespace__()
     at = xp.arange(tokens.shape[-1])[(None,) * (tokens.ndim - 1)]
-    is_delimiter = delimiters[tokens]
-    follows = xp.concat([xp.zeros_like(is_delimiter[..., :1]), is_delimiter[..., :-1]], axis=-1)
+    completes, ends = delimiter.found(tokens)
+    follows = xp.concat([xp.zeros_like(completes[..., :1]), completes[..., :-1]], axis=-1)
     last = at == lengths[..., None] - 1
-    text = last & ~is_delimiter & ~(follows & ended[..., None])
-    return (at < lengths[..., None]) & ((is_delimiter & ~follows) | text)
+    text = last & ~completes & ~(follows & ended[..., None])
+    return (at < lengths[..., None]) & (ends | text)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,6 +50,8 @@ class StepFormat:
         no markers), -1 the token before it.
       swaps: tokens of an answer that it is not shown, rising, each with the one that it is shown in
         its place, or `NOTHING`: delimiters that are not its own, special tokens.
+      cuts: the same of tokens that hold a part of a delimiter: token, how many characters
+        (`Delimiter.taken`), and what it is shown; rising.
 
     Raises:
       UserError: an offset that leads out of the step's last token and its markers.
@@ -58,6 +60,7 @@ class StepFormat:
     markers: tuple[int, ...] = ()
     offset: int = 0
     swaps: tuple[tuple[int, int], ...] = ()
+    cuts: tuple[tuple[int, int, int], ...] = ()
 
     def __post_init__(self) -> None:
         if not -len(self.markers) <= self.offset <= 0:
@@ -77,6 +80,7 @@ class StepFormat:
         ends: Bool[Array, "B N T"],
         steps: int,
         written: Bool[Array, "B N T"] | bool = True,
+        taken: Int[Array, "B N T"] | None = None,
     ) -> Marked:
         """Swaps tokens of a chunk, and puts the markers behind each of its steps.
 
@@ -85,17 +89,23 @@ class StepFormat:
           ends: its step ends.
           steps: how many there can be in a row at most.
           written: tokens of the answer; others are not swapped.
+          taken: what delimiters over several tokens take from each (`Delimiter.taken`); None:
+            nothing. What is left of a token that completes one belongs to the next step.
         """
         T, m = tokens.shape[2], len(self.markers)
         inside = jnp.arange(T)[None, None] < real[..., None]
         ends = ends & inside
-        tokens = self._swapped(tokens, written)
+        tokens = self._swapped(tokens, written, taken)
         is_there = tokens != NOTHING
         count = is_there.astype(jnp.int32)
         size = jnp.where(inside, count + m * ends.astype(jnp.int32), 0)
         at = jnp.cumsum(size, -1, dtype=jnp.int32) - size
-        read = at + count - 1 + m + self.offset
-        if not m and not self.swaps:
+        first, marks = at, at + count
+        if taken is not None:
+            is_next = ends & (taken < 0)
+            first, marks = jnp.where(is_next, at + m, at), jnp.where(is_next, at, marks)
+        read = marks - 1 + m + self.offset
+        if not m and not self.swaps and not self.cuts:
             return Marked(tokens, real, read)
         marked = jnp.zeros((*tokens.shape[:2], self.longest(T, steps)), tokens.dtype)
 
@@ -103,21 +113,42 @@ class StepFormat:
             at = jnp.where(here, at, marked.shape[-1])  # dropped where there is nothing
             return jnp.put_along_axis(marked, at, values, -1, inplace=False, mode="drop")
 
-        marked = put(marked, is_there & inside, at, tokens)
+        marked = put(marked, is_there & inside, first, tokens)
         for i, marker in enumerate(self.markers):
-            marked = put(marked, ends, at + count + i, jnp.full_like(tokens, marker))
+            marked = put(marked, ends, marks + i, jnp.full_like(tokens, marker))
         return Marked(marked, size.sum(-1, dtype=jnp.int32), read)
 
     def _swapped(
-        self, tokens: Int[Array, "B N T"], written: Bool[Array, "B N T"] | bool
+        self,
+        tokens: Int[Array, "B N T"],
+        written: Bool[Array, "B N T"] | bool,
+        taken: Int[Array, "B N T"] | None,
     ) -> Int[Array, "B N T"]:
-        if not self.swaps:
-            return tokens
-        before, after = (
-            jnp.array(column, tokens.dtype) for column in zip(*self.swaps, strict=True)
-        )
-        row = jnp.minimum(jnp.searchsorted(before, tokens), len(self.swaps) - 1)
-        return jnp.where((before[row] == tokens) & written, after[row], tokens)
+        shown = _replaced(tokens, tokens, written, self.swaps)
+        if taken is None or not self.cuts:
+            return shown
+        most = max(abs(count) for _, count, _ in self.cuts)
+
+        def key(token: Any, count: Any) -> Any:
+            return token * (2 * most + 1) + count + most
+
+        table = tuple((key(token, count), after) for token, count, after in self.cuts)
+        there = written & (taken != 0) & (jnp.abs(taken) <= most)
+        return _replaced(shown, key(tokens, taken), there, table)
+
+
+def _replaced(
+    tokens: Int[Array, "B N T"],
+    keys: Int[Array, "B N T"],
+    there: Bool[Array, "B N T"] | bool,
+    table: tuple[tuple[int, int], ...],
+) -> Int[Array, "B N T"]:
+    """The tokens, those that are `there` replaced where a table of rising keys has theirs."""
+    if not table:
+        return tokens
+    before, after = (jnp.array(column, tokens.dtype) for column in zip(*table, strict=True))
+    row = jnp.minimum(jnp.searchsorted(before, keys), len(table) - 1)
+    return jnp.where((before[row] == keys) & there, after[row], tokens)
 
 
 class Marked(NamedTuple):
