@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import time
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
+from ttc_jax import hashing
 from ttc_jax.errors import UserError
 from ttc_jax.models.tokenizers import Tokenizer
 from ttc_jax.results.store import Candidate, Node, Record
@@ -86,7 +86,7 @@ class Recorder:
         Raises:
           UserError: a verifier's score is NaN; names the question.
         """
-        numbers = [zlib.crc32(one.question.id.encode()) for one in prompted]
+        numbers = [hashing.number_of(one.question.id) for one in prompted]
         shown = [one.shown for one in prompted if one.shown is not None] or None
         began = time.perf_counter()
         try:
