@@ -1,5 +1,6 @@
 """Our own model folders: parameters saved with Orbax, and a small `model.json` that says of what.
 
+checksums.json  of all other files
 model.json    kind, config, metadata (command, seed, training tokens, metrics …)
 parameters/   Orbax, by name: "layers.blocks.0.attention.qkv"
 tokenizer/    when the model has its own
@@ -20,10 +21,12 @@ import orbax.checkpoint as ocp
 from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec, Sharding, SingleDeviceSharding
 
+from ttc_jax import files
 from ttc_jax.errors import UserError
 from ttc_jax.models import hub, int8, parameters
 from ttc_jax.models.config import ModelConfig
 from ttc_jax.models.transformer import FLOAT32, Transformer
+from ttc_jax.parallel import hosts
 from ttc_jax.parallel.mesh import copies, place, sharding
 
 M = TypeVar("M", bound=nnx.Module)
@@ -107,6 +110,7 @@ def save(
     (fresh / DESCRIPTION).write_text(text + "\n", encoding="utf-8")
     if tokenizer is not None:
         tokenizer.save(fresh / TOKENIZER)
+    files.seal(fresh)
     if path.exists():
         path.rename(old)
     fresh.rename(path)
@@ -147,8 +151,11 @@ def restore(
         default device.
 
     Raises:
-      UserError: parameters missing, extra or mis-shaped (all of them in one message).
+      UserError: parameters missing, extra or mis-shaped (all of them in one message), or a file
+        that is damaged.
     """
+    if hosts.is_first():  # Orbax itself does not see a changed bit of a large parameter
+        files.check_seal(Path(path), "copy the folder anew")
     module = parameters.outline(build)
     folder = Path(path).absolute() / PARAMETERS
 
