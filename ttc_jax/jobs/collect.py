@@ -15,15 +15,16 @@ from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from ttc_jax import assets
-from ttc_jax.config import at_least, claim_workdir, to_json
+from ttc_jax.config import at_least, to_json
 from ttc_jax.errors import UserError
+from ttc_jax.files import write_json
 from ttc_jax.models.tokenizers import load_tokenizer
 from ttc_jax.models.weights import check_kept, kept, load_generator
 from ttc_jax.parallel import hosts
 from ttc_jax.parallel.mesh import mesh_of
 from ttc_jax.report.tables import print_collection
 from ttc_jax.results.store import ResultsStore
-from ttc_jax.results.summary import summarise_collection, write_json, write_summary
+from ttc_jax.results.summary import summarise_collection, write_summary
 from ttc_jax.sampling.draw import Drawing
 from ttc_jax.sampling.rollouts import Rollouts
 from ttc_jax.tasks import load_task
@@ -31,6 +32,7 @@ from ttc_jax.tasks.grading import unparsed_kept
 from ttc_jax.tasks.prompts import PromptFormat
 from ttc_jax.tasks.task import Task
 from ttc_jax.training.collection import Collector
+from ttc_jax.workdir import Claim, exclusive
 
 # How work is put together changes the time it takes, and nothing else.
 SCHEDULE = (
@@ -38,6 +40,7 @@ SCHEDULE = (
 )  # fmt: skip
 
 
+@exclusive
 def main(config: ConfigDict, workdir: Path) -> None:
     """Collects for the questions that the store does not hold yet, then reports."""
     at_least(config, 1, "sampling.n", "sampling.max_new_tokens", "sampling.questions_per_batch")
@@ -46,14 +49,15 @@ def main(config: ConfigDict, workdir: Path) -> None:
     check_kept(config, "generator")
     task = load_task(config.task)
     questions = task.questions(config.split)[: config.limit or None]
-    store = ResultsStore(workdir, shard=hosts.index())
-    done = {question for question, *_ in store.done()}
+    claim = Claim(workdir, config, may_change=SCHEDULE)
+    store = ResultsStore(workdir, shard=hosts.index(), claim=claim)
+    done = {question for question, *_ in store.done({question.id for question in questions})}
     questions = hosts.mine(questions)
     todo = [question for question in questions if question.id not in done]
     collector = build(config, task) if todo else None
     prompted = collector.encode(todo) if collector else []
     # Not before: a mistake found so far leaves the workdir free for the mended config.
-    claim_workdir(workdir, config, may_change=SCHEDULE)
+    claim.take()
     if collector:
         held = len(questions) - len(todo)
         bar = tqdm(total=len(questions), initial=held, desc="rollouts", unit="question")
