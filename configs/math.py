@@ -119,7 +119,8 @@ def get_config(variant: str = "qwen2_5") -> ConfigDict:
     prompt, delimiter = _ASKED[asked]
     config = ConfigDict()
     config.seed = 0
-    config.task = {"name": "math", "path": "", "train_path": ""}
+    # unboxed: whether a solution without a box may give its answer in prose.
+    config.task = {"name": "math", "path": "", "train_path": "", "unboxed": True}
     config.split, config.limit = "test", 100
     config.prompt = {
         "template": "{question}",

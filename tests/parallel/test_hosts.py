@@ -55,11 +55,12 @@ MEMBER = """
 import sys
 import time
 from pathlib import Path
-from ttc_jax.parallel import hosts, line
+from ttc_jax.parallel import hosts, roll_call
 
-line._SHARED = 0.2
+roll_call._SHARED = 0.2
 index, port, workdir = int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3])
-with hosts.together(hosts.Place(index, 2, ("127.0.0.1", port)), {}, workdir):
+here = hosts.Place(index, 2, ("127.0.0.1", port))
+with hosts.together(here, {}, workdir, timeout=float(sys.argv[4])):
     import jax
 
     print(hosts.index(), hosts.count(), len(jax.devices()), len(jax.local_devices()), flush=True)
@@ -183,7 +184,7 @@ def test_two_hosts_find_what_one_does_and_one_goes_on_where_two_were_killed(star
 
 def test_the_death_of_the_first_host_is_told_too(start, tmp_path):
     port = free_port()
-    first, second = (start("-c", MEMBER, index, port, tmp_path) for index in range(2))
+    first, second = (start("-c", MEMBER, index, port, tmp_path, 300) for index in range(2))
     assert [x.stdout.readline().split() for x in (first, second)] == [
         ["0", "2", "8", "4"],
         ["1", "2", "8", "4"],
@@ -196,12 +197,16 @@ def test_the_death_of_the_first_host_is_told_too(start, tmp_path):
 
 def test_a_workdir_that_is_not_shared(start, tmp_path):
     port = free_port()
-    first, second = (start("-c", MEMBER, index, port, tmp_path / str(index)) for index in range(2))
-    code, [line] = ended(first)
-    assert code == 2
-    assert "host 1 ended: --workdir=" in line
-    assert "must share it" in line
-    assert ended(second)[0] == 1
+    folders = (tmp_path / str(index) for index in range(2))
+    first, second = (start("-c", MEMBER, i, port, x, 8) for i, x in enumerate(folders))
+    code, lines = ended(second)
+    assert code == 1
+    assert "must share it" in lines[-1]
+    code, lines = ended(first)
+    assert code == 1
+    assert "host 1, as it says: --workdir=" in lines[0]
+    assert "host 1 of 2 did not come up in time" in lines[-1]
+    assert not list((tmp_path / "0").iterdir())
 
 
 def test_training_over_two_hosts_has_the_losses_of_one(start, tmp_path):
@@ -249,13 +254,13 @@ def test_hosts_that_do_not_come_up(start, tmp_path):
     assert line.startswith("ttc: host 0 of 3 did not come up in time at --coordinator=127.0.0.1:")
 
 
-def test_a_port_that_is_taken():
+def test_a_port_that_is_taken(tmp_path):
     with socket.create_server(("", 0)) as server:
         port = server.getsockname()[1]
         here = hosts.Place(0, 2, ("127.0.0.1", port))
         with (
             pytest.raises(UserError, match=f"port {port} or .* cannot be used"),
-            hosts.together(here, {}, None, timeout=1),
+            hosts.together(here, {}, tmp_path, timeout=1),
         ):
             pass
 

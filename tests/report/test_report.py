@@ -208,6 +208,12 @@ def test_rules_with_other_budgets_leave_blanks():
     assert row == ["beam", "[m=4]", "100.0"]
 
 
+def test_answers_without_a_box_are_told():
+    plain = summary()
+    plain["candidates"]["unboxed"] = 54
+    assert "54 of 19,200 candidates give their answer without a box" in cost_lines(plain)
+
+
 def test_costs_that_are_zero_are_not_mentioned():
     plain = summary()
     plain["ledger"]["verifier_tokens"] = 0

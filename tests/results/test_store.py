@@ -55,6 +55,15 @@ def test_what_goes_in_comes_out(tmp_path):
     assert shard(tmp_path).read_bytes().isascii()
 
 
+def test_unboxed_answers_come_back_and_other_lines_are_as_before(tmp_path):
+    records = [record(0, candidate(unboxed=True)), record(1)]
+    ResultsStore(tmp_path).append(records)
+    assert ResultsStore(tmp_path).read() == records
+    first, second = shard(tmp_path).read_text().splitlines()
+    assert '"unboxed":true' in first
+    assert "unboxed" not in second
+
+
 def test_trees_come_back_and_old_records_have_none(tmp_path):
     tree = (Node(-1, 0, NASTY, 1 / 3, None), Node(0, 1, "", None, 1))
     ResultsStore(tmp_path).append([record(0, tree=tree), record(1)])
@@ -126,6 +135,7 @@ def test_shards_are_read_together_and_repeated_work_counts_once(tmp_path):
         ({"step_scores": (np.float32("nan"),)}, "candidate 1: step_scores"),
         ({"text": None}, "candidate 1: text and answer must be text"),
         ({"correct": None}, "candidate 1: finished and correct"),
+        ({"unboxed": None}, "candidate 1: unboxed must be true or false"),
         ({"tokens": (1.5,)}, "candidate 1: tokens must be integers"),
     ],
 )

@@ -1,3 +1,4 @@
+import dataclasses
 import errno
 import os
 
@@ -28,6 +29,18 @@ def records(scored=True):
         ),
         Record("q/2", "best_of_n", 4, 0, (wrong,) * 4, Ledger(4, 7, 8, 0, 8, 100, 70), seconds=3.0),
     ]
+
+
+def test_answers_without_a_box_are_counted():
+    first, *others = records()
+    *boxed, last = first.candidates
+    first = dataclasses.replace(first, candidates=(*boxed, dataclasses.replace(last, unboxed=True)))
+    assert summarise([first, *others], {})["candidates"] == {
+        "count": 12,
+        "cut_off": 2,
+        "without_answer": 2,
+        "unboxed": 1,
+    }
 
 
 def test_contents():

@@ -101,6 +101,105 @@ def test_math(tmp_path: Path, grader: Grader) -> None:
     assert verdicts[3].answer is None
 
 
+GSM8K_ANSWERS = [
+    ("18", "#### Step 1: eggs\n16 - 7 = 9\n#### Step 2: money\n9 * 2 = 18. The answer is 18."),
+    ("18", "#### Final answer: 18"),
+    ("18", "#### Answer\n18"),
+    ("18", "#### The answer is 18."),
+    ("18", "#### 1. Eggs left\n16 - 7 = 9 eggs are left.\n#### 2. Money\nShe makes 9 * 2 = 18."),
+    ("18", r"It is \boxed 18, in \boxed{answer} as asked."),
+    ("18", r"\boxed{x = 18\text{ dollars}}"),
+    ("18", r"<think>So \boxed{9}, no ... #### 7</think>She makes 18 dollars."),
+    ("-3", "It falls to −3 degrees."),
+    ("-3", "It is –3."),
+    ("-3", "It is minus 3."),
+    ("12", "3 kg of 4 makes 12kg"),
+    ("12", "4 times 3 makes 12hrs."),
+    ("1/3", "Each has 1/3 pound."),
+    ("1/3", "#### 1/3 pound"),
+    ("3/2", "It takes 1 1/2 cups."),
+    ("0.5", "So it is .5"),
+    ("1000", "That is 1e3."),
+    ("1200000", "It costs 12,00,000 rupees."),
+    ("1200", "It costs 1 200 euros."),
+]
+
+
+@pytest.mark.parametrize(("gold", "solution"), GSM8K_ANSWERS)
+def test_gsm8k_answers(grader: Grader, gold: str, solution: str) -> None:
+    """Right, and not for the answer with another sign or scale."""
+    task = GSM8K(grader=grader)
+    assert [v.correct for v in task.judge(Question("q", "", gold), [solution])] == [True]
+    for other in (f"1{gold}", f"-{gold}".replace("--", "")):
+        assert [v.correct for v in task.judge(Question("q", "", other), [solution])] == [False]
+
+
+MATH_ANSWERS = [
+    (r"16\pi", r"Final Answer: The final answer is $16\pi$. I hope it is correct."),
+    ("12", "Therefore, $x^3=12$."),
+    ("12", "The answer is 12."),
+    (r"\frac{1}{2}", "**Answer:** $1/2$"),
+    (r"\text{(B)}", "The answer is (B)."),
+    (r"\text{no solution}", "The answer is no solution."),
+    ("1,2", "Thus the roots are $1$ and $2$."),
+]
+
+
+@pytest.mark.parametrize(("gold", "solution"), MATH_ANSWERS)
+def test_answers_without_a_box_are_marked_and_can_be_switched_off(
+    grader: Grader, gold: str, solution: str
+) -> None:
+    question = Question("q", "", gold)
+    [verdict] = Math(grader=grader).judge(question, [solution])
+    assert verdict.correct
+    assert verdict.unboxed
+    off = load_task({"name": "math", "grader": grader, "unboxed": False})
+    assert off.judge(question, [solution]) == [Verdict(None, False)]
+
+
+def test_boxes_are_not_marked(grader: Grader) -> None:
+    solutions = [
+        r"$\boxed{1}$ or $\boxed{2}$",
+        r"The answer is $3$, or \boxed{1,2}.",
+        "",
+        r"\boxed{3}",
+    ]
+    verdicts = Math(grader=grader).judge(Question("q", "", "1,2"), solutions)
+    assert [verdict.correct for verdict in verdicts] == [True, True, False, False]
+    assert not any(verdict.unboxed for verdict in verdicts)
+    gsm8k = GSM8K(grader=grader)
+    solutions = ["#### 18", "It is 18.", r"\boxed{18}", "none"]
+    verdicts = gsm8k.judge(Question("q", "", "18"), solutions)
+    assert [verdict.unboxed for verdict in verdicts] == [True, True, False, False]
+    gsm8k = GSM8K(grader=grader, unboxed=False)
+    verdicts = gsm8k.judge(Question("q", "", "18"), [*solutions, "The answer is 18."])
+    assert [verdict.correct for verdict in verdicts] == [True, False, True, False, False]
+
+
+def test_a_box_in_an_unfinished_thought_is_no_answer(grader: Grader) -> None:
+    solutions = [r"<think>It is \boxed{5}.", r"<think>\boxed{4}</think>\boxed{5}"]
+    solutions += [r"It is \boxed{4}.</think>Therefore, $x=5$.", r"\boxed{5}</think>"]
+    verdicts = Math(grader=grader).judge(Question("q", "", "5"), solutions)
+    assert [verdict.correct for verdict in verdicts] == [False, True, True, False]
+    assert [verdict.answer is None for verdict in verdicts] == [True, False, False, True]
+
+
+class FirstLine(DataSet):
+    """Reads answers in its own way."""
+
+    name = "first_line"
+
+    def final_answer(self, solution: str) -> str | None:
+        return solution.partition("\n")[0] or None
+
+
+def test_a_data_set_may_read_answers_itself(grader: Grader) -> None:
+    task = FirstLine(grader=grader)
+    solutions = ["5\n6", "", "<think>6\n</think>5"]
+    verdicts = task.judge(Question("q", "", "5"), solutions)
+    assert [verdict.correct for verdict in verdicts] == [True, False, True]
+
+
 def test_math_rows_need_little(tmp_path: Path) -> None:
     rows = [{"problem": "a", "answer": 27.0}, {"problem": "b", "answer": 0.5, "level": "Level 5"}]
     task = Math(write(tmp_path / "test.jsonl", rows))

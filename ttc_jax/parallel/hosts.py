@@ -24,7 +24,8 @@ from typing import Any, TypeVar
 import ttc_jax
 from ttc_jax import hashing
 from ttc_jax.errors import UserError
-from ttc_jax.parallel.line import END, Line, Place
+from ttc_jax.parallel.line import END, Line
+from ttc_jax.parallel.roll_call import Place, bind_address
 
 T = TypeVar("T")
 
@@ -107,10 +108,11 @@ def together(
         yield
         return
     facts = {"--hosts": here.count, "the source of ttc_jax": _digest(), **facts}
-    _line = Line(here, json.loads(json.dumps(facts)), timeout)  # tuples come back as lists
+    if workdir is None:
+        raise UserError("--hosts: needs a --workdir on a disk that all hosts share")
+    # Tuples come back as lists.
+    _line = Line(here, json.loads(json.dumps(facts)), workdir, timeout)
     try:
-        if workdir is not None:
-            _line.check_shared(workdir)
         import jax  # here: who waits for a host waits for nothing else
 
         address, port = here.coordinator
@@ -120,6 +122,7 @@ def together(
             f"{address}:{port + 1}",
             here.count,
             here.index,
+            coordinator_bind_address=_bind(here),
             local_device_ids=here.devices,
             cluster_detection_method="deactivate",
             initialization_timeout=int(timeout),
@@ -155,6 +158,14 @@ def _detected(timeout: float) -> Place | None:
             "--host=INDEX --coordinator=ADDRESS:PORT"
         )
     return Place(index, count, _address(address), devices) if count > 1 else None
+
+
+def _bind(here: Place) -> str | None:
+    """Where JAX's own service listens on the first host: where the roll call did."""
+    address, port = bind_address(here) if here.index == 0 else "", here.coordinator[1] + 1
+    if not address:
+        return None
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
 
 
 def _address(text: str) -> tuple[str, int]:

@@ -255,8 +255,9 @@ def cost_lines(summary: Mapping[str, Any]) -> list[str]:
     for field, meaning in (
         ("cut_off", "were cut off by the length limit"),
         ("without_answer", "hold no answer"),
+        ("unboxed", "give their answer without a box"),
     ):
-        if candidates[field]:
+        if candidates.get(field):
             lines.append(f"{candidates[field]:,} of {candidates['count']:,} candidates {meaning}")
     return lines
 

@@ -46,6 +46,7 @@ class Candidate:
     answer: str | None  # canonical final answer: equal answers vote together
     correct: bool
     step_values: tuple[float, ...] = ()  # [R] share of rollouts from each step that end correctly
+    unboxed: bool = False  # the answer was read from a text without a box (see `Verdict`)
 
 
 @dataclass(frozen=True)
@@ -291,6 +292,7 @@ def _encode(record: Record, made_with: Mapping[str, str] | None = None) -> str:
                 "answer": candidate.answer,
                 "correct": bool(candidate.correct),
                 "step_values": [float(value) for value in candidate.step_values],
+                **({"unboxed": True} if candidate.unboxed else {}),
             }
             for candidate in record.candidates
         ],
@@ -359,6 +361,8 @@ def _problem(record: Record) -> str:
             return where + "text and answer must be text"
         if not _all((candidate.finished, candidate.correct), (bool, np.bool_)):
             return where + "finished and correct must be true or false"
+        if not isinstance(candidate.unboxed, bool):
+            return where + "unboxed must be true or false"
         if not _finite((candidate.log_prob,)):
             return where + f"log_prob is {candidate.log_prob}"
         for name in ("step_scores", "step_values"):

@@ -67,7 +67,8 @@ def summarise(
 
     Returns:
         "accuracy": rule -> "<N>" -> {"mean", "low", "high"}; "pass_at_1"; "questions", "seeds";
-        "candidates": {"count", "cut_off" (by the length limit), "without_answer"}; "ledger": totals
+        "candidates": {"count", "cut_off" (by the length limit), "without_answer", "unboxed" (if
+        there are any: answers read from texts without a box)}; "ledger": totals
         of all records; "ledger_per_question": their means; "config"; "versions".
 
     Raises:
@@ -287,12 +288,14 @@ def summarise_collection(
 
 
 def count_candidates(records: Sequence[Record]) -> dict[str, int]:
-    """How many there are, how many were cut off by the length limit, and hold no answer."""
+    """How many there are, were cut off by the length limit, and hold no answer, or one unboxed."""
     candidates = [candidate for record in records for candidate in record.candidates]
+    unboxed = sum(candidate.unboxed for candidate in candidates)
     return {
         "count": len(candidates),
         "cut_off": sum(not candidate.finished for candidate in candidates),
         "without_answer": sum(candidate.answer is None for candidate in candidates),
+        **({"unboxed": unboxed} if unboxed else {}),
     }
 
 

@@ -114,6 +114,7 @@ class Recorder:
                 step_scores=outcome.scores_of(n),
                 answer=verdict.answer,
                 correct=verdict.correct,
+                unboxed=verdict.unboxed,
             )
             for n, verdict in enumerate(self.task.judge(question, texts))
         )

@@ -21,7 +21,7 @@ from collections.abc import Sequence
 
 from ttc_jax import hashing
 from ttc_jax.errors import UserError
-from ttc_jax.tasks.extraction import boxed
+from ttc_jax.tasks.extraction import last_box
 from ttc_jax.tasks.task import Question, Verdict
 
 MODULUS = 100
@@ -70,7 +70,7 @@ class Arithmetic:
 
     def judge(self, question: Question, solutions: Sequence[str]) -> list[Verdict]:
         """Two digits in the last box, or no answer at all."""
-        return [_verdict(question.answer, boxed(solution)) for solution in solutions]
+        return [_verdict(question.answer, last_box(solution)) for solution in solutions]
 
 
 def _verdict(gold: str, answer: str | None) -> Verdict:

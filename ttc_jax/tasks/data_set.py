@@ -18,7 +18,8 @@ from typing import ClassVar, NamedTuple
 
 from ttc_jax import hashing
 from ttc_jax.errors import UserError
-from ttc_jax.tasks.extraction import boxed
+from ttc_jax.tasks.extraction import answer_part, boxed, boxed_answers
+from ttc_jax.tasks.formulas import stated_answer
 from ttc_jax.tasks.grading import Grader
 from ttc_jax.tasks.jsonl import Row, optional_field, read_jsonl, text_field
 from ttc_jax.tasks.task import Question, Verdict
@@ -54,6 +55,7 @@ class DataSet:
             downloaded when first needed.
         grader: Judges the answers; by default one of the task's own, with five seconds and 1 GB
             an answer.
+        unboxed: Whether a solution without a box may give its answer in prose.
 
     Raises:
         UserError: A file for a split that the data set does not have.
@@ -73,10 +75,12 @@ class DataSet:
         path: str | PathLike[str] = "",
         train_path: str | PathLike[str] = "",
         grader: Grader | None = None,
+        unboxed: bool = True,
     ) -> None:
         self.files = {"test": path, "train": train_path}
         if train_path and "train" not in self.splits:
             raise UserError(f"task.train_path={train_path}: {self.name} has no split 'train'")
+        self.unboxed = unboxed
         self.grader = grader or Grader()
 
     def read(self, row: Row, where: str) -> Question:
@@ -99,8 +103,11 @@ class DataSet:
         )
 
     def final_answer(self, solution: str) -> str | None:
-        r"""What a solution gives as its answer: its last `\boxed{}`."""
-        return boxed(solution)
+        r"""What a solution gives as its answer: its last box or boxes, or else what its prose says.
+
+        With `unboxed=False` there is no answer without a box.
+        """
+        return boxed_answers(solution) or (stated_answer(solution) if self.unboxed else None)
 
     def questions(self, split: str) -> list[Question]:
         """See `ttc_jax.tasks.task.Task.questions`."""
@@ -126,7 +133,12 @@ class DataSet:
 
     def judge(self, question: Question, solutions: Sequence[str]) -> list[Verdict]:
         """See `ttc_jax.tasks.task.Task.judge`."""
-        return self.grader.judge(question.answer, [self.final_answer(s) for s in solutions])
+        parts = [answer_part(solution) for solution in solutions]
+        verdicts = self.grader.judge(question.answer, [self.final_answer(part) for part in parts])
+        return [
+            dataclasses.replace(verdict, unboxed=verdict.answer is not None and not boxed(part))
+            for verdict, part in zip(verdicts, parts, strict=True)
+        ]
 
     def _rows(self, split: str) -> Iterable[tuple[str, Row]]:
         """The rows of a split, each with where it stands: from its file, else from TFDS."""

@@ -5,9 +5,10 @@ import re
 from ttc_jax.errors import UserError
 from ttc_jax.tasks.answers import strip
 from ttc_jax.tasks.data_set import DataSet, Download
-from ttc_jax.tasks.extraction import after_hashes, boxed, last_number
+from ttc_jax.tasks.extraction import boxed
 from ttc_jax.tasks.jsonl import Row, text_field
 from ttc_jax.tasks.numerals import without_unit
+from ttc_jax.tasks.prose import after_hashes, last_number, stated_number
 from ttc_jax.tasks.task import Question
 
 _FOLDER = (
@@ -58,9 +59,13 @@ class GSM8K(DataSet):
         )
 
     def final_answer(self, solution: str) -> str | None:
-        r"""The last `\boxed{}`, or what follows `####`, or else the last number; without its unit.
+        r"""The last box without its unit, the number behind `####`, or what prose gives.
 
-        Models that were not taught a format rarely keep to one.
+        That is the number near "the answer is", or else the last one: models that were not taught a
+        format rarely keep to one. With `unboxed=False` there is no answer in prose.
         """
-        answer = boxed(solution) or after_hashes(solution) or last_number(solution)
-        return answer and without_unit(answer)
+        if answer := boxed(solution):
+            return without_unit(answer)
+        if not self.unboxed:
+            return after_hashes(solution)
+        return stated_number(solution) or last_number(solution)

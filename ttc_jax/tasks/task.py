@@ -1,7 +1,7 @@
 """What a task is: questions, and a verdict on every solution."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 
@@ -34,10 +34,13 @@ class Verdict:
             answer): candidates with equal `answer` vote together. None when the solution holds no
             final answer.
         correct: Whether the final answer is the gold one.
+        unboxed: Whether the solution has no box, so that its answer was read from elsewhere in it;
+            tasks that do not tell leave it out. No part of equality.
     """
 
     answer: str | None
     correct: bool
+    unboxed: bool = field(default=False, compare=False)
 
 
 class Task(Protocol):

@@ -104,6 +104,7 @@ class Collector:
                 step_scores=(),
                 answer=verdict.answer,
                 correct=verdict.correct,
+                unboxed=verdict.unboxed,
             )
             for n, verdict in enumerate(self.task.judge(prompted.question, texts))
         ]
