@@ -1,4 +1,3 @@
-import json
 import string
 from pathlib import Path
 
@@ -11,7 +10,6 @@ from ml_collections import ConfigDict
 from ttc_jax.config import (
     as_flag,
     at_least,
-    claim_workdir,
     enable_compilation_cache,
     fields,
     load_config,
@@ -20,7 +18,9 @@ from ttc_jax.config import (
     to_json,
 )
 from ttc_jax.errors import UserError
+from ttc_jax.files import read_json
 from ttc_jax.tasks.prompts import PromptFormat
+from ttc_jax.workdir import claim_workdir
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 SOURCE = """
@@ -180,7 +180,7 @@ def test_workdir_belongs_to_the_config_that_claimed_it(tmp_path: Path, path: str
     config = load_config(path)
     claim_workdir(workdir, config)
     written = (workdir / "config.json").read_text()
-    assert json.loads(written) == to_json(config)
+    assert read_json(workdir / "config.json") == to_json(config)
     claim_workdir(workdir, load_config(path))
     other = load_config(path, ["--config.seed=2", "--config.budgets=1,8", "--config.name=a b"])
     with pytest.raises(UserError) as caught:

@@ -9,6 +9,7 @@ from tokenizers import pre_tokenizers
 from tests.models.small import CONFIGS, random_tensors, write_folder
 from tests.models.test_tokenizers import trained
 from ttc_jax.config import load_config
+from ttc_jax.hashing import name_of
 from ttc_jax.jobs import run, sweep, train
 from ttc_jax.models.checkpoints import describe
 from ttc_jax.results.store import ResultsStore
@@ -21,6 +22,11 @@ def rows(path: Path, count: int) -> Path:
     texts = [{"question": f"What is {i} + {i}?", "answer": f"#### {2 * i}"} for i in range(count)]
     path.write_text("".join(json.dumps(row) + "\n" for row in texts))
     return path
+
+
+def ids(split: str, count: int) -> set[str]:
+    """Of the first questions of `rows`."""
+    return {f"gsm8k/{split}/{name_of(f'What is {i} + {i}?', 6)}" for i in range(count)}
 
 
 @pytest.fixture
@@ -66,13 +72,11 @@ def test_every_stage_runs_and_none_twice(
     workdir = tmp_path / "study"
     run.main(config, workdir)
     assert all((workdir / stage / "done.json").is_file() for stage in STAGES)
-    assert {r.question for r in ResultsStore(workdir / "samples").read()} == {
-        f"gsm8k/train/{i}" for i in range(6)
-    }
+    assert {r.question for r in ResultsStore(workdir / "samples").read()} == ids("train", 6)
     found = describe(workdir / "probe" / "model", "probe")
     assert found.config == {"width": 28}
     records = ResultsStore(workdir / "search").read()
-    assert {r.question for r in records} == {f"gsm8k/test/{i}" for i in range(3)}
+    assert {r.question for r in records} == ids("test", 3)
     assert {r.strategy for r in records} == {"best_of_n", "beam_4", "difficulty"}
     assert all(c.step_scores for r in records for c in r.candidates)  # the probe's
     assert "best_of_n" in json.loads((workdir / "policy" / "summary.json").read_text())["accuracy"]

@@ -76,11 +76,11 @@ def test_ones_own_model(here: Path) -> None:
     tokenizer.save_pretrained(write_folder(here / "my-model", fields, random_tensors(fields)))
     printed = follow("bring-your-own-model.md")
     records = ResultsStore(here / "runs" / "first").read()
-    assert [record.question for record in records] == ["gsm8k/test/0", "gsm8k/test/1"]
     asked = (here / "runs" / "first" / "prompts.txt").read_text()
     assert "<|im_start|>user\nAnn has 12 apples" in asked
     assert asked.count("tokens\n<|im_start|>") == 2
-    assert printed.count("gsm8k/test/0 ") == len(records[0].candidates) == 4
+    assert len(records) == 2
+    assert printed.count(f"{records[0].question} ") == len(records[0].candidates) == 4
     assert "<|im_start|>" not in printed  # special tokens have no text
     assert re.search(r"What is 1\+1\?\n\nSolve the problem step by step.*\nassistant\n", printed)
     assert re.search(r"^[1-9]\d* tokens end a step$", printed, re.MULTILINE)

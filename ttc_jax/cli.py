@@ -107,9 +107,10 @@ def _run(argv: list[str]) -> int:
     if not workdir and about.needs_workdir:
         raise UserError("--workdir is missing: the folder for results, as in --workdir=runs/NAME")
 
-    from ttc_jax import config
+    from ttc_jax import config, files
     from ttc_jax.ranges import check_ranges
 
+    files.refuse_url(workdir, "--workdir")
     settings, arguments = config.parse_config(spec, overrides)
     check_ranges(settings)
     arguments += behind

@@ -1,4 +1,4 @@
-"""Configs: a Python file, a variant, overrides by dotted field, and the workdir they belong to.
+"""Configs: a Python file, a variant, and overrides by dotted field.
 
 A config file defines `get_config() -> ConfigDict` or, with variants, `get_config(variant="")` and
 a literal dictionary `VARIANTS` of their names and one-line descriptions. Its docstring holds the
@@ -24,6 +24,7 @@ from ml_collections import ConfigDict
 from ml_collections.config_flags import DEFINE_config_dict
 
 from ttc_jax.errors import UserError
+from ttc_jax.files import cache_folder
 
 _OVERRIDE = re.compile(r"--?(?:no)?config\.([^=]*)")
 
@@ -119,42 +120,9 @@ def one_of(config: ConfigDict, name: str, choices: Collection[str]) -> None:
         raise UserError(f"{as_flag(name, value)}: must be one of {listed}")
 
 
-def claim_workdir(workdir: Path, config: ConfigDict, may_change: Collection[str] = ()) -> None:
-    """Makes a workdir belong to a config, so that a rerun continues the same work.
-
-    The first claim makes the folder and writes the config to `config.json` there; a later one
-    compares with it. Of many hosts the first claims it.
-
-    Args:
-        workdir: folder of a run's results.
-        config: the run's config.
-        may_change: dotted fields or sections that do not alter results, such as a batch size.
-
-    Raises:
-        UserError: the workdir belongs to another config, is no folder or cannot be written.
-    """
-    # Here: a mistake in a flag need not load them.
-    from ttc_jax.parallel import hosts
-    from ttc_jax.results.summary import write_json
-
-    path = workdir / "config.json"
-    new = to_json(config)
-    if not path.exists():
-        if not hosts.is_first():  # whose config is the same
-            return
-        write_json(path, new)
-    try:
-        old = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UserError(f"{path} is not JSON: delete it, or use another --workdir") from error
-    changes = _changes(fields(old), fields(new), may_change)
-    if changes:
-        listed = ", ".join(f"{name} (there {was!r}, now {now!r})" for name, was, now in changes)
-        back = " ".join(as_flag(name, was) for name, was, _ in changes if was is not None)
-        raise UserError(
-            f"--workdir={workdir} belongs to another config: {listed}; "
-            f"use another --workdir{f' or {back}' if back else ''}"
-        )
+def belongs(name: str, to: Collection[str]) -> bool:
+    """Whether a dotted field is one of these dotted fields, or in one of these sections."""
+    return any(f"{name}.".startswith(f"{field}.") for field in to)
 
 
 def enable_compilation_cache() -> None:
@@ -169,7 +137,7 @@ def enable_compilation_cache() -> None:
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.05)
     if "JAX_COMPILATION_CACHE_DIR" in os.environ:
         return
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ttc_jax" / "xla"
+    folder = cache_folder() / "xla"
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -262,17 +230,3 @@ def _wrong_type(name: str, value: str, default: Any) -> str:
     if isinstance(default, tuple) and default:
         kind = f"{type(default[0]).__name__} values"
     return f"--config.{name}={value}: expected {kind}, as in {as_flag(name, default)}"
-
-
-def _changes(
-    old: Mapping[str, Any], new: Mapping[str, Any], may_change: Collection[str]
-) -> list[tuple[str, Any, Any]]:
-    def may(name: str) -> bool:
-        return any(f"{name}.".startswith(f"{field}.") for field in may_change)
-
-    # A field that came with a later version is empty where it changes nothing.
-    return [
-        (name, old.get(name), new.get(name))
-        for name in sorted(old.keys() | new.keys())
-        if not may(name) and old.get(name, "") != new.get(name, "")
-    ]

@@ -7,26 +7,27 @@ Stage NAME works in WORKDIR/NAME. A path of "stage:NAME" leads to what an earlie
 model of one that trained, else the workdir with its records. Stages are done once; one that was
 stopped goes on where it was, since every job does. With another config a stage that was done is
 begun again: its job extends the work or refuses, and the stages that refer to it are done anew.
+So is one when a file or a folder that it reads has another content by now.
 Many hosts begin each stage together.
 """
 
 from __future__ import annotations
 
 import importlib
-import json
 import logging
 import pkgutil
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ml_collections import ConfigDict
 
-from ttc_jax import jobs
+from ttc_jax import inputs, jobs
 from ttc_jax.config import fields, to_json
 from ttc_jax.errors import UserError
+from ttc_jax.files import read_json, write_json
 from ttc_jax.parallel import hosts
-from ttc_jax.results.summary import write_json
 
 PREFIX = "stage:"
 DONE = "done.json"
@@ -44,7 +45,7 @@ def run_stages(config: ConfigDict, workdir: Path) -> None:
     for number, (name, stage) in enumerate(stages.items(), 1):
         # As it was written: a workdir may move.
         done, settings = workdir / name / DONE, to_json(config.stage[name])
-        if done.exists() and _read(done).get("config") == settings:
+        if _is_done(done, settings, stage):
             _log.info("stage %d of %d, %s: done before", number, len(stages), name)
             continue
         _log.info("stage %d of %d, %s: ttc %s", number, len(stages), name, stage.job)
@@ -52,7 +53,7 @@ def run_stages(config: ConfigDict, workdir: Path) -> None:
             for other in config.stages:
                 if name in _references(config.stage[other]).values():
                     (workdir / other / DONE).unlink(missing_ok=True)
-        began = time.perf_counter()
+        read, began = inputs.digests(stage), time.perf_counter()
         try:
             importlib.import_module(f"ttc_jax.jobs.{stage.job}").main(stage, workdir / name)
         except UserError as error:  # which names the flags of a job on its own
@@ -61,14 +62,20 @@ def run_stages(config: ConfigDict, workdir: Path) -> None:
         seconds = round(time.perf_counter() - began, 1)
         hosts.wait(f"the end of stage {name}")
         if hosts.is_first():
-            write_json(done, {"seconds_of_last_run": seconds, "config": settings})
+            read = inputs.digests(stage, tuple(read)) | read  # models that were fetched meanwhile
+            found = {"seconds_of_last_run": seconds, "config": settings, "inputs": read}
+            write_json(done, found)
 
 
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UserError(f"{path} is not JSON: delete it, and the stage is done again") from error
+def _is_done(path: Path, settings: Mapping[str, Any], stage: ConfigDict) -> bool:
+    """Whether a stage was done with this config, and with the same content of all that it reads."""
+    if not path.exists():
+        return False
+    found = read_json(path, "delete it, and the stage is done again")
+    if found.get("config") != settings:
+        return False
+    before, now = found.get("inputs", {}), inputs.digests(stage)
+    return all(before[field] == now[field] for field in before.keys() & now.keys())
 
 
 def _references(stage: ConfigDict) -> dict[str, str]:

@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import hashlib
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
@@ -30,7 +29,7 @@ import numpy as np
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from ttc_jax import assets
+from ttc_jax import assets, hashing
 from ttc_jax.compute.ledger import Ledger
 from ttc_jax.config import as_flag, at_least, one_of
 from ttc_jax.errors import UserError
@@ -376,8 +375,7 @@ def _check(config: ConfigDict) -> None:
 
 def _identified(question: str | Question) -> Question:
     if isinstance(question, str):
-        number = hashlib.blake2s(question.encode("utf-8", "surrogatepass"), digest_size=8)
-        question = Question(id=number.hexdigest(), text=question, answer="")
+        question = Question(id=hashing.name_of(question), text=question, answer="")
     if not question.text.strip():
         raise UserError("a question is empty")
     return question

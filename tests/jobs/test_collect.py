@@ -1,6 +1,5 @@
 """The job `collect`: samples, rollouts, records and the report, also after an interruption."""
 
-import json
 from pathlib import Path
 
 import pytest
@@ -9,6 +8,7 @@ from ml_collections import ConfigDict
 from tests.jobs.conftest import changed, configure
 from ttc_jax.compute.ledger import Ledger
 from ttc_jax.errors import UserError
+from ttc_jax.files import read_json
 from ttc_jax.jobs import collect
 from ttc_jax.models.tokenizers import load_tokenizer
 from ttc_jax.parallel import hosts as parallel_hosts
@@ -82,9 +82,9 @@ def test_records_hold_every_answer_with_its_step_values(finished: Path, config):
 
 def test_summary_and_table(finished: Path, config, capsys):
     names = {path.name for path in finished.iterdir()}
-    assert names == {"summary.json", "timing.json", "config.json", "results"}
+    assert names == {"summary.json", "timing.json", "config.json", "inputs.json", "results"}
     records = ResultsStore(finished).read()
-    summary = json.loads((finished / "summary.json").read_text())
+    summary = read_json(finished / "summary.json")
     assert summary == summarise_collection(records[::-1], summary["config"], ENDS)
     assert summary["questions"] == QUESTIONS
     assert summary["candidates"]["count"] == N * QUESTIONS

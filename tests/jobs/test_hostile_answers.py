@@ -15,6 +15,7 @@ from ttc_jax.config import load_config
 from ttc_jax.jobs import run
 from ttc_jax.results.store import Record, ResultsStore
 from ttc_jax.search import build
+from ttc_jax.tasks import load_task
 from ttc_jax.tasks.grading import Grader
 from ttc_jax.tasks.task import Question, Task
 
@@ -51,7 +52,8 @@ def test_the_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     workdir = tmp_path / "run"
     run.main(config, workdir)
     records = ResultsStore(workdir).read()
-    assert [r.question for r in records] == ["math/test/0", "math/test/1"]
+    ids = [question.id for question in load_task(config.task).questions("test")]
+    assert [r.question for r in records] == ids
     correct = [[c.correct for c in r.candidates] for r in records]
     assert correct == [[False, False, False, right] for right in (True, False)]
     assert records[0].candidates[2].answer is None  # its box is out of sight

@@ -8,6 +8,7 @@ from ml_collections import ConfigDict
 
 from tests.jobs.conftest import changed, configure
 from ttc_jax.errors import UserError
+from ttc_jax.files import read_json
 from ttc_jax.jobs import run
 from ttc_jax.models.tokenizers import load_tokenizer
 from ttc_jax.results.chains import summarise_chains
@@ -18,7 +19,7 @@ from ttc_jax.search.strategies import make_strategy
 from ttc_jax.tasks.arithmetic import Arithmetic
 
 N, QUESTIONS = 4, 12
-FILES = {"summary.json", "timing.json", "config.json", "results"} | {
+FILES = {"summary.json", "timing.json", "config.json", "inputs.json", "results"} | {
     f"accuracy.{kind}" for kind in ("png", "svg", "csv")
 }
 
@@ -88,7 +89,7 @@ def test_the_first_questions_keep_their_trees(finished: Path):
 
 def test_summary_and_figures(finished: Path, config):
     assert {path.name for path in finished.iterdir()} == FILES
-    summary = json.loads((finished / "summary.json").read_text())
+    summary = read_json(finished / "summary.json")
     assert summary["questions"] == QUESTIONS
     assert set(summary["accuracy"]) == {"majority", "best_of_n", "best_of_n_weighted", "pass"}
     for curve in summary["accuracy"].values():

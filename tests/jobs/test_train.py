@@ -183,7 +183,7 @@ def test_a_probes_generator_alone_may_be_narrow(trained_generator, samples, tmp_
     with pytest.raises(UserError, match=message):
         run_train(narrow("prm"), tmp_path / "prm")
     run_train(narrow("probe"), tmp_path / "probe")
-    states = next((tmp_path / "probe" / "hidden").glob("*.npy"))
+    states = next((tmp_path / "probe" / "hidden").rglob("*.npy"))
     assert np.load(states).dtype == np.float32
     assert isinstance(load_verifier(str(tmp_path / "probe" / "model")), HiddenStateProbe)
 

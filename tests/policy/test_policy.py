@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from ttc_jax import hashing
 from ttc_jax.errors import UserError
 from ttc_jax.policy.difficulty import quantile_bins
 from ttc_jax.policy.policy import Policy, fit, worth
@@ -70,11 +71,11 @@ def test_worth_beside_a_plain_loop():
     bins = quantile_bins(ease, 3)
     result = worth(found, bins, found, name="best_of_n", count=50)
     halves: dict[tuple[int, int], list[int]] = {}
-    from ttc_jax.policy.policy import _hash
-
     for which in range(3):
         inside = [i for i, q in enumerate(found.questions) if bins[q] == which]
-        for place, i in enumerate(sorted(inside, key=lambda i: _hash(found.questions[i]))):
+        for place, i in enumerate(
+            sorted(inside, key=lambda i: hashing.bytes_of(found.questions[i]))
+        ):
             halves.setdefault((which, place % 2), []).append(i)
     for n in range(len(BUDGETS)):
         total = 0.0

@@ -1,13 +1,13 @@
 import dataclasses
 import errno
-import json
 import os
 
 import pytest
 
+from ttc_jax import files
 from ttc_jax.compute.ledger import Ledger
 from ttc_jax.errors import UserError
-from ttc_jax.results import summary as summary_module
+from ttc_jax.files import read_json
 from ttc_jax.results.store import Candidate, Record
 from ttc_jax.results.summary import (
     difficulty_samples,
@@ -73,7 +73,7 @@ def test_equal_runs_write_equal_bytes(tmp_path):
     one = write_summary(tmp_path / "a", summarise(records(), {"n": 4}))
     other = write_summary(tmp_path / "b", summarise(records()[::-1], {"n": 4}))
     assert one.read_bytes() == other.read_bytes()
-    assert json.loads(one.read_text()) == summarise(records(), {"n": 4})
+    assert read_json(one) == summarise(records(), {"n": 4})
     assert os.listdir(tmp_path / "a") == ["summary.json"]
 
 
@@ -84,7 +84,7 @@ def test_a_full_disk_keeps_the_old_summary(tmp_path, monkeypatch):
     def fsync(descriptor):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(summary_module.os, "fsync", fsync)
+    monkeypatch.setattr(files.os, "fsync", fsync)
     with pytest.raises(UserError, match=r"summary\.json: No space left on device"):
         write_summary(tmp_path, summarise(records(), {"n": 5}))
     assert path.read_bytes() == before

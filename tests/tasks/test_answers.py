@@ -1,5 +1,6 @@
 from functools import partial
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -56,12 +56,12 @@ def test_gsm8k(tmp_path: Path, grader: Grader) -> None:
     task = GSM8K(write(tmp_path / "test.jsonl", GSM8K_ROWS), grader=grader)
     first, second = task.questions("test")
     assert first == Question(
-        id="gsm8k/test/0",
+        id="gsm8k/test/1ef4926f3dc9",
         text="Two boxes hold 600 eggs each. How many eggs are there — all in all?",
         answer="1200",
         solution="There are 2*600 = 1,200 eggs.\n#### 1,200",
     )
-    assert (second.id, second.answer) == ("gsm8k/test/1", "-5")
+    assert (second.id, second.answer) == ("gsm8k/test/520ff5169048", "-5")
     solutions = [
         "#### 1200",
         "\\boxed{\\$1,200.}",
@@ -204,8 +204,8 @@ def test_math_rows_need_little(tmp_path: Path) -> None:
     rows = [{"problem": "a", "answer": 27.0}, {"problem": "b", "answer": 0.5, "level": "Level 5"}]
     task = Math(write(tmp_path / "test.jsonl", rows))
     assert task.questions("test") == [
-        Question("math/test/0", "a", "27"),
-        Question("math/test/1", "b", "0.5", level="Level 5"),
+        Question("math/test/a4da319cf1b8", "a", "27"),
+        Question("math/test/7a8365cf6b28", "b", "0.5", level="Level 5"),
     ]
 
 
@@ -214,7 +214,7 @@ def test_each_split_has_its_file(tmp_path: Path) -> None:
     train = write(tmp_path / "train.jsonl", GSM8K_ROWS[1:])
     task = GSM8K(test, train)
     assert [q.answer for q in task.questions("train")] == ["-5"]
-    assert [q.id for q in task.questions("train")] == ["gsm8k/train/0"]
+    assert [q.id for q in task.questions("train")] == ["gsm8k/train/520ff5169048"]
     with pytest.raises(UserError, match="split 'train'"):
         GSM8K(test).questions("train")
     with pytest.raises(UserError, match="choose from train, test"):
@@ -265,7 +265,10 @@ def test_mistakes_of_files(tmp_path: Path) -> None:
 def test_byte_order_mark_and_blank_lines(tmp_path: Path) -> None:
     path = tmp_path / "test.jsonl"
     path.write_bytes(b"\xef\xbb\xbf" + ROW.encode() + b"\r\n\r\n" + ROW.encode())
-    assert [q.id for q in GSM8K(path).questions("test")] == ["gsm8k/test/0", "gsm8k/test/1"]
+    assert [q.id for q in GSM8K(path).questions("test")] == [
+        "gsm8k/test/29c74dca8820",
+        "gsm8k/test/29c74dca8820-2",  # the same text a second time
+    ]
 
 
 def test_load_task(tmp_path: Path) -> None:
@@ -348,6 +351,7 @@ from functools import partial
 from http.server import HTTPServer, SimpleHTTPRequestHandler
 from ttc_jax.errors import UserError
 from ttc_jax.tasks.data_set import DataSet, Download
+from ttc_jax.tasks.task import Question
 
 class Quiet(SimpleHTTPRequestHandler):
     def log_message(self, *_):
@@ -378,7 +382,7 @@ else:
     raise AssertionError("no error")
 Small.downloads = (good,)
 [question] = Small().questions("test")
-assert (question.id, question.text, question.answer) == ("small/test/0", "What is 1+1?", "2")
+assert question == Question("small/test/fd0965aa3fba", "What is 1+1?", "2")
 server.shutdown()
 server.server_close()
 """
@@ -395,8 +399,8 @@ def test_competitions(tmp_path: Path, grader: Grader, kind: type[DataSet]) -> No
     rows.append({"id": 8, "question": "What is $3^2-2$?", "answer": "007", "solution": ""})
     task = kind(write(tmp_path / "test.jsonl", rows), grader=grader)
     first, second = task.questions("test")
-    assert first == Question(f"{kind.name}/test/0", "What is $26+1$?", "27")
-    assert (second.id, second.answer) == (f"{kind.name}/test/1", "007")
+    assert first == Question(f"{kind.name}/test/9e5a9673bde7", "What is $26+1$?", "27")
+    assert (second.id, second.answer) == (f"{kind.name}/test/c4d40576428f", "007")
     solutions = [r"\boxed{27.}", r"\boxed{27.0}", r"so \boxed{\frac{54}{2}}", r"\boxed{72}", "27"]
     assert [v.correct for v in task.judge(first, solutions)] == [True, True, True, False, False]
     assert task.judge(second, [r"\boxed{7}"]) == [Verdict("7", True)]

@@ -46,9 +46,7 @@ TAILS = ("\\boxed{02}", "4\n\\boxed{40}", "\\boxed{13}", "=", "2\n\\boxed{02}", 
 class Strict(CharTokenizer):
     """Refuses to decode what lies behind an end."""
 
-    def decode(
-        self, tokens: Sequence[int], inside: bool = False, special: bool = False
-    ) -> str:
+    def decode(self, tokens: Sequence[int], inside: bool = False, special: bool = False) -> str:
         assert END not in list(tokens)[:-1]
         assert 0 not in tokens, "padding is not text"
         return super().decode(tokens, inside)

@@ -14,7 +14,8 @@ from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from ttc_jax import assets
-from ttc_jax.config import at_least, claim_workdir, to_json
+from ttc_jax.config import at_least, to_json
+from ttc_jax.files import write_json
 from ttc_jax.models.delimiters import Delimiter
 from ttc_jax.models.tokenizers import tokenizer_of
 from ttc_jax.models.weights import check_kept, kept, load_generator
@@ -22,7 +23,7 @@ from ttc_jax.parallel import hosts
 from ttc_jax.parallel.mesh import mesh_of
 from ttc_jax.report.tables import print_collection
 from ttc_jax.results.store import ResultsStore
-from ttc_jax.results.summary import summarise_collection, write_json, write_summary
+from ttc_jax.results.summary import summarise_collection, write_summary
 from ttc_jax.sampling.draw import Drawing
 from ttc_jax.sampling.rollouts import Rollouts
 from ttc_jax.search.records import keep_prompts
@@ -31,6 +32,7 @@ from ttc_jax.tasks.grading import unparsed_kept
 from ttc_jax.tasks.prompts import PromptFormat
 from ttc_jax.tasks.task import Task
 from ttc_jax.training.collection import Collector
+from ttc_jax.workdir import Claim, exclusive
 
 # How work is put together changes the time it takes, and by rounding the last bits of
 # log-probabilities (see `Search`). As long as these stay, what is left is the same to the bit.
@@ -39,6 +41,7 @@ SCHEDULE = (
 )  # fmt: skip
 
 
+@exclusive
 def main(config: ConfigDict, workdir: Path) -> None:
     """Collects for the questions that the store does not hold yet, then reports."""
     at_least(config, 1, "sampling.n", "sampling.max_new_tokens", "sampling.questions_per_batch")
@@ -47,14 +50,15 @@ def main(config: ConfigDict, workdir: Path) -> None:
     check_kept(config, "generator")
     task = load_task(config.task)
     questions = task.questions(config.split)[: config.limit or None]
-    store = ResultsStore(workdir, shard=hosts.index())
-    done = {question for question, *_ in store.done()}
+    claim = Claim(workdir, config, may_change=SCHEDULE)
+    store = ResultsStore(workdir, shard=hosts.index(), claim=claim)
+    done = {question for question, *_ in store.done({question.id for question in questions})}
     questions = hosts.mine(questions)
     todo = [question for question in questions if question.id not in done]
     collector = build(config, task) if todo else None
     prompted = collector.encode(todo) if collector else []
     # Not before: a mistake found so far leaves the workdir free for the mended config.
-    claim_workdir(workdir, config, may_change=SCHEDULE)
+    claim.take()
     if collector:
         keep_prompts(workdir, prompted, collector.tokenizer)
         held = len(questions) - len(todo)

@@ -33,6 +33,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from ttc_jax.errors import UserError
+from ttc_jax.files import refuse_url, write_json
 from ttc_jax.jobs import sweep
 from ttc_jax.models import int8, parameters
 from ttc_jax.models.config import ModelConfig
@@ -45,7 +46,6 @@ from ttc_jax.parallel.compiled import Program, cache_bytes, capacity, device_byt
 from ttc_jax.parallel.mesh import make_mesh, mesh_of, place
 from ttc_jax.parallel.topology import Topology, describe
 from ttc_jax.report.tables import print_programs
-from ttc_jax.results.summary import write_json
 from ttc_jax.sampling.draw import Drawing
 from ttc_jax.sampling.sampler import Sampler, bucket
 from ttc_jax.search import build
@@ -95,6 +95,8 @@ def main(
     del workdir
     if not prompt.isdecimal() or int(prompt) < 2:
         raise UserError(f"--prompt={prompt}: must be a number of tokens, at least 2")
+    refuse_url(hlo, "--hlo")
+    refuse_url(json, "--json")
     jax.config.update("jax_enable_compilation_cache", False)
     config = _stage(config, stage)
     check_kept(config, *(model for model in ("generator", "verifier") if model in config))

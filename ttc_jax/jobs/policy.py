@@ -23,8 +23,9 @@ from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
+from ttc_jax import files
 from ttc_jax.compute.ledger import Ledger
-from ttc_jax.config import as_flag, at_least, claim_workdir, one_of, to_json
+from ttc_jax.config import as_flag, at_least, one_of, to_json
 from ttc_jax.errors import UserError
 from ttc_jax.parallel import hosts
 from ttc_jax.policy import difficulty
@@ -40,6 +41,7 @@ from ttc_jax.results.outcomes import Outcomes, largest_pools, outcomes
 from ttc_jax.results.store import Record
 from ttc_jax.results.summary import DIFFICULTY, difficulty_samples, versions, write_summary
 from ttc_jax.typed_json import read_json
+from ttc_jax.workdir import claim_workdir
 
 _log = logging.getLogger(__name__)
 
@@ -296,6 +298,7 @@ def _entries(data: Path) -> dict[str, Entry]:
     path = data / "config.json"
     if not path.is_file():
         return {}
+    files.read_json(path, "run the sweep anew in another --workdir")  # compares its checksum
     return read_json(path, _SweepConfig).sweep.strategies
 
 

@@ -10,7 +10,6 @@ Trees are of the search's questions that kept theirs, see `search.trees`.
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,8 +17,9 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from ttc_jax.config import at_least, claim_workdir, one_of, to_json
+from ttc_jax.config import at_least, one_of, to_json
 from ttc_jax.errors import UserError
+from ttc_jax.files import read_json
 from ttc_jax.parallel import hosts
 from ttc_jax.plugins import check_named_by_data
 from ttc_jax.policy.difficulty import oracle, quantile_bins
@@ -41,6 +41,7 @@ from ttc_jax.results.summary import (
 from ttc_jax.search.aggregate import AGGREGATIONS, RULES
 from ttc_jax.tasks import load_task
 from ttc_jax.tasks.task import Question
+from ttc_jax.workdir import claim_workdir
 
 PAGE = "report.html"
 _log = logging.getLogger(__name__)
@@ -71,14 +72,11 @@ def main(config: ConfigDict, workdir: Path) -> None:
 def _summary(config: ConfigDict, name: str, folder: Path) -> dict[str, Any]:
     if name == "search" and is_file_of_samples(folder):
         return _summary_of_samples(config, folder)
-    path = folder / "summary.json"
+    advice = f"run that job to its end, or set --config.data.{name}="
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(
-            f"data.{name}={folder}: no summary.json ({error}); run that job to its end, or set "
-            f"--config.data.{name}="
-        ) from error
+        return read_json(folder / "summary.json", advice)
+    except UserError as error:
+        raise UserError(f"data.{name}={folder}: no summary.json ({error})") from error
 
 
 def _summary_of_samples(config: ConfigDict, path: Path) -> dict[str, Any]:

@@ -25,7 +25,8 @@ from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from ttc_jax.compute.ledger import Ledger
-from ttc_jax.config import at_least, claim_workdir, to_json
+from ttc_jax.config import at_least, to_json
+from ttc_jax.files import write_json
 from ttc_jax.parallel import hosts
 from ttc_jax.pipeline import run_stages
 from ttc_jax.report.figures import write_accuracy, write_chains
@@ -33,15 +34,17 @@ from ttc_jax.report.tables import print_followed, print_summary
 from ttc_jax.results.chains import summarise_chains
 from ttc_jax.results.curves import bootstrap
 from ttc_jax.results.store import ResultsStore
-from ttc_jax.results.summary import summarise, versions, write_json, write_summary
+from ttc_jax.results.summary import summarise, versions, write_summary
 from ttc_jax.search import build
 from ttc_jax.search.records import keep_prompts
 from ttc_jax.search.strategies import Strategy, make_strategy
 from ttc_jax.solver import Solution, Solver
 from ttc_jax.tasks import load_task
 from ttc_jax.tasks.grading import unparsed_kept
+from ttc_jax.workdir import Claim, exclusive
 
 
+@exclusive
 def main(config: ConfigDict, workdir: Path) -> None:
     """Searches for the questions that the store does not hold yet, then reports."""
     if "stages" in config:
@@ -54,15 +57,16 @@ def main(config: ConfigDict, workdir: Path) -> None:
     strategy = make_strategy(config.search.strategy, config.search.options)
     task = load_task(config.task)
     questions = task.questions(config.split)[: config.limit or None]
-    store = ResultsStore(workdir, shard=hosts.index())
-    done = {question for question, *_ in store.done()}
+    claim = Claim(workdir, config, may_change=(*build.SCHEDULE, "selection"))
+    store = ResultsStore(workdir, shard=hosts.index(), claim=claim)
+    done = {question for question, *_ in store.done({question.id for question in questions})}
     trees = frozenset(question.id for question in questions[: config.search.trees])
     count, questions = len(questions), hosts.mine(questions)
     todo = [question for question in questions if question.id not in done]
     recorder = build.recorder(config, task, strategy, questions=count) if todo else None
     prompted = recorder.encode(todo) if recorder else []
     # Not before: a mistake found so far leaves the workdir free for the mended config.
-    claim_workdir(workdir, config, may_change=(*build.SCHEDULE, "selection"))
+    claim.take()
     if recorder:
         keep_prompts(workdir, prompted, recorder.tokenizer)
         held = len(questions) - len(todo)
@@ -109,10 +113,11 @@ def follow(config: ConfigDict, workdir: Path) -> None:
       UserError: as `Solver`.
     """
     at_least(config, 0, "limit")
-    store = ResultsStore(workdir, shard=hosts.index())
+    claim = Claim(workdir, config, may_change=build.SCHEDULE)
+    store = ResultsStore(workdir, shard=hosts.index(), claim=claim)
     solver = Solver(config, store, held=store.read())
     questions = load_task(config.task).questions(config.split)[: config.limit or None]
-    claim_workdir(workdir, config, may_change=build.SCHEDULE)
+    claim.take(download=True)
     with unparsed_kept(workdir, hosts.index()):
         solutions = solver.solve(hosts.mine(questions))
     hosts.wait("all records stored")

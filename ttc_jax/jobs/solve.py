@@ -20,7 +20,7 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from ttc_jax.config import as_flag, claim_workdir
+from ttc_jax.config import as_flag
 from ttc_jax.errors import UserError
 from ttc_jax.parallel import hosts
 from ttc_jax.report.tables import print_solution
@@ -29,6 +29,7 @@ from ttc_jax.search.build import SCHEDULE
 from ttc_jax.solver import Solver
 from ttc_jax.tasks.jsonl import name_field, parse_jsonl, text_field
 from ttc_jax.tasks.task import Question
+from ttc_jax.workdir import Claim
 
 # Records say their strategy, budget and seed, so that one workdir may hold many.
 _PER_CALL = ("questions", "json", "budget", "policy", "selection")
@@ -40,9 +41,10 @@ def main(config: ConfigDict, workdir: Path | None = None, question: str | None =
     if not hosts.is_first():
         return
     questions = _questions(config, question)
-    solver = Solver(config, ResultsStore(workdir) if workdir else None)
-    if workdir:
-        claim_workdir(workdir, config, may_change=(*SCHEDULE, *_PER_CALL))
+    claim = Claim(workdir, config, may_change=(*SCHEDULE, *_PER_CALL)) if workdir else None
+    solver = Solver(config, ResultsStore(workdir, claim=claim) if workdir else None)
+    if claim:
+        claim.take(download=True, alone=True)
     for solution in solver.solve(questions):
         found = dataclasses.asdict(solution)
         if config.json:

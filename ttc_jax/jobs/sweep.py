@@ -20,7 +20,7 @@ from pathlib import Path
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from ttc_jax.config import at_least, claim_workdir, to_json
+from ttc_jax.config import at_least, to_json
 from ttc_jax.errors import UserError
 from ttc_jax.parallel import hosts
 from ttc_jax.policy.difficulty import oracle, quantile_bins
@@ -41,6 +41,7 @@ from ttc_jax.search.strategies import make_strategy
 from ttc_jax.tasks import load_task
 from ttc_jax.tasks.grading import unparsed_kept
 from ttc_jax.tasks.task import Question
+from ttc_jax.workdir import Claim, exclusive
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -53,6 +54,7 @@ class Cell:
     config: ConfigDict  # of a run
 
 
+@exclusive
 def main(config: ConfigDict, workdir: Path) -> None:
     """Runs the cells that the store does not hold yet, cheapest budgets first, then reports."""
     build.check(config)
@@ -60,11 +62,11 @@ def main(config: ConfigDict, workdir: Path) -> None:
     cells = sorted(cells_of(config), key=lambda cell: (cell.budget, cell.seed))
     task = load_task(config.task)
     questions = task.questions(config.split)[: config.limit or None]
-    store = ResultsStore(workdir, shard=hosts.index())
-    done = store.done()
     # Records say their budget and seed, so a grid may grow in its workdir.
     growing = ("sweep.budgets", "sweep.seeds", "sweep.difficulty", "selection")
-    claim_workdir(workdir, config, may_change=(*build.SCHEDULE, *growing))
+    claim = Claim(workdir, config, may_change=(*build.SCHEDULE, *growing))
+    store = ResultsStore(workdir, shard=hosts.index(), claim=claim)
+    done = store.done({question.id for question in questions})
 
     def left(cell: Cell, questions: Sequence[Question]) -> list[Question]:
         return [q for q in questions if (q.id, cell.name, cell.budget, cell.seed) not in done]
@@ -73,6 +75,7 @@ def main(config: ConfigDict, workdir: Path) -> None:
     # A generation is what every cell pays with, so the bar's estimate holds across budgets.
     total = sum(cell.budget for cell in cells) * len(here)
     waiting = sum(cell.budget * len(left(cell, here)) for cell in cells)
+    claim.take(download=waiting > 0)
     bar = tqdm(total=total, initial=total - waiting, desc="sweep", unit="generation")
     # Loaded once for all cells in a row that share them.
     last = functools.lru_cache(maxsize=1)

@@ -35,8 +35,9 @@ from flax import nnx
 from ml_collections import ConfigDict
 
 from ttc_jax import assets
-from ttc_jax.config import as_flag, at_least, claim_workdir, one_of
+from ttc_jax.config import as_flag, at_least, one_of
 from ttc_jax.errors import UserError
+from ttc_jax.files import write_json
 from ttc_jax.models.checkpoints import save_model
 from ttc_jax.models.config import ModelConfig
 from ttc_jax.models.delimiters import Delimiter
@@ -47,7 +48,6 @@ from ttc_jax.models.weights import check_kept, kept, load_generator
 from ttc_jax.parallel import hosts
 from ttc_jax.parallel.mesh import mesh_of
 from ttc_jax.report.figures import write_calibration
-from ttc_jax.results.summary import write_json
 from ttc_jax.tasks import load_task
 from ttc_jax.tasks.arithmetic import PIECES
 from ttc_jax.tasks.prompts import PromptFormat
@@ -60,9 +60,10 @@ from ttc_jax.training.quality import figures_of, quality, score
 from ttc_jax.training.update import Loss
 from ttc_jax.verifiers.prm import ProcessRewardModel, save_prm
 from ttc_jax.verifiers.probe import save_probe
+from ttc_jax.workdir import CONFIG, Claim, exclusive
 
 _log = logging.getLogger(__name__)
-Teach = Callable[..., dict[str, float]]  # (train, validation, folder) -> figures
+Teach = Callable[..., dict[str, float]]  # (train, validation, folder, made_with) -> figures
 
 
 class Kind(NamedTuple):
@@ -80,23 +81,35 @@ class Kind(NamedTuple):
     needs: str
 
 
+@exclusive
 def main(config: ConfigDict, workdir: Path) -> None:
     """Trains what `config.kind` says, and writes WORKDIR/model."""
     one_of(config, "kind", tuple(KINDS))
     at_least(config, 1, "train.batch_tokens", "train.lengths")
+    _refuse_foreign_model(workdir)
+    claim = Claim(workdir, config)
     generator, tokenizer = _start(config)
     model, teach = KINDS[config.kind].prepare(config, generator)
     train, held_out = _examples(config, tokenizer, generator.config)
     training, validation = _batches(train, config), _batches(held_out, config)
     # Not before: a mistake found so far leaves the workdir free for the mended config.
-    claim_workdir(workdir, config)
-    figures = teach(train=training, validation=validation, folder=workdir)
+    claim.take()
+    figures = teach(train=training, validation=validation, folder=workdir, made_with=claim.digests)
     if not hosts.is_first():
         return
     if not isinstance(model, Transformer):
         figures |= _verifier_quality(model, validation, held_out, workdir)
     _save(config, workdir / "model", model, tokenizer, figures)
     print(f"trained model: {workdir / 'model'}")
+
+
+def _refuse_foreign_model(workdir: Path) -> None:
+    """Refuses to put the model in the place of one that no training wrote there."""
+    if (workdir / "model").exists() and not (workdir / CONFIG).exists():
+        raise UserError(
+            f"{workdir / 'model'} is there, and {CONFIG} of a training is not: move it away, or "
+            "use another --workdir"
+        )
 
 
 def _start(config: ConfigDict) -> tuple[Transformer, Tokenizer]:

@@ -1,5 +1,6 @@
 """Our own model folders: parameters saved with Orbax, and a small `model.json` that says of what.
 
+checksums.json  of all other files
 model.json    kind, config, metadata (command, seed, training tokens, metrics …)
 parameters/   Orbax, by name: "layers.blocks.0.attention.qkv"
 tokenizer/    when the model has its own
@@ -22,10 +23,12 @@ import orbax.checkpoint as ocp
 from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec, Sharding, SingleDeviceSharding
 
+from ttc_jax import files
 from ttc_jax.errors import UserError
 from ttc_jax.models import hub, int8, limits, parameters
 from ttc_jax.models.config import ModelConfig
 from ttc_jax.models.transformer import FLOAT32, Transformer
+from ttc_jax.parallel import hosts
 from ttc_jax.parallel.mesh import copies, place, sharding
 
 M = TypeVar("M", bound=nnx.Module)
@@ -111,6 +114,7 @@ def save(
     (fresh / DESCRIPTION).write_text(text + "\n", encoding="utf-8")
     if tokenizer is not None:
         tokenizer.save(fresh / TOKENIZER)
+    files.seal(fresh)
     if path.exists():
         path.rename(old)
     fresh.rename(path)
@@ -183,6 +187,8 @@ def restore(
     folder = Path(path).absolute() / PARAMETERS
     if not folder.is_dir():
         raise UserError(f"{path}: {PARAMETERS}/ is lost or damaged; {ANEW}")
+    if hosts.is_first():  # Orbax itself does not see a changed bit of a large parameter
+        files.check_seal(Path(path), ANEW)
     stored = _stored(folder)
     found = {block.group(1) for name in stored if (block := re.match(r"(.*blocks\.\d+)\.", name))}
     if blocks > len(found):

@@ -89,6 +89,28 @@ def reason(error: Exception) -> str:
     return limits.printable(lines[0])
 
 
+def snapshot(name: str, *, download: bool = False) -> Path | None:
+    """The folder of a hub name's files on this machine; None where `name` is none, or not here.
+
+    Args:
+      download: fetches what is not here.
+
+    Raises:
+      UserError: it cannot be fetched.
+    """
+    if not re.fullmatch(NAME, name):
+        return None
+    if download:
+        return resolve(name)
+    from huggingface_hub import snapshot_download
+
+    try:
+        found = snapshot_download(name, allow_patterns=list(WANTED), local_files_only=True)
+    except (OSError, ValueError):
+        return None
+    return Path(found)
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """Reads a JSON object of a model folder; every such file goes through here.
 

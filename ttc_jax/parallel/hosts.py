@@ -16,13 +16,13 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import ttc_jax
+from ttc_jax import hashing
 from ttc_jax.errors import UserError
 from ttc_jax.parallel.line import END, Line
 from ttc_jax.parallel.roll_call import Place, bind_address
@@ -180,8 +180,4 @@ def _address(text: str) -> tuple[str, int]:
 
 def _digest() -> str:
     """Of the package's source, which an edited checkout need not share with its version."""
-    found = hashlib.sha256()
-    root = Path(ttc_jax.__file__).parent
-    for path in sorted(root.rglob("*.py")):
-        found.update(str(path.relative_to(root)).encode() + b"\0" + path.read_bytes() + b"\0")
-    return found.hexdigest()[:12]
+    return hashing.of_folder(Path(ttc_jax.__file__).parent, ("*.py",))

@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 from pydantic import ConfigDict as Rules
 from pydantic import Field, FiniteFloat, NonNegativeInt, PositiveInt
 
+from ttc_jax import files
 from ttc_jax.errors import UserError
 from ttc_jax.plugins import check_named_by_data
 from ttc_jax.policy.policy import Policy
@@ -63,11 +64,7 @@ class PolicyFile:
         Raises:
           UserError: the disk is full or not writable.
         """
-        text = json.dumps(dataclasses.asdict(self), indent=2)
-        try:
-            path.write_text(text + "\n", encoding="utf-8")
-        except OSError as error:
-            raise UserError(f"{path}: {error.strerror}") from error
+        files.write(path, json.dumps(dataclasses.asdict(self), indent=2) + "\n")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,7 +7,6 @@ on other questions than it was chosen on: in each bin, one half chooses for the 
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import itertools
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -15,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from ttc_jax import hashing
 from ttc_jax.errors import UserError
 from ttc_jax.results.curves import Estimate
 from ttc_jax.results.outcomes import Outcomes, generations_to_reach
@@ -273,7 +273,7 @@ def halves(
     count = max(bins[question] for question in questions) + 1
     groups = np.zeros((count * FOLDS, len(questions)))
     dealt = [0] * count
-    for place in sorted(range(len(questions)), key=lambda i: _hash(questions[i])):
+    for place in sorted(range(len(questions)), key=lambda i: hashing.bytes_of(questions[i])):
         which = bins[questions[place]]
         groups[which * FOLDS + dealt[which] % FOLDS, place] = 1
         dealt[which] += 1
@@ -310,7 +310,3 @@ def estimates(values: NDArray[np.float64]) -> tuple[Estimate, ...]:
 
 def _uniform(count: int) -> list[float]:
     return [1 / count] * count
-
-
-def _hash(text: str) -> bytes:
-    return hashlib.blake2s(text.encode(), digest_size=8).digest()

@@ -15,7 +15,7 @@ from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator, PercentFor
 from numpy.typing import NDArray
 from scipy.optimize import isotonic_regression
 
-from ttc_jax.errors import UserError
+from ttc_jax import files
 from ttc_jax.report.tables import label
 
 TITLE: Final = "Accuracy against the generation budget"
@@ -121,14 +121,7 @@ def write_files(contents: Mapping[str, bytes], workdir: Path) -> list[Path]:
     """Writes files by name. Raises as `write_accuracy`."""
     paths = []
     for name, content in contents.items():
-        path = Path(workdir) / name
-        try:
-            path.write_bytes(content)
-        except OSError as error:
-            raise UserError(
-                f"{path}: {error.strerror}; make room or choose another --workdir"
-            ) from error
-        paths.append(path)
+        paths.append(files.write(Path(workdir) / name, content))
     return paths
 
 

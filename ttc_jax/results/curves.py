@@ -10,7 +10,6 @@ into disjoint groups, which lowers the variance.
 import functools
 import itertools
 import math
-import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -18,6 +17,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from ttc_jax import hashing
 from ttc_jax.errors import UserError
 from ttc_jax.results.store import Record
 from ttc_jax.search.aggregate import (
@@ -243,7 +243,7 @@ def accuracy_curves(accuracy: QuestionAccuracy, seed: int = 0) -> dict[str, dict
 def as_pool(record: Record, aggregation: str = "last", seed: int = 0) -> Pool:
     """A record's candidates as arrays; see `answer_score` for the aggregation of step scores."""
     candidates = record.candidates
-    question = zlib.crc32(record.question.encode("utf-8", "surrogatepass"))
+    question = hashing.number_of(record.question)
     return Pool(
         answers=answer_ids([candidate.answer for candidate in candidates]),
         scores=np.array([answer_score(c.step_scores, aggregation) for c in candidates]),

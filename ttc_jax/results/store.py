@@ -1,28 +1,37 @@
 """The results store: one JSON line a record, append-only, whole after a kill or a full disk.
 
 A record is written once and never changed. The files are ASCII, so that line separators and lone
-surrogates in model output cannot break a line, and floats come back bit for bit.
+surrogates in model output cannot break a line, and floats come back bit for bit. Each line ends
+with a checksum of all before it, and before that it has the digests of the config and of the inputs
+that the record was made with; lines of older versions have neither, and are read as they are.
 """
 
 import contextlib
 import fcntl
+import gzip
 import json
 import math
 import numbers
 import os
 import time
-from collections.abc import Iterator, Sequence
+import zlib
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from ttc_jax.compute.ledger import Ledger
 from ttc_jax.errors import UserError
+from ttc_jax.files import make_folder
 
 Key = tuple[str, str, int, int]
 SYNC_SECONDS = 1.0
+_MADE_WITH, _CHECKSUM = "made_with", "crc32"  # the last fields of a line
+_MARK = f',"{_CHECKSUM}":"'.encode()
+_AGAIN = "or delete this line and run again"
+_END = len(_MARK) + 8 + len(b'"}')  # bytes of a line's checksum
 
 
 @dataclass(frozen=True)
@@ -76,17 +85,32 @@ class Record:
         return self.question, self.strategy, self.budget, self.seed
 
 
+class Claim(Protocol):
+    """What the records of a workdir were made with; see `ttc_jax.workdir.Claim`."""
+
+    @property
+    def digests(self) -> Mapping[str, str]:
+        """By dotted field, and of the config as "config"."""
+        ...
+
+
 class ResultsStore:
     """Records under `<workdir>/results/`, one append-only file a shard (one shard a host).
 
     A shard may end in a torn line after a kill: reading leaves it out, and the next `append` to
-    that shard cuts it off. Should two runs store the same key, the first one read counts.
+    that shard cuts it off. Should two runs store the same key, the first one read counts. A shard
+    may be compressed with gzip once nothing is to be appended to it: `00000.jsonl.gz`.
+
+    Args:
+        claim: what records are made with: it is stored with them, and those that were made with
+            something else are refused. Without one all that say it must agree.
     """
 
-    def __init__(self, workdir: Path, shard: int = 0):
+    def __init__(self, workdir: Path, shard: int = 0, claim: Claim | None = None):
         self.workdir = Path(workdir)
         self._folder = self.workdir / "results"
         self._path = self._folder / f"{shard:05d}.jsonl"
+        self._claim = claim
         self._synced = -math.inf  # when this file last was
 
     def append(self, records: Sequence[Record]) -> None:
@@ -98,11 +122,12 @@ class ResultsStore:
             UserError: a value that must not be stored, such as a NaN score (names the question), or
                 a full or unwritable disk. Records stored earlier stay as they are.
         """
-        data = "".join(_encode(record) + "\n" for record in records).encode("ascii")
+        made_with = {} if self._claim is None else dict(self._claim.digests)
+        data = b"".join(_sealed(_encode(record, made_with)) for record in records)
         if not data:
             return
         try:
-            self._folder.mkdir(parents=True, exist_ok=True)
+            make_folder(self._folder)
             self._write(data)
         except OSError as error:
             raise UserError(
@@ -114,16 +139,32 @@ class ResultsStore:
         """All records of all shards, shard by shard in the order they were stored.
 
         Raises:
-            UserError: a whole line that is not a record (file:line), or an unreadable file.
+            UserError: a whole line that is not a record, is damaged, or was made with another
+                config or other inputs (file:line), or an unreadable file.
         """
         records: dict[Key, Record] = {}
         for record in self._records():
             records.setdefault(record.key, record)
         return list(records.values())
 
-    def done(self) -> set[Key]:
-        """The (question, strategy, budget, seed) of every stored record. Raises as `read`."""
-        return {record.key for record in self._records()}
+    def done(self, questions: Container[str] | None = None) -> set[Key]:
+        """The (question, strategy, budget, seed) of every stored record.
+
+        Args:
+            questions: ids that there are; None: any.
+
+        Raises:
+            UserError: as `read`, and a record of a question that there is not.
+        """
+        found = {record.key for record in self._records()}
+        if questions is not None:
+            for question, *_ in sorted(found):
+                if question not in questions:
+                    raise UserError(
+                        f"{self._folder}: holds answers to {question!r}, which is no question of "
+                        "this task and split; put the task back as it was, or use another --workdir"
+                    )
+        return found
 
     def _write(self, data: bytes) -> None:
         descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
@@ -133,6 +174,8 @@ class ResultsStore:
             with contextlib.suppress(OSError):
                 fcntl.flock(descriptor, fcntl.LOCK_EX)
             start = _whole_lines(descriptor)
+            torn = os.pread(descriptor, os.fstat(descriptor).st_size - start, start)
+            _refuse_damaged_end(torn, str(self._path))
             try:
                 os.ftruncate(descriptor, start)
                 rest = memoryview(data)
@@ -150,14 +193,48 @@ class ResultsStore:
             os.close(descriptor)
 
     def _records(self) -> Iterator[Record]:
-        for path in sorted(self._folder.glob("*.jsonl")):
+        agreed = None if self._claim is None else dict(self._claim.digests)
+        seen: dict[str, str] = {}  # the last that agreed
+        for path in sorted(self._folder.glob("*.jsonl*")):
+            if path.suffix not in (".jsonl", ".gz"):
+                continue
             try:
-                with path.open("rb") as file:
+                with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
                     for number, line in enumerate(file, 1):
-                        if line.endswith(b"\n"):
-                            yield _decode(line, f"{path}:{number}")
-            except OSError as error:
-                raise UserError(f"{path}: {error.strerror}; it must be readable") from error
+                        where = f"{path}:{number}"
+                        if not line.endswith(b"\n"):
+                            _refuse_damaged_end(line, where)
+                            continue
+                        record, made_with = _decode(line, where)
+                        if made_with and made_with != seen:
+                            agreed = made_with if agreed is None else agreed
+                            self._refuse_others(made_with, agreed, where)
+                            seen = made_with
+                        yield record
+            except (OSError, EOFError, zlib.error) as error:
+                reason = getattr(error, "strerror", None) or error
+                raise UserError(
+                    f"{path}: {reason}; it must be readable and whole: put back a copy, or delete "
+                    "it and run again"
+                ) from error
+
+    def _refuse_others(
+        self, made_with: Mapping[str, str], agreed: Mapping[str, str], where: str
+    ) -> None:
+        for name in sorted(made_with.keys() & agreed.keys()):
+            was, now = made_with[name], agreed[name]
+            if was == now:
+                continue
+            what = "another config" if name == "config" else f"another content of {name}"
+            if self._claim is None:
+                raise UserError(
+                    f"{where}: made with {what} than the records before it ({now} there, {was} "
+                    "here); keep the records of each in a workdir of its own"
+                )
+            raise UserError(
+                f"{where}: made with {what} (was {was}, now {now}); put it back, or use another "
+                f"--workdir than {self._folder.parent}"
+            )
 
 
 def _whole_lines(descriptor: int) -> int:
@@ -172,7 +249,25 @@ def _whole_lines(descriptor: int) -> int:
     return 0
 
 
-def _encode(record: Record) -> str:
+def _refuse_damaged_end(line: bytes, where: str) -> None:
+    """Refuses a last line without its line end that a kill cannot have left.
+
+    What a kill leaves is the beginning of a line, not a whole one with another last byte.
+    """
+    if line[:1] != b"{":
+        return
+    with contextlib.suppress(ValueError, RecursionError):
+        json.loads(line[:-1])
+        raise UserError(f"{where}: damaged (its line end was changed); put back a copy, {_AGAIN}")
+
+
+def _sealed(row: str) -> bytes:
+    """The line of a JSON object, with a checksum as its last field."""
+    body = row[:-1].encode("ascii")
+    return b'%b%b%08x"}\n' % (body, _MARK, zlib.crc32(body))
+
+
+def _encode(record: Record, made_with: Mapping[str, str] | None = None) -> str:
     if problem := _problem(record):
         raise UserError(
             f"question {record.question!r}: {problem}, so its record was not stored; check the "
@@ -204,15 +299,28 @@ def _encode(record: Record) -> str:
         ],
         "tree": [vars(node) for node in record.tree],
     }
+    if made_with:
+        row[_MADE_WITH] = dict(made_with)
     return json.dumps(row, separators=(",", ":"), allow_nan=False)
 
 
-def _decode(line: bytes, where: str) -> Record:
+def _decode(line: bytes, where: str) -> tuple[Record, dict[str, str]]:
+    """The record in a whole line, and what it was made with."""
+    body, end = line[: -_END - 1], line[-_END - 1 :]
+    checked = end.startswith(_MARK) and end.endswith(b'"}\n')
+    if checked and end[len(_MARK) : -3] != b"%08x" % zlib.crc32(body):
+        raise UserError(f"{where}: damaged (its checksum does not fit); put back a copy, {_AGAIN}")
     try:
-        record = _record(json.loads(line))
+        row = json.loads(line)
+        if row.pop(_CHECKSUM, "") and not checked:
+            raise ValueError(f"the field {_CHECKSUM} does not end it as it was written")
+        made_with = row.pop(_MADE_WITH, {})
+        if not isinstance(made_with, dict):
+            raise ValueError(f"{_MADE_WITH} holds no digests")
+        record = _record(row)
         if not (problem := _problem(record)):
-            return record
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+            return record, made_with
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         problem = f"{type(error).__name__}: {error}"
     raise UserError(f"{where}: not a record ({problem}); delete this line and run again")
 

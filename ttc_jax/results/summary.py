@@ -6,9 +6,7 @@ rounded where the last bits of floating-point sums may differ.
 
 import contextlib
 import dataclasses
-import json
 import math
-import os
 import platform
 from collections.abc import Collection, Mapping, Sequence
 from importlib import metadata
@@ -19,6 +17,7 @@ import numpy as np
 
 from ttc_jax.compute.ledger import Ledger
 from ttc_jax.errors import UserError
+from ttc_jax.files import write_json
 from ttc_jax.results.choosing import summarise_choosing
 from ttc_jax.results.curves import (
     DIGITS,
@@ -328,32 +327,3 @@ def versions() -> dict[str, str]:
 def write_summary(workdir: Path, summary: Mapping[str, Any]) -> Path:
     """Writes `<workdir>/summary.json` and returns its path. Raises as `write_json`."""
     return write_json(Path(workdir) / "summary.json", summary)
-
-
-def write_json(path: Path, value: Mapping[str, Any]) -> Path:
-    """Replaces a JSON file at once: a reader sees the old file or the new one, never a half.
-
-    Raises:
-        UserError: the disk is full or not writable; the old file is then still there.
-    """
-    return write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
-
-
-def write_text(path: Path, text: str) -> Path:
-    """Replaces a file of text at once; as `write_json`."""
-    draft = path.with_name(path.name + ".tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with draft.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(draft, path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            draft.unlink(missing_ok=True)
-        raise UserError(
-            f"{path}: {error.strerror}; make room or choose another --workdir, "
-            "then run the same command again"
-        ) from error
-    return path

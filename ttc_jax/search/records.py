@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import time
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from ttc_jax import files, hashing
 from ttc_jax.errors import UserError, naming
 from ttc_jax.models.tokenizers import Tokenizer
 from ttc_jax.parallel import hosts
 from ttc_jax.results.store import Candidate, Node, Record
-from ttc_jax.results.summary import write_text
 from ttc_jax.search.search import Failed, Outcome, Search
 from ttc_jax.search.tree import tree
 from ttc_jax.tasks.prompts import PromptFormat
@@ -71,7 +70,7 @@ def keep_prompts(workdir: Path, prompted: Sequence[Prompted], tokenizer: Tokeniz
         text = tokenizer.decode(tokens, special=True)
         parts += [f"--- {question.id}, {len(tokens)} tokens", text, "--- its token ids"]
         parts += [" ".join(map(str, tokens)), ""]
-    write_text(path, "\n".join(parts))
+    files.write(path, "\n".join(parts))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,7 +107,7 @@ class Recorder:
         Raises:
           UserError: a verifier's score is NaN; names the question.
         """
-        numbers = [zlib.crc32(one.question.id.encode()) for one in prompted]
+        numbers = [hashing.number_of(one.question.id) for one in prompted]
         shown = [one.shown for one in prompted if one.shown is not None] or None
         began = time.perf_counter()
         try:

@@ -16,10 +16,10 @@ more of them from the same text.
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import random
 from collections.abc import Sequence
 
+from ttc_jax import hashing
 from ttc_jax.errors import UserError
 from ttc_jax.tasks.extraction import last_box
 from ttc_jax.tasks.task import Question, Verdict
@@ -80,7 +80,7 @@ def _verdict(gold: str, answer: str | None) -> Verdict:
 
 
 def _split_of(text: str) -> str:
-    percent = int.from_bytes(hashlib.blake2s(text.encode(), digest_size=4).digest()) % 100
+    percent = int.from_bytes(hashing.bytes_of(text, 4)) % 100
     return next(name for name, (low, high) in SPLITS.items() if low <= percent < high)
 
 

@@ -11,10 +11,12 @@ means where that is not the usual, and where solutions state their final answers
 """
 
 import dataclasses
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from os import PathLike
 from typing import ClassVar, NamedTuple
 
+from ttc_jax import hashing
 from ttc_jax.errors import UserError
 from ttc_jax.tasks.extraction import answer_part, boxed, boxed_answers
 from ttc_jax.tasks.formulas import stated_answer
@@ -34,6 +36,9 @@ class Download(NamedTuple):
 
 class DataSet:
     r"""Rows with `problem` (or `question`) and `answer`, perhaps `solution`, `level`, `unique_id`.
+
+    A question's id is its `unique_id`, else a hash of its text; the same text a second time gets
+    the id with "-2", a third time with "-3".
 
     Attributes:
         name: What configs call it; the beginning of its questions' ids.
@@ -110,9 +115,15 @@ class DataSet:
             known = ", ".join(self.splits)
             raise UserError(f"{self.name} has no split {split!r}: choose from {known}")
         questions: dict[str, Question] = {}
-        for i, (where, row) in enumerate(self._rows(split)):
+        seen = Counter[str]()
+        for where, row in self._rows(split):
             question = self.read(row, where)
-            name = f"{self.name}/{question.id or f'{split}/{i}'}"
+            # Of the text, not of the row's number: rows may be put in front of a row, or go.
+            own = question.id or f"{split}/{hashing.name_of(question.text, 6)}"
+            if not question.id:
+                seen[own] += 1
+                own += f"-{seen[own]}" if seen[own] > 1 else ""
+            name = f"{self.name}/{own}"
             if name in questions:
                 raise UserError(f"{where}: a second question with the id {name!r}")
             questions[name] = dataclasses.replace(question, id=name)

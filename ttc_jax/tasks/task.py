@@ -13,7 +13,8 @@ class Question:
     """One question of a task.
 
     Attributes:
-        id: Unique within the task and split, and the same in every run, e.g. "gsm8k/test/12".
+        id: Unique within the task and split, and the same in every run, whatever other questions
+            there are, e.g. "gsm8k/test/1b2f0a9c44d1".
         text: The problem as it is put to the model.
         answer: The gold final answer.
         level: The data set's own difficulty label; "" when it has none.

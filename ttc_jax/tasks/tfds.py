@@ -54,7 +54,7 @@ class Rows(tfds.core.GeneratorBasedBuilder, skip_registration=True):
             features=tfds.features.FeaturesDict(dict.fromkeys(columns, tfds.features.Text())),
             homepage=self.data_set.homepage,
             license=self.data_set.license,
-            disable_shuffling=True,  # the order of the rows gives the questions their ids
+            disable_shuffling=True,  # the order of the rows is that of the questions
         )
 
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Any]:

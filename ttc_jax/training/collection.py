@@ -10,11 +10,11 @@ from __future__ import annotations
 import dataclasses
 import functools
 import time
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
+from ttc_jax import hashing
 from ttc_jax.compute.flops import generator_flops
 from ttc_jax.compute.ledger import Ledger
 from ttc_jax.models.config import ModelConfig
@@ -84,7 +84,7 @@ class Collector:
             return list(drafts[index].prefixes.values())
 
         prompts = [one.tokens for one in prompted]
-        numbers = [zlib.crc32(one.question.id.encode()) for one in prompted]
+        numbers = [hashing.number_of(one.question.id) for one in prompted]
         began = time.perf_counter()
         for index, _, finished in self.sampler.run(prompts, numbers, choose):
             record = self._record(drafts.pop(index), finished)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ttc_jax import hashing
 from ttc_jax.errors import UserError, naming
 from ttc_jax.models.delimiters import Delimiter
 from ttc_jax.results.store import Candidate, ResultsStore
@@ -124,7 +124,7 @@ def split(examples: Mapping[str, list[Example]], held_out: float) -> tuple[Examp
     train: Examples = {}
     validation: Examples = {}
     for question, rows in examples.items():
-        digest = hashlib.blake2s(question.encode(), digest_size=8).digest()
+        digest = hashing.bytes_of(question)
         (validation if int.from_bytes(digest) < held_out * 2**64 else train)[question] = rows
     if not train or not validation:
         raise UserError(

@@ -7,6 +7,7 @@ reads and what dropout drops: the same run, resumed, needs neither a place in th
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,7 @@ def fit(
     trainable: Any = nnx.Param,
     mesh: Mesh | None = None,
     seed: int = 0,
+    made_with: Mapping[str, str] | None = None,
 ) -> dict[str, float]:
     """Fits `model` in place and leaves it with the weights of the lowest validation loss.
 
@@ -50,6 +52,7 @@ def fit(
       trainable: NNX filter of the parameters that move; the others stay as they are.
       mesh: parameters and optimiser are split by its rules, batches by rows; None: one device.
       seed: of dropout.
+      made_with: digests of what decides the result, see `Checkpoints`.
 
     Returns:
       Steps and tokens (no padding) in all, and the step and the validation loss of the weights.
@@ -63,7 +66,7 @@ def fit(
     _refuse_ragged([*train.rows, *validation.rows], mesh, optimisation.accumulate)
     program = Program(model, loss, optimisation, trainable=trainable, mesh=mesh, seed=seed)
     state, held_out = program.start(), validation.all()
-    with Checkpoints(folder / "checkpoints", optimisation.past_best) as checkpoints:
+    with Checkpoints(folder / "checkpoints", optimisation.past_best, made_with) as checkpoints:
         progress, weights, optimiser = checkpoints.latest(state.weights, state.optimiser)
         state = state._replace(weights=weights, optimiser=optimiser)
         tokens, recent = progress.tokens, []

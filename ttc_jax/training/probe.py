@@ -8,8 +8,8 @@ Newton's kind of methods have long arrived.
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterator, Sequence
+import io
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,6 +23,7 @@ from scipy.optimize import minimize
 from scipy.special import expit
 from tqdm import tqdm
 
+from ttc_jax import files, hashing
 from ttc_jax.models.cache import KVCache, PromptCache
 from ttc_jax.models.regime import Regime
 from ttc_jax.models.transformer import Transformer
@@ -63,7 +64,12 @@ class Probed(nnx.Module):
 
 
 def solve(
-    model: Probed, train: Batches, validation: Batches, folder: Path | None = None
+    model: Probed,
+    train: Batches,
+    validation: Batches,
+    folder: Path | None = None,
+    *,
+    made_with: Mapping[str, str] | None = None,
 ) -> dict[str, float]:
     """Gives the probe the weights of the lowest binary cross-entropy, in nats a step.
 
@@ -73,11 +79,14 @@ def solve(
     Args:
       folder: keeps the hidden states in `hidden/` as they are read, so that a call that was killed
         goes on where it was.
+      made_with: digests of the generator and the rest of what decides the hidden states, which are
+        kept for these alone.
 
     Returns:
       Tokens read, the penalty, and the validation loss.
     """
-    folder = folder and folder / "hidden"
+    made_by = hashing.of_texts(*(f"{name}={x}" for name, x in sorted((made_with or {}).items())))
+    folder = folder and folder / "hidden" / made_by
     states, values = _steps(model, train, folder, "training questions")
     held_out = _steps(model, validation, folder, "held-out questions")
     mean, scale = states.mean(0), np.maximum(states.std(0), 1e-6)
@@ -239,16 +248,11 @@ def _padded(group: Group, rows: int, shared: int) -> tuple[NDArray[np.int32], ..
 
 def _digest(answers: Sequence[Row]) -> str:
     """Of what is read, and where it is asked for a value."""
-    digest = hashlib.blake2s(digest_size=8)
-    for row in answers:
-        digest.update(row.tokens.tobytes() + row.weights.tobytes())
-    return digest.hexdigest()
+    return hashing.name_of(row.tokens.tobytes() + row.weights.tobytes() for row in answers)
 
 
 def _save(path: Path, array: NDArray[np.float32]) -> None:
     """Whole or not at all, whatever kills the process."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    with partial.open("wb") as file:
-        np.save(file, array)
-    partial.replace(path)
+    buffer = io.BytesIO()
+    np.save(buffer, array)
+    files.write(path, buffer.getvalue())

@@ -5,12 +5,12 @@ They are built from parallel samples, since no model that revises is there to be
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Sequence
 
 import numpy as np
 from rapidfuzz.distance import Levenshtein
 
+from ttc_jax import hashing
 from ttc_jax.errors import UserError
 from ttc_jax.results.store import Candidate
 from ttc_jax.tasks.prompts import EARLIER
@@ -38,7 +38,7 @@ def examples(collected: Sequence[Collected], *, per_question: int, seed: int) ->
         samples = [chain[0] for chain in of_question.chains if chain[0].answer is not None]
         wrong = [sample for sample in samples if not sample.correct]
         correct = [sample for sample in samples if sample.correct and sample.finished]
-        rng = np.random.default_rng((seed, zlib.crc32(of_question.question.encode())))
+        rng = np.random.default_rng((seed, hashing.number_of(of_question.question)))
         for i in np.sort(rng.permutation(len(correct))[:per_question]):
             context = of_question.context(earlier(correct[i], wrong, rng))
             row = sft.example(context, [correct[i].tokens])
