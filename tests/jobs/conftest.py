@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import jax
 import pytest
@@ -14,6 +15,7 @@ from tests.training.toy import sampled
 from ttc_jax.config import load_config
 from ttc_jax.jobs import train
 from ttc_jax.results.store import Record, ResultsStore
+from ttc_jax.search import build, records
 from ttc_jax.tasks import arithmetic, load_task
 from ttc_jax.tasks.task import Question
 
@@ -131,6 +133,12 @@ def changed(config: ConfigDict, **fields) -> ConfigDict:
     return copy
 
 
+def replace_recorder(monkeypatch: pytest.MonkeyPatch, recorder: Callable[..., Any]) -> None:
+    """Lets jobs search with something that has no model, and whose prompts are no tokens."""
+    monkeypatch.setattr(build, "recorder", recorder)
+    monkeypatch.setattr(records, "PROMPTS_KEPT", 0)
+
+
 @dataclasses.dataclass(frozen=True)
 class Answers:
     """Stands for a search (`build.recorder`) where no model is needed: answers by hand."""
@@ -140,6 +148,7 @@ class Answers:
     sequential: int
     strategy: str = "best_of_n"
     trees: frozenset[str] = frozenset()
+    tokenizer: None = None
 
     @classmethod
     def of(cls, config: ConfigDict, *_: object, **__: object) -> Answers:

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.jobs.conftest import replace_recorder
 from tests.tasks.test_grading import HOSTILE
 from tests.training.toy import candidate, record
 from ttc_jax.config import load_config
 from ttc_jax.jobs import run
 from ttc_jax.results.store import Record, ResultsStore
-from ttc_jax.search import build
 from ttc_jax.tasks import load_task
 from ttc_jax.tasks.grading import Grader
 from ttc_jax.tasks.task import Question, Task
@@ -29,6 +29,7 @@ class Hostile:
 
     task: Task
     trees: frozenset[str] = frozenset()
+    tokenizer: None = None
 
     def encode(self, questions: list[Question]) -> list[Question]:
         return questions
@@ -47,7 +48,7 @@ def test_the_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     rows = [{"problem": f"What is {n}+{n}?", "answer": str(2 * n)} for n in (1, 2)]
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     config = load_config(str(MATH), [f"--config.task.path={tmp_path}/rows.jsonl"])
-    monkeypatch.setattr(build, "recorder", lambda _, task, *__, **___: Hostile(task))
+    replace_recorder(monkeypatch, lambda _, task, *__, **___: Hostile(task))
     monkeypatch.setattr(Grader.__init__, "__defaults__", (2, 3.0, 512, 2000))  # shorter bounds
     workdir = tmp_path / "run"
     run.main(config, workdir)

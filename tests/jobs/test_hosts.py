@@ -7,19 +7,18 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from tests.jobs.conftest import Answers, configure
+from tests.jobs.conftest import Answers, configure, replace_recorder
 from ttc_jax.errors import UserError
 from ttc_jax.jobs import run, sweep
 from ttc_jax.parallel import hosts
 from ttc_jax.results.store import ResultsStore
-from ttc_jax.search import build
 
 QUESTIONS, HOSTS = 10, 3
 
 
 @pytest.fixture(autouse=True)
 def no_model(monkeypatch) -> None:
-    monkeypatch.setattr(build, "recorder", Answers.of)
+    replace_recorder(monkeypatch, Answers.of)
 
 
 def as_host(patch: pytest.MonkeyPatch, host: int, count: int = HOSTS) -> None:

@@ -10,14 +10,13 @@ from typing import Any
 import pytest
 from ml_collections import ConfigDict
 
-from tests.jobs.conftest import changed, configure
+from tests.jobs.conftest import changed, configure, replace_recorder
 from ttc_jax.compute.ledger import Ledger
 from ttc_jax.errors import UserError
 from ttc_jax.jobs import run, solve
 from ttc_jax.policy.fitted import load_policy
 from ttc_jax.report.tables import print_solution, visible
 from ttc_jax.results.store import Candidate, Record, ResultsStore
-from ttc_jax.search import build
 from ttc_jax.search.search import Search
 from ttc_jax.solver import Alternative, Solver, elect
 from ttc_jax.tasks.task import Question
@@ -62,6 +61,7 @@ class Recited:
 
     config: ConfigDict
     strategy: str = "best_of_n"
+    tokenizer: None = None
 
     def encode(self, questions: list[Question]) -> list[Question]:
         return questions
@@ -92,7 +92,7 @@ def recited(monkeypatch) -> list[tuple[str, int]]:
         built.append((config.search.strategy, config.sampling.n))
         return Recited(config)
 
-    monkeypatch.setattr(build, "recorder", recorder)
+    replace_recorder(monkeypatch, recorder)
     return built
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from ml_collections import ConfigDict
 
-from tests.jobs.conftest import Answers, changed, configure
+from tests.jobs.conftest import Answers, changed, configure, replace_recorder
 from ttc_jax.errors import UserError
 from ttc_jax.jobs import sweep
 from ttc_jax.policy.difficulty import predicted, quantile_bins
@@ -88,7 +88,7 @@ def test_a_sweep_goes_on_where_it_was_stopped(config, tmp_path, monkeypatch):
 
 
 def test_every_pool_and_the_ratios_are_reported_and_reported_anew(config, tmp_path, monkeypatch):
-    monkeypatch.setattr(build, "recorder", Answers.of)
+    replace_recorder(monkeypatch, Answers.of)
     pool = config.sweep.strategies.best_of_n.to_dict()
     strategies = {
         "best_of_n": pool,

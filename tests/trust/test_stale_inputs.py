@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import pytest
 from ml_collections import ConfigDict
 
+from tests.jobs.conftest import replace_recorder
 from ttc_jax import hashing, inputs, pipeline
 from ttc_jax.compute.ledger import Ledger
 from ttc_jax.config import load_config
@@ -21,7 +22,6 @@ from ttc_jax.errors import UserError
 from ttc_jax.jobs import collect, run, sweep
 from ttc_jax.models import hub
 from ttc_jax.results.store import Candidate, Record, ResultsStore
-from ttc_jax.search import build
 from ttc_jax.tasks.math import Math
 from ttc_jax.tasks.task import Question
 from ttc_jax.training.checkpoints import Checkpoints, Progress
@@ -39,6 +39,7 @@ class Answers:
     trees: frozenset[str] = frozenset()
     budget: int = 1
     seed: int = 0
+    tokenizer: None = None
 
     def encode(self, questions: Sequence[Question]) -> Sequence[Question]:
         return questions
@@ -57,7 +58,7 @@ def no_models(monkeypatch: pytest.MonkeyPatch) -> None:
     def recorder(config: ConfigDict, *_: object, **__: object) -> Answers:
         return Answers(budget=config.sampling.n, seed=config.seed)
 
-    monkeypatch.setattr(build, "recorder", recorder)
+    replace_recorder(monkeypatch, recorder)
     monkeypatch.setattr(collect, "build", lambda *_: Answers())
     monkeypatch.setattr(hub, "snapshot", lambda *_, **__: None)
 
