@@ -12,8 +12,8 @@ import pytest
 from tests.compute.flops_by_hand import generator_token
 from tests.sampling.oracle import TINY
 from ttc_jax.errors import UserError
+from ttc_jax.models.characters import CharTokenizer
 from ttc_jax.models.delimiters import Delimiter
-from ttc_jax.models.tokenizers import CharTokenizer
 from ttc_jax.results.store import ResultsStore
 from ttc_jax.sampling.rollouts import Finished, Prefix
 from ttc_jax.sampling.sampler import Samples
