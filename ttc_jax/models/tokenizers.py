@@ -241,7 +241,13 @@ def load_tokenizer(
         tokenizer = gguf_tokenizer.build(metadata, str(found))
     else:
         tokenizer = tokenizer_files.read_folder(found)
-    ends = _ends(named, vocab_size or _size(tokenizer))
+    try:
+        ends = _ends(named, vocab_size or _size(tokenizer))
+    except UserError as error:
+        if named == found or named.suffix != ".gguf":
+            raise
+        ends = []  # what is wrong with the file's tokenizer may be why another one is given
+        _log.warning("the tokens that end an answer are those of %s alone: %s", found, error)
     with naming(path):
         return HFTokenizer(tokenizer, ends, vocab_size)
 
