@@ -14,8 +14,9 @@ from flax import nnx
 
 from ttc_jax.errors import UserError
 from ttc_jax.models import checkpoints, parameters
+from ttc_jax.models.characters import CharTokenizer
 from ttc_jax.models.config import ModelConfig, Rope
-from ttc_jax.models.tokenizers import CharTokenizer, load_tokenizer
+from ttc_jax.models.tokenizers import load_tokenizer
 from ttc_jax.models.transformer import Transformer
 from ttc_jax.models.weights import load_generator
 from ttc_jax.parallel.mesh import make_mesh

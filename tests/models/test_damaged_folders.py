@@ -300,6 +300,12 @@ OTHERS: list[tuple[dict[str, str], str]] = [
 ]
 
 
+def test_an_adapter_beside_a_model(tmp_path: Path) -> None:
+    write_folder(tmp_path, QWEN, TENSORS)
+    (tmp_path / "adapter_config.json").write_text("{}")
+    assert "an adapter (LoRA) beside a model" in refusal(tmp_path)
+
+
 @pytest.mark.parametrize(("files", "message"), OTHERS)
 def test_folders_of_other_kinds(tmp_path: Path, files: dict[str, str], message: str) -> None:
     for name, text in files.items():

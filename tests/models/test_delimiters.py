@@ -15,8 +15,9 @@ from transformers import PreTrainedTokenizerFast
 
 from tests.models import reading
 from ttc_jax.errors import UserError
+from ttc_jax.models.characters import CharTokenizer
 from ttc_jax.models.delimiters import Delimiter
-from ttc_jax.models.tokenizers import CharTokenizer, HFTokenizer, Tokenizer
+from ttc_jax.models.tokenizers import HFTokenizer, Tokenizer
 
 LETTERS = [*"abcde.;#- ", "\n", "\r"]
 APART = CharTokenizer(LETTERS)  # one character a token

@@ -233,3 +233,22 @@ def test_unsupported(family: str, changes: dict[str, Any], message: str) -> None
     with pytest.raises(UserError, match=message) as caught:
         config_of(family, **changes)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("rope", "unread"),
+    [
+        ({"type": "yarn", "factor": 4.0, "extrapolation_factor": 0.5}, "extrapolation_factor"),
+        ({"rope_type": "linear", "factor": 2.0, "low_freq_factor": 1.0}, "low_freq_factor"),
+        ({"rope_type": "default", "factor": 4.0}, "factor"),
+        ({"type": "yarn", "factor": 4.0, "original_max_position_embeddings": 64}, ""),
+        ({"type": "default"}, ""),
+        (None, ""),
+    ],
+)
+def test_keys_of_a_rope_that_are_not_read_are_told(
+    rope: dict[str, Any] | None, unread: str, caplog: Any
+) -> None:
+    fields = CONFIGS["llama"] | {"rope_parameters": None, "rope_theta": 1e4, "rope_scaling": rope}
+    read_config(fields, "config.json")
+    assert (f"ignored: '{unread}'" in caplog.text) if unread else not caplog.text

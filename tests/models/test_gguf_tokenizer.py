@@ -352,6 +352,8 @@ MISTAKES: list[tuple[dict[str, Any], dict[str, Any], str]] = [
     (BYTES, {f"{K}merges": np.arange(4)}, f"{K}merges is an array of 4"),
     (BYTES, {f"{K}token_type": [1, 2]}, f"{K}token_type has 2 entries for {COUNT} tokens"),
     (BYTES, {f"{K}token_type": ["a"] * COUNT}, f"{K}token_type is an array of {COUNT}, not an"),
+    (BYTES, {f"{K}token_type": [7] * COUNT}, f"{K}token_type holds 7; kinds of tokens are 0 to 6"),
+    (BYTES, {f"{K}token_type": [-1] * COUNT}, f"{K}token_type holds -1"),
     (BYTES, {f"{K}token_type": 4}, f"{K}token_type is 4, not an array of numbers"),
     (BYTES, {f"{K}bos_token_id": COUNT}, f"{K}bos_token_id is {COUNT}; it must be from 0 to"),
     (BYTES, {f"{K}eos_token_id": -1}, f"{K}eos_token_id is -1; it must be"),
@@ -384,7 +386,7 @@ def test_mistakes(metadata: dict[str, Any], changes: dict[str, Any], message: st
     text = str(caught.value)
     assert text.startswith("x.gguf: ")
     assert message in text
-    assert "generator.tokenizer" in text
+    assert "--config.generator.tokenizer=PATH" in text
     assert "\n" not in text
 
 
@@ -403,3 +405,22 @@ def test_first_token_of_any_text() -> None:
         tokenizer = built(metadata)
         assert tokenizer.bos_id == tokens.index(text)
         assert tokenizer.encode("12", add_bos=True) == [tokenizer.bos_id, *tokenizer.encode("12")]
+
+
+def test_a_tokenizer_of_another_path_is_the_way_out(tmp_path: Path, caplog: Any) -> None:
+    """Of a file whose own cannot be read, whatever is wrong with it."""
+    trained(words=True).save_pretrained(tmp_path / "own")
+    odd = write(tmp_path / "odd.gguf", metadata_of(trained(words=True), "odd"))
+    with pytest.raises(UserError, match="--config.generator.tokenizer=PATH"):
+        load_tokenizer(odd)
+    own = load_tokenizer(tmp_path / "own", model=odd)
+    assert own.eos_ids == (0, 2)
+    assert not caplog.text
+    writer = gguf.GGUFWriter(tmp_path / "none.gguf", "llama")
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.close()
+    assert load_tokenizer(tmp_path / "own", model=tmp_path / "none.gguf").encode("a b") == [
+        *own.encode("a b")
+    ]
+    assert "none.gguf: metadata tokenizer.ggml.tokens is missing" in caplog.text

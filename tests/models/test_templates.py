@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from pathlib import Path
 from typing import Any
@@ -65,11 +66,20 @@ def test_arguments_may_be_lists_and_come_before_ours() -> None:
         ({"messages": []}, "'messages' is set by ttc_jax"),
         ({"add_generation_prompt": False}, "'add_generation_prompt' is set by ttc_jax"),
         ({"tokenize": True}, "does not read 'tokenize'"),
+        ({"return_assistant_tokens_mask": True}, "is set by ttc_jax"),
+        ({"continue_final_message": True}, "is set by ttc_jax"),
+        ({"chat_template": "x"}, "'chat_template' is set by ttc_jax"),
+        ({"conversations": []}, "'conversations' is set by ttc_jax"),
+        ({"enable_thinking": {1}}, "chat_template_kwargs must be what JSON can say"),
+        ({"enable_thinking": b"no"}, "chat_template_kwargs must be what JSON can say"),
+        ({"enable_thinking": functools.reduce(lambda x, _: [x], range(9**5), [])}, "JSON can say"),
+        ({"enable_thinking": "\ud83d"}, "chat_template_kwargs, as JSON, holds"),
+        ({"enable_thinking": ["\ud83d\ude00"]}, "chat_template_kwargs, as JSON, holds"),
     ],
 )
 def test_refuses_arguments_that_would_be_ignored(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
-        rendered(THINKING + "{{ messages|length }}", **arguments)
+        rendered(THINKING + "{{ messages|length }}{{ chat_template }}", **arguments)
 
 
 HUGE = 10**5

@@ -15,8 +15,9 @@ from tokenizers import decoders, normalizers, pre_tokenizers, trainers
 
 from ttc_jax.errors import UserError
 from ttc_jax.models import gguf_tokenizer
+from ttc_jax.models.characters import CharTokenizer
 from ttc_jax.models.hub import transformers
-from ttc_jax.models.tokenizers import CharTokenizer, HFTokenizer, load_tokenizer
+from ttc_jax.models.tokenizers import HFTokenizer, load_tokenizer
 
 CORPUS = [
     "the total is 12 apples",

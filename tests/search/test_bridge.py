@@ -14,8 +14,8 @@ from tests.models import reading
 from tests.sampling.oracle import TINY, tiny_generator
 from tests.search.toy import SHALLOW, make_plan, make_search, marked_prm, run_shown
 from ttc_jax.errors import UserError
+from ttc_jax.models.characters import CharTokenizer
 from ttc_jax.models.delimiters import Delimiter
-from ttc_jax.models.tokenizers import CharTokenizer
 from ttc_jax.parallel.mesh import make_mesh
 from ttc_jax.search import kernel
 from ttc_jax.search.plan import Plan

@@ -1,6 +1,7 @@
 """From a search's outcomes to graded records."""
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 
 from ttc_jax.compute.ledger import Ledger
 from ttc_jax.errors import UserError
-from ttc_jax.models.tokenizers import CharTokenizer
+from ttc_jax.models.characters import CharTokenizer
 from ttc_jax.search.records import Recorder, keep_prompts
 from ttc_jax.search.search import Failed, Outcome
 from ttc_jax.tasks.arithmetic import PIECES, Arithmetic
@@ -27,10 +28,11 @@ class Recited:
     """A search that knows its answers, and is done with the last question first."""
 
     presentation = None
+    plan = SimpleNamespace(between=[1])
 
-    def __init__(self, failing: int = -1):
+    def __init__(self, failing: int = -1, sequential: int = 1, revisions: int = 1):
         self.numbers: dict[int, int] = {}
-        self.failing = failing
+        self.failing, self.sequential, self.revisions = failing, sequential, revisions
 
     def check(self, prompt, shown=None):
         if len(prompt) > 90:
@@ -61,6 +63,8 @@ class Recited:
                     lineage=None,  # type: ignore[arg-type]
                     ledger=Ledger(generations=6, decode_tokens=len(prompts[index])),
                     question_score=0.75,
+                    sequential=self.sequential,
+                    revisions=self.revisions,
                 ),
             )
 
@@ -131,3 +135,36 @@ def test_a_score_that_is_nan_names_the_question_and_keeps_what_was_done():
     assert [next(records).question for _ in range(2)] == ["q/3", "q/2"]
     with pytest.raises(UserError, match="q/1: a step's score is NaN"):
         next(records)
+
+
+class Thinker(Arithmetic):
+    """Keeps what it is asked to judge."""
+
+    def judge(self, question, solutions):
+        self.judged = list(solutions)
+        return super().judge(question, solutions)
+
+
+@pytest.mark.parametrize(
+    ("template", "options", "opened"),
+    [
+        ("{question}", {}, [False, False, False]),
+        ("{question}<think>\n", {}, [True, True, True]),
+        ("{question}<think>\n1</think>", {}, [False, False, False]),
+        ("{question}<think>\n1", {}, [False, False, False]),
+        ("<think>{question}", {}, [False, False, False]),
+        # The others stand behind earlier answers and an end token.
+        ("{question}<think>", {"sequential": 3, "revisions": 3}, [True, False, False]),
+        ("{question}<think>", {"revisions": 3}, [True, False, False]),
+    ],
+)
+def test_a_thought_that_the_prompt_opened_is_judged_as_one(
+    template: str, options: dict[str, Any], opened: list[bool]
+):
+    tokenizer, task = CharTokenizer([*PIECES, "<think>", "</think>"]), Thinker()
+    recited: Any = Recited(**options)
+    recording = Recorder(task, tokenizer, PromptFormat(template), recited)
+    (record,) = recording.run(recording.encode(QUESTIONS[:1]))
+    marks = ["<think>" if it else "" for it in opened]
+    assert task.judged == [mark + text for mark, text in zip(marks, ANSWERS, strict=True)]
+    assert [c.text for c in record.candidates] == list(ANSWERS)

@@ -7,7 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ttc_jax.tasks.extraction import answer_part, boxed, boxed_answers, last_box
+from ttc_jax.tasks.extraction import (
+    answer_part,
+    boxed,
+    boxed_answers,
+    last_box,
+    opened_thought,
+)
 from ttc_jax.tasks.formulas import stated_answer
 from ttc_jax.tasks.numerals import counted
 from ttc_jax.tasks.prose import after_hashes, last_number, stated_number
@@ -124,6 +130,20 @@ def test_the_answer_is_sought_behind_the_thoughts(start: str, end: str) -> None:
     assert last_number(f"{start}{thought}{end} 6") == "6"
     assert last_number("[Reasoning] 9, a < thought > 6") == "6"
     assert answer_part(f"{start}a{end}b") == answer_part("b") == "b"
+
+
+@pytest.mark.parametrize(("start", "end"), THOUGHTS)
+def test_a_prompt_may_open_a_thought(start: str, end: str) -> None:
+    for prompt in (start, f"<|im_start|>assistant\n{start}\n", f"{start}a{end} {start} "):
+        assert opened_thought(prompt) == start
+    for prompt in ("", "x", end, f"{start}a", f"{start}\n\n{end}\n\n", f"Think in {start} tags."):
+        assert opened_thought(prompt) == ""
+    assert answer_part(opened_thought(f"1+1?\n{start}\n") + r"so \boxed{5}") == ""
+
+
+def test_a_long_unfinished_thought_has_no_answer() -> None:
+    assert boxed(r"<think> \boxed{5}" + "x" * 200_000 + r" \boxed{6}") is None
+    assert boxed("<think>" + "x" * 300_000 + r"</think> \boxed{6}") == "6"
 
 
 BALANCED = st.recursive(

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ttc_jax.errors import UserError
-from ttc_jax.models.tokenizers import CharTokenizer
+from ttc_jax.models.characters import CharTokenizer
 from ttc_jax.tasks.prompts import PromptFormat, with_answers
 
 

@@ -12,8 +12,8 @@ import pytest
 from tests.compute.flops_by_hand import generator_token
 from tests.sampling.oracle import TINY
 from ttc_jax.errors import UserError
+from ttc_jax.models.characters import CharTokenizer
 from ttc_jax.models.delimiters import Delimiter
-from ttc_jax.models.tokenizers import CharTokenizer
 from ttc_jax.results.store import ResultsStore
 from ttc_jax.sampling.rollouts import Finished, Prefix
 from ttc_jax.sampling.sampler import Samples
@@ -220,3 +220,25 @@ def test_records_can_be_stored(tmp_path):
 def test_a_prompt_that_does_not_fit_is_named():
     with pytest.raises(UserError, match="q/9: a prompt is too long"):
         collector()[0].encode([*QUESTIONS, Question("q/9", "1" * 91, "12")])
+
+
+def test_a_thought_that_the_prompt_opened_is_judged_as_one():
+    class Thinker(Arithmetic):
+        def judge(self, question, solutions):
+            judged.extend(solutions)
+            return super().judge(question, solutions)
+
+    judged: list[str] = []
+    recited: Any = Recited()
+    tokenizer = CharTokenizer([*PIECES, "<think>"])  # the script does not see the mark
+    collecting = Collector(
+        Thinker(),
+        tokenizer,
+        PromptFormat("{question}<think>"),
+        recited,
+        Delimiter.of(TOKENIZER, "\n"),
+    )
+    (record,) = collecting.run(collecting.encode(QUESTIONS[2:3]))
+    assert judged[:4] == ["<think>" + candidate.text for candidate in record.candidates]
+    assert len(judged) > 4
+    assert all(text.startswith("<think>") for text in judged)

@@ -19,7 +19,7 @@ from tests.training.toy import (
     sampled,
 )
 from ttc_jax.errors import UserError
-from ttc_jax.models.tokenizers import CharTokenizer
+from ttc_jax.models.characters import CharTokenizer
 from ttc_jax.results.store import ResultsStore
 from ttc_jax.tasks.arithmetic import Arithmetic
 from ttc_jax.tasks.prompts import PromptFormat

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from ttc_jax.compute.ledger import Ledger
+from ttc_jax.models.characters import CharTokenizer
 from ttc_jax.models.delimiters import Delimiter
-from ttc_jax.models.tokenizers import CharTokenizer
 from ttc_jax.results.store import Candidate, Record
 from ttc_jax.tasks.arithmetic import PIECES
 from ttc_jax.tasks.extraction import boxed

@@ -13,9 +13,9 @@ from flax import nnx
 
 from tests.verifiers.toy import tiny_prm
 from ttc_jax.errors import UserError
+from ttc_jax.models.characters import CharTokenizer
 from ttc_jax.models.config import ModelConfig
 from ttc_jax.models.delimiters import Delimiter
-from ttc_jax.models.tokenizers import CharTokenizer
 from ttc_jax.verifiers.formats import PRMFormat, find_format, known
 from ttc_jax.verifiers.load import load_verifier, outline_verifier
 from ttc_jax.verifiers.presentation import Presentation, agree

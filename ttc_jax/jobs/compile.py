@@ -36,10 +36,10 @@ from ttc_jax.errors import UserError
 from ttc_jax.files import refuse_url, write_json
 from ttc_jax.jobs import sweep
 from ttc_jax.models import int8, parameters
+from ttc_jax.models.characters import CharTokenizer
 from ttc_jax.models.config import ModelConfig
 from ttc_jax.models.delimiters import Delimiter
 from ttc_jax.models.shapes import read_shape
-from ttc_jax.models.tokenizers import CharTokenizer
 from ttc_jax.models.transformer import Transformer
 from ttc_jax.models.weights import check_kept, kept
 from ttc_jax.parallel.compiled import Program, cache_bytes, capacity, device_bytes

@@ -38,10 +38,11 @@ from ttc_jax import assets
 from ttc_jax.config import as_flag, at_least, one_of
 from ttc_jax.errors import UserError
 from ttc_jax.files import write_json
+from ttc_jax.models.characters import CharTokenizer
 from ttc_jax.models.checkpoints import save_model
 from ttc_jax.models.config import ModelConfig
 from ttc_jax.models.delimiters import Delimiter
-from ttc_jax.models.tokenizers import CharTokenizer, Tokenizer, tokenizer_of
+from ttc_jax.models.tokenizers import Tokenizer, tokenizer_of
 from ttc_jax.models.transformer import Transformer
 from ttc_jax.models.vocabulary import check_tokens
 from ttc_jax.models.weights import check_kept, kept, load_generator

@@ -11,13 +11,14 @@ from safetensors import SafetensorError, safe_open
 from ttc_jax.errors import UserError
 from ttc_jax.models import hub, limits, parameters
 
+ADAPTER = "adapter_config.json"
 CONFIG, SINGLE, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
 EXPECTED = f"expected {SINGLE}, or shards with {INDEX}"
 PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 # File that tells what a folder is that cannot be loaded -> what is said of it. The first one found.
 OTHERS = (
     (
-        "adapter_config.json",
+        ADAPTER,
         "holds an adapter (LoRA), not a model; merge it into its base model with PEFT's "
         "merge_and_unload, and save that with save_pretrained",
     ),
@@ -84,6 +85,11 @@ def weight_files(folder: Path) -> WeightFiles:
     single, index = folder / SINGLE, folder / INDEX
     if not single.is_file() and not index.is_file():
         refuse(folder)
+    if (folder / ADAPTER).exists():  # for which transformers takes other weights than these
+        raise UserError(
+            f"{folder}: holds an adapter (LoRA) beside a model; merge it into its base model with "
+            f"PEFT's merge_and_unload, or remove {ADAPTER} to have the model without it"
+        )
     if single.is_file():
         return WeightFiles((single,))
     places = hub.read_json(index).get("weight_map")

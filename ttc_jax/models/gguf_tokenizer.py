@@ -19,9 +19,10 @@ from ttc_jax.models.gguf_metadata import Metadata
 from ttc_jax.models.gguf_words import WORDS
 from ttc_jax.models.hub import transformers
 
-ADVICE = "or give a tokenizer by its own path (generator.tokenizer)"
+ADVICE = "or give the path of another tokenizer by --config.generator.tokenizer=PATH"
 # Kinds of token in `tokenizer.ggml.token_type`.
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED = 1, 2, 3, 4
+KINDS = range(7)  # 0 undefined, 5 unused, 6 a byte
 # Ids that llama.cpp takes for granted in a SentencePiece vocabulary.
 USUAL = {"bos": 1, "eos": 2, "unknown": 0}
 ROLES = {"bos_token": "bos", "eos_token": "eos", "unk_token": "unknown", "pad_token": "padding"}
@@ -81,7 +82,7 @@ def build(metadata: Mapping[str, Any], where: str) -> Any:
 
 def end_ids(metadata: Mapping[str, Any], where: str) -> list[int]:
     """Tokens that end a turn or a message, beside the end of the text that the tokenizer names."""
-    data = Metadata(metadata, where, ADVICE)
+    data = Metadata(metadata, where)
     roles = _read_roles(data, len(data.texts("tokenizer.ggml.tokens")))
     return sorted({roles[role] for role in ("eos", "eot", "eom") if role in roles})
 
@@ -108,6 +109,8 @@ def _read_tokens(data: Metadata) -> Tokens:
     kinds = [NORMAL] * len(texts)
     if data.has(types := "tokenizer.ggml.token_type"):
         kinds = data.numbers(types, len(texts)).tolist()
+        if unknown := [kind for kind in kinds if kind not in KINDS]:
+            data.refuse(types, f"holds {unknown[0]}; kinds of tokens are {KINDS[0]} to {KINDS[-1]}")
     roles = _read_roles(data, len(texts))
     if data.values.get("tokenizer.ggml.model") == "llama":
         roles = {role: i for role, i in USUAL.items() if i < len(texts)} | roles
@@ -122,7 +125,7 @@ def _read_roles(data: Metadata, count: int) -> dict[str, int]:
 
 def _byte_level(data: Metadata, tokens: Tokens) -> tuple[Backend, bool]:
     """Merges over bytes, each byte written as one printable character."""
-    name = data.text("tokenizer.ggml.pre", "default")
+    name = data.text("tokenizer.ggml.pre", "") or "default"
     if name not in WORDS:
         raise UserError(
             f"{data.where}: its pre-tokenizer {name!r} is not supported (tokenizer.ggml.pre); "

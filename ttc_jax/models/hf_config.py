@@ -5,6 +5,7 @@ GGUF's metadata come under the same names, so that both pass one check.
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -15,6 +16,7 @@ from ttc_jax.models.config import Rope
 from ttc_jax.models.hub import transformers
 from ttc_jax.models.limits import FieldError
 
+_log = logging.getLogger(__name__)
 TEXT = "text_config"  # where a model with eyes holds the config of its text model
 # Field of `ModelConfig` -> field of config.json.
 NAMES = {
@@ -74,6 +76,15 @@ READ = {
     "rope_scaling",
 }
 ROPE_TYPES = ("default", "linear", "llama3", "yarn")
+# What the section of a rope of any type may hold, beside its parameters.
+ROPE_TOO = {
+    "type",
+    "rope_type",
+    "partial_rotary_factor",
+    "finetuned",
+    "original_max_position_embeddings",
+    "truncate",
+}
 
 
 def parse(kind: str, fields: Mapping[str, Any], where: str) -> Any:
@@ -112,7 +123,10 @@ def _explain_ropes(fields: Mapping[str, Any], where: str) -> None:
       UserError, FieldError: as `read_rope`.
     """
     for name in ("rope_parameters", "rope_scaling"):
-        if isinstance(found := fields.get(name), dict):
+        found = fields.get(name)
+        if found is not None and not isinstance(found, dict):
+            raise UserError(f"{where}: {name} is {limits.show(found)}; it must be an object")
+        if found is not None:
             of_types = [rope for rope in found.values() if isinstance(rope, dict)]
             for rope in of_types or [found]:
                 kind = rope.get("rope_type", rope.get("type", "default"))
@@ -149,10 +163,15 @@ def read_rope(rope_parameters: Any, layer_type: str, where: str) -> Rope:
             f"{where}: rope_parameters is {limits.show(parameters)}; it must be an object"
         )
     kind = parameters.get("rope_type", "default")
-    if kind not in ROPE_TYPES or parameters.get("partial_rotary_factor", 1) != 1:
+    if kind not in ROPE_TYPES:
         raise UserError(
             f"{where}: rope type {limits.show(kind)} is not supported; supported are "
-            f"{', '.join(ROPE_TYPES)}, each over whole heads"
+            f"{', '.join(ROPE_TYPES)}"
+        )
+    if (part := parameters.get("partial_rotary_factor", 1)) != 1:
+        raise UserError(
+            f"{where}: partial_rotary_factor is {limits.show(part)}; supported is 1, a rope over "
+            "whole heads"
         )
     wanted = {"theta": "rope_theta"}
     if kind == "linear":
@@ -164,6 +183,10 @@ def read_rope(rope_parameters: Any, layer_type: str, where: str) -> Rope:
             "llama3_high_freq_factor": "high_freq_factor",
             "llama3_original_context": "original_max_position_embeddings",
         }
+    known = ROPE_TOO.union(ROPE_NAMES.values() if kind == "yarn" else wanted.values())
+    if unread := [key for key in parameters if key not in known]:
+        shown = ", ".join(map(limits.show, unread[:10]))
+        _log.warning("%s: keys that say nothing of a %s rope are ignored: %s", where, kind, shown)
     if kind == "yarn":
         return _yarn(parameters)
     return Rope(**{ours: _number(ours, parameters, theirs) for ours, theirs in wanted.items()})

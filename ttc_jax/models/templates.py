@@ -9,16 +9,27 @@ from __future__ import annotations
 
 import atexit
 import functools
+import json
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ttc_jax.errors import UserError
+from ttc_jax.models import hub
+from ttc_jax.text import check_text
 from ttc_jax.workers import DIED, Worker
 
 TODAY = "26 Jul 2024"  # for templates that state the date (Llama 3.2): prompts stay the same
-OURS = ("messages", "add_generation_prompt")  # variables that are not the user's to set
+# Variables that are not the user's to set, and arguments that transformers would take for itself.
+OURS = (
+    "messages",
+    "conversations",
+    "chat_template",
+    "add_generation_prompt",
+    "continue_final_message",
+    "return_assistant_tokens_mask",
+)
 SECONDS, MEGABYTES = 1.0, 1024  # for one conversation; real ones take milliseconds
 _lock = threading.Lock()
 
@@ -49,7 +60,15 @@ def render(
 
 
 def _check_arguments(template: str, arguments: Mapping[str, Any]) -> None:
-    """Refuses what Jinja would ignore in silence."""
+    """Refuses what Jinja would ignore in silence, and what cannot be sent to it as JSON."""
+    try:
+        text = json.dumps(dict(arguments), ensure_ascii=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        reason = hub.reason(error)
+        raise UserError(
+            f"prompt.chat_template_kwargs must be what JSON can say: {reason}"
+        ) from error
+    check_text(text, "prompt.chat_template_kwargs, as JSON,")
     names = [name for name in _names(template) if name not in OURS]
     for name in arguments:
         if name in OURS:

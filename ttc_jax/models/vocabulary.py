@@ -1,4 +1,4 @@
-"""Which token ids a model knows."""
+"""Which token ids a model knows, and which of them hold a text."""
 
 from collections.abc import Sequence
 
@@ -32,3 +32,14 @@ def check_tokens(tokens: Sequence[int] | np.ndarray, vocab_size: int, what: str)
             f"{what} holds the token {wrong[0]}, which the model does not know: its vocabulary has "
             f"the ids 0 to {vocab_size - 1}; check that tokenizer and model belong together"
         )
+
+
+def mask_of(texts: Sequence[str], text: str) -> np.ndarray:
+    """[V] bool: the tokens whose text contains `text`, read-only.
+
+    Args:
+        texts: [V] the text of each token.
+    """
+    mask = np.array([text in it for it in texts], bool)
+    mask.flags.writeable = False
+    return mask

@@ -15,10 +15,12 @@ from ttc_jax.parallel import hosts
 from ttc_jax.results.store import Candidate, Node, Record
 from ttc_jax.search.search import Failed, Outcome, Search
 from ttc_jax.search.tree import tree
+from ttc_jax.tasks.extraction import opened_thought
 from ttc_jax.tasks.prompts import PromptFormat
-from ttc_jax.tasks.task import Question, Task
+from ttc_jax.tasks.task import Question, Task, Verdict
 
 PROMPTS_KEPT = 3  # in prompts.txt
+LONGEST_MARK = 32  # tokens at a prompt's end in which a mark that opens a thought is sought
 
 
 class Prompted(NamedTuple):
@@ -73,6 +75,27 @@ def keep_prompts(workdir: Path, prompted: Sequence[Prompted], tokenizer: Tokeniz
     files.write(path, "\n".join(parts))
 
 
+def judge(
+    task: Task,
+    tokenizer: Tokenizer,
+    question: Question,
+    texts: Sequence[str],
+    before: Sequence[Sequence[int]],
+) -> list[Verdict]:
+    """A verdict on each answer to a question.
+
+    Where the prompt ends with the mark that opens a thought, as some chat templates do, the task is
+    given each answer behind that mark: else a box in a thought that is cut off would be an answer.
+
+    Args:
+      texts: of the answers, as they are stored.
+      before: of each answer, the tokens that stand before it.
+    """
+    ends = [tuple(tokens[-LONGEST_MARK:]) for tokens in before]
+    marks = {end: opened_thought(tokenizer.decode(end, special=True)) for end in {*ends}}
+    return task.judge(question, [marks[end] + text for end, text in zip(ends, texts, strict=True)])
+
+
 @dataclasses.dataclass(frozen=True)
 class Recorder:
     """Answers questions of a task with a search, and grades the answers.
@@ -113,19 +136,25 @@ class Recorder:
         try:
             found = self.search.run([one.tokens for one in prompted], numbers, shown)
             for index, outcome in found:
-                record = self._record(prompted[index].question, outcome)
+                record = self._record(prompted[index], outcome)
                 now = time.perf_counter()
                 yield dataclasses.replace(record, seconds=now - began)
                 began = time.perf_counter()
         except Failed as error:
             raise UserError(f"{prompted[error.index].question.id}: {error.reason}") from error
 
-    def _record(self, question: Question, outcome: Outcome) -> Record:
+    def _record(self, prompted: Prompted, outcome: Outcome) -> Record:
+        question = prompted.question
         tokens = [
             tuple(row[:length].tolist())
             for row, length in zip(outcome.tokens, outcome.lengths, strict=True)
         ]
         texts = [self.tokenizer.decode(row) for row in tokens]
+        before = [
+            self.search.plan.between if outcome.is_revised(n) else prompted.tokens
+            for n in range(len(texts))
+        ]
+        verdicts = judge(self.task, self.tokenizer, question, texts, before)
         candidates = tuple(
             Candidate(
                 tokens=tokens[n],
@@ -137,7 +166,7 @@ class Recorder:
                 correct=verdict.correct,
                 unboxed=verdict.unboxed,
             )
-            for n, verdict in enumerate(self.task.judge(question, texts))
+            for n, verdict in enumerate(verdicts)
         )
         kept: tuple[Node, ...] = ()
         if question.id in self.trees:

@@ -61,6 +61,13 @@ class Outcome(NamedTuple):
     ledger: Ledger
     question_score: float | None  # the verifier's, before any answer; None: it reads no questions
     sequential: int = 1  # s, where rows are chains
+    revisions: int = 1  # answers that follow each other, in chains or not
+
+    def is_revised(self, n: int) -> bool:
+        """Whether candidate n stands behind earlier answers, and not right behind the prompt."""
+        if self.sequential > 1:
+            return n % self.sequential > 0
+        return n * self.revisions >= len(self.lengths)
 
     def scores_of(self, n: int) -> tuple[float, ...]:
         """The scores of candidate n's steps."""
@@ -394,6 +401,7 @@ class Search:
             if self._reads_prompt and self.presentation is None
             else None,
             sequential=self.plan.sequential,
+            revisions=self.plan.revisions,
         )
 
     @property

@@ -53,17 +53,26 @@ class Box(NamedTuple):
 def answer_part(solution: str) -> str:
     """What a solution says behind its thoughts (`</think>` and others), or before unfinished ones.
 
-    The opening mark may be missing, as some chat templates put it into the prompt. Of a longer text
-    only the last 200,000 characters.
+    The opening mark may be missing, as some chat templates put it into the prompt; but then a
+    thought that is cut off looks like an answer (`opened_thought`). Of a longer part only the last
+    200,000 characters.
     """
-    solution = solution[-_MAX_SOLUTION:]
     start, end = 0, None
     for mark in _THOUGHT.finditer(solution):
         if mark.lastgroup:  # it closes
             start, end = mark.end(), None
         elif end is None:
             end = mark.start()
-    return solution[start:end]
+    return solution[start:end][-_MAX_SOLUTION:]
+
+
+def opened_thought(prompt: str) -> str:
+    """The mark with which a prompt ends, if it opens a thought; else "".
+
+    Some chat templates put it there. What a model writes then begins within the thought.
+    """
+    *_, last = (None, *_THOUGHT.finditer(prompt))
+    return last[0] if last and not (last.lastgroup or prompt[last.end() :].strip()) else ""
 
 
 def boxed(solution: str) -> str | None:

@@ -143,7 +143,7 @@ class PromptFormat:
                 found = json.loads(found)
         if not isinstance(found, Mapping):
             raise UserError(
-                f"prompt.chat_template_kwargs={self.chat_template_kwargs}: must be a JSON object, "
+                f"prompt.chat_template_kwargs={found!s:.200}: must be a JSON object, "
                 """such as '{"enable_thinking": false}'"""
             )
         return found

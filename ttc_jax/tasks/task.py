@@ -70,5 +70,9 @@ class Task(Protocol):
         ...
 
     def judge(self, question: Question, solutions: Sequence[str]) -> list[Verdict]:
-        """One verdict a solution, in their order. Solutions are untrusted text."""
+        """One verdict a solution, in their order.
+
+        Solutions are untrusted text. Where the prompt ends with a mark that opens a thought
+        (`<think>`), each solution begins with it.
+        """
         ...

@@ -23,9 +23,9 @@ from ttc_jax.models.tokenizers import Tokenizer
 from ttc_jax.results.store import Candidate, Record
 from ttc_jax.sampling.rollouts import Finished, Prefix, Rollouts
 from ttc_jax.sampling.sampler import Samples
-from ttc_jax.search.records import Prompted, encode
+from ttc_jax.search.records import Prompted, encode, judge
 from ttc_jax.tasks.prompts import PromptFormat
-from ttc_jax.tasks.task import Question, Task
+from ttc_jax.tasks.task import Question, Task, Verdict
 from ttc_jax.verifiers.steps import step_ends
 
 STRATEGY = "rollouts"  # what records call it
@@ -92,6 +92,10 @@ class Collector:
             yield dataclasses.replace(record, seconds=now - began)
             began = time.perf_counter()
 
+    def _judge(self, prompted: Prompted, texts: list[str]) -> list[Verdict]:
+        before = [prompted.tokens] * len(texts)
+        return judge(self.task, self.tokenizer, prompted.question, texts, before)
+
     def _draft(self, prompted: Prompted, samples: Samples) -> Draft:
         """What was sampled of one question, graded and cut at its steps."""
         tokens = _texts(samples.tokens, samples.lengths)
@@ -107,7 +111,7 @@ class Collector:
                 correct=verdict.correct,
                 unboxed=verdict.unboxed,
             )
-            for n, verdict in enumerate(self.task.judge(prompted.question, texts))
+            for n, verdict in enumerate(self._judge(prompted, texts))
         ]
         ends = step_ends(samples.tokens, samples.lengths, samples.finished, self.delimiter)
         return Draft(prompted, candidates, [(np.flatnonzero(row) + 1).tolist() for row in ends])
@@ -115,7 +119,7 @@ class Collector:
     def _record(self, draft: Draft, finished: Finished) -> Record:
         question, prompt = draft.prompted.question, draft.prompted.tokens
         texts = [self.tokenizer.decode(row) for row in _texts(*finished)]
-        right = [verdict.correct for verdict in self.task.judge(question, texts)]
+        right = [verdict.correct for verdict in self._judge(draft.prompted, texts)]
         shares = np.reshape(right, finished.lengths.shape).mean(1).tolist()
         values = dict(zip(draft.prefixes, shares, strict=True))
         candidates = tuple(
