@@ -29,6 +29,7 @@ class Hostile:
 
     task: Task
     trees: frozenset[str] = frozenset()
+    tokenizer: None = None
 
     def encode(self, questions: list[Question]) -> list[Question]:
         return questions
@@ -48,6 +49,7 @@ def test_the_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     config = load_config(str(MATH), [f"--config.task.path={tmp_path}/rows.jsonl"])
     monkeypatch.setattr(build, "recorder", lambda _, task, *__, **___: Hostile(task))
+    monkeypatch.setattr(run, "keep_prompts", lambda *_: None)
     monkeypatch.setattr(Grader.__init__, "__defaults__", (2, 3.0, 512, 2000))  # shorter bounds
     workdir = tmp_path / "run"
     run.main(config, workdir)

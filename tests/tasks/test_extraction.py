@@ -326,6 +326,8 @@ def test_last_number(solution: str, answer: str | None) -> None:
             "5",
         ),
         # The last sentence.
+        ("The probability is **3/5**.", "3/5"),
+        ("It has **two** roots.", None),
         ("Therefore, $x^3=12$.", "x^3=12"),
         ("Since $y=1$, $x = 3$. Thus, $x=2$", "x=2"),
         (r"Hence \[x = 5.\]", "x = 5"),
