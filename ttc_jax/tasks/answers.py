@@ -52,7 +52,8 @@ def equal_text(gold: str, answer: str) -> bool | None:
     for kind in (_clock, _based):
         one, other = kind(gold), kind(answer)
         if one and other and (one[1] or other[1] or kind is _clock):
-            # A half of the day, or a base, that only one of them names goes without saying.
+            # A half of the day, or a base, that only one of them names goes without saying: gold
+            # answers of questions that ask for a base name it or not (`52_8`, but `2003` too).
             return one[0] == other[0] and (one[1] == other[1] or not one[1] or not other[1])
     one, other = number(gold), number(answer)
     if one is None or other is None:

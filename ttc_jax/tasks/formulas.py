@@ -108,6 +108,12 @@ def _conclusion(text: str) -> str | None:
     if not _COMPLETE.search(text):
         return None
     sentence, formulas = _last_sentence(text)
+    if text.rstrip("*_\"')")[-1:] not in (".", "!", "]", "}"):
+        # It ends in a line without a full stop: the last one, or one that was cut off.
+        displayed = text.endswith("$$")
+        ended = bool(formulas) and formulas[-1].end() == len(text.rstrip("*_\"'"))
+        if not ended or not (displayed or _CONCLUSION.match(sentence)):
+            return None
     if formulas:
         return _last(formulas)
     if bold := _BOLD.search(sentence):

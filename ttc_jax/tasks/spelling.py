@@ -7,6 +7,10 @@ wanted, so units and fractions are settled here: it takes letters for units (`3m
 lose their variable), it drops everything between the first and the last `\text{}`, and it reads
 `\frac123` as 1/23.
 
+Units, currencies and moduli are dropped, so that `5 cm` is `5 m`: gold answers mostly leave them out,
+as the question names them, and the answers to one question are seldom in two. Words that no
+mathematics can do without, as in `5 apples and 3 pears`, are kept (`is_prose`).
+
 Answers are untrusted: everything here takes time linear in the text.
 """
 
