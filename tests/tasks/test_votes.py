@@ -110,6 +110,7 @@ ANSWERS = [
         "11",
         "11 (approximately)",
         "about 11",
+        "11 times",
         r"\text{about } 11",
         r"\text{The answer is: } 11",
         r"\therefore x = 11",

@@ -7,9 +7,9 @@ wanted, so units and fractions are settled here: it takes letters for units (`3m
 lose their variable), it drops everything between the first and the last `\text{}`, and it reads
 `\frac123` as 1/23.
 
-Units, currencies and moduli are dropped, so that `5 cm` is `5 m`: gold answers mostly leave them out,
-as the question names them, and the answers to one question are seldom in two. Words that no
-mathematics can do without, as in `5 apples and 3 pears`, are kept (`is_prose`).
+Units, currencies and moduli are dropped, so that `5 cm` is `5 m`: gold answers mostly leave them
+out, as the question names them, and the answers to one question are seldom in two. Words among
+mathematics, as in `5 apples and 3 pears`, are kept (`is_prose`).
 
 Answers are untrusted: everything here takes time linear in the text.
 """
@@ -178,7 +178,7 @@ _SHORT_UNITS = re.compile(
     re.IGNORECASE,
 )
 _NO_UNITS = re.compile(
-    r"and|or|if|when|where|for|with|to|mod|times|plus|minus|over|by|choose|squared|cubed|factorial"
+    r"and|or|if|when|where|for|with|to|mod|plus|minus|over|by|choose|squared|cubed|factorial"
 )
 _SCALES = {"hundred": 2, "thousand": 3, "million": 6, "billion": 9, "trillion": 12}
 _ATTACHED = re.compile(r"(\d\s*)([a-zA-Z]{2,4})(?:\^(?:\d|\{\d\}))?$")

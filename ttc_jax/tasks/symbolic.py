@@ -151,8 +151,8 @@ def _ratio(parts: list[str]) -> Any:
 def unwrapped(value: Any) -> Any:
     """What an equation says that only names a value: 5 of `x = 5` and `f(2) = 5`.
 
-    The equation of a curve, `y = 2x + 1`, is kept. So `x = 5` and `y = 5` are one vote: an answer is
-    all that a vote depends on, the variable is the question's own, and many leave it out.
+    The equation of a curve, `y = 2x + 1`, is kept. So `x = 5` and `y = 5` are one vote: the
+    variable is the question's own, and many answers leave it out.
     """
     if not is_equation(value):
         return value
