@@ -346,6 +346,11 @@ def test_last_number(solution: str, answer: str | None) -> None:
             "5",
         ),
         # The last sentence.
+        ("The probability is **3/5**.", "3/5"),
+        ("It has **two** roots.", None),
+        ("Then $c = 2$, which gives $a = 2$, making $n = 13$, which gives $", None),  # cut off
+        (r"To express \(\sqrt{145}\)", None),
+        (r"So \(x = \sqrt{145}\)", r"x = \sqrt{145}"),
         ("Therefore, $x^3=12$.", "x^3=12"),
         ("Since $y=1$, $x = 3$. Thus, $x=2$", "x=2"),
         (r"Hence \[x = 5.\]", "x = 5"),

@@ -10,12 +10,16 @@ import re
 from fractions import Fraction
 
 from ttc_jax.tasks.numerals import number
-from ttc_jax.tasks.spelling import choice, respell, strip
+from ttc_jax.tasks.spelling import choice, is_prose, respell, strip
 
 __all__ = ["canonical_text", "equal_text", "is_letter", "same_choice", "strip"]
 
 _TEXT = re.compile(r"\\text\{([^{}\\]*)\}")
 _LETTER = re.compile(r"\(([A-Za-z])\)|([A-Za-z])")
+_FIGURE = re.compile(r"\\(angle|triangle)\s*\{?([A-Z]{1,4})\}?")
+_SOLUTIONS = re.compile(r"\bsolutions$")
+_ANY_TEXT = re.compile(r"\\text\{([^{}]*)\}")
+_FILLERS = re.compile(r"[\s,;.{}~$]+|\b(?:and|the|an)\b")
 _WORDS = re.compile(r"[^\W\d_](?:[^\W_]|[ ,.'-])*")
 _BETWEEN_WORDS = re.compile(r"[ ,.'-]+")
 _BETWEEN_LETTERS = re.compile(r"\s*(?:[,;&]|\b(?:and|or)\b)\s*")
@@ -48,12 +52,16 @@ def equal_text(gold: str, answer: str) -> bool | None:
     for kind in (_clock, _based):
         one, other = kind(gold), kind(answer)
         if one and other and (one[1] or other[1] or kind is _clock):
-            # A half of the day, or a base, that only one of them names goes without saying.
+            # A half of the day, or a base, that only one of them names goes without saying: gold
+            # answers of questions that ask for a base name it or not (`52_8`, but `2003` too).
             return one[0] == other[0] and (one[1] == other[1] or not one[1] or not other[1])
     one, other = number(gold), number(answer)
     if one is None or other is None:
         words, others = _words(gold), _words(answer)
-        return None if words is None or others is None else words == others
+        if words is None or others is None:
+            # Words are no mathematics, and no mathematics is words.
+            return False if is_prose(gold) or is_prose(answer) else None
+        return words == others
     if one == other:
         return True
     if "%" in gold or "%" in answer:
@@ -117,12 +125,20 @@ def _words(answer: str) -> str | None:
     if all(letters):
         return ", ".join(sorted((one[1] or one[2]).lower() for one in letters if one))
     if text and any(map(str.isalpha, words)):
-        return " ".join(words.lower().split())
+        return _spoken(words)
+    if figure := _FIGURE.fullmatch(answer):
+        return f"{figure[1]} {figure[2].lower()}"
     if _WORDS.fullmatch(words):
         several = _BETWEEN_WORDS.split(words.strip("' -"))
         if any(map(_is_word, several)) or (len(several) == 1 and words.isupper()):
-            return " ".join(words.lower().split())
-    return None
+            return _spoken(words)
+    return _spoken(_ANY_TEXT.sub(r" \1 ", answer)) if is_prose(answer) else None
+
+
+def _spoken(words: str) -> str:
+    """Words in lower case without what is between the items of a list."""
+    words = " ".join(_FILLERS.sub(" ", words.lower()).split())
+    return _SOLUTIONS.sub("solution", words)
 
 
 def _is_word(word: str) -> bool:

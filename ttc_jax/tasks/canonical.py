@@ -43,7 +43,10 @@ def canonical(value: Any) -> str | None:
         names = {item.lhs if isinstance(item, sympy.Eq) else None for item in items}
         if len(names) == 1:  # `x = 1, x = 2`
             items = [unwrapped(item) for item in items]
-        return _braces(_form(_worked_out(item)) for item in items)
+        forms = [_form(_worked_out(item)) for item in items]
+        if len(set(forms)) == 1 and len(set(map(str, items))) == len(items):
+            return forms[0]  # `\{3\}`; and `3/4 or 0.75` says one number twice
+        return _braces(forms)
     return _form(_worked_out(value))
 
 

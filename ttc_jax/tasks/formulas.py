@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from ttc_jax.tasks.answers import strip
 from ttc_jax.tasks.extraction import answer_part
-from ttc_jax.tasks.numerals import numerals, plain, spelled
+from ttc_jax.tasks.numerals import counted, numerals, plain, spelled
 from ttc_jax.tasks.prose import CLAUSE, OPERATION, WORDS, last_statement, nearest_number
 
 _WINDOW = 1000  # characters that are looked at behind a phrase, or before one
@@ -45,6 +45,7 @@ _REMARK = re.compile(
     r"\s*(?:I hope (?:it|this|that)\b[^\n]{0,60}|\$?\\(?:blacksquare|square|qed)\$?|[∎■□])\s*$"
 )
 _COMPLETE = re.compile(r"(?:[.!]|\$|\\[\])]|\\end\{[a-z]+\*?\})[*_\"')]{0,4}$")
+_BOLD = re.compile(r"\*\*([^*\n]{1,100})\*\*[^*\d]{0,60}$")
 _CONCLUSION = re.compile(
     r"\W*(?:therefore|thus|hence|so|consequently|finally|in (?:total|all|conclusion)|altogether)\b",
     re.IGNORECASE,
@@ -107,8 +108,16 @@ def _conclusion(text: str) -> str | None:
     if not _COMPLETE.search(text):
         return None
     sentence, formulas = _last_sentence(text)
+    if text.rstrip("*_\"')")[-1:] not in (".", "!", "]", "}"):
+        # It ends in a line without a full stop: the last one, or one that was cut off.
+        displayed = text.endswith("$$")
+        ended = bool(formulas) and formulas[-1].end() == len(text.rstrip("*_\"'"))
+        if not ended or not (displayed or _CONCLUSION.match(sentence)):
+            return None
     if formulas:
         return _last(formulas)
+    if bold := _BOLD.search(sentence):
+        return counted(bold[1])
     found = list(numerals(plain(sentence))) if _CONCLUSION.match(sentence) else []
     return spelled(found[-1]) if found else None
 

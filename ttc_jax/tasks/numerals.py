@@ -99,6 +99,10 @@ _UNITS = re.compile(
     r"[*_`]{0,3}(?:(?:[^\W\d_]|[^\W\d_]\}?\^\{?)[23]\}?|[^\W\d_]|[\s%°²³.,()/'’{}$€£¥₹^]|-(?=[^\W\d_])"
     r"|\\(?:text|textbf|textit|mathrm|mbox|circ|quad|[ ,;:!%$]))*[*_`]{0,3}[\s.]{0,9}"
 )
+# Words alone: `\\text{Tom has } 5 \\text{ apples}` without its numeral.
+_SPOKEN = re.compile(
+    r"(?:\\(?:text|textbf|mathrm|mbox)\{|\\[ ,$%]|\b[A-Za-z]{2,20}\b|[\s{}().,:;$%'*-])*"
+)
 _SPACED_SIGN = re.compile(r"^([\s*_`$]{0,9})-\s{1,3}")
 _COMPUTED = re.compile(r"(?:[\d\s+*/x×÷().,$%-]|\\(?:times|cdot|div|[$%,!]))+=")
 
@@ -162,7 +166,17 @@ def counted(text: str) -> str | None:
 
 def without_unit(answer: str) -> str:
     """The numeral of an answer that is one and words; any other answer as it is."""
-    return answer if number(answer) is not None else counted(answer) or answer
+    if number(answer) is not None or len(answer) > _MAX_NUMERAL * 2:
+        return answer
+    if found := counted(answer):
+        return found
+    text = plain(answer)
+    found = list(numerals(text))
+    if len(found) == 1:
+        around = text[: found[0].start()] + " " + text[found[0].end() :]
+        if _SPOKEN.fullmatch(around) and re.search(r"[A-Za-z]{2}", around):
+            return spelled(found[0])
+    return answer
 
 
 def _value(body: str) -> Fraction | None:

@@ -7,6 +7,10 @@ wanted, so units and fractions are settled here: it takes letters for units (`3m
 lose their variable), it drops everything between the first and the last `\text{}`, and it reads
 `\frac123` as 1/23.
 
+Units, currencies and moduli are dropped, so that `5 cm` is `5 m`: gold answers mostly leave them
+out, as the question names them, and the answers to one question are seldom in two. Words among
+mathematics, as in `5 apples and 3 pears`, are kept (`is_prose`).
+
 Answers are untrusted: everything here takes time linear in the text.
 """
 
@@ -69,6 +73,7 @@ _PLAIN = str.maketrans(_CHARACTERS)
 _RAISED = {ord(c): str(i) for i, c in enumerate("⁰¹²³⁴⁵⁶⁷⁸⁹")} | {ord("⁻"): "-", ord("ⁿ"): "n"}
 _LOWERED = {ord(c): str(i) for i, c in enumerate("₀₁₂₃₄₅₆₇₈₉")}
 
+_BARE = r"(\d|(?<=\s)[a-zA-Z]|\\pi(?![a-zA-Z]))"  # an argument without braces
 _FONTS = r"(?:mathrm|mathbf|mathit|mathsf|mathnormal|boldsymbol|bm)"
 _TEXTS = r"(?:text|textbf|textit|textrm|textsf|textnormal|mbox|hbox|emph)"
 _OPERATIONS = r"(?:c[ua]p|times|cdot|div|pm|to|setminus|l[et]|g[et]|in|ne|and|or)(?![a-z])"
@@ -80,11 +85,13 @@ _RESPELLED = [
     (re.compile(pattern), replacement)
     for pattern, replacement in (
         (r"(?<=\d)(?:\\,|\{,\}|,?\\! ?,?)(?=\d{3}(?!\d))", ""),  # thousands
+        (r"(?<=\d)\{,\}(?=\d{1,2}(?!\d))", "."),  # the comma of decimals
         (r"(?<!\\)\\!", ""),
         (r"~|(?<!\\)\\(?:[,;: ]|(?:q?quad|thinspace|enspace|nobreakspace)(?![a-zA-Z]))", " "),
-        (r"\\(?:displaystyle|textstyle|limits|rm|bf|it)(?![a-zA-Z])", ""),
+        (r"\\(?:displaystyle|textstyle|limits|rm|bf|it|[hH]uge|[lL]arge|LARGE)(?![a-zA-Z])", ""),
+        (r"\\(?:text)?color\s*\{\s*\w{1,20}\s*\}|\\checkmark(?![a-zA-Z])", ""),
         (r"\\(?:left|right|[bB]igg?[lrm]?)(?![a-zA-Z])[ .]?", ""),
-        (r"\\[dtc]frac(?![a-zA-Z])", r"\\frac"),
+        (r"\\[dtc](frac|binom)(?![a-zA-Z])", r"\\\1"),
         (rf"\\{_FONTS}\s*\{{\s*([^{{}}\\]|[\d.,]+)\s*\}}", r"\1"),  # one symbol, or a numeral
         (rf"\\(?:{_TEXTS}|{_FONTS})\s*\{{", r"\\text{"),
         (r"\\(?:lbrace|\{)(?![a-zA-Z])", r"\\{"),
@@ -98,19 +105,27 @@ _RESPELLED = [
         (r"\\leq(?:slant)?(?![a-zA-Z])", r"\\le"),
         (r"\\geq(?:slant)?(?![a-zA-Z])", r"\\ge"),
         (r"\\neq(?![a-zA-Z])", r"\\ne"),
+        (r"\\equiv(?![a-zA-Z])", "="),
         (r"\\lt(?![a-zA-Z])", "<"),
         (r"\\gt(?![a-zA-Z])", ">"),
         (r"\\colon(?![a-zA-Z])", ":"),
         (r"\\(?:textdegree|degree)(?![a-zA-Z])", r"^\\circ "),
         (r"\\(?:lor|vee)(?![a-zA-Z])", r"\\text{or}"),
+        (r"(?<=[\d)}+-])\s*\\text\{\s*i\s*\}", "i"),
+        (r"^\((\w{1,100})\)\s*(?=_)", r"\1"),
+        (r"\s*\(?\\[pb]?mod\s*(?:\{[^{}]*\}|\w+)\)?$", ""),
+        (r"^(\d+)\s*(?:\\text\{\s*to\s*\}|to(?![a-zA-Z]))\s*(\d+)$", r"\1:\2"),
         (r"\\text\{\s*\\?[$%]\s*\}|\\?\$|\\pounds(?![a-zA-Z])", ""),
         (r"\^\s*\{?\s*\\text\{\s*(?:st|nd|rd|th)\s*\}\s*\}?", ""),
         (r"\*\*", "^"),
         (r"(?<![a-zA-Z\\])sqrt\s*(\d+)", r"\\sqrt{\1}"),
         (r"(?<![a-zA-Z\\])(pi|sqrt|infty)(?![a-zA-Z])", r"\\\1"),
         (r"(?<![a-zA-Z\\])infinity(?![a-zA-Z])", r"\\infty"),
-        (r"\\frac\s*(\d)\s*(\d)", r"\\frac{\1}{\2}"),
-        (r"\\frac\s*(\d)\s*(?=\{)", r"\\frac{\1}"),
+        (
+            rf"\\(frac|binom)\s*{_BARE}\s*(\d|[a-zA-Z](?![a-zA-Z])|\\pi(?![a-zA-Z]))",
+            r"\\\1{\2}{\3}",
+        ),
+        (rf"\\(frac|binom)\s*{_BARE}\s*(?=\{{)", r"\\\1{\2}"),
         (r"\\sqrt\s*(\[\d+\])?\s*\(([^()]*)\)", r"\\sqrt\1{\2}"),
         (r"\\sqrt\s*(\[\d+\])?\s*(\d|[a-zA-Z])", r"\\sqrt\1{\2}"),
     )
@@ -136,13 +151,34 @@ _CLOCK = re.compile(
     r"(\d\d?)((?::[0-5]\d){1,2})\s*(?:(?:\\text\{)?\s*([aApP])\.?\s*[mM]\.?\s*\}?)?", re.ASCII
 )
 
+# What is before an answer and says only that it is one.
+_HEDGE = r"(?:about|approximately|approx\.?|roughly|around|exactly|only|nearly|almost)"
+_SAYING = rf"(?:[^{{}}\\]{{0,80}}(?<![A-Za-z]))?(?:is|are|equals|{_HEDGE}|[A-Za-z ]{{1,40}}[:=])"
+_LEAD = re.compile(
+    rf"^(?:(?:\\(?:approx|therefore|implies|Rightarrow|Longrightarrow)(?![a-zA-Z])|="
+    rf"|\\text\{{{_SAYING}\s*\}}(?=[^=,])|(?:[tT]he )?(?:[fF]inal )?[aA]nswer(?: is(?![a-z])|:)"
+    rf"|{_HEDGE}\s(?=[\d.\\(+-]))\s*)+"
+)
+_MINUS = re.compile(r"^(?:\\text\{\s*(?:minus|negative)\s*\}|(?:minus|negative)\s)\s*")
+_REMARK = re.compile(r"(?<=[\d)}])\s+\((?!base)[A-Za-z]{4,}[A-Za-z. ]{0,40}\)$")
+_NOTHING = re.compile(r"^(?:\\text\{)?(?:[tT]he )?[eE]mpty set\}?$")
+_REALS = re.compile(
+    r"^(?:x ?\\in ?)?(?:\\text\{)?(?:[tT]he set of )?(?:[aA]ll|[tT]he) real(?: number)?s\}?$"
+)
+# Words among mathematics: two letters in `\text{}`, or what stands alone and is no product.
+_SUBSCRIPT = re.compile(r"_\s*\{\s*\\text\{[^{}]*\}\s*\}")
+_PROSE = re.compile(
+    r"\\text\{[^{}a-zA-Z]*[a-zA-Z]{2}"
+    r"|(?:^|(?<=[\s,;(]))(?!(?:choose|over|sqrt|arc|sinh|cosh|tanh|minus|plus|times)\b)[a-zA-Z]{4,}"
+    r"(?=[\s,;.)]|$)"
+)
 _SHORT_UNITS = re.compile(
     r"[mcdk]m|in|ft|yd|mi|sq|cu|[mk]g|lbs?|oz|[mcd]l|gal|hrs?|mins?|secs?|ms|mph|kph|kmh|rpm|usd"
     r"|st|nd|rd|th|deg|pts",
     re.IGNORECASE,
 )
 _NO_UNITS = re.compile(
-    r"and|or|if|when|where|for|with|to|mod|times|plus|minus|over|by|choose|squared|cubed|factorial"
+    r"and|or|if|when|where|for|with|to|mod|plus|minus|over|by|choose|squared|cubed|factorial"
 )
 _SCALES = {"hundred": 2, "thousand": 3, "million": 6, "billion": 9, "trillion": 12}
 _ATTACHED = re.compile(r"(\d\s*)([a-zA-Z]{2,4})(?:\^(?:\d|\{\d\}))?$")
@@ -168,7 +204,19 @@ def respell(answer: str) -> str:
         half = f" {clock[3].lower()}m" if clock[3] else ""
         return f"{int(clock[1])}{clock[2]}{half}"
     chosen = _CHOICE.fullmatch(answer)
-    return _without_unit(chosen[5] if chosen else answer)
+    answer = chosen[5] if chosen else answer
+    measure = _without_unit(answer)
+    # The last unit of `5 apples and 3 pears` is no more to be left out than the first.
+    return answer if is_prose(measure) else measure
+
+
+def is_prose(answer: str) -> bool:
+    r"""Whether there are words in an answer, other than a name for it: `\text{June } 20`.
+
+    To a parser of mathematics they are products, so that `\angle ABC` is `\angle CBA`.
+    """
+    value = answer[answer.rfind("=") + 1 :]
+    return len(answer) <= _LONGEST and bool(_PROSE.search(_SUBSCRIPT.sub("", value)))
 
 
 def choice(answer: str) -> str | None:
@@ -208,7 +256,9 @@ def _respell(answer: str) -> str:
         answer = built[2] if built[1] in built[2] else answer
     if answer[:1] == "<" and answer[-1:] == ">" and "," in answer:
         answer = f"({answer[1:-1]})"
-    answer = re.sub(r"^(?:\\approx(?![a-zA-Z])|=)\s*", "", strip(answer))
+    answer = _LEAD.sub("", strip(answer))
+    answer = _REMARK.sub("", _MINUS.sub("-", answer))
+    answer = _REALS.sub(r"\\mathbb{R}", _NOTHING.sub(r"\\emptyset", answer))
     return _NAMED.sub(lambda named: named[0].replace(",", ""), answer)
 
 
@@ -229,6 +279,7 @@ def _without_unit(answer: str) -> str:
         if not found or not before or before[-1] in "_^=+-" or _TEXT.fullmatch(before):
             break
         scale = _scale(found[1].split()) or scale
+        before = before.replace(rf"\text{{{found[1]}}}", "")  # `5 \text{ cm}, 3 \text{ cm}`
         answer = before.rstrip("/") if before.endswith("}/") else before
     words: list[str] = []
     rest = answer

@@ -34,6 +34,8 @@ from math_verify.grader import (
     take_last_relation,
 )
 from math_verify.parser import get_last_eq
+from sympy.core.function import AppliedUndef
+from sympy.core.relational import Relational
 
 _SPELLING = NormalizationConfig(
     basic_latex=True, units=False, malformed_operators=True, nits=True, boxed="none"
@@ -52,7 +54,7 @@ def read(answer: str) -> Any:
             return _ratio(answer.split(":"))
         text = normalize_latex(answer, _SPELLING)
         try:
-            return _solved(_value(text))
+            return _once(_solved(_value(text)), text)
         except Exception:
             if r"\pm" in text:  # math-verify's parser knows it at the beginning of a sum only
                 return FiniteSet(*_both(text))
@@ -77,21 +79,60 @@ def _value(text: str) -> Any:
 
 
 def _solved(value: Any) -> Any:
-    """A linear equation in one variable as that variable's value: `2x = 4` as `x = 2`.
+    """A value that is written as a condition: `x - 2 = 0` as `x = 2`, `x < 1, x > 2` as a set.
 
-    math-verify takes what is on the right of it, 4, for what it says.
+    `2x = 4` stays as it is: as `m + n = 4`, it says what an expression is that was asked for.
     """
+    if isinstance(value, FiniteSet):
+        return _alternatives(value)
     if not isinstance(value, sympy.Eq) or len(value.free_symbols) != 1 or value.lhs.is_Symbol:
         return value
     (symbol,) = value.free_symbols
     sides: list[Any] = [value.lhs, value.rhs]
-    if not all(isinstance(side, sympy.Expr) and side.is_polynomial(symbol) for side in sides):
+    if names_value(value) or not all(
+        isinstance(side, sympy.Expr) and side.is_polynomial(symbol) for side in sides
+    ):
         return value
     polynomial = sympy.Poly(sides[0] - sides[1], symbol)
     if polynomial.degree() != 1:
         return value
     slope, shift = polynomial.all_coeffs()
     return sympy.Eq(symbol, -shift / slope, evaluate=False)
+
+
+def _once(value: Any, text: str) -> Any:
+    r"""The number of a list that only spells it in several ways: `1 \frac12, \frac32`."""
+    if not isinstance(value, FiniteSet):
+        return value
+    items: Any = getattr(value, "_unsorted_args", value.args)
+    ways = {part.strip() for part in text.split(",")}
+    return items[0] if len(value.args) == 1 and 1 < len(items) == len(ways) else value
+
+
+def _alternatives(value: FiniteSet) -> Any:
+    """The numbers that several inequalities in one variable are about.
+
+    Those that hold together for some number are meant to, `x > 1, x < 2`; else each is a part.
+    """
+    items: list[Any] = list(value.args)
+    relations = all(isinstance(x, Relational) and not isinstance(x, sympy.Eq) for x in items)
+    if len(items) < 2 or not relations or len(value.free_symbols) != 1:
+        return value
+    (symbol,) = value.free_symbols
+    x = sympy.Symbol("x", real=True)
+    parts = [item.xreplace({symbol: x}).as_set() for item in items]
+    common = sympy.Intersection(*parts)
+    return sympy.Union(*parts) if common.is_empty else common
+
+
+def names_value(value: sympy.Eq) -> bool:
+    """Whether an equation says which number an expression is: `5x + 3 = 18`, `f(2) = 1/2`.
+
+    One with 0 on its right, or with two coordinates on its left, is an equation of its own.
+    """
+    right = value.rhs
+    curve = len(value.lhs.free_symbols & _COORDINATES) > 1
+    return bool(right.is_number) and not right.is_zero and not curve
 
 
 def _both(text: str) -> Iterator[Any]:
@@ -110,14 +151,18 @@ def _ratio(parts: list[str]) -> Any:
 def unwrapped(value: Any) -> Any:
     """What an equation says that only names a value: 5 of `x = 5` and `f(2) = 5`.
 
-    The equation of a curve, `y = 2x + 1`, is kept.
+    The equation of a curve, `y = 2x + 1`, is kept. So `x = 5` and `y = 5` are one vote: the
+    variable is the question's own, and many answers leave it out.
     """
     if not is_equation(value):
         return value
     left, right = take_first_relation(value).lhs, take_last_relation(value).rhs
     if left in _COORDINATES and right.free_symbols & _COORDINATES:
         return value
-    named = left.is_number or isinstance(left, sympy.core.function.AppliedUndef)
+    if left.is_number and right.is_Symbol:  # `5 = x`
+        return left
+    named = left.is_number or isinstance(left, AppliedUndef)
+    named = named or (isinstance(value, sympy.Eq) and names_value(value))
     return right if named or is_assignment_relation(value) else value
 
 
@@ -131,7 +176,7 @@ def equal(gold: str, answer: str) -> bool | None:
         return False
     if {gold[:2], answer[:2]} & {r"\{"} and {gold[:1], answer[:1]} & {"(", "["}:
         return False  # a set is no point and no interval
-    one, other = read(gold), read(answer)
+    one, other = _of_function(read(gold)), _of_function(read(answer))
     if one is None or other is None:
         return False
     # The order matters to math-verify: it judges the second in the form of the first.
@@ -140,6 +185,12 @@ def equal(gold: str, answer: str) -> bool | None:
     # `x = 5` votes with `y = 5`, as both do with 5, but the one is not the other.
     named = unwrapped(one) is not one and unwrapped(other) is not other
     return False if named else None
+
+
+def _of_function(value: Any) -> Any:
+    """What `f(x) = 2x + 3` says, which is another's `y = 2x + 3`."""
+    named = isinstance(value, sympy.Eq) and isinstance(value.lhs, AppliedUndef)
+    return value.rhs if named else value
 
 
 def _repeated(text: str, value: Any) -> int:
