@@ -19,11 +19,15 @@ from ttc_jax.verifiers.verifier import Verifier
 RNG = np.random.default_rng(8)
 QUESTIONS = [(RNG.integers(0, 37, n).tolist(), n) for n in (1, 30, 8, 21, 3, 13, 40, 5)]
 CASES: dict[str, tuple[Callable[[], Verifier], Plan, int]] = {
-    "64 rows, lanes": (lambda: marked_prm(SHALLOW, (36,), -1), make_plan("beam", lanes=24), 16),
+    "64 rows, lanes": (
+        lambda: marked_prm(SHALLOW, (36,), -1, layered=False),
+        make_plan("beam", lanes=24),
+        16,
+    ),
     # Answers of more than a block of the cache, so that short ones are read beside longer ones.
     "256 rows": (
         lambda: Confidence("entropy"),
-        make_plan("best_of_n", candidates=32, max_new_tokens=70),
+        make_plan("best_of_n", candidates=32, max_new_tokens=BLOCK + 2),
         8,
     ),
 }

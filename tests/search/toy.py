@@ -77,10 +77,10 @@ def grader_flops(position: int) -> int:
 
 
 def marked_prm(
-    trunk: ModelConfig = TINY, markers: tuple[int, ...] = (), offset: int = 0
+    trunk: ModelConfig = TINY, markers: tuple[int, ...] = (), offset: int = 0, *, layered=True
 ) -> ProcessRewardModel:
     """The toy PRM, with scores that are not all near 0, and markers."""
-    prm = nnx.clone(_plain_prm(trunk))
+    prm = nnx.clone(_plain_prm(trunk, layered=layered))
     prm.score[...] = 0.5 * jax.random.normal(jax.random.key(11), prm.score[...].shape)
     prm.config = dataclasses.replace(prm.config, step_format=StepFormat(markers, offset))
     return prm
