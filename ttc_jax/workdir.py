@@ -19,7 +19,7 @@ from ttc_jax.parallel import hosts
 
 CONFIG, INPUTS = "config.json", "inputs.json"
 _OWN = "config"  # what the digest of the config itself is called among the others
-_VISIBLE = 30.0  # seconds that a network disk may take to show what another host wrote
+VISIBLE = 30.0  # seconds that a network disk may take to show what another host wrote
 _SHOWN = 8  # digits of a digest in a message
 _log = logging.getLogger(__name__)
 
@@ -125,7 +125,7 @@ class Claim:
             return
         hosts.wait("the workdir is claimed")
         if not hosts.is_first():
-            deadline = time.monotonic() + _VISIBLE
+            deadline = time.monotonic() + VISIBLE
             while not path.exists() and time.monotonic() < deadline:
                 time.sleep(0.2)
             self.digests |= _inputs(self._workdir)

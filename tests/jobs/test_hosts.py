@@ -8,6 +8,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from tests.jobs.conftest import Answers, configure, replace_recorder
+from ttc_jax import workdir
 from ttc_jax.errors import UserError
 from ttc_jax.jobs import run, sweep
 from ttc_jax.parallel import hosts
@@ -24,10 +25,11 @@ def no_model(monkeypatch) -> None:
 def as_host(patch: pytest.MonkeyPatch, host: int, count: int = HOSTS) -> None:
     patch.setattr(hosts, "index", lambda: host)
     patch.setattr(hosts, "count", lambda: count)
+    patch.setattr(workdir, "VISIBLE", 0.0)  # the first host, which claims it, comes last here
 
 
-def shards(workdir: Path) -> list[int]:
-    return [x.read_bytes().count(b"\n") for x in sorted((workdir / "results").iterdir())]
+def shards(folder: Path) -> list[int]:
+    return [x.read_bytes().count(b"\n") for x in sorted((folder / "results").iterdir())]
 
 
 def small(variant: str, **changes) -> ConfigDict:
