@@ -59,7 +59,19 @@ _LINES: list[tuple[Content, str]] = [
     (FIFO, "t.jsonl: not a file"),
 ]
 TASKS = [
-    *with_file(_GSM8K, "t.jsonl", _LINES),
+    *with_file(
+        _GSM8K,
+        "t.jsonl",
+        (
+            (
+                line.replace('"answer": "2"', '"answer": "#### 2"')
+                if isinstance(line, str)
+                else line,
+                x,
+            )
+            for line, x in _LINES
+        ),
+    ),
     *with_file(_MATH, "t.jsonl", _LINES),
     *with_file(_GSM8K, "t.jsonl", [(_LINE + "{\n", "t.jsonl:2: not JSON")]),
 ]
@@ -106,10 +118,10 @@ _SHAPES += [
     for path, values in {
         "difficulty": (3, None, ..., "oracle", "guess", []),
         "samples": (-1, "x", None, 1.5, ..., 10**30),
-        "budgets": ([], [0], [-2], ["a"], "2", None, ..., [2, 2]),
-        "edges": (3, ["a"], [float("nan")], [float("inf")], ..., [0.5], [0.1, 0.5]),
+        "budgets": ([], [0], [-2], ["a"], "2", None, ..., [10**9]),
+        "edges": (3, ["a"], [float("nan")], [float("inf")], ...),
         "choice": ([], {}, {"bin_1": {}}, {"bin_2": {"n_2": "x"}}, {"bin_1": {"n_3": "x"}}, ...),
-        "choice.bin_1.n_2": (3, None, "y", []),
+        "choice.bin_1.n_2": (3, None, []),
         "strategies": ([], {}, None, ...),
         "strategies.x": (3, [], {}),
         "strategies.x.strategy": (3, None, ..., "evil.module:Class", "subprocess:Popen"),
@@ -123,6 +135,14 @@ _SHAPES += [
 ]
 POLICIES = [
     *with_file(f"{SOLVE} --config.policy.path=policy.json", "policy.json", _SHAPES),
+    *with_file(
+        f"{SOLVE} --config.policy.path=policy.json",
+        "policy.json",
+        (
+            (text({**_POLICY, "edges": [0.5]}), "choice lacks bin_2"),
+            (text({**_POLICY, "choice": {"bin_1": {"n_2": "y"}}}), "what y is"),
+        ),
+    ),
     *with_file(f"{SOLVE} --config.policy.path=p.py", "p.py", (("import os\n", "JSON now"),)),
     BadInput(f"{SOLVE} --config.policy.path=p", "policy.json", {"p": FOLDER}),
 ]
@@ -149,7 +169,6 @@ _SAMPLES += [
         ({"surplus": 1}, "field 'surplus'"),
         ({"seed": "a"}, "seed"),
         ({"budget": 0}, "budget"),
-        ({"strategy": ""}, "strategy"),
         ({"strategy": "a\nb"}, "strategy"),
         ({"log_prob": float("inf")}, "log_prob"),
         ({"step_scores": [0.5]}, "give either"),
@@ -224,8 +243,8 @@ SUMMARIES = [
         f"{REPORT} --config.data.search=s", "checksum", {"s/summary.json": text({"checksum": "0"})}
     ),
     BadInput(f"{REPORT} --config.data.chains=s", "questions", {"s/summary.json": "{}"}),
-    BadInput(f"{REPORT} --config.data.ratios=s", "accuracy", {"s/summary.json": "{}"}),
-    BadInput(f"{REPORT} --config.data.verifiers=s", "accuracy", {"s/summary.json": "{}"}),
+    BadInput(f"{REPORT} --config.data.ratios=s", "questions", {"s/summary.json": "{}"}),
+    BadInput(f"{REPORT} --config.data.verifiers=s", "questions", {"s/summary.json": "{}"}),
 ]
 
 _RECORD = json.dumps({"question": "q"})

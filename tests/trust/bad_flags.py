@@ -161,7 +161,7 @@ CONFIGS = [
                 "    c = load_config('configs/arithmetic.py:best_of_n')\n"
                 "    with c.unlocked():\n        del c.generator.path\n"
                 "    return c\n",
-                "generator",
+                "'path'",
             ),
             (FOLDER, "no such file"),
             (FIFO, "no such file"),
@@ -338,7 +338,7 @@ CROSS = [
         ("--config.prompt.template=fixed", "prompt template"),
         ("--config.prompt.template='{problem}'", "prompt template"),
         ("--config.prompt.template='{question'", "prompt template"),
-        ("--config.prompt.template=", "prompt.template"),
+        ("--config.prompt.template=", "prompt template"),
         ("--config.step_delimiter=", "step_delimiter"),
         ("--config.sampling.max_new_tokens=5000", "sampling.max_new_tokens"),
         ("--config.verifier.path=confidence:mood", "mood"),

@@ -20,7 +20,7 @@ from ttc_jax import cli, jobs
 for job in pkgutil.iter_modules(jobs.__path__):  # before time is taken
     importlib.import_module(f"{jobs.__name__}.{job.name}")
 ROOT = Path(__file__).parents[2]
-SECONDS = int(os.environ.get("SEC", "30"))
+SECONDS = 60
 LOG = re.compile(r"\d\d:\d\d:\d\d ")  # of a line that reports progress
 
 
