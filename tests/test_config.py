@@ -9,12 +9,10 @@ from ml_collections import ConfigDict
 
 from ttc_jax.config import (
     as_flag,
-    at_least,
     enable_compilation_cache,
     fields,
     load_config,
     nearest,
-    one_of,
     to_json,
 )
 from ttc_jax.errors import UserError
@@ -161,18 +159,6 @@ def test_nearest_prefers_the_same_leaf():
     assert nearest("seeds", known) == "seed"
     assert nearest("search.m", known) == ""
     assert nearest("a", []) == ""
-
-
-def test_at_least_and_one_of():
-    config = ConfigDict({"n": 0, "budgets": (1, 0), "rule": {"name": "las"}})
-    with pytest.raises(UserError, match="--config.n=0: must be at least 1"):
-        at_least(config, 1, "n")
-    with pytest.raises(UserError, match="--config.budgets=1,0: must be at least 1"):
-        at_least(config, 1, "budgets")
-    at_least(config, 0, "n", "budgets")
-    with pytest.raises(UserError, match="--config.rule.name=las: must be one of last, min"):
-        one_of(config, "rule.name", ("last", "min"))
-    one_of(config, "rule.name", ("las",))
 
 
 def test_workdir_belongs_to_the_config_that_claimed_it(tmp_path: Path, path: str):

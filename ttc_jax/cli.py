@@ -68,6 +68,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         arguments = list(sys.argv[1:] if argv is None else argv)
         for number, argument in enumerate(arguments, 1):
             check_text(argument, f"argument {number}, {argument[:60]!a},")
+            if "\0" in argument:
+                raise UserError(f"argument {number}, {argument[:60]!a}, holds a zero byte")
         return _run(arguments)
     except UserError as error:
         return _fail(str(error), 2)
@@ -75,6 +77,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(f"interrupted; {_AGAIN}", 130)
     except Exception as error:
         if not _disk_is_full(error):
+            if isinstance(error, OSError) and error.filename:
+                return _fail(f"{str(error.filename)[:300]}: {(error.strerror or '').lower()}", 2)
             raise
         return _fail(f"the disk is full ({error}): make room, then {_AGAIN}", 2)
 
@@ -111,6 +115,9 @@ def _run(argv: list[str]) -> int:
     from ttc_jax.ranges import check_ranges
 
     files.refuse_url(workdir, "--workdir")
+    check_name(spec, f"--config={spec}")
+    if not 0 < values.hosts_timeout < float("inf"):
+        raise UserError(f"--hosts_timeout={values.hosts_timeout}: must be a finite number above 0")
     settings, arguments = config.parse_config(spec, overrides)
     check_ranges(settings)
     arguments += behind
@@ -134,7 +141,15 @@ def _run(argv: list[str]) -> int:
     with hosts.together(
         here, facts, folder, timeout=values.hosts_timeout, talking="train" in jobs_run
     ):
-        importlib.import_module(f"ttc_jax.jobs.{job}").main(settings, folder, *arguments, **own)
+        try:
+            importlib.import_module(f"ttc_jax.jobs.{job}").main(settings, folder, *arguments, **own)
+        except (AttributeError, KeyError) as error:
+            if not config.is_missing_field(error):
+                raise
+            raise UserError(
+                f"--config={spec}: has no field {str(error)[:100]}, which ttc {job} reads; give a "
+                f"config of that job, see ttc {job} --help"
+            ) from error
     return 0
 
 

@@ -14,6 +14,7 @@ import logging
 import os
 import re
 import shlex
+import traceback
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
@@ -25,6 +26,7 @@ from ml_collections.config_flags import DEFINE_config_dict
 
 from ttc_jax.errors import UserError
 from ttc_jax.files import cache_folder
+from ttc_jax.plugins import calling
 
 _OVERRIDE = re.compile(r"--?(?:no)?config\.([^=]*)")
 
@@ -95,29 +97,10 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return best if likeness(best) > 1.2 else ""
 
 
-def at_least(config: ConfigDict, minimum: float, *names: str) -> None:
-    """Checks that the fields of these dotted names, or all elements of a tuple, reach a minimum.
-
-    Raises:
-        UserError: one does not; the message names it.
-    """
-    for name in names:
-        value = fields(config)[name]
-        numbers = value if isinstance(value, tuple) else (value,)
-        if not all(number >= minimum for number in numbers):
-            raise UserError(f"{as_flag(name, value)}: must be at least {minimum}")
-
-
-def one_of(config: ConfigDict, name: str, choices: Collection[str]) -> None:
-    """Checks that the field of this dotted name is one of the choices.
-
-    Raises:
-        UserError: it is not; the message lists the choices.
-    """
-    value = fields(config)[name]
-    if value not in choices:
-        listed = ", ".join(map(shlex.quote, choices))
-        raise UserError(f"{as_flag(name, value)}: must be one of {listed}")
+def is_missing_field(error: AttributeError | KeyError) -> bool:
+    """Whether it was a config that was asked for a field that it does not have."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return bool(frames) and Path(frames[-1].filename).name == "config_dict.py"
 
 
 def belongs(name: str, to: Collection[str]) -> bool:
@@ -149,11 +132,14 @@ def enable_compilation_cache() -> None:
 def _get_config(path: Path, variant: str) -> ConfigDict:
     module = _load_module(path)
     known = getattr(module, "VARIANTS", {})
+    if not inspect.isfunction(module.get_config):
+        raise UserError(f"--config={path}: get_config must be a function")
     if variant and not inspect.signature(module.get_config).parameters:
         raise UserError(f"--config={path}:{variant}: this config has no variants")
     if variant and known and variant not in known:
         raise UserError(f"--config={path}:{variant}: must be one of {', '.join(known)}")
-    config = module.get_config(variant) if variant else module.get_config()
+    with calling(f"--config={path}: get_config"):
+        config = module.get_config(variant) if variant else module.get_config()
     if not isinstance(config, ConfigDict):
         raise UserError(f"{path}: get_config() must return an ml_collections.ConfigDict")
     return config
@@ -168,7 +154,8 @@ def _load_module(path: Path) -> ModuleType:
     if spec is None or spec.loader is None:
         raise UserError(f"--config={path}: not a Python file")
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    with calling(f"--config={path}"):
+        spec.loader.exec_module(module)
     if not hasattr(module, "get_config"):
         raise UserError(f"--config={path}: the file defines no get_config()")
     return module

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import json
 import logging
+import math
 import os
 import re
 import secrets
@@ -96,10 +98,26 @@ def write(path: Path, data: bytes | str) -> Path:
         replace(path, data.encode() if isinstance(data, str) else data)
     except OSError as error:
         raise UserError(
-            f"{path}: {error.strerror}; make room or choose another --workdir, "
-            "then run the same command again"
+            f"{path}: {error.strerror}; {remedy(error)}, then run the same command again"
         ) from error
     return path
+
+
+def remedy(error: OSError) -> str:
+    """What to do about an error of the disk: making room helps only where it is full."""
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return "make room or choose another --workdir" if full else "choose another --workdir"
+
+
+def contents(path: Path) -> bytes:
+    """The bytes of a file; of nothing else, since reading a named pipe would wait for ever.
+
+    Raises:
+        OSError: it cannot be read, or is no file.
+    """
+    if path.exists() and not path.is_file():
+        raise OSError(errno.EINVAL, "Not a file")
+    return path.read_bytes()
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> Path:
@@ -118,7 +136,7 @@ def read_json(path: Path, advice: str = "copy it anew, or delete it") -> dict[st
         UserError: no such file, no JSON object, or one that does not fit its checksum.
     """
     try:
-        found = json.loads(path.read_bytes())
+        found = json.loads(contents(path), parse_constant=_finite, parse_float=_finite)
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}; {advice}") from error
     except (ValueError, RecursionError) as error:
@@ -226,6 +244,13 @@ def _lock(path: Path, refusal: str) -> int:
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()}".encode(), 0)
     return descriptor
+
+
+def _finite(text: str) -> float:
+    """A number in JSON; NaN and infinities, which Python reads and writes there, are none."""
+    if not math.isfinite(value := float(text)):
+        raise ValueError(f"{text} is no finite number")
+    return value
 
 
 def _checksum(value: Mapping[str, Any]) -> str:

@@ -1,10 +1,17 @@
 """What users bring in files of their own, which configs name "package.module:Class"."""
 
+import contextlib
 import importlib
+import inspect
 import os
 import sys
+import traceback
+from collections.abc import Iterator, Mapping
+from typing import Any, TypeVar
 
 from ttc_jax.errors import UserError
+
+T = TypeVar("T")
 
 
 def check_named_by_data(name: str, own: str, where: str) -> None:
@@ -37,10 +44,74 @@ def imported(name: str, field: str) -> type:
     module, _, attribute = name.partition(":")
     if os.getcwd() not in sys.path:  # a console script does not see the folder it is called in
         sys.path.append(os.getcwd())
-    try:
+    with calling(f"{field}: {name!r} cannot be imported"):
         found = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise UserError(f"{field}: {name!r} cannot be imported: {error}") from error
     if not isinstance(found, type):
         raise UserError(f"{field}: {name!r} is no class")
     return found
+
+
+def made(
+    kind: type[T], options: Mapping[str, Any], name: str, section: str, word: str = "field"
+) -> T:
+    """An instance of a class that a config names.
+
+    Args:
+        options: Keyword arguments of the class.
+        name: What the config calls the class.
+        section: Of the config that holds the options, which errors name.
+        word: What errors call one of them.
+
+    Raises:
+        UserError: An option that the class does not have, one that it needs and is not given, or
+            what it raises.
+    """
+    with calling(f"{section}: {name}"):
+        signature = inspect.signature(kind)
+    known = signature.parameters
+    if not any(each.kind is each.VAR_KEYWORD for each in known.values()):
+        for option in options:
+            if option not in known:
+                raise UserError(
+                    f"{section}.{option}: {name} has no such {word}; "
+                    f"it has {', '.join(known) or 'none'}"
+                )
+    try:
+        signature.bind(**options)
+    except TypeError as error:
+        raise UserError(f"{section}: {name}: {error}; set {section}.FIELD to it") from error
+    with calling(f"{section}: {name}"):
+        return kind(**options)
+
+
+@contextlib.contextmanager
+def calling(what: str) -> Iterator[None]:
+    """Turns what a user's own code raises into one line that says what was called and where it was.
+
+    Mistakes that the code names itself, as `UserError`, pass. With TTC_DEBUG in the environment the
+    traceback is printed too.
+
+    Args:
+        what: The field or file, class and method.
+
+    Raises:
+        UserError: The code raised an exception.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except (Exception, SystemExit) as error:
+        if os.environ.get("TTC_DEBUG"):
+            traceback.print_exception(error)
+        raise UserError(f"{what}: {_described(error)}; mend it (TTC_DEBUG=1 shows all)") from error
+
+
+def _described(error: BaseException) -> str:
+    """An exception in one line: its type, its message, and the line of code that raised it."""
+    message = " ".join(str(error).split())[:300]
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.lineno]
+    own = [frame for frame in frames if "importlib" not in frame.filename]
+    # The first two are the call here.
+    place = f" ({own[-1].filename}:{own[-1].lineno})" if len(own) > 1 else ""
+    return f"{type(error).__name__}{': ' if message else ''}{message}{place}"

@@ -17,6 +17,7 @@ from ml_collections import ConfigDict
 
 from ttc_jax.config import as_flag, fields
 from ttc_jax.errors import UserError
+from ttc_jax.policy.flops_match import PER_TOKEN
 from ttc_jax.search.aggregate import AGGREGATIONS, RULES
 
 _MANY = 2**31 - 1  # what XLA counts with
@@ -146,11 +147,14 @@ RANGES: Final[Mapping[str, Whole | Real | Choice | Each]] = {
     "rollouts.ends": _COUNT,
     "rollouts.questions_per_batch": _COUNT,
     "rollouts.rows": _COUNT,
+    "kind": Choice(("sft", "prm", "orm", "probe", "outcome_probe", "revision", "rest_em")),
     "policy.bins": _COUNT,
     "policy.budgets": Each(_COUNT),
+    "policy.difficulty": Choice(("oracle", "predicted", "few", "question")),
     "policy.edges": Each(Real(0, 1), least=0, falls=True),
     "policy.resamples": Whole(10),
     "policy.samples": _COUNT,
+    "flops_match.formula": Choice(tuple(PER_TOKEN)),
     "flops_match.ratios": Each(Real(above=True)),
     "flops_match.scale": Real(1),
     "data.held_out": _SHARE,

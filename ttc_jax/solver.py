@@ -31,22 +31,21 @@ from tqdm import tqdm
 
 from ttc_jax import assets, hashing
 from ttc_jax.compute.ledger import Ledger
-from ttc_jax.config import as_flag, at_least, one_of
+from ttc_jax.config import as_flag
 from ttc_jax.errors import UserError
 from ttc_jax.models.tokenizers import tokenizer_of
-from ttc_jax.models.weights import check_kept, kept, load_generator
+from ttc_jax.models.weights import kept, load_generator
 from ttc_jax.parallel.mesh import mesh_of
 from ttc_jax.policy import difficulty
 from ttc_jax.policy.fitted import load_policy
 from ttc_jax.policy.spending import PARALLEL, is_pool, spend
+from ttc_jax.ranges import check_ranges
 from ttc_jax.results.store import Candidate, Key, Record, ResultsStore
 from ttc_jax.results.summary import DIFFICULTY, count_candidates
 from ttc_jax.search import build
 from ttc_jax.search.aggregate import (
-    AGGREGATIONS,
     LOWEST_SCORE,
     NO_ANSWER,
-    RULES,
     answer_ids,
     answer_score,
     shares,
@@ -362,10 +361,7 @@ def elect(
 
 
 def _check(config: ConfigDict) -> None:
-    at_least(config, 1, "budget", "sampling.max_new_tokens", "sampling.rows")
-    one_of(config, "selection.rule", tuple(RULES))
-    one_of(config, "selection.aggregation", tuple(AGGREGATIONS))
-    check_kept(config, "generator", "verifier")
+    check_ranges(config)
     if config.selection.rule != "majority" and not config.verifier.path:
         raise UserError(
             f"{as_flag('selection.rule', config.selection.rule)}: reads scores, and verifier.path "

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from ttc_jax.errors import UserError
+from ttc_jax.files import contents
 
 T = TypeVar("T")
 
@@ -40,11 +41,23 @@ def read_json(path: Path, kind: type[T] | TypeAdapter[T]) -> T:
         UserError: the file cannot be read, or as `parse_json`.
     """
     try:
-        text = path.read_bytes()
+        text = contents(path)
     except (OSError, ValueError) as error:  # ValueError: a path with a null character
         reason = getattr(error, "strerror", None) or str(error)
         raise UserError(f"{path}: {reason.lower()}") from error
     return parse_json(text, kind, str(path))
+
+
+def check(value: Any, kind: Any, where: str) -> None:
+    """Refuses a value that was read from JSON and has another shape than `kind`.
+
+    Raises:
+        UserError: as `parse_json`.
+    """
+    try:
+        TypeAdapter(kind).validate_python(value, strict=False)
+    except ValidationError as error:
+        raise UserError(f"{where}: {_first(error)}") from error
 
 
 def _first(error: ValidationError) -> str:

@@ -64,5 +64,5 @@ def test_what_cannot_be_gathered_is_named(config, tmp_path):
 
     refused("model.json", models={"none": str(tmp_path)})
     refused(r"measured\.other: config\.models has no such", measured={"other": {}})
-    refused("summary.json: no summary of a run", measured={"small": {"run": str(tmp_path)}})
+    refused("no summary.json", measured={"small": {"run": str(tmp_path)}})
     refused("more than megabytes=0.01", megabytes=0.01)

@@ -14,13 +14,14 @@ from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from ttc_jax import assets
-from ttc_jax.config import at_least, to_json
+from ttc_jax.config import to_json
 from ttc_jax.files import write_json
 from ttc_jax.models.delimiters import Delimiter
 from ttc_jax.models.tokenizers import tokenizer_of
-from ttc_jax.models.weights import check_kept, kept, load_generator
+from ttc_jax.models.weights import kept, load_generator
 from ttc_jax.parallel import hosts
 from ttc_jax.parallel.mesh import mesh_of
+from ttc_jax.ranges import check_ranges
 from ttc_jax.report.tables import print_collection
 from ttc_jax.results.store import ResultsStore
 from ttc_jax.results.summary import summarise_collection, write_summary
@@ -44,10 +45,7 @@ SCHEDULE = (
 @exclusive
 def main(config: ConfigDict, workdir: Path) -> None:
     """Collects for the questions that the store does not hold yet, then reports."""
-    at_least(config, 1, "sampling.n", "sampling.max_new_tokens", "sampling.questions_per_batch")
-    at_least(config, 1, "rollouts.ends", "rollouts.questions_per_batch", "rollouts.rows")
-    at_least(config, 0, "limit")
-    check_kept(config, "generator")
+    check_ranges(config)
     task = load_task(config.task)
     questions = task.questions(config.split)[: config.limit or None]
     claim = Claim(workdir, config, may_change=SCHEDULE)

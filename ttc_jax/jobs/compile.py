@@ -41,10 +41,11 @@ from ttc_jax.models.config import ModelConfig
 from ttc_jax.models.delimiters import Delimiter
 from ttc_jax.models.shapes import read_shape
 from ttc_jax.models.transformer import Transformer
-from ttc_jax.models.weights import check_kept, kept
+from ttc_jax.models.weights import kept
 from ttc_jax.parallel.compiled import Program, cache_bytes, capacity, device_bytes
 from ttc_jax.parallel.mesh import make_mesh, mesh_of, place
 from ttc_jax.parallel.topology import Topology, describe
+from ttc_jax.ranges import check_ranges
 from ttc_jax.report.tables import print_programs
 from ttc_jax.sampling.draw import Drawing
 from ttc_jax.sampling.sampler import Sampler, bucket
@@ -99,7 +100,7 @@ def main(
     refuse_url(json, "--json")
     jax.config.update("jax_enable_compilation_cache", False)
     config = _stage(config, stage)
-    check_kept(config, *(model for model in ("generator", "verifier") if model in config))
+    check_ranges(config)
     target = describe(topology)
     job = _job(config, target, bucket(int(prompt)))
     if program:

@@ -21,6 +21,7 @@ from ttc_jax.errors import UserError
 from ttc_jax.models.checkpoints import describe
 from ttc_jax.parallel import hosts
 from ttc_jax.results.summary import versions
+from ttc_jax.results.summary_file import read_summary
 from ttc_jax.workdir import claim_workdir, exclusive
 
 MANIFEST = "manifest.json"
@@ -72,7 +73,8 @@ def main(config: ConfigDict, workdir: Path) -> None:
     except (OSError, shutil.Error) as error:
         shutil.rmtree(fresh, ignore_errors=True)
         reason = getattr(error, "strerror", None) or str(error)[:200]
-        raise UserError(f"{folder}: {reason}; make room, then run the command again") from error
+        way = files.remedy(error) if isinstance(error, OSError) else "mend that"
+        raise UserError(f"{folder}: {reason}; {way}, then run the command again") from error
     shutil.rmtree(old, ignore_errors=True)
     print(f"{len(models)} models, {total / 10**6:.1f} MB: {folder}\nmanifest: {folder / MANIFEST}")
 
@@ -125,11 +127,7 @@ def _entry(folder: Path) -> dict[str, Any]:
 
 
 def _summary(workdir: Path) -> dict[str, Any]:
-    path = workdir / "summary.json"
-    try:
-        summary = files.read_json(path, "run that job to its end")
-    except UserError as error:
-        raise UserError(f"{path}: no summary of a run ({error})") from error
+    summary = read_summary(workdir, "", "run that job to its end")
     return {name: summary[name] for name in MEASURED if name in summary}
 
 

@@ -17,12 +17,12 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from ttc_jax.config import at_least, one_of, to_json
-from ttc_jax.errors import UserError
-from ttc_jax.files import read_json
+from ttc_jax.config import to_json
+from ttc_jax.errors import UserError, naming
 from ttc_jax.parallel import hosts
 from ttc_jax.plugins import check_named_by_data
 from ttc_jax.policy.difficulty import oracle, quantile_bins
+from ttc_jax.ranges import check_ranges
 from ttc_jax.report.figures import write_files
 from ttc_jax.report.page import files, page
 from ttc_jax.report.sections import records_of_work, sections
@@ -38,7 +38,7 @@ from ttc_jax.results.summary import (
     summarise_sweep,
     write_summary,
 )
-from ttc_jax.search.aggregate import AGGREGATIONS, RULES
+from ttc_jax.results.summary_file import read_summary
 from ttc_jax.tasks import load_task
 from ttc_jax.tasks.task import Question
 from ttc_jax.workdir import claim_workdir
@@ -51,6 +51,7 @@ def main(config: ConfigDict, workdir: Path) -> None:
     """Reads the summaries and writes the page; of several hosts the first does."""
     if not hosts.is_first():
         return
+    check_ranges(config)
     folders = {name: Path(path) for name, path in config.data.items() if path}
     if not folders:
         raise UserError(f"config.data names no workdir; set one of {', '.join(config.data)}")
@@ -73,17 +74,12 @@ def _summary(config: ConfigDict, name: str, folder: Path) -> dict[str, Any]:
     if name == "search" and is_file_of_samples(folder):
         return _summary_of_samples(config, folder)
     advice = f"run that job to its end, or set --config.data.{name}="
-    try:
-        return read_json(folder / "summary.json", advice)
-    except UserError as error:
-        raise UserError(f"data.{name}={folder}: no summary.json ({error})") from error
+    with naming(f"data.{name}={folder}"):
+        return read_summary(folder, name, advice)
 
 
 def _summary_of_samples(config: ConfigDict, path: Path) -> dict[str, Any]:
     """As the sweep's that would have drawn them, at every budget and at all powers of two below."""
-    one_of(config, "selection.rule", tuple(RULES))
-    one_of(config, "selection.aggregation", tuple(AGGREGATIONS))
-    at_least(config, 1, "selection.subsets")
     records = read_samples(path)
     samples = difficulty_samples(records)
     if not samples:

@@ -25,10 +25,11 @@ from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from ttc_jax.compute.ledger import Ledger
-from ttc_jax.config import at_least, to_json
+from ttc_jax.config import to_json
 from ttc_jax.files import write_json
 from ttc_jax.parallel import hosts
 from ttc_jax.pipeline import run_stages
+from ttc_jax.ranges import check_ranges
 from ttc_jax.report.figures import write_accuracy, write_chains
 from ttc_jax.report.tables import print_followed, print_summary
 from ttc_jax.results.chains import summarise_chains
@@ -37,7 +38,7 @@ from ttc_jax.results.store import ResultsStore
 from ttc_jax.results.summary import summarise, versions, write_summary
 from ttc_jax.search import build
 from ttc_jax.search.records import keep_prompts
-from ttc_jax.search.strategies import Strategy, make_strategy
+from ttc_jax.search.strategies import Strategy
 from ttc_jax.solver import Solution, Solver
 from ttc_jax.tasks import load_task
 from ttc_jax.tasks.grading import unparsed_kept
@@ -53,8 +54,7 @@ def main(config: ConfigDict, workdir: Path) -> None:
     if "policy" in config:
         follow(config, workdir)
         return
-    build.check(config)
-    strategy = make_strategy(config.search.strategy, config.search.options)
+    strategy = build.check(config)
     task = load_task(config.task)
     questions = task.questions(config.split)[: config.limit or None]
     claim = Claim(workdir, config, may_change=(*build.SCHEDULE, "selection"))
@@ -112,7 +112,7 @@ def follow(config: ConfigDict, workdir: Path) -> None:
     Raises:
       UserError: as `Solver`.
     """
-    at_least(config, 0, "limit")
+    check_ranges(config)
     claim = Claim(workdir, config, may_change=build.SCHEDULE)
     store = ResultsStore(workdir, shard=hosts.index(), claim=claim)
     solver = Solver(config, store, held=store.read())

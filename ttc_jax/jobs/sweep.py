@@ -20,11 +20,12 @@ from pathlib import Path
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from ttc_jax.config import at_least, to_json
-from ttc_jax.errors import UserError
+from ttc_jax.config import to_json
+from ttc_jax.errors import UserError, naming
 from ttc_jax.parallel import hosts
 from ttc_jax.policy.difficulty import oracle, quantile_bins
 from ttc_jax.policy.spending import PARALLEL, is_pool, spend
+from ttc_jax.ranges import check_ranges
 from ttc_jax.report.figures import write_accuracy, write_bins, write_ratios
 from ttc_jax.report.tables import print_sweep
 from ttc_jax.results.store import ResultsStore
@@ -57,9 +58,11 @@ class Cell:
 @exclusive
 def main(config: ConfigDict, workdir: Path) -> None:
     """Runs the cells that the store does not hold yet, cheapest budgets first, then reports."""
-    build.check(config)
-    at_least(config, 1, "sweep.budgets", "sweep.rows")
+    check_ranges(config)
     cells = sorted(cells_of(config), key=lambda cell: (cell.budget, cell.seed))
+    for cell in {(cell.name, cell.budget): cell for cell in cells}.values():
+        with naming(f"sweep.strategies.{cell.name}"):
+            build.check(cell.config)
     task = load_task(config.task)
     questions = task.questions(config.split)[: config.limit or None]
     # Records say their budget and seed, so a grid may grow in its workdir.
@@ -107,7 +110,8 @@ def cells_of(config: ConfigDict) -> Iterator[Cell]:
     """
     rows = config.sweep.rows
     for name, entry in config.sweep.strategies.items():
-        spent = {n: spend(config, entry, n, rows) for n in config.sweep.budgets}
+        with naming(f"sweep.strategies.{name}"):
+            spent = {n: spend(config, entry, n, rows) for n in config.sweep.budgets}
         fitting = [(budget, settings) for budget, settings in spent.items() if settings]
         if not fitting:
             raise UserError(f"sweep.strategies.{name} can spend none of sweep.budgets exactly")

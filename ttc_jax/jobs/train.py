@@ -35,7 +35,7 @@ from flax import nnx
 from ml_collections import ConfigDict
 
 from ttc_jax import assets
-from ttc_jax.config import as_flag, at_least, one_of
+from ttc_jax.config import as_flag
 from ttc_jax.errors import UserError
 from ttc_jax.files import write_json
 from ttc_jax.models.characters import CharTokenizer
@@ -45,9 +45,10 @@ from ttc_jax.models.delimiters import Delimiter
 from ttc_jax.models.tokenizers import Tokenizer, tokenizer_of
 from ttc_jax.models.transformer import Transformer
 from ttc_jax.models.vocabulary import check_tokens
-from ttc_jax.models.weights import check_kept, kept, load_generator
+from ttc_jax.models.weights import kept, load_generator
 from ttc_jax.parallel import hosts
 from ttc_jax.parallel.mesh import mesh_of
+from ttc_jax.ranges import check_ranges
 from ttc_jax.report.figures import write_calibration
 from ttc_jax.tasks import load_task
 from ttc_jax.tasks.arithmetic import PIECES
@@ -85,8 +86,7 @@ class Kind(NamedTuple):
 @exclusive
 def main(config: ConfigDict, workdir: Path) -> None:
     """Trains what `config.kind` says, and writes WORKDIR/model."""
-    one_of(config, "kind", tuple(KINDS))
-    at_least(config, 1, "train.batch_tokens", "train.lengths")
+    check_ranges(config)
     _refuse_foreign_model(workdir)
     claim = Claim(workdir, config)
     generator, tokenizer = _start(config)
@@ -117,7 +117,6 @@ def _start(config: ConfigDict) -> tuple[Transformer, Tokenizer]:
     """The generator that training starts from."""
     if config.start.path:
         path = assets.locate(config.start.path)
-        check_kept(config, "start")
         found = kept(config.start)
         if KINDS[config.kind].prepare is not _probe and set(found.values()) - {"float32", ""}:
             flags = " ".join(as_flag(f"start.{field}", value) for field, value in found.items())
@@ -182,13 +181,11 @@ def _step_outcomes(config: ConfigDict, tokenizer: Tokenizer) -> Examples:
 
 
 def _pairs(config: ConfigDict, tokenizer: Tokenizer) -> Examples:
-    at_least(config, 1, "data.per_question")
     answers = _collected(config, tokenizer)
     return revision.examples(answers, per_question=config.data.per_question, seed=config.seed)
 
 
 def _trajectories(config: ConfigDict, tokenizer: Tokenizer) -> Examples:
-    at_least(config, 1, "data.per_length")
     answers = _collected(config, tokenizer)
     return rest_em.examples(answers, per_length=config.data.per_length, seed=config.seed)
 
@@ -198,7 +195,6 @@ def _generator(config: ConfigDict, generator: Transformer) -> tuple[Transformer,
 
 
 def _prm(config: ConfigDict, generator: Transformer) -> tuple[ProcessRewardModel, Teach]:
-    at_least(config, 0, "model.depth")
     every_step = config.kind == "prm"
     model = prm.on_trunk(generator, seed=config.seed, every_step=every_step, **config.model)
     return model, _fitting(config, model, prm.loss, prm.trainable(model))

@@ -18,7 +18,6 @@ from flax import nnx
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from ttc_jax.config import one_of
 from ttc_jax.errors import UserError
 from ttc_jax.models import checkpoints, folders, gguf, hub, int8, parameters, quantized
 from ttc_jax.models.config import ModelConfig
@@ -30,7 +29,7 @@ _log = logging.getLogger(__name__)
 HEAD, EMBEDDING = "lm_head.weight", "model.embed_tokens.weight"
 COMPARED = 1 << 22  # numbers of each of two tensors in memory at a time
 # What a config says of how a model is kept, and what that may be.
-KEPT = {"dtype": ("float32", "bfloat16"), "weights": int8.KINDS, "cache": int8.KINDS}
+KEPT = ("dtype", "weights", "cache")
 
 
 class Source(Protocol):
@@ -69,13 +68,6 @@ class Source(Protocol):
     def read(self, name: str, part: Part) -> np.ndarray:
         """A part of one tensor."""
         ...
-
-
-def check_kept(config: ConfigDict, *models: str) -> None:
-    """Refuses what the config's sections for these models say of how they are kept, if unknown."""
-    for model in models:
-        for field in kept(config[model]):
-            one_of(config, f"{model}.{field}", KEPT[field])
 
 
 def kept(section: ConfigDict) -> dict[str, str]:

@@ -19,7 +19,6 @@ from jax.experimental.layout import Format, Layout
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from ml_collections import ConfigDict
 
-from ttc_jax.config import at_least
 from ttc_jax.errors import UserError
 
 P = PartitionSpec
@@ -73,9 +72,10 @@ def mesh_of(config: ConfigDict, devices: Sequence[Any]) -> Mesh | None:
     Raises:
       UserError: as `make_mesh`.
     """
-    at_least(config, 1, "mesh.data", "mesh.model")
     data, model = config.mesh.data, config.mesh.model
-    return make_mesh(data, model, devices[: data * model]) if data * model > 1 else None
+    if data == model == 1:
+        return None
+    return make_mesh(data, model, devices[: max(data * model, 1)])
 
 
 def sharding(name: str, shape: Sequence[int], mesh: Mesh) -> NamedSharding:

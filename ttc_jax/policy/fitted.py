@@ -51,8 +51,8 @@ class PolicyFile:
     __pydantic_config__: ClassVar[Rules] = Rules(extra="forbid")
 
     difficulty: str
-    samples: NonNegativeInt
-    budgets: Annotated[tuple[PositiveInt, ...], Field(min_length=1)]
+    samples: Annotated[NonNegativeInt, Field(le=10**6)]
+    budgets: Annotated[tuple[Annotated[PositiveInt, Field(le=10**6)], ...], Field(min_length=1)]
     edges: tuple[FiniteFloat, ...]
     choice: dict[str, dict[str, str]]
     strategies: dict[str, Entry]

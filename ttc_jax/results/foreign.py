@@ -96,6 +96,8 @@ def read_samples(path: Path) -> list[Record]:
     """
     groups: dict[_Key, _Group] = {}
     answers_named = None
+    if path.exists() and not path.is_file():
+        raise UserError(f"{path}: not a file")  # opening a named pipe would wait for ever
     try:
         with Path(path).open("rb") as file:
             for number, line in enumerate(file, 1):

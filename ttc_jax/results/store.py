@@ -24,7 +24,7 @@ import numpy as np
 
 from ttc_jax.compute.ledger import Ledger
 from ttc_jax.errors import UserError
-from ttc_jax.files import make_folder
+from ttc_jax.files import make_folder, remedy
 
 Key = tuple[str, str, int, int]
 SYNC_SECONDS = 1.0
@@ -131,8 +131,8 @@ class ResultsStore:
             self._write(data)
         except OSError as error:
             raise UserError(
-                f"{self._path}: {error.strerror}; earlier records are safe: make room or choose "
-                "another --workdir, then run the same command again"
+                f"{self._path}: {error.strerror}; earlier records are safe: {remedy(error)}, "
+                "then run the same command again"
             ) from error
 
     def read(self) -> list[Record]:

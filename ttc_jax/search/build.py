@@ -10,19 +10,21 @@ import jax
 from ml_collections import ConfigDict
 
 from ttc_jax import assets
-from ttc_jax.config import at_least, one_of
+from ttc_jax.config import as_flag
+from ttc_jax.errors import UserError
 from ttc_jax.models.delimiters import Delimiter
 from ttc_jax.models.tokenizers import tokenizer_of
 from ttc_jax.models.transformer import Transformer
-from ttc_jax.models.weights import check_kept, kept, load_generator
+from ttc_jax.models.weights import kept, load_generator
 from ttc_jax.parallel.mesh import mesh_of
 from ttc_jax.parallel.programs import shards
+from ttc_jax.ranges import check_ranges
 from ttc_jax.sampling.draw import Drawing
-from ttc_jax.search.aggregate import AGGREGATIONS
 from ttc_jax.search.plan import Plan
 from ttc_jax.search.records import Recorder
-from ttc_jax.search.search import Search
-from ttc_jax.search.strategies import Strategy
+from ttc_jax.search.search import Search, check_shards
+from ttc_jax.search.strategies import Strategy, make_strategy
+from ttc_jax.search.strategies.check import check_strategy
 from ttc_jax.tasks.prompts import PromptFormat
 from ttc_jax.tasks.task import Task
 from ttc_jax.verifiers.load import load_verifier
@@ -36,13 +38,29 @@ _log = logging.getLogger(__name__)
 SCHEDULE = ("search.refill", "search.segment", "search.trees", "mesh")
 
 
-def check(config: ConfigDict) -> None:
-    """Refuses values that no run can use."""
-    at_least(config, 1, "sampling.n", "sampling.max_new_tokens", "sampling.questions_per_batch")
-    at_least(config, 1, "selection.subsets")
-    at_least(config, 0, "limit", "search.trees")
-    one_of(config, "selection.aggregation", tuple(AGGREGATIONS))
-    check_kept(config, "generator", "verifier")
+def check(config: ConfigDict) -> Strategy:
+    """Returns a config's strategy, and refuses values that no run can use, before models are read.
+
+    Raises:
+      UserError: a value out of range, a strategy that does not fit N or lacks a verifier, a batch
+        or lanes that the mesh does not divide, more devices than there are, or prompts that cannot
+        be written.
+    """
+    check_ranges(config)
+    for name, text in (
+        ("generator.path", config.generator.path),
+        ("step_delimiter", config.step_delimiter),
+    ):
+        if not text:
+            raise UserError(f"{as_flag(name, text)}: must not be empty")
+    search, batch = config.search, config.sampling.questions_per_batch
+    strategy = make_strategy(search.strategy, search.options)
+    scored = bool(config.verifier.path)
+    check_strategy(strategy, config.sampling.n, search.lookahead, scored=scored)
+    mesh = mesh_of(config, jax.local_devices())
+    check_shards(mesh, batch, search.lanes)
+    PromptFormat(**config.prompt)
+    return strategy
 
 
 class Loaders(NamedTuple):

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 
-import jax
-import jax.numpy as jnp
-
 from ttc_jax.errors import UserError
 from ttc_jax.models.transformer import Transformer
 from ttc_jax.sampling.draw import Drawing
+from ttc_jax.search.strategies.check import check_strategy
 from ttc_jax.search.strategies.strategy import Strategy
 from ttc_jax.tasks.prompts import EARLIER
 from ttc_jax.verifiers.probe import HiddenStateProbe
@@ -119,15 +117,7 @@ def check_plan(plan: Plan, generator: Transformer, verifier: Verifier | None) ->
         raise UserError(f"search.lanes is {plan.lanes}; it must be 0 (all rows) or more")
     if plan.lookahead < 0:
         raise UserError(f"search.lookahead is {plan.lookahead}; it must be 0 (none) or more")
-    plan.strategy.check(plan.candidates)
-    _check_parents(plan.strategy, plan.candidates)
-    if plan.strategy.stops_at_steps and verifier is None:
-        raise UserError(
-            "search.strategy selects by the scores of steps, so it needs a verifier: set "
-            "verifier.path, to confidence:log_prob for the generator's own confidence"
-        )
-    if plan.lookahead and not plan.strategy.stops_at_steps:
-        raise UserError("search.lookahead needs a strategy that stops at steps, such as beam")
+    check_strategy(plan.strategy, plan.candidates, plan.lookahead, scored=verifier is not None)
     if isinstance(verifier, HiddenStateProbe) and verifier.width != generator.config.width:
         raise UserError(
             f"verifier.path: the probe reads hidden states of width {verifier.width}, the "
@@ -144,16 +134,4 @@ def check_plan(plan: Plan, generator: Transformer, verifier: Verifier | None) ->
         raise UserError(
             f"verifier.path: its vocabulary has {verifier.vocab_size} tokens, the generator's "
             f"{vocabulary}; choose a verifier with the generator's tokenizer"
-        )
-
-
-def _check_parents(strategy: Strategy, candidates: int) -> None:
-    """Refuses what would be taken for rows: one row for all of them, or a mask."""
-    rows = jnp.zeros(candidates)
-    chosen = jax.eval_shape(strategy.select, rows, rows > 0, jax.random.key(0))
-    shape, dtype = getattr(chosen, "shape", None), getattr(chosen, "dtype", bool)
-    if shape != rows.shape or not jnp.issubdtype(dtype, jnp.integer):
-        raise UserError(
-            f"search.strategy: {type(strategy).__name__}.select must return {candidates} row "
-            f"numbers, integers of shape {rows.shape}, not {chosen}"
         )

@@ -145,9 +145,7 @@ class Search:
             if value < 1:
                 raise UserError(f"search.{name} is {value}; it must be at least 1")
         parts = shards(mesh)
-        for name, value in (("sampling.questions_per_batch", batch), ("search.lanes", plan.lanes)):
-            if value % parts:
-                raise UserError(f"{name} is {value}; mesh.data={parts} must divide it")
+        check_shards(mesh, batch, plan.lanes)
         if isinstance(verifier, Confidence):
             plan = dataclasses.replace(plan, doubt=verifier.sign != "log_prob")
         shown = presentation or verifier
@@ -388,6 +386,11 @@ class Search:
     def _outcome(self, found: dict[str, Any], prompt: int, shown: int) -> Outcome:
         rounds = int(found["round"])
         lineage = jax.tree.map(lambda x: x[:rounds], found["lineage"])
+        if not ((lineage.parents >= 0) & (lineage.parents < self.plan.candidates)).all():
+            raise UserError(
+                f"search.strategy: {type(self.plan.strategy).__name__}.select returned rows beyond "
+                f"0 to {self.plan.candidates - 1}"
+            )
         answers = vars(found["answers"])
         if self.plan.strategy.stops_at_steps:
             answers = {name: x.swapaxes(0, 1) for name, x in answers.items()}
@@ -452,6 +455,14 @@ class Search:
             uncached_generator_flops=flops["anew"],
             uncached_verifier_flops=flops["judged_anew"],
         )
+
+
+def check_shards(mesh: Mesh | None, batch: int, lanes: int) -> None:
+    """Refuses slots or lanes that the mesh's `data` does not divide."""
+    parts = shards(mesh)
+    for name, value in (("sampling.questions_per_batch", batch), ("search.lanes", lanes)):
+        if value % parts:
+            raise UserError(f"{name} is {value}; mesh.data={parts} must divide it")
 
 
 class Failed(UserError):

@@ -5,12 +5,12 @@ A new task is one file with a class that follows `ttc_jax.tasks.task.Task`, or i
 """
 
 import difflib
-import inspect
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from ttc_jax.errors import UserError
-from ttc_jax.plugins import imported
+from ttc_jax.plugins import imported, made
+from ttc_jax.tasks.own import OwnTask
 
 if TYPE_CHECKING:
     from ttc_jax.tasks.task import Task
@@ -33,18 +33,16 @@ def load_task(config: Mapping[str, Any]) -> "Task":
             field is a keyword of that task's class. A `ConfigDict` is such a mapping.
 
     Raises:
-        UserError: The name is unknown, or a field is not one of the task's.
+        UserError: The name is unknown, a field is not one of the task's, or a class of one's own
+            that is no task. What that returns is checked, see `OwnTask`.
     """
     options = dict(config)
-    name = str(options.pop("name"))
+    name = options.pop("name", None)
+    if not isinstance(name, str):
+        raise UserError("task.name: must be the name of a task, as text")
     kind = imported(name if ":" in name else _home(name), "task.name")
-    known = inspect.signature(kind).parameters
-    for option in options:
-        if option not in known:
-            raise UserError(
-                f"task.{option}: {name} has no such field; it has {', '.join(known) or 'none'}"
-            )
-    return kind(**options)
+    task = made(kind, options, name, "task")
+    return OwnTask(task, name) if ":" in name else task
 
 
 def _home(name: str) -> str:

@@ -20,6 +20,8 @@ def read_jsonl(path: str | PathLike[str]) -> Iterator[tuple[str, Row]]:
             UTF-8.
     """
     path = Path(path)
+    if path.exists() and not path.is_file():
+        raise UserError(f"{path}: not a file")  # opening a named pipe would wait for ever
     try:
         lines = path.open("rb")
     except OSError as error:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import inspect
+import dataclasses
+import typing
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, Final
 
 from ttc_jax.errors import UserError
-from ttc_jax.plugins import imported
+from ttc_jax.plugins import calling, imported, made
 from ttc_jax.search.strategies.beam import Beam
 from ttc_jax.search.strategies.best_of_n import BestOfN
 from ttc_jax.search.strategies.dvts import DVTS
@@ -45,14 +46,27 @@ def make_strategy(name: str, options: Mapping[str, Any]) -> Strategy:
         raise UserError(
             f"search.strategy: {name!r} is unknown; choose {known}, or 'package.module:Class'"
         )
-    fields = inspect.signature(kind).parameters
-    for option in options:
-        if option not in fields:
+    strategy = made(kind, options, name, "search.options", "option")
+    _check_types(strategy)
+    with calling(f"search.strategy: {name}.__hash__"):
+        hash(strategy)
+    return strategy
+
+
+def _check_types(strategy: Strategy) -> None:
+    """Refuses options of another type than the strategy's field has: data may hold any."""
+    with calling(f"search.strategy: {type(strategy).__name__}"):
+        hints = typing.get_type_hints(type(strategy))
+    for field in dataclasses.fields(strategy) if dataclasses.is_dataclass(strategy) else ():
+        kind, value = hints.get(field.name), getattr(strategy, field.name, None)
+        if kind not in (bool, int, float, str):
+            continue
+        fits = isinstance(value, int | float if kind is float else kind)
+        if not fits or (isinstance(value, bool) and kind is not bool):
             raise UserError(
-                f"search.options.{option}: {name} has no such option; "
-                f"it has {', '.join(fields) or 'none'}"
+                f"search.options.{field.name}={value!r}: must be of type {kind.__name__}, as in "
+                f"--config.search.options.{field.name}={kind()}"
             )
-    return kind(**options)
 
 
 def _imported(name: str) -> type[Strategy]:
