@@ -23,7 +23,7 @@ from ttc_jax.tasks import load_task
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Reads the files, grades, prints."""
-    flags = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    flags = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     flags.add_argument("files", nargs="+", type=Path, help="shards of a results store")
     flags.add_argument("--task", default="gsm8k", help="name of the data set")
     flags.add_argument("--path", required=True, help="its rows, with the gold answers")
