@@ -125,7 +125,7 @@ def test_the_bridge_gives_what_xla_gives(plan: Plan, delimiter: str):
         assert one.ledger == other.ledger
         assert one.question_score is None
         steps += int(one.scored.sum())
-    assert steps > 30
+    assert steps > {"\n": 30, "\n\n": 20}[delimiter]  # blank lines are rarer
     assert (inside.compilations, over.compilations) == (1, 1)
 
 
