@@ -71,6 +71,7 @@ def _study() -> ConfigDict:
                 "ratios": "",
                 "verifiers": "",
             },
+            "own": "",  # a task of one's own that the search's summary may name
             "selection": _SELECTION,
         },
     }

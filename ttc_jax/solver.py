@@ -156,7 +156,8 @@ class Solver:
         _check(config)
         self._config, self._store = config, store
         self._held: dict[Key, Record] = {record.key: record for record in held}
-        self._fitted = load_policy(config.policy.path, config.own) if config.policy.path else None
+        own = config.get("own", "")
+        self._fitted = load_policy(config.policy.path, own) if config.policy.path else None
         self._task = load_task(config.task)
         self._recorders: dict[tuple[str, int], Recorder] = {}
         self._load = build.Loaders(functools.cache(load_generator), functools.cache(load_verifier))

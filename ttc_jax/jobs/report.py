@@ -58,9 +58,8 @@ def main(config: ConfigDict, workdir: Path) -> None:
     summaries = {name: _summary(config, name, folder) for name, folder in folders.items()}
     claim_workdir(workdir, config, may_change=("data", "title", "selection"))
     found, about = sections(summaries), records_of_work(summaries)
-    trees = (
-        _trees(folders["search"], summaries["search"], config.own) if "search" in folders else {}
-    )
+    own = config.get("own", "")
+    trees = _trees(folders["search"], summaries["search"], own) if "search" in folders else {}
     contents = files(found)
     text = page(config.title, found, contents, trees, about)
     # An answer in a table may hold lone surrogates, which no file can.
