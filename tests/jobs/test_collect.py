@@ -82,7 +82,8 @@ def test_records_hold_every_answer_with_its_step_values(finished: Path, config):
 
 def test_summary_and_table(finished: Path, config, capsys):
     names = {path.name for path in finished.iterdir()}
-    assert names == {"summary.json", "timing.json", "config.json", "inputs.json", "results"}
+    reports = {"summary.json", "timing.json"}
+    assert names == reports | {"config.json", "inputs.json", "prompts.txt", "results"}
     records = ResultsStore(finished).read()
     summary = read_json(finished / "summary.json")
     assert summary == summarise_collection(records[::-1], summary["config"], ENDS)

@@ -19,7 +19,7 @@ from ttc_jax.search.strategies import make_strategy
 from ttc_jax.tasks.arithmetic import Arithmetic
 
 N, QUESTIONS = 4, 12
-FILES = {"summary.json", "timing.json", "config.json", "inputs.json", "results"} | {
+FILES = {"summary.json", "timing.json", "config.json", "inputs.json", "prompts.txt", "results"} | {
     f"accuracy.{kind}" for kind in ("png", "svg", "csv")
 }
 
