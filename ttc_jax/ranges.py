@@ -160,7 +160,7 @@ RANGES: Final[Mapping[str, Whole | Real | Choice | Each]] = {
     "data.held_out": _SHARE,
     "data.per_length": _COUNT,
     "data.per_question": _COUNT,
-    "model.depth": _COUNT,
+    "model.depth": Whole(),  # 0: a verifier without layers of its own
     "model.width": _COUNT,
     "model.heads": _COUNT,
     "model.kv_heads": _COUNT,

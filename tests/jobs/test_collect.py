@@ -168,7 +168,7 @@ def test_every_question_is_one_hosts(monkeypatch, hosts: int):
         ({"sampling__n": 0}, "config.sampling.n=0: must be at least 1"),
         ({"rollouts__ends": 0}, "config.rollouts.ends=0: must be at least 1"),
         ({"rollouts__rows": 0}, "config.rollouts.rows=0: must be at least 1"),
-        ({"sampling__temperature": -1.0}, "temperature is -1.0; it must be 0 .greedy. or at least"),
+        ({"sampling__temperature": -1.0}, "sampling.temperature=-1.0: must be at least 0"),
         ({"limit": -1}, "config.limit=-1: must be at least 0"),
         ({"split": "dev"}, "no split 'dev'"),
         ({"generator__dtype": "float16"}, "must be one of float32, bfloat16"),

@@ -196,7 +196,7 @@ def test_without_a_verifier_no_rule_reads_scores(finished, config, tmp_path):
     ("fields", "message"),
     [
         ({"sampling__n": 0}, "config.sampling.n=0: must be at least 1"),
-        ({"sampling__top_p": 0.0}, "sampling.top_p is 0.0; it must lie in"),
+        ({"sampling__top_p": 0.0}, "sampling.top_p=0.0: must be above 0"),
         ({"limit": -1}, "config.limit=-1: must be at least 0"),
         ({"split": "dev"}, "no split 'dev'"),
         ({"selection__aggregation": "mean"}, "must be one of last, min, product"),
@@ -210,7 +210,7 @@ def test_without_a_verifier_no_rule_reads_scores(finished, config, tmp_path):
             {"search__strategy": "bean"},
             "'bean' is unknown; choose best_of_n, beam",
         ),
-        ({"search__lookahead": -1}, "search.lookahead is -1"),
+        ({"search__lookahead": -1}, "search.lookahead=-1: must be at least 0"),
         (
             {"search__strategy": "beam", "search__options": {"width": 3}},
             "does not divide sampling.n=4",
