@@ -3,7 +3,6 @@ import errno
 import io
 import itertools
 import os
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -166,10 +165,10 @@ def test_names_may_have_any_letters(tmp_path):
 
 
 def test_a_full_disk_is_the_users_to_mend(tmp_path, monkeypatch):
-    def write_bytes(self, data):
+    def fsync(file):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(Path, "write_bytes", write_bytes)
+    monkeypatch.setattr(os, "fsync", fsync)
     with pytest.raises(UserError, match=r"accuracy\.csv: No space left on device"):
         write_accuracy(summary(), tmp_path)
 

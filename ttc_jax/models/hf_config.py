@@ -103,7 +103,8 @@ def parse(kind: str, fields: Mapping[str, Any], where: str) -> Any:
     for part in (read, read.get(TEXT, {})):  # before transformers makes a list of so many layers
         for name in SIZES:
             if (value := part.get(NAMES[name])) is not None:
-                limits.check(name, value, limits.MODEL[name])
+                limit = limits.LAYERS if name == "depth" else limits.MODEL[name]
+                limits.check(name, value, limit)
     try:
         config = transformers().CONFIG_MAPPING[kind].from_dict(read)
     except Exception as error:  # whatever it raises, the file is at fault

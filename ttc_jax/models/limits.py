@@ -131,11 +131,12 @@ def _is(value: Any, kind: type) -> bool:
 
 
 POSITIVE, SWITCH = Number(), OneOf((True, False))
+LAYERS = Whole(1, 2**10)  # of a public checkpoint
 CONTEXT = Whole(1, 2**31 - 1)  # positions are int32
 MODEL: Mapping[str, Limit] = {
     "vocab_size": Whole(1, 2**24),
     "width": Whole(1, 2**20),
-    "depth": Whole(1, 2**10),
+    "depth": Whole(0, 2**10),  # 0: a verifier of ours without layers of its own
     "heads": Whole(1, 2**14),
     "kv_heads": Whole(1, 2**14),
     "head_size": Whole(1, 2**14),
