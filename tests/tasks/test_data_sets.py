@@ -251,7 +251,7 @@ def test_mistakes_name_file_and_line(tmp_path: Path, lines: list[str], message: 
 def test_mistakes_of_files(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"none\.jsonl: no such file"):
         Math(tmp_path / "none.jsonl").questions("test")
-    with pytest.raises(UserError, match="is a directory"):
+    with pytest.raises(UserError, match="not a file"):
         Math(tmp_path).questions("test")
     latin = tmp_path / "latin.jsonl"
     latin.write_bytes('{"problem": "é", "answer": "1"}\n'.encode("latin-1"))
