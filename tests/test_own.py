@@ -83,4 +83,4 @@ def test_ones_own_model(here: Path) -> None:
     assert printed.count(f"{records[0].question} ") == len(records[0].candidates) == 4
     assert "<|im_start|>" not in printed  # special tokens have no text
     assert re.search(r"What is 1\+1\?\n\nSolve the problem step by step.*\nassistant\n", printed)
-    assert re.search(r"^[1-9]\d* tokens end a step$", printed, re.MULTILINE)
+    assert printed.splitlines()[-1] == r"['1+1 is 2.\n', 'So it is 2.']"
