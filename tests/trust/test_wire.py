@@ -88,6 +88,8 @@ def test_strangers_are_believed_in_nothing(first, tmp_path: Path) -> None:
     found["thread"].join(10)
     assert [one.index for one in found["peers"]] == [1]
     assert not (tmp_path / roll_call.SECRET).exists()
+    with pytest.raises(ConnectionRefusedError):  # it listens no longer
+        socket.create_connection(("127.0.0.1", port), timeout=5)
     found["peers"][0].send(Message(at="end"))
     assert peer.receive(5) == Message(at="end")
     peer.close()

@@ -79,6 +79,8 @@ def take(here: Place, facts: Mapping[str, Any], workdir: Path, timeout: float) -
                 if peer.index in found:
                     raise UserError(f"two processes say that they are host {peer.index}")
                 found[peer.index] = peer, said.facts
+            with contextlib.suppress(OSError):  # closing alone does not wake who waits in accept
+                server.shutdown(socket.SHUT_RDWR)
         for peer, theirs in found.values():
             _compare(facts, theirs, peer.name)
     except UserError as error:
