@@ -37,27 +37,27 @@ from typing import Any
 from ml_collections import ConfigDict
 
 VARIANTS = {
-    "quickstart": "search, policy, revisions, report: in minutes (the default; job: run)",
-    "paper": "the same on 500 questions, three seeds, up to 256 generations: in hours (job: run)",
-    "best_of_n": "64 answers to each of 300 test questions (job: run)",
-    "beam": "beam search with M=4 and N=16, on the same questions (job: run)",
-    "search": "every strategy at 4, 16, 64 and 256 generations, two seeds (job: sweep)",
-    "compute_optimal": "each validation question as a policy says for its difficulty (job: run)",
-    "generator": "the generator, on worked solutions (job: train)",
-    "rollouts": "step values: 4 rollouts from each step of 4 answers (job: collect)",
-    "prm": "a PRM on Monte-Carlo values (job: train)",
-    "orm": "an ORM on the correctness of answers (job: train)",
-    "probe": "a probe of the generator's hidden states on Monte-Carlo values (job: train)",
-    "revision": "a model that revises, on pairs built from parallel samples (job: train)",
-    "revision_orm": "an ORM that sees earlier answers, on chains of revisions (job: train)",
-    "rest_em": "the ReST^EM variant, on chains that got to a correct answer (job: train)",
-    "assets": "all models that ship, from nothing, with their manifest (job: run)",
-    "policy": "the best strategy by difficulty and budget, from the sweep `search` (job: policy)",
-    "solve": "answers to questions of one's own, with a policy or without (job: solve)",
-    "report": "a page with figures, tables and search trees of what the others found (job: report)",
-    "verifiers": "PRM, ORM, probe and a PRM that errs, from the same samples (job: sweep)",
-    "chains": "four chains of 16 revisions of each question (job: run)",
-    "ratios": "revisions in sequence against in parallel, 16 and 64 answers (job: sweep)",
+    "quickstart": ("run", "search, policy, revisions, report: in minutes (the default)"),
+    "paper": ("run", "the same on 500 questions, three seeds, up to 256 generations: in hours"),
+    "best_of_n": ("run", "64 answers to each of 300 test questions"),
+    "beam": ("run", "beam search with M=4 and N=16, on the same questions"),
+    "search": ("sweep", "every strategy at 4, 16, 64 and 256 generations, two seeds"),
+    "compute_optimal": ("run", "each validation question as a policy says for its difficulty"),
+    "generator": ("train", "the generator, on worked solutions"),
+    "rollouts": ("collect", "step values: 4 rollouts from each step of 4 answers"),
+    "prm": ("train", "a PRM on Monte-Carlo values"),
+    "orm": ("train", "an ORM on the correctness of answers"),
+    "probe": ("train", "a probe of the generator's hidden states on Monte-Carlo values"),
+    "revision": ("train", "a model that revises, on pairs built from parallel samples"),
+    "revision_orm": ("train", "an ORM that sees earlier answers, on chains of revisions"),
+    "rest_em": ("train", "the ReST^EM variant, on chains that got to a correct answer"),
+    "assets": ("run", "all models that ship, from nothing, with their manifest"),
+    "policy": ("policy", "the best strategy by difficulty and budget, from the sweep `search`"),
+    "solve": ("solve", "answers to questions of one's own, with a policy or without"),
+    "report": ("report", "a page with figures, tables and search trees of what the others found"),
+    "verifiers": ("sweep", "PRM, ORM, probe and a PRM that errs, from the same samples"),
+    "chains": ("run", "four chains of 16 revisions of each question"),
+    "ratios": ("sweep", "revisions in sequence against in parallel, 16 and 64 answers"),
 }
 
 # Further fields of every `train` section; see ttc_jax.training.optimisation.
@@ -70,7 +70,7 @@ _TRAIN = {
     "past_best": 0,
 }
 # Devices: questions, or rows of a training batch, are split over `data`, each model over `model`.
-_MESH = {"data": 1, "model": 1}
+_MESH = {"mesh": {"data": 1, "model": 1}}
 # weights and cache: "int8", or "" for dtype, which is what is computed in.
 _KEPT = {"dtype": "float32", "weights": "", "cache": ""}
 # tokenizer: a folder, .gguf file or hub name of its own; "" for the one that lies in path.
@@ -105,7 +105,9 @@ def get_config(variant: str = "quickstart") -> ConfigDict:
         "chains": _chains,
         "ratios": _ratios,
     }
-    return variants[variant](_base())
+    config = variants[variant](_base())
+    config.job, _ = VARIANTS[variant]
+    return config
 
 
 def _base() -> ConfigDict:
@@ -152,7 +154,9 @@ def _quickstart(config: ConfigDict) -> ConfigDict:
         ),
         large=_stage("run", _large_greedy, **few),
         policy=_stage("policy", _policy, **_OF_STAGES, policy__budgets=(4, 16, 64)),
-        chains=_stage("run", _chains, **few, sampling__n=2, search__revisions=8),
+        chains=_stage(
+            "run", _chains, **few, sampling__n=2, search__revisions=8, execution__rows=40
+        ),
         report=_stage("report", _report, **_of("search", "policy", "chains")),
     )
 
@@ -166,16 +170,9 @@ def _of(*stages: str) -> dict[str, str]:
     return {f"data__{name}": f"stage:{name}" for name in stages}
 
 
-def _sampling(n: int, questions_per_batch: int) -> dict[str, Any]:
+def _sampling(n: int) -> dict[str, Any]:
     """N answers to each question, drawn as the generator thinks them likely."""
-    return {
-        "n": n,
-        "temperature": 1.0,
-        "top_k": 0,
-        "top_p": 1.0,
-        "max_new_tokens": 136,
-        "questions_per_batch": questions_per_batch,
-    }
+    return {"n": n, "temperature": 1.0, "top_k": 0, "top_p": 1.0, "max_new_tokens": 136}
 
 
 def _stages(config: ConfigDict, **stages: ConfigDict | dict[str, Any]) -> ConfigDict:
@@ -196,8 +193,8 @@ def _best_of_n(config: ConfigDict) -> ConfigDict:
     config.split, config.limit = "test", 0  # limit 0: all questions
     config.generator = _GENERATOR
     config.verifier = {"path": "embedded:prm", **_KEPT}
-    config.mesh = _MESH
-    config.sampling = _sampling(64, questions_per_batch=20)
+    config.execution = {"rows": 1280, "lanes": 0, "refill": True, "segment": 1, **_MESH}
+    config.sampling = _sampling(64)
     config.step_delimiter = "\n"
     config.search = {
         "strategy": "best_of_n",
@@ -206,9 +203,6 @@ def _best_of_n(config: ConfigDict) -> ConfigDict:
         "max_step_tokens": 24,
         "rounds": 40,
         "revisions": 1,
-        "refill": True,
-        "segment": 1,
-        "lanes": 0,
         "trees": 0,  # questions, the first of the split, whose search trees are kept
     }
     config.selection = {"aggregation": "last", "subsets": 512}
@@ -218,7 +212,7 @@ def _best_of_n(config: ConfigDict) -> ConfigDict:
 def _beam(config: ConfigDict) -> ConfigDict:
     """Any strategy is switched on like this; its options are the fields of its class."""
     config = _best_of_n(config)
-    config.sampling.n = 16
+    config.sampling.n, config.execution.rows = 16, 320
     config.search.strategy, config.search.options = "beam", {"width": 4}
     return config
 
@@ -227,10 +221,10 @@ def _search(config: ConfigDict) -> ConfigDict:
     """The strategies of paper section 5 and of its successors, at equal budgets."""
     config = _best_of_n(config)
     config.selection.rule = "best_of_n_weighted"
+    config.execution.rows = 1024
     config.sweep = {
         "budgets": (4, 16, 64, 256),
         "seeds": (0, 1),
-        "rows": 1024,  # candidates decoded together, over all questions of a batch
         "difficulty": {"samples": 64, "seed": 1000},  # for the bins; these are not scored
         "strategies": {
             "best_of_n": _entry("best_of_n"),
@@ -267,6 +261,7 @@ def _large_greedy(config: ConfigDict) -> ConfigDict:
     config = _best_of_n(config)
     config.generator.path, config.verifier.path = "embedded:large", ""
     config.sampling.n, config.sampling.temperature = 1, 0.0
+    config.execution.rows = 20
     return config
 
 
@@ -301,21 +296,21 @@ def _solve(config: ConfigDict) -> ConfigDict:
     config.questions = ""  # a file with a question a line, or JSON lines
     config.json = False  # whether to print a JSON object a question
     config.policy.path = ""
-    config.sampling.rows = 320  # 20 questions at 16 generations
+    config.execution.rows = 320  # 20 questions at 16 generations
     return config
 
 
 def _compute_optimal(config: ConfigDict) -> ConfigDict:
     """A policy on questions that had no part in fitting it."""
     config = _best_of_n(config)
-    del config.sampling.n, config.sampling.questions_per_batch
+    del config.sampling.n
     del config.search.revisions, config.search.trees, config.selection.subsets
     config.split, config.task.size = "validation", 500
     config.policy = {"path": "runs/policy"}  # what `ttc policy` wrote: its workdir, or policy.json
     # Strategies of one's own, "package.module:Class" with commas, that the policy's file may name.
     config.own = ""
     config.budget = 16  # generations a question
-    config.sampling.rows = 1024  # candidates decoded together, over all questions of a batch
+    config.execution.rows = 1024
     config.search.ratio = 0.0  # of sequential to parallel answers, where the generator revises
     config.selection.rule = "best_of_n_weighted"
     return config
@@ -361,6 +356,7 @@ def _chains(config: ConfigDict) -> ConfigDict:
     config = _best_of_n(config)
     config.generator.path, config.verifier.path = "embedded:revision", "embedded:revision_orm"
     config.sampling.n, config.search.revisions = 4, 16
+    config.execution.rows = 80
     return config
 
 
@@ -425,7 +421,7 @@ def _generator(config: ConfigDict) -> ConfigDict:
         "lengths": _LENGTHS,
         **_TRAIN,
     }
-    config.mesh = _MESH
+    config.execution = _MESH
     return config
 
 
@@ -454,10 +450,10 @@ def _rollouts(config: ConfigDict) -> ConfigDict:
     config.task.size, config.task.seed = 16_000, 1  # questions that the generator has not seen
     config.split, config.limit = "train", 0
     config.generator = _GENERATOR
-    config.sampling = _sampling(4, questions_per_batch=256)
+    config.sampling = _sampling(4)
     config.step_delimiter = "\n"
-    config.mesh = _MESH
-    config.rollouts = {"ends": 4, "questions_per_batch": 32, "rows": 16}  # rows of each question
+    config.execution = {"rows": 1024, **_MESH}
+    config.rollouts = {"ends": 4, "rows_per_question": 16}
     return config
 
 
@@ -476,7 +472,7 @@ def _on_records(config: ConfigDict, kind: str, path: str) -> ConfigDict:
         "lengths": _RECORD_LENGTHS,
         **_TRAIN,
     }
-    config.mesh = _MESH
+    config.execution = _MESH
     return config
 
 
@@ -500,7 +496,7 @@ def _probe(config: ConfigDict) -> ConfigDict:
     """A vector of the generator's width, which is solved for: there are no steps to set."""
     config = _on_records(config, "probe", "runs/rollouts")
     config.train = {"batch_tokens": 16384, "lengths": _RECORD_LENGTHS}
-    del config.mesh
+    del config.execution
     return config
 
 
@@ -531,7 +527,7 @@ def _rest_em(config: ConfigDict) -> ConfigDict:
 
 def _assets(config: ConfigDict) -> ConfigDict:
     """Everything that ships, stage by stage; no stage sees a test question."""
-    unscored = {"verifier__path": "", "selection__subsets": 16, "sampling__questions_per_batch": 64}
+    unscored = {"verifier__path": "", "selection__subsets": 16}
     train = {"split": "train", **unscored}
     greedy = {
         "split": "validation",
@@ -539,6 +535,7 @@ def _assets(config: ConfigDict) -> ConfigDict:
         **unscored,
         "sampling__n": 1,
         "sampling__temperature": 0.0,
+        "execution__rows": 64,
     }
     on_generator = {"start__path": "stage:generator"}
     on_critic = {"start__path": "stage:critic"}
@@ -560,6 +557,7 @@ def _assets(config: ConfigDict) -> ConfigDict:
             task__seed=2,
             task__size=4000,
             sampling__n=16,
+            execution__rows=1024,
             **train,
         ),
         "revision": _stage(
@@ -572,6 +570,7 @@ def _assets(config: ConfigDict) -> ConfigDict:
             task__seed=3,
             task__size=2000,
             sampling__n=4,
+            execution__rows=256,
             search__revisions=5,
             **train,
         ),

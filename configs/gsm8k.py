@@ -1,4 +1,4 @@
-"""GSM8K with public generators: answers that vote, or a whole study with a verifier of its own.
+"""GSM8K with public generators: answers that vote, or a study with a verifier of its own.
 
     ttc run --config=configs/gsm8k.py:smollm2 --workdir=runs/gsm8k-smollm2
 
@@ -27,9 +27,9 @@ from ml_collections import ConfigDict
 from ttc_jax.config import load_config
 
 VARIANTS = {
-    "smollm2": "SmolLM2-135M-Instruct, 16 answers to the first 100 test questions (job: run)",
-    "qwen2_5": "Qwen2.5-0.5B-Instruct, the same questions (job: run)",
-    "qwen2_5_coder": "Qwen2.5-Coder-0.5B-Instruct, probe, search, policy: in hours (job: run)",
+    "smollm2": ("run", "SmolLM2-135M-Instruct, 16 answers to the first 100 test questions"),
+    "qwen2_5": ("run", "Qwen2.5-0.5B-Instruct, the same questions"),
+    "qwen2_5_coder": ("run", "Qwen2.5-Coder-0.5B-Instruct, probe, search, policy: in hours"),
 }
 
 
@@ -50,7 +50,7 @@ def _answers(variant: str) -> ConfigDict:
 def _study() -> ConfigDict:
     """Test questions are seen by the sweep alone."""
     answers = _answers("qwen2_5_coder")
-    config = ConfigDict()
+    config = ConfigDict({"job": "run"})
     # Said once, and meant by all stages.
     config.generator, config.task = answers.generator, answers.task
     config.generator.dtype = "bfloat16"  # as published
@@ -91,10 +91,8 @@ _SELECTION = {"rule": "best_of_n_weighted", "aggregation": "last", "subsets": 51
 def _samples(answers: ConfigDict) -> ConfigDict:
     """What the probe learns from."""
     config = answers.copy_and_resolve_references()
-    with config.unlocked():
-        config.job = "run"
     config.split, config.limit = "train", 300
-    config.sampling.n, config.sampling.questions_per_batch = 8, 16
+    config.sampling.n, config.execution.rows = 8, 128
     config.selection.subsets = 16
     return config
 
@@ -126,10 +124,10 @@ def _search(answers: ConfigDict) -> ConfigDict:
         config.sweep = {
             "budgets": (1, 2, 4, 8, 16),
             "seeds": (0,),
-            "rows": 128,  # candidates decoded together, over all questions of a batch
             "difficulty": {"samples": 8, "seed": 1000},  # for the bins; these are not scored
             "strategies": {"best_of_n": _entry("best_of_n"), "beam_4": _entry("beam", width=4)},
         }
+    config.execution.rows = 128
     config.verifier.path = "stage:probe"
     config.search.trees = 8  # questions, the first of the split, whose search trees are kept
     return config

@@ -19,12 +19,12 @@ from typing import Any
 from ml_collections import ConfigDict
 
 VARIANTS = {
-    "smollm2": "SmolLM2-135M-Instruct, 16 answers to the first 100 problems (job: run)",
-    "qwen2_5": "Qwen2.5-0.5B-Instruct, the same problems (job: run)",
-    "qwen2_5_coder": "Qwen2.5-Coder-0.5B-Instruct behind worked examples (job: run)",
-    "qwen2_5_1_5b": "Qwen2.5-1.5B-Instruct, judged by Qwen2.5-Math-PRM-7B (job: run)",
-    "llama3_2_1b": "Llama-3.2-1B-Instruct, judged by RLHFlow's 8B PRM (job: run)",
-    "llama3_2_1b_base": "Llama-3.2-1B, a base model, behind worked examples (job: run)",
+    "smollm2": ("run", "SmolLM2-135M-Instruct, 16 answers to the first 100 problems"),
+    "qwen2_5": ("run", "Qwen2.5-0.5B-Instruct, the same problems"),
+    "qwen2_5_coder": ("run", "Qwen2.5-Coder-0.5B-Instruct behind worked examples"),
+    "qwen2_5_1_5b": ("run", "Qwen2.5-1.5B-Instruct, judged by Qwen2.5-Math-PRM-7B"),
+    "llama3_2_1b": ("run", "Llama-3.2-1B-Instruct, judged by RLHFlow's 8B PRM"),
+    "llama3_2_1b_base": ("run", "Llama-3.2-1B, a base model, behind worked examples"),
 }
 
 _MODELS = {  # variant -> generator, verifier, how the generator is asked
@@ -118,7 +118,7 @@ def get_config(variant: str = "qwen2_5") -> ConfigDict:
     generator, verifier, asked = _MODELS[variant]
     prompt, delimiter = _ASKED[asked]
     config = ConfigDict()
-    config.seed = 0
+    config.job, config.seed = "run", 0
     # unboxed: whether a solution without a box may give its answer in prose.
     config.task = {"name": "math", "path": "", "train_path": "", "unboxed": True}
     config.split, config.limit = "test", 100
@@ -128,6 +128,7 @@ def get_config(variant: str = "qwen2_5") -> ConfigDict:
         "system": "",
         "shots": (),
         "stop": "",
+        "revision": "",
         "chat_template_kwargs": "",  # of the tokenizer's, as JSON: {"enable_thinking": false}
         **prompt,
     }
@@ -136,15 +137,20 @@ def get_config(variant: str = "qwen2_5") -> ConfigDict:
     # tokenizer: a folder, .gguf file or hub name of its own; "" for the one that lies in path.
     config.generator = {"path": generator, "tokenizer": "", **kept}
     config.verifier = {"path": verifier, **kept}  # majority and pass@N need none
-    # Devices: questions are split over `data`, each model over `model`.
-    config.mesh = {"data": 1, "model": 1}
+    config.execution = {
+        "rows": 64,  # candidates decoded together, over all questions of a batch
+        "lanes": 0,
+        "refill": True,
+        "segment": 1,
+        # Devices: questions are split over `data`, each model over `model`.
+        "mesh": {"data": 1, "model": 1},
+    }
     config.sampling = {
         "n": 16,
         "temperature": 0.7,
         "top_k": 0,
         "top_p": 1.0,
         "max_new_tokens": 512,
-        "questions_per_batch": 4,
     }
     config.step_delimiter = delimiter
     config.search = {
@@ -154,9 +160,6 @@ def get_config(variant: str = "qwen2_5") -> ConfigDict:
         "max_step_tokens": 64,
         "rounds": 40,
         "revisions": 1,
-        "refill": True,
-        "segment": 1,
-        "lanes": 0,
         "trees": 0,
     }
     config.selection = {"aggregation": "last", "subsets": 512}

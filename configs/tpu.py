@@ -89,13 +89,15 @@ def get_config(variant: str = "qwen2.5-1.5b,v5e-8") -> ConfigDict:
     with config.unlocked():
         config.update(
             limit=0,  # all of the 500
-            mesh={"data": data, "model": model},
+            execution={
+                "rows": questions * candidates,
+                "mesh": {"data": data, "model": model},
+            },
             generator={"path": generator},
             sampling={
                 "n": candidates,
                 "temperature": 0.8,
                 "max_new_tokens": 2048,
-                "questions_per_batch": questions,
             },
             search={"strategy": "beam", "max_step_tokens": 512},
         )

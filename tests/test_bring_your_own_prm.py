@@ -21,7 +21,7 @@ SHAPE = {"vocab_size": 256, "hidden_size": 16, "intermediate_size": 24, "num_hid
 SHAPE |= {"num_attention_heads": 2, "num_key_value_heads": 1, "max_position_embeddings": 1024}
 # Fewer and shorter than on the page.
 SMALL = ["limit=2", "sampling.n=2", "search.options.width=2", "search.rounds=3"]
-SMALL += ["sampling.max_new_tokens=24", "sampling.questions_per_batch=2"]
+SMALL += ["sampling.max_new_tokens=24", "execution.rows=4"]
 
 
 def block(kind: str) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tests.flags import xla_flags
 
-FEW = ("--config.task.size=24", "--config.sampling.n=4", "--config.sampling.questions_per_batch=2")
+FEW = ("--config.task.size=24", "--config.sampling.n=4", "--config.execution.rows=8")
 
 
 def start(workdir: Path) -> subprocess.Popen[bytes]:

@@ -16,6 +16,7 @@ from ttc_jax.config import load_config
 from ttc_jax.errors import UserError
 from ttc_jax.models.cache import BLOCK, KVCache, PromptCache
 from ttc_jax.models.config import ModelConfig
+from ttc_jax.parallel.mesh import questions_at_once
 from ttc_jax.sampling.draw import Drawing
 from ttc_jax.search import build
 from ttc_jax.search.plan import Plan
@@ -113,9 +114,9 @@ def test_variant_is_consistent(pair: str, chips: str):
     )
     assert (config.generator.dtype, config.verifier.dtype) == ("bfloat16", "bfloat16")
     assert (config.task.name, config.limit, config.sampling.max_new_tokens) == ("math", 0, 2048)
-    data, model = config.mesh.data, config.mesh.model
+    data, model = config.execution.mesh.data, config.execution.mesh.model
     assert data * model == HOST_CHIPS[chips]
-    assert config.sampling.questions_per_batch % data == 0
+    assert config.execution.rows % (config.sampling.n * data) == 0
     for shape in (GENERATORS[pair], trunk_of(config)):
         assert shape.heads % model == 0
         # Fewer key/value heads than devices are copied.
@@ -135,8 +136,8 @@ def share_of_hbm(config: ConfigDict, pair: str, chips: str, questions: int, mode
 @pytest.mark.parametrize(("pair", "chips"), VARIANTS)
 def test_variant_fits_and_no_smaller_model_axis_would(pair: str, chips: str):
     config = load(pair, chips)
-    model = config.mesh.model
-    questions = config.sampling.questions_per_batch // config.mesh.data
+    model = config.execution.mesh.model
+    questions = questions_at_once(config, config.sampling.n) // config.execution.mesh.data
     assert share_of_hbm(config, pair, chips, questions, model) <= 0.8
     assert share_of_hbm(config, pair, chips, 2 * questions, model) > 0.8
     if model > 1:

@@ -1,4 +1,4 @@
-"""The command `ttc <job> --config=configs/X.py[:variant] --workdir=DIR [--config.field=value]`.
+"""The command `ttc <job> --config=NAME[:variant] --workdir=DIR [--config.field=value]`.
 
 Help and mistakes in the command line answer at once: jobs and JAX are imported only to run one. A
 mistake the user can mend ends in one line on stderr and exit code 2, an interrupt in exit code 130;
@@ -8,23 +8,26 @@ anything else is a bug and keeps its traceback.
 import ast
 import difflib
 import errno
+import functools
 import importlib
+import itertools
 import logging
 import os
 import pkgutil
 import sys
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import ttc_jax
+from ttc_jax import config_files
 from ttc_jax.errors import UserError
 from ttc_jax.parallel import hosts
 from ttc_jax.text import check_name, check_text
 
 _JOBS = Path(__file__).parent / "jobs"
-_USAGE = "ttc {job} --config=configs/X.py[:variant] {workdir} [--config.field=value ...]"
+_USAGE = "ttc {job} --config=NAME[:VARIANT] {workdir} [--config.field=value ...]"
 _HOSTS = {  # of many: flag -> default
     "hosts": "1",
     "host": "0",
@@ -43,12 +46,14 @@ class _Job(NamedTuple):
         arguments: those that `main` takes behind the workdir.
         flags: those that it takes by name.
         needs_workdir: whether `main` cannot do without one.
+        takes: the jobs whose configs it takes: its own where it says no others.
     """
 
     text: str
     arguments: tuple[str, ...]
     flags: tuple[str, ...]
     needs_workdir: bool
+    takes: tuple[str, ...]
 
     def usage(self, name: str) -> str:
         """How it is called."""
@@ -112,14 +117,14 @@ def _run(argv: list[str]) -> int:
         raise UserError("--workdir is missing: the folder for results, as in --workdir=runs/NAME")
 
     from ttc_jax import config, files
-    from ttc_jax.ranges import check_ranges
+    from ttc_jax.config_fields import check_fields
 
     files.refuse_url(workdir, "--workdir")
     check_name(spec, f"--config={spec}")
     if not 0 < values.hosts_timeout < float("inf"):
         raise UserError(f"--hosts_timeout={values.hosts_timeout}: must be a finite number above 0")
     settings, arguments = config.parse_config(spec, overrides)
-    check_ranges(settings)
+    check_fields(settings)
     arguments += behind
     if unexpected := arguments[len(about.arguments) :]:
         hint = "put quotes around one of several words; " if about.arguments else ""
@@ -127,6 +132,11 @@ def _run(argv: list[str]) -> int:
             f"unexpected argument {unexpected[0]!r}: {hint}a field is set by --config.field=value"
         )
     check_name(workdir, f"--workdir={workdir}")
+    if (declared := settings.get("job", "")) and declared not in about.takes:
+        raise UserError(
+            f"--config={spec}: a config of ttc {declared}, not of ttc {job}; ttc {job} --help "
+            "lists those that it takes"
+        )
     _set_up_logging()
     config.enable_compilation_cache()
     folder = Path(workdir) if workdir else None
@@ -192,8 +202,14 @@ def _jobs() -> dict[str, _Job]:
     return {name: _job(_JOBS / f"{name}.py") for name in names if not name.startswith("_")}
 
 
+@functools.cache
 def _job(path: Path) -> _Job:
     tree = ast.parse(path.read_text(encoding="utf-8"))
+    takes = [
+        ast.literal_eval(x.value)
+        for x in tree.body
+        if isinstance(x, ast.Assign) and ast.unparse(x.targets[0]) == "TAKES"
+    ]
     [function] = (x for x in tree.body if isinstance(x, ast.FunctionDef) and x.name == "main")
     _, _, *others = function.args.args
     return _Job(
@@ -201,21 +217,8 @@ def _job(path: Path) -> _Job:
         arguments=tuple(other.arg for other in others),
         flags=tuple(flag.arg for flag in function.args.kwonlyargs),
         needs_workdir=len(function.args.defaults) <= len(others),
+        takes=takes[0] if takes else (path.stem,),
     )
-
-
-def _docstring(path: Path) -> str:
-    return ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
-
-
-def _variants(path: Path) -> dict[str, str]:
-    """The literal `VARIANTS` of a config file, read without running it."""
-    for node in ast.parse(path.read_text(encoding="utf-8")).body:
-        targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
-        names = [target.id for target in targets if isinstance(target, ast.Name)]
-        if names == ["VARIANTS"] and isinstance(node, ast.Assign | ast.AnnAssign) and node.value:
-            return ast.literal_eval(node.value)
-    return {}
 
 
 def _help() -> str:
@@ -227,18 +230,19 @@ def _help() -> str:
             "Usage",
             f"  {_USAGE.format(job='JOB', workdir='--workdir=DIR')}",
             "  ttc JOB --help                     what the job does",
-            "  ttc JOB --config=FILE --help       the same, and every field of the config",
+            "  ttc JOB --config=NAME --help       the same, and every field of the config",
             "  ttc --version",
             "",
             "Jobs",
             *jobs,
             "",
             "Configs",
-            *_configs(),
+            "  a shipped one by its name, or the path of a file of your own",
+            *config_files.listing(),
             "",
             "Examples",
-            "  ttc run --config=configs/arithmetic.py --workdir=runs/arithmetic",
-            "  ttc run --config=configs/gsm8k.py:smollm2 --workdir=runs/gsm8k --config.seed=1",
+            "  ttc run --config=arithmetic --workdir=runs/arithmetic",
+            "  ttc run --config=gsm8k:smollm2 --workdir=runs/gsm8k --config.seed=1",
             "",
             "Many hosts, each with the same command and a workdir on a disk that all of them share",
             "  --hosts=auto              on a TPU pod, or in a job of Slurm or Open MPI",
@@ -253,33 +257,28 @@ def _help() -> str:
     )
 
 
-def _configs() -> Iterator[str]:
-    paths = sorted(Path("configs").glob("*.py"))
-    if not paths:
-        yield "  none in ./configs: run ttc beside that folder, or give --config the path of a file"
-    for path in paths:
-        yield f"  {path}  {_docstring(path).partition(chr(10))[0]}"
-        for variant, summary in _variants(path).items():
-            yield f"    :{variant}  {summary}"
-
-
 def _job_help(job: str, spec: str, overrides: list[str]) -> str:
     about = _jobs()[job]
     lines = [about.text, "", "Usage", f"  {about.usage(job)}", ""]
     if not spec:
-        lines += ["Configs", *_configs(), ""]
-        lines += [f"ttc {job} --config=FILE --help shows every field of a config."]
+        listed = list(itertools.chain(*(config_files.listing(taken) for taken in about.takes)))
+        lines += ["Configs", *listed, ""]
+        lines += [f"ttc {job} --config=NAME --help shows every field of a config."]
         return "\n".join(lines)
 
     from ttc_jax import config
+    from ttc_jax.config_fields import field_of
 
     settings, _ = config.parse_config(spec, overrides)
-    path = Path(spec.partition(":")[0])
-    lines += [f"{path}", textwrap.indent(_docstring(path), "  "), ""]
-    variants = [f"  :{variant}  {summary}" for variant, summary in _variants(path).items()]
+    path, _ = config_files.find(spec)
+    lines += [spec.partition(":")[0], textwrap.indent(config_files.docstring(path), "  "), ""]
+    found = config_files.variants_of(path).items()
+    variants = [f"  :{name}  {about.summary} (job: {about.job})" for name, about in found]
     lines += ["Variants", *variants, ""] if variants else []
-    lines += ["Fields and their values"]
-    lines += [f"  {config.as_flag(name, value)}" for name, value in config.fields(settings).items()]
+    lines += ["Fields and their values, which may be pasted into a command"]
+    for name, value in config.fields(settings).items():
+        flag, known = config.as_flag(name, value), field_of(name)
+        lines.append(f"  {flag:<42}  # {known.help}" if known else f"  {flag}")
     return "\n".join(lines)
 
 

@@ -1,11 +1,13 @@
 """Configs: a Python file, a variant, and overrides by dotted field.
 
 A config file defines `get_config() -> ConfigDict` or, with variants, `get_config(variant="")` and
-a literal dictionary `VARIANTS` of their names and one-line descriptions. Its docstring holds the
-command that runs it. A field's default has the type that the field takes: no None, and for several
-values a tuple, not a list.
+a literal dictionary `VARIANTS`, name -> (job, one-line description). Its docstring holds the
+command that runs it. The field `job` says which job a config is for. A field's default has the type
+that the field takes: no None, and for several values a tuple, not a list.
 """
 
+import ast
+import contextlib
 import difflib
 import importlib.util
 import inspect
@@ -24,6 +26,7 @@ from absl import flags
 from ml_collections import ConfigDict
 from ml_collections.config_flags import DEFINE_config_dict
 
+from ttc_jax.config_files import find
 from ttc_jax.errors import UserError
 from ttc_jax.files import cache_folder
 from ttc_jax.plugins import calling
@@ -35,7 +38,8 @@ def load_config(spec: str, overrides: Sequence[str] = ()) -> ConfigDict:
     """Loads a config file and sets fields of it.
 
     Args:
-        spec: path of the file, then perhaps a colon and a variant: "configs/gsm8k.py:smollm2".
+        spec: a shipped config by name, or the path of a file, then perhaps a colon and a variant:
+            "gsm8k:smollm2", "configs/own.py".
         overrides: flags such as "--config.sampling.temperature=0.8"; the last one wins.
 
     Returns:
@@ -58,8 +62,7 @@ def parse_config(spec: str, argv: Sequence[str]) -> tuple[ConfigDict, list[str]]
     Returns:
         The config, and those arguments.
     """
-    path, _, variant = spec.partition(":")
-    return _override(_get_config(Path(path), variant), argv)
+    return _override(_get_config(*find(spec)), argv)
 
 
 def fields(config: Mapping[str, Any] | ConfigDict, prefix: str = "") -> dict[str, Any]:
@@ -80,7 +83,11 @@ def to_json(config: ConfigDict) -> dict[str, Any]:
 
 def as_flag(name: str, value: Any) -> str:
     """The flag that sets a field, ready to be pasted into a shell."""
-    text = ",".join(map(str, value)) if isinstance(value, tuple | list) else str(value)
+    text = str(value)
+    if isinstance(value, tuple | list):
+        text = ",".join(map(str, value))
+        if _several(text, tuple(value)) != tuple(value):  # parts that hold commas or are no text
+            text = repr(tuple(value))
     return f"--config.{name}={shlex.quote(text) if text else ''}"
 
 
@@ -146,10 +153,6 @@ def _get_config(path: Path, variant: str) -> ConfigDict:
 
 
 def _load_module(path: Path) -> ModuleType:
-    if not path.is_file():
-        present = ", ".join(map(str, sorted(Path("configs").glob("*.py"))))
-        there = f"there are {present}" if present else "no configs are in ./configs"
-        raise UserError(f"--config={path}: no such file; {there}")
     spec = importlib.util.spec_from_file_location(f"config_{path.stem}", path)
     if spec is None or spec.loader is None:
         raise UserError(f"--config={path}: not a Python file")
@@ -172,7 +175,7 @@ def _override(config: ConfigDict, overrides: Sequence[str]) -> tuple[ConfigDict,
             raise UserError(f"--config.{name} cannot be set by a flag: edit the config file")
     values = flags.FlagValues()
     values.set_gnu_getopt(True)
-    argv = ["ttc", *overrides]
+    argv = ["ttc", *_as_literals(overrides, defaults)]
     try:
         DEFINE_config_dict("config", config, flag_values=values, sys_argv=argv)
         others = values(argv)[1:]
@@ -186,6 +189,44 @@ def _override(config: ConfigDict, overrides: Sequence[str]) -> tuple[ConfigDict,
         if not _same_elements(changed[name], defaults[name]):
             raise UserError(_wrong_type(name, ",".join(map(str, changed[name])), defaults[name]))
     return config, others
+
+
+def _as_literals(overrides: Sequence[str], defaults: Mapping[str, Any]) -> list[str]:
+    """The flags, with several values, "a,b", written as Python tuples for ml_collections."""
+    found, rest = [], iter(overrides)
+    for flag in rest:
+        match = _OVERRIDE.match(flag)
+        if match and isinstance(default := defaults.get(match[1]), tuple):
+            name, given, text = flag.partition("=")
+            text = text if given else next(rest, None)
+            if text is not None:
+                flag = f"{name}={_several(text, default)!r}"
+        found.append(flag)
+    return found
+
+
+def _several(text: str, default: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The values in "a,b", or in a tuple as Python writes it; none in "".
+
+    Numbers are read as such, except where the default holds texts.
+    """
+    if text.startswith("("):
+        try:
+            found = ast.literal_eval(text)
+        except (SyntaxError, ValueError, RecursionError, MemoryError):
+            found = text
+        return found if isinstance(found, tuple) else (found,)
+    texts = bool(default) and all(isinstance(element, str) for element in default)
+    parts = text.removesuffix(",").split(",") if text else []
+    return tuple(part if texts else _number(part) for part in parts)
+
+
+def _number(text: str) -> int | float | str:
+    """The number that a text is; else the text."""
+    for kind in (int, float):
+        with contextlib.suppress(ValueError):
+            return kind(text)
+    return text
 
 
 def _unknown(config: ConfigDict, name: str, known: Iterable[str]) -> str:

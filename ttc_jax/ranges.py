@@ -1,24 +1,11 @@
-"""What values the fields of configs may take: one table, checked before a job does anything.
-
-Every number and every choice of a shipped config has a line here. What one library alone can tell,
-such as whether a width divides N, is checked where it is known.
-"""
+"""Kinds of values that a config's field may take."""
 
 from __future__ import annotations
 
 import dataclasses
-import fnmatch
 import math
 import shlex
-from collections.abc import Mapping
-from typing import Any, Final
-
-from ml_collections import ConfigDict
-
-from ttc_jax.config import as_flag, fields
-from ttc_jax.errors import UserError
-from ttc_jax.policy.flops_match import PER_TOKEN
-from ttc_jax.search.aggregate import AGGREGATIONS, RULES
+from typing import Any
 
 _MANY = 2**31 - 1  # what XLA counts with
 
@@ -97,104 +84,4 @@ class Each:
         return ""
 
 
-SEED: Final = Whole(0, 2**32 - 1)
-_SHARE = Real(0, 1, above=True, below=True)
-_COUNT = Whole(1)
-_DTYPES = Choice(("float32", "bfloat16"))
-
-RANGES: Final[Mapping[str, Whole | Real | Choice | Each]] = {
-    "seed": SEED,
-    "task.seed": SEED,
-    "task.size": Whole(1, 100_000_000),
-    "limit": Whole(),
-    "budget": _COUNT,
-    "budgets": Each(_COUNT),
-    "generator.dtype": _DTYPES,
-    "verifier.dtype": _DTYPES,
-    "start.dtype": _DTYPES,
-    "train.compute_dtype": _DTYPES,
-    "generator.weights": Choice(("", "int8")),
-    "generator.cache": Choice(("", "int8")),
-    "verifier.weights": Choice(("", "int8")),
-    "verifier.cache": Choice(("", "int8")),
-    "mesh.data": _COUNT,
-    "mesh.model": _COUNT,
-    "sampling.n": _COUNT,
-    "sampling.rows": _COUNT,
-    "sampling.questions_per_batch": _COUNT,
-    "sampling.max_new_tokens": _COUNT,
-    "sampling.temperature": Real(),
-    "sampling.top_k": Whole(),
-    "sampling.top_p": Real(0, 1, above=True),
-    "search.lanes": Whole(),
-    "search.lookahead": Whole(),
-    "search.max_step_tokens": _COUNT,
-    "search.ratio": Real(),
-    "search.revisions": _COUNT,
-    "search.rounds": _COUNT,
-    "search.segment": _COUNT,
-    "search.trees": Whole(),
-    "selection.aggregation": Choice(tuple(AGGREGATIONS)),
-    "selection.rule": Choice(tuple(RULES)),
-    "selection.subsets": _COUNT,
-    "sweep.budgets": Each(_COUNT),
-    "sweep.rows": _COUNT,
-    "sweep.seeds": Each(SEED),
-    "sweep.difficulty.samples": Whole(),
-    "sweep.difficulty.seed": SEED,
-    "sweep.strategies.*.lookahead": Whole(),
-    "sweep.strategies.*.ratio": Real(),
-    "rollouts.ends": _COUNT,
-    "rollouts.questions_per_batch": _COUNT,
-    "rollouts.rows": _COUNT,
-    "kind": Choice(("sft", "prm", "orm", "probe", "outcome_probe", "revision", "rest_em")),
-    "policy.bins": _COUNT,
-    "policy.budgets": Each(_COUNT),
-    "policy.difficulty": Choice(("oracle", "predicted", "few", "question")),
-    "policy.edges": Each(Real(0, 1), least=0, falls=True),
-    "policy.resamples": Whole(10),
-    "policy.samples": _COUNT,
-    "flops_match.formula": Choice(tuple(PER_TOKEN)),
-    "flops_match.ratios": Each(Real(above=True)),
-    "flops_match.scale": Real(1),
-    "data.held_out": _SHARE,
-    "data.per_length": _COUNT,
-    "data.per_question": _COUNT,
-    "model.depth": Whole(),  # 0: a verifier without layers of its own
-    "model.width": _COUNT,
-    "model.heads": _COUNT,
-    "model.kv_heads": _COUNT,
-    "model.head_size": _COUNT,
-    "model.ffn_width": _COUNT,
-    "model.context": _COUNT,
-    "megabytes": Real(above=True),
-    "train.accumulate": _COUNT,
-    "train.batch_tokens": _COUNT,
-    "train.dropout": Real(0, 1, below=True),
-    "train.evaluate_every": _COUNT,
-    "train.learning_rate": Real(above=True),
-    "train.lengths": Each(_COUNT),
-    "train.past_best": Whole(),
-    "train.patience": Whole(),
-    "train.steps": _COUNT,
-}
-
-
-def check_ranges(config: ConfigDict) -> None:
-    """Checks every field of a config that the table knows; the sections of stages too.
-
-    Raises:
-        UserError: a value out of range; one line with the flag that mends it.
-    """
-    for name, value in fields(config).items():
-        inner = name.split(".", 2)[2] if name.startswith("stage.") else name
-        found = range_of(inner)
-        if found is not None and (fault := found.fault(value)):
-            raise UserError(f"{as_flag(name, value)}: {fault}")
-
-
-def range_of(name: str) -> Whole | Real | Choice | Each | None:
-    """What the field of a dotted name may hold; None for text, paths and switches."""
-    if name in RANGES:
-        return RANGES[name]
-    return next((r for pattern, r in RANGES.items() if fnmatch.fnmatchcase(name, pattern)), None)
+Values = Whole | Real | Choice | Each

@@ -32,6 +32,7 @@ from tqdm import tqdm
 from ttc_jax import assets, hashing
 from ttc_jax.compute.ledger import Ledger
 from ttc_jax.config import as_flag
+from ttc_jax.config_fields import check_fields
 from ttc_jax.errors import UserError
 from ttc_jax.models.tokenizers import tokenizer_of
 from ttc_jax.models.weights import kept, load_generator
@@ -39,7 +40,6 @@ from ttc_jax.parallel.mesh import mesh_of
 from ttc_jax.policy import difficulty
 from ttc_jax.policy.fitted import load_policy
 from ttc_jax.policy.spending import PARALLEL, is_pool, spend
-from ttc_jax.ranges import check_ranges
 from ttc_jax.results.store import Candidate, Key, Record, ResultsStore
 from ttc_jax.results.summary import DIFFICULTY, count_candidates
 from ttc_jax.search import build
@@ -257,9 +257,7 @@ class Solver:
     def _recorder(self, strategy: str, generations: int) -> Recorder:
         key = strategy, generations
         if key not in self._recorders:
-            config = spend(
-                self._config, self._entry(strategy), generations, self._config.sampling.rows
-            )
+            config = spend(self._config, self._entry(strategy), generations)
             if config is None:
                 raise UserError(
                     f"{as_flag('budget', generations)}: {strategy} cannot spend it exactly"
@@ -362,7 +360,7 @@ def elect(
 
 
 def _check(config: ConfigDict) -> None:
-    check_ranges(config)
+    check_fields(config)
     if config.selection.rule != "majority" and not config.verifier.path:
         raise UserError(
             f"{as_flag('selection.rule', config.selection.rule)}: reads scores, and verifier.path "

@@ -28,10 +28,9 @@ def config(trained_generator: Path) -> ConfigDict:
         generator__path=trained_generator / "model",
         sampling__n=N,
         sampling__max_new_tokens=40,
-        sampling__questions_per_batch=4,
+        execution__rows=4 * N,
         rollouts__ends=ENDS,
-        rollouts__questions_per_batch=3,
-        rollouts__rows=5,
+        rollouts__rows_per_question=5,
     )
 
 
@@ -142,8 +141,7 @@ def test_hosts_share_the_questions_and_the_schedule_changes_nothing(
     finished, config, tmp_path, monkeypatch
 ):
     """Three hosts, one after the other, with other batches and rows; the first reports."""
-    sizes = {"sampling__questions_per_batch": 2, "rollouts__questions_per_batch": 1}
-    other = changed(config, rollouts__rows=3, **sizes)
+    other = changed(config, rollouts__rows_per_question=3, execution__rows=2 * N)
     for host, here in ((1, config), (2, other), (0, other)):
         be_host(monkeypatch, host, 3)
         collect.main(here, tmp_path)
@@ -167,7 +165,10 @@ def test_every_question_is_one_hosts(monkeypatch, hosts: int):
     [
         ({"sampling__n": 0}, "config.sampling.n=0: must be at least 1"),
         ({"rollouts__ends": 0}, "config.rollouts.ends=0: must be at least 1"),
-        ({"rollouts__rows": 0}, "config.rollouts.rows=0: must be at least 1"),
+        (
+            {"rollouts__rows_per_question": 0},
+            "config.rollouts.rows_per_question=0: must be at least 1",
+        ),
         ({"sampling__temperature": -1.0}, "sampling.temperature=-1.0: must be at least 0"),
         ({"limit": -1}, "config.limit=-1: must be at least 0"),
         ({"split": "dev"}, "no split 'dev'"),

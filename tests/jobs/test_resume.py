@@ -79,7 +79,7 @@ def small(variant: str, models: Path, **changes) -> ConfigDict:
 
 @pytest.fixture(scope="module")
 def run_config(models: Path) -> ConfigDict:
-    sizes = {"sampling__n": N, "sampling__questions_per_batch": LARGE}
+    sizes = {"sampling__n": N, "execution__rows": N * LARGE}
     return small("best_of_n", models, verifier__path=models / "prm", search__trees=2, **sizes)
 
 
@@ -95,7 +95,9 @@ def sweep_config(models: Path) -> ConfigDict:
     """The search of `run_config`, as a cell of a sweep."""
     grid = {"sweep__budgets": N, "sweep__seeds": "0", "sweep__difficulty__samples": 0}
     prm, rows = models / "prm", N * LARGE
-    config = small("search", models, verifier__path=prm, search__trees=2, sweep__rows=rows, **grid)
+    config = small(
+        "search", models, verifier__path=prm, search__trees=2, execution__rows=rows, **grid
+    )
     with config.unlocked():
         config.sweep.strategies = ConfigDict({"best_of_n": config.sweep.strategies.best_of_n})
     return config
@@ -103,9 +105,8 @@ def sweep_config(models: Path) -> ConfigDict:
 
 @pytest.fixture(scope="module")
 def collect_config(models: Path) -> ConfigDict:
-    sizes = {"rollouts__ends": 2, "rollouts__questions_per_batch": 3, "rollouts__rows": 4}
-    sampling = {"sampling__n": 4, "sampling__questions_per_batch": 5}
-    return small("rollouts", models, **sizes, **sampling)
+    sizes = {"rollouts__ends": 2, "rollouts__rows_per_question": 4}
+    return small("rollouts", models, sampling__n=4, execution__rows=16, **sizes)
 
 
 def stored(workdir: Path, *, torn: bool = False) -> Records:

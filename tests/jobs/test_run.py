@@ -33,7 +33,7 @@ def config(trained_generator: Path, trained_prm: Path) -> ConfigDict:
         verifier__path=trained_prm / "model",
         sampling__n=N,
         sampling__max_new_tokens=40,
-        sampling__questions_per_batch=5,
+        execution__rows=5 * N,
         search__trees=3,
     )
 
@@ -48,7 +48,7 @@ def finished(config, tmp_path_factory) -> Path:
 
 @pytest.mark.parametrize(("data", "questions", "batch"), [(1, 3, 3), (4, 6, 8), (1, 12, 8)])
 def test_a_batch_has_no_slots_that_questions_never_need(config, data, questions, batch):
-    config = changed(config, mesh__data=data, sampling__questions_per_batch=8)
+    config = changed(config, execution__mesh__data=data, execution__rows=8 * N)
     strategy = make_strategy("best_of_n", {})
     search = build.recorder(config, Arithmetic(), strategy, questions=questions).search
     assert search.batch == batch
@@ -135,8 +135,8 @@ def test_an_interrupted_run_ends_as_if_it_had_not_been(finished, config, tmp_pat
 
 
 def test_over_a_mesh_the_records_are_the_same(config, finished, tmp_path):
-    batch = 2 * config.sampling.questions_per_batch  # of two shards
-    over = changed(config, mesh={"data": 2, "model": 1}, sampling__questions_per_batch=batch)
+    rows = 2 * config.execution.rows  # of two shards
+    over = changed(config, execution__mesh={"data": 2, "model": 1}, execution__rows=rows)
     run.main(over, tmp_path)
     expected = {record.question: record for record in ResultsStore(finished).read()}
     records = ResultsStore(tmp_path).read()
@@ -145,7 +145,7 @@ def test_over_a_mesh_the_records_are_the_same(config, finished, tmp_path):
         assert record.candidates == expected[record.question].candidates
         assert record.ledger == expected[record.question].ledger
     with pytest.raises(UserError, match="mesh data=9 × model=1 needs 9 devices; there are 8"):
-        run.main(changed(config, mesh={"data": 9, "model": 1}), tmp_path / "other")
+        run.main(changed(config, execution__mesh={"data": 9, "model": 1}), tmp_path / "other")
 
 
 def test_a_search_is_reported_at_its_own_budget_alone(config, tmp_path):

@@ -46,8 +46,8 @@ def compiled(folder: Path, topology: str, data: int, *flags: str) -> dict[str, d
             "--program=segment",
             f"--config.generator.path={path}",
             "--config.generator.dtype=bfloat16",
-            f"--config.mesh.data={data}",
-            f"--config.sampling.questions_per_batch={data}",
+            f"--config.execution.mesh.data={data}",
+            f"--config.execution.rows={data * N}",
             f"--config.sampling.n={N}",
             "--config.sampling.max_new_tokens=1024",
             *(flag.format(path=path) for flag in flags),
@@ -157,6 +157,6 @@ def test_without_libtpu_it_says_how_to_get_it(capsys, monkeypatch: pytest.Monkey
 def test_a_mesh_of_more_or_fewer_chips_is_refused(capsys, data: int, fitting: str):
     argv = ["compile", f"--config={CONFIGS / 'math.py'}", "--topology=v5e:2x4"]
     shape = "--config.generator.path=meta-llama/Llama-3.2-1B-Instruct"
-    assert cli.main([*argv, shape, f"--config.mesh.data={data}"]) == 2
+    assert cli.main([*argv, shape, f"--config.execution.mesh.data={data}"]) == 2
     said = f"needs {data} devices; --topology=v5e:2x4 has 8 ({fitting})"
     assert said in capsys.readouterr().err

@@ -31,7 +31,7 @@ RUN = (
     "--config.verifier.path=",
     "--config.sampling.n=4",
     "--config.sampling.max_new_tokens=64",
-    "--config.sampling.questions_per_batch=1",
+    "--config.execution.rows=4",
 )
 TRAIN = (
     "train",
@@ -49,7 +49,7 @@ TRAIN = (
     "--config.train.learning_rate=0.03",
     "--config.train.batch_tokens=3328",
     "--config.train.lengths=208",
-    "--config.mesh.data=8",
+    "--config.execution.mesh.data=8",
 )
 MEMBER = """
 import sys

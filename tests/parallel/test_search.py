@@ -216,8 +216,8 @@ def test_samples_and_rollouts_are_those_of_one_device(data: int, model: int):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"batch": 6}, "sampling.questions_per_batch is 6; mesh.data=4 must divide it"),
-        ({"lanes": 6}, "search.lanes is 6; mesh.data=4 must divide it"),
+        ({"batch": 6}, "batch is 6; execution.mesh.data=4 must divide it"),
+        ({"lanes": 6}, "execution.lanes is 6; execution.mesh.data=4 must divide it"),
         ({"heads": 3}, "mesh model=2 does not divide the 3 query heads of the model"),
         ({"vocab_size": 41}, "mesh model=2 does not divide the 41 vocabulary entries"),
     ],

@@ -245,7 +245,7 @@ def test_rows_are_donated_and_samples_kept(rollouts):
 
 @pytest.mark.parametrize(
     ("changes", "field"),
-    [({"ends": 0}, "ends"), ({"slots": 0}, "questions_per_batch"), ({"rows": 0}, "rows")],
+    [({"ends": 0}, "ends"), ({"slots": 0}, "slots"), ({"rows": 0}, "rows_per_question")],
 )
 def test_sizes_below_one_are_refused(model, changes, field):
     with pytest.raises(UserError, match=rf"rollouts\.{field} is 0; it must be at least 1"):

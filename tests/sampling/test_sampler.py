@@ -319,7 +319,7 @@ def test_a_bucket_holds_its_prompt(length: int):
     ("changes", "field"),
     [
         ({"candidates": 0}, "n is 0"),
-        ({"batch": 0}, "questions_per_batch is 0"),
+        ({"batch": 0}, "batch is 0"),
         ({"max_new_tokens": 0}, "max_new_tokens is 0"),
     ],
 )

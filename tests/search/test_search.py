@@ -475,8 +475,8 @@ def refused(generator, verifier: Verifier | None, plan: Plan, **options) -> str:
         ({"max_step_tokens": 0}, {}, "search.max_step_tokens is 0; it must be at least 1"),
         ({"rounds": 0}, {}, "search.rounds is 0; it must be at least 1"),
         ({"revisions": 0}, {}, "search.revisions is 0; it must be at least 1"),
-        ({}, {"batch": 0}, "search.questions_per_batch is 0; it must be at least 1"),
-        ({}, {"segment": 0}, "search.segment is 0; it must be at least 1"),
+        ({}, {"batch": 0}, "execution.batch is 0; it must be at least 1"),
+        ({}, {"segment": 0}, "execution.segment is 0; it must be at least 1"),
     ],
     ids=str,
 )

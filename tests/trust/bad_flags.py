@@ -53,9 +53,9 @@ FLAGS = [
         ("--config.seed=1.5", "--config.seed=1.5"),
         ("--config.seed=1e3", "--config.seed=1e3"),
         ("--config.sampling.temperature=hot", "expected float"),
-        ("--config.search.refill=perhaps", "--config.search.refill"),
+        ("--config.execution.refill=perhaps", "--config.execution.refill"),
         ("--config.task.size=many", "--config.task.size=many"),
-        ("--config.mesh.data=two", "--config.mesh.data=two"),
+        ("--config.execution.mesh.data=two", "--config.execution.mesh.data=two"),
         ("surplus", "unexpected argument 'surplus'"),
         ("-- --config.seed=1", "unexpected argument"),
         ("--hosts=0", "--hosts"),
@@ -194,7 +194,7 @@ RANGES = [
         *((f"--config.sampling.n={x}", "--config.sampling.n=") for x in ("0", "-1", _HUGE)),
         *(
             (f"--config.sampling.{name}={x}", f"--config.sampling.{name}=")
-            for name in ("max_new_tokens", "questions_per_batch")
+            for name in ("max_new_tokens",)
             for x in ("0", "-3", _HUGE)
         ),
         *(
@@ -210,16 +210,21 @@ RANGES = [
                 "max_step_tokens": ("0", "-1"),
                 "rounds": ("0", "-1"),
                 "revisions": ("0", "-1"),
-                "segment": ("0", "-1"),
-                "lanes": ("-1",),
                 "trees": ("-1",),
             }.items()
             for x in values
         ),
+        *(
+            (f"--config.execution.{flag}", f"--config.execution.{flag}")
+            for flag in ("segment=0", "segment=-1", "lanes=-1", "rows=-3", f"rows={_HUGE}")
+        ),
         ("--config.selection.aggregation=mean", "last"),
         ("--config.selection.aggregation=", "last"),
         ("--config.selection.subsets=0", "--config.selection.subsets=0"),
-        *((f"--config.mesh.{x}", f"--config.mesh.{x}") for x in ("data=0", "model=-1")),
+        *(
+            (f"--config.execution.mesh.{x}", f"--config.execution.mesh.{x}")
+            for x in ("data=0", "model=-1")
+        ),
         ("--config.generator.dtype=float16", "float32, bfloat16"),
         ("--config.generator.weights=int4", "--config.generator.weights=int4"),
         ("--config.generator.cache=fp8", "--config.generator.cache=fp8"),
@@ -230,7 +235,7 @@ RANGES = [
         SWEEP,
         *((f"--config.sweep.budgets={x}", "sweep.budgets") for x in ("0", "4,-1", "4,4", ",", "")),
         *((f"--config.sweep.seeds={x}", "sweep.seeds") for x in ("-1", "0,0", "", "a", "1.5")),
-        ("--config.sweep.rows=0", "--config.sweep.rows=0"),
+        ("--config.execution.rows=0", "--config.execution.rows=0"),
         ("--config.sweep.difficulty.samples=-1", "--config.sweep.difficulty.samples=-1"),
         ("--config.sweep.difficulty.seed=-1", "--config.sweep.difficulty.seed=-1"),
         ("--config.sweep.strategies.beam_4.lookahead=-1", "beam_4.lookahead=-1"),
@@ -241,7 +246,7 @@ RANGES = [
         COLLECT,
         *(
             (f"--config.rollouts.{name}={x}", f"--config.rollouts.{name}={x}")
-            for name in ("ends", "questions_per_batch", "rows")
+            for name in ("ends", "rows_per_question")
             for x in ("0", "-1")
         ),
         ("--config.sampling.n=0", "--config.sampling.n=0"),
@@ -297,7 +302,7 @@ RANGES = [
     *rows(
         FOLLOW,
         ("--config.budget=0", "--config.budget=0"),
-        ("--config.sampling.rows=0", "--config.sampling.rows=0"),
+        ("--config.execution.rows=0", "--config.execution.rows=0"),
         ("--config.search.ratio=-1", "--config.search.ratio=-1"),
         ("--config.search.ratio=nan", "--config.search.ratio=nan"),
         ("--config.limit=-1", "--config.limit=-1"),
@@ -321,10 +326,9 @@ RANGES = [
 CROSS = [
     *rows(
         RUN,
-        ("--config.mesh.data=9", "devices"),
-        ("--config.mesh.model=1000", "devices"),
-        ("--config.mesh.data=3", "mesh.data=3 must divide it"),
-        ("--config.mesh.data=2 --config.search.lanes=3", "search.lanes is 3"),
+        ("--config.execution.mesh.data=9", "devices"),
+        ("--config.execution.mesh.model=1000", "devices"),
+        ("--config.execution.mesh.data=2 --config.execution.lanes=3", "execution.lanes is 3"),
         ("--config.search.strategy=beem", "search.strategy: 'beem'"),
         ("--config.search.strategy=", "search.strategy: ''"),
         ("--config.search.strategy=beam --config.sampling.n=6", "does not divide sampling.n=6"),
@@ -361,7 +365,7 @@ CROSS = [
         ("--config.sweep.strategies.rebase.options.temperature=0", "rebase"),
         ("--config.sweep.difficulty.seed=0", "sweep.difficulty.seed=0 is one of sweep.seeds"),
         ("--config.verifier.path=", "needs a verifier"),
-        ("--config.mesh.data=16", "devices"),
+        ("--config.execution.mesh.data=16", "devices"),
     ),
     *rows(
         TRAIN,

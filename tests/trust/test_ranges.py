@@ -1,6 +1,5 @@
 """Every number of every shipped config has a range, and what lies outside is one line."""
 
-import ast
 import math
 from pathlib import Path
 
@@ -9,24 +8,16 @@ from ml_collections import ConfigDict
 
 from ttc_jax import cli
 from ttc_jax.config import fields, load_config
+from ttc_jax.config_fields import FIELDS, check_fields, field_of
+from ttc_jax.config_files import variants_of
 from ttc_jax.errors import UserError
-from ttc_jax.ranges import RANGES, Choice, Each, Real, Whole, check_ranges, range_of
-
-
-def literal(path: Path, name: str) -> dict[str, str]:
-    """A literal dictionary of a Python file, by its name."""
-    for node in ast.parse(path.read_text(encoding="utf-8")).body:
-        match node:
-            case ast.Assign(targets=[ast.Name(id=found)], value=value) if found == name:
-                return ast.literal_eval(value)
-    return {}
-
+from ttc_jax.ranges import Choice, Each, Real, Whole
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 VARIANTS = [
     f"{path}:{variant}"
     for path in sorted(CONFIGS.glob("*.py"))
-    for variant in literal(path, "VARIANTS") or ("",)
+    for variant in variants_of(path) or ("",)
 ]
 # What none of a kind may be.
 BAD = {
@@ -54,20 +45,23 @@ def numbers(config: ConfigDict) -> dict[str, object]:
 @pytest.mark.parametrize("spec", VARIANTS, ids=lambda spec: Path(spec).name)
 def test_every_number_has_a_range_that_its_default_fits(spec: str) -> None:
     config = load_config(spec)
-    check_ranges(config)
+    check_fields(config)
     for name in numbers(config):
-        inner = name.split(".", 2)[2] if name.startswith("stage.") else name
-        assert range_of(inner) is not None, f"ttc_jax/ranges.py has no line for {inner}"
+        found = field_of(name)
+        assert found is not None, f"ttc_jax/config_fields.py has no line for {name}"
+        assert found.values is not None, f"{name} has no range in ttc_jax/config_fields.py"
 
 
-@pytest.mark.parametrize("name", [name for name in RANGES if "*" not in name])
+@pytest.mark.parametrize(
+    "name", [x for x, field in FIELDS.items() if "*" not in x and field.values]
+)
 def test_what_is_out_of_range_names_the_flag(name: str) -> None:
-    for bad in BAD[type(RANGES[name])]:
+    for bad in BAD[type(FIELDS[name].values)]:
         config: dict[str, object] = {name.rpartition(".")[2]: bad}
         for part in reversed(name.split(".")[:-1]):
             config = {part: config}
         with pytest.raises(UserError) as error:
-            check_ranges(ConfigDict(config))
+            check_fields(ConfigDict(config))
         assert str(error.value).startswith(f"--config.{name}=")
         assert "\n" not in str(error.value)
 
@@ -82,7 +76,7 @@ def test_what_is_out_of_range_names_the_flag(name: str) -> None:
         ("sampling.n=0", "--config.sampling.n=0: must be at least 1"),
         ("task.size=1000000000", "--config.task.size=1000000000: must be at most 100000000"),
         ("selection.aggregation=mean", "--config.selection.aggregation=mean: must be one of last"),
-        ("search.segment=0", "--config.search.segment=0: must be at least 1"),
+        ("execution.segment=0", "--config.execution.segment=0: must be at least 1"),
     ],
 )
 def test_the_command_refuses_before_anything_is_read(

@@ -15,13 +15,13 @@ from tqdm import tqdm
 
 from ttc_jax import assets
 from ttc_jax.config import to_json
+from ttc_jax.config_fields import check_fields
 from ttc_jax.files import write_json
 from ttc_jax.models.delimiters import Delimiter
 from ttc_jax.models.tokenizers import tokenizer_of
 from ttc_jax.models.weights import kept, load_generator
 from ttc_jax.parallel import hosts
-from ttc_jax.parallel.mesh import mesh_of
-from ttc_jax.ranges import check_ranges
+from ttc_jax.parallel.mesh import mesh_of, questions_at_once
 from ttc_jax.report.tables import print_collection
 from ttc_jax.results.store import ResultsStore
 from ttc_jax.results.summary import summarise_collection, write_summary
@@ -37,15 +37,13 @@ from ttc_jax.workdir import Claim, exclusive
 
 # How work is put together changes the time it takes, and by rounding the last bits of
 # log-probabilities (see `Search`). As long as these stay, what is left is the same to the bit.
-SCHEDULE = (
-    "sampling.questions_per_batch", "rollouts.questions_per_batch", "rollouts.rows", "mesh",
-)  # fmt: skip
+SCHEDULE = ("execution", "rollouts.rows_per_question")
 
 
 @exclusive
 def main(config: ConfigDict, workdir: Path) -> None:
     """Collects for the questions that the store does not hold yet, then reports."""
-    check_ranges(config)
+    check_fields(config)
     task = load_task(config.task)
     questions = task.questions(config.split)[: config.limit or None]
     claim = Claim(workdir, config, may_change=SCHEDULE)
@@ -85,12 +83,12 @@ def build(config: ConfigDict, task: Task) -> Collector:
         sampler=Rollouts(
             generator,
             ends=rollouts.ends,
-            slots=rollouts.questions_per_batch,
-            rows=rollouts.rows,
+            slots=questions_at_once(config, rollouts.rows_per_question),
+            rows=rollouts.rows_per_question,
             end_tokens=prompt.ends(tokenizer),
             candidates=sampling.n,
             max_new_tokens=sampling.max_new_tokens,
-            batch=sampling.questions_per_batch,
+            batch=questions_at_once(config, sampling.n),
             drawing=Drawing(sampling.temperature, sampling.top_k, sampling.top_p),
             seed=config.seed,
             mesh=mesh,

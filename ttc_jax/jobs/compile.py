@@ -32,6 +32,7 @@ from flax import nnx
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
+from ttc_jax.config_fields import check_fields
 from ttc_jax.errors import UserError
 from ttc_jax.files import refuse_url, write_json
 from ttc_jax.jobs import sweep
@@ -43,9 +44,8 @@ from ttc_jax.models.shapes import read_shape
 from ttc_jax.models.transformer import Transformer
 from ttc_jax.models.weights import kept
 from ttc_jax.parallel.compiled import Program, cache_bytes, capacity, device_bytes
-from ttc_jax.parallel.mesh import make_mesh, mesh_of, place
+from ttc_jax.parallel.mesh import make_mesh, mesh_of, place, questions_at_once
 from ttc_jax.parallel.topology import Topology, describe
-from ttc_jax.ranges import check_ranges
 from ttc_jax.report.tables import print_programs
 from ttc_jax.sampling.draw import Drawing
 from ttc_jax.sampling.sampler import Sampler, bucket
@@ -59,6 +59,7 @@ from ttc_jax.training.optimisation import Optimisation
 from ttc_jax.verifiers.load import outline_verifier
 from ttc_jax.verifiers.prm import ProcessRewardModel
 
+TAKES = ("run", "sweep", "collect", "train")  # jobs whose programs it compiles
 DECODE = "decode_token"  # scope of what makes one token
 
 
@@ -100,7 +101,7 @@ def main(
     refuse_url(json, "--json")
     jax.config.update("jax_enable_compilation_cache", False)
     config = _stage(config, stage)
-    check_ranges(config)
+    check_fields(config)
     target = describe(topology)
     job = _job(config, target, bucket(int(prompt)))
     if program:
@@ -166,7 +167,7 @@ def _search(config: ConfigDict, topology: Topology, width: int) -> Job:
         build.plan(config, strategy, between=()),
         end_tokens=(),
         delimiter=_delimiter(config.step_delimiter, generator.config.vocab_size),
-        batch=config.sampling.questions_per_batch,
+        batch=questions_at_once(config, config.sampling.n),
         mesh=mesh,
     )
     state, lowered = search.state(width), search.lower(width)
@@ -193,7 +194,7 @@ def _sampling(config: ConfigDict, topology: Topology, width: int) -> Job:
         end_tokens=(),
         candidates=sampling.n,
         max_new_tokens=sampling.max_new_tokens,
-        batch=sampling.questions_per_batch,
+        batch=questions_at_once(config, sampling.n),
         drawing=Drawing(sampling.temperature, sampling.top_k, sampling.top_p),
         mesh=mesh,
     )
@@ -242,7 +243,7 @@ def _training(config: ConfigDict, topology: Topology) -> Job:
 
 def _mesh(config: ConfigDict, topology: Topology) -> Mesh:
     """That of the config, of the devices of the topology."""
-    axes, devices = config.mesh, topology.devices
+    axes, devices = config.execution.mesh, topology.devices
     needed = axes.data * axes.model
     if needed > len(devices) or 1 < needed < len(devices):  # of a part the compiler knows no ways
         fitting = ", ".join(topology.like(needed)) or "no slice has so many"

@@ -26,6 +26,7 @@ from ml_collections import ConfigDict
 from ttc_jax import files
 from ttc_jax.compute.ledger import Ledger
 from ttc_jax.config import as_flag, to_json
+from ttc_jax.config_fields import check_fields
 from ttc_jax.errors import UserError
 from ttc_jax.parallel import hosts
 from ttc_jax.policy import difficulty
@@ -33,7 +34,6 @@ from ttc_jax.policy.allocation import walks, worth_of_allocation
 from ttc_jax.policy.fitted import FILE, Entry, PolicyFile
 from ttc_jax.policy.flops_match import Match, generations, match
 from ttc_jax.policy.policy import Policy, Worth, costs, fit, worth
-from ttc_jax.ranges import check_ranges
 from ttc_jax.report.figures import write_compute_optimal
 from ttc_jax.report.tables import print_policy
 from ttc_jax.results.curves import Estimate, bootstrap, budget_grid, check_rule, scored
@@ -72,7 +72,7 @@ def main(config: ConfigDict, workdir: Path) -> None:
     """Reads `config.data.path`, fits, and reports; of several hosts the first does."""
     if not hosts.is_first():
         return
-    check_ranges(config)
+    check_fields(config)
     records = read_records(Path(config.data.path))
     if not records:
         raise UserError(f"data.path={config.data.path}: holds no records; ttc sweep writes them")

@@ -18,11 +18,11 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from ttc_jax.config import to_json
+from ttc_jax.config_fields import check_fields
 from ttc_jax.errors import UserError, naming
 from ttc_jax.parallel import hosts
 from ttc_jax.plugins import check_named_by_data
 from ttc_jax.policy.difficulty import oracle, quantile_bins
-from ttc_jax.ranges import check_ranges
 from ttc_jax.report.figures import write_files
 from ttc_jax.report.page import files, page
 from ttc_jax.report.sections import records_of_work, sections
@@ -51,7 +51,7 @@ def main(config: ConfigDict, workdir: Path) -> None:
     """Reads the summaries and writes the page; of several hosts the first does."""
     if not hosts.is_first():
         return
-    check_ranges(config)
+    check_fields(config)
     folders = {name: Path(path) for name, path in config.data.items() if path}
     if not folders:
         raise UserError(f"config.data names no workdir; set one of {', '.join(config.data)}")

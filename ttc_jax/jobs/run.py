@@ -26,10 +26,10 @@ from tqdm import tqdm
 
 from ttc_jax.compute.ledger import Ledger
 from ttc_jax.config import to_json
+from ttc_jax.config_fields import check_fields
 from ttc_jax.files import write_json
 from ttc_jax.parallel import hosts
 from ttc_jax.pipeline import run_stages
-from ttc_jax.ranges import check_ranges
 from ttc_jax.report.figures import write_accuracy, write_chains
 from ttc_jax.report.tables import print_followed, print_summary
 from ttc_jax.results.chains import summarise_chains
@@ -112,7 +112,7 @@ def follow(config: ConfigDict, workdir: Path) -> None:
     Raises:
       UserError: as `Solver`.
     """
-    check_ranges(config)
+    check_fields(config)
     claim = Claim(workdir, config, may_change=build.SCHEDULE)
     store = ResultsStore(workdir, shard=hosts.index(), claim=claim)
     solver = Solver(config, store, held=store.read())

@@ -21,11 +21,11 @@ from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from ttc_jax.config import to_json
+from ttc_jax.config_fields import check_fields
 from ttc_jax.errors import UserError, naming
 from ttc_jax.parallel import hosts
 from ttc_jax.policy.difficulty import oracle, quantile_bins
 from ttc_jax.policy.spending import PARALLEL, is_pool, spend
-from ttc_jax.ranges import check_ranges
 from ttc_jax.report.figures import write_accuracy, write_bins, write_ratios
 from ttc_jax.report.tables import print_sweep
 from ttc_jax.results.store import ResultsStore
@@ -58,7 +58,7 @@ class Cell:
 @exclusive
 def main(config: ConfigDict, workdir: Path) -> None:
     """Runs the cells that the store does not hold yet, cheapest budgets first, then reports."""
-    check_ranges(config)
+    check_fields(config)
     cells = sorted(cells_of(config), key=lambda cell: (cell.budget, cell.seed))
     for cell in {(cell.name, cell.budget): cell for cell in cells}.values():
         with naming(f"sweep.strategies.{cell.name}"):
@@ -108,10 +108,9 @@ def cells_of(config: ConfigDict) -> Iterator[Cell]:
     Raises:
         UserError: a strategy that fits no budget, or none for the pool of best-of-N.
     """
-    rows = config.sweep.rows
     for name, entry in config.sweep.strategies.items():
         with naming(f"sweep.strategies.{name}"):
-            spent = {n: spend(config, entry, n, rows) for n in config.sweep.budgets}
+            spent = {n: spend(config, entry, n) for n in config.sweep.budgets}
         fitting = [(budget, settings) for budget, settings in spent.items() if settings]
         if not fitting:
             raise UserError(f"sweep.strategies.{name} can spend none of sweep.budgets exactly")
@@ -128,7 +127,7 @@ def cells_of(config: ConfigDict) -> Iterator[Cell]:
                 f"sweep.difficulty.seed={config.sweep.difficulty.seed} is one of sweep.seeds; "
                 "difficulty is judged by other samples than those that are scored"
             )
-        cell = spend(config, PARALLEL, samples, rows)
+        cell = spend(config, PARALLEL, samples)
         assert cell is not None  # independent samples can spend any budget
         cell.seed, cell.search.trees = config.sweep.difficulty.seed, 0
         yield Cell(DIFFICULTY, samples, cell.seed, cell)

@@ -36,6 +36,7 @@ from ml_collections import ConfigDict
 
 from ttc_jax import assets
 from ttc_jax.config import as_flag
+from ttc_jax.config_fields import check_fields
 from ttc_jax.errors import UserError
 from ttc_jax.files import write_json
 from ttc_jax.models.characters import CharTokenizer
@@ -48,7 +49,6 @@ from ttc_jax.models.vocabulary import check_tokens
 from ttc_jax.models.weights import kept, load_generator
 from ttc_jax.parallel import hosts
 from ttc_jax.parallel.mesh import mesh_of
-from ttc_jax.ranges import check_ranges
 from ttc_jax.report.figures import write_calibration
 from ttc_jax.tasks import load_task
 from ttc_jax.tasks.arithmetic import PIECES
@@ -86,7 +86,7 @@ class Kind(NamedTuple):
 @exclusive
 def main(config: ConfigDict, workdir: Path) -> None:
     """Trains what `config.kind` says, and writes WORKDIR/model."""
-    check_ranges(config)
+    check_fields(config)
     _refuse_foreign_model(workdir)
     claim = Claim(workdir, config)
     generator, tokenizer = _start(config)
@@ -207,7 +207,7 @@ def _probe(_: ConfigDict, generator: Transformer) -> tuple[probe.Probed, Teach]:
 
 def _fitting(config: ConfigDict, model: nnx.Module, loss: Loss, trainable: Any) -> Teach:
     """`fit` as the config wants it."""
-    axes, devices = config.mesh, jax.devices()
+    axes, devices = config.execution.mesh, jax.devices()
     if hosts.count() > 1 and axes.data * axes.model != len(devices):
         raise UserError(
             f"mesh data={axes.data} × model={axes.model} needs {axes.data * axes.model} devices; "
@@ -244,7 +244,7 @@ def _batches(examples: Examples, config: ConfigDict) -> Batches:
         lengths=train.lengths,
         tokens=train.batch_tokens,
         seed=config.seed,
-        multiple=config.mesh.data * train.accumulate if "mesh" in config else 1,
+        multiple=config.execution.mesh.data * train.accumulate if "execution" in config else 1,
     )
 
 

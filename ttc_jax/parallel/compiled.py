@@ -224,12 +224,12 @@ def _does_not_fit(name: str, chip: Chip, needs: float, weights: int, caches: int
         )
     if weights > chip.hbm_bytes / 2:
         advice = (
-            "raise mesh.model, or set generator.dtype and verifier.dtype to bfloat16, or "
+            "raise execution.mesh.model, or set generator.dtype and verifier.dtype to bfloat16, or "
             "generator.weights and verifier.weights to int8"
         )
     else:
         advice = (
-            "lower sampling.questions_per_batch or sampling.n (or sampling.max_new_tokens), raise "
-            "mesh.model, or set generator.cache and verifier.cache to int8"
+            "lower execution.rows or sampling.n (or sampling.max_new_tokens), raise "
+            "execution.mesh.model, or set generator.cache and verifier.cache to int8"
         )
     return f"{name} does not fit: each device needs {amount}; {advice}"

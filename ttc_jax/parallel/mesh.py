@@ -67,15 +67,24 @@ def make_mesh(data: int, model: int, devices: Sequence[Any] | None = None) -> Me
 
 
 def mesh_of(config: ConfigDict, devices: Sequence[Any]) -> Mesh | None:
-    """The mesh that a config's section `mesh` wants, of the first of `devices`; None: one device.
+    """The mesh that `execution.mesh` describes, of the first of `devices`; None: one device.
 
     Raises:
       UserError: as `make_mesh`.
     """
-    data, model = config.mesh.data, config.mesh.model
+    data, model = config.execution.mesh.data, config.execution.mesh.model
     if data == model == 1:
         return None
     return make_mesh(data, model, devices[: max(data * model, 1)])
+
+
+def questions_at_once(config: ConfigDict, candidates: int) -> int:
+    """B, questions searched or sampled together: as many as `execution.rows` has room for.
+
+    Every shard of `execution.mesh.data` gets as many, and one at least.
+    """
+    shards = config.execution.mesh.data
+    return shards * max(1, config.execution.rows // (candidates * shards))
 
 
 def sharding(name: str, shape: Sequence[int], mesh: Mesh) -> NamedSharding:

@@ -48,15 +48,13 @@ def shape(strategy: Strategy, budget: int, lookahead: int, ratio: float) -> tupl
     return candidates, revisions
 
 
-def spend(config: ConfigDict, entry: ConfigDict, budget: int, rows: int) -> ConfigDict | None:
+def spend(config: ConfigDict, entry: ConfigDict, budget: int) -> ConfigDict | None:
     """The config of a run in which a strategy spends a budget exactly; None where it cannot.
 
     Args:
       config: what the strategy leaves open.
       entry: the strategy as in `sweep.strategies`; models it leaves out are those of `config`.
       budget: generations a question.
-      rows: candidates decoded together, over all questions of a batch, of which every shard of
-        `mesh.data` gets at least one.
 
     Raises:
       UserError: an unknown strategy or option.
@@ -68,8 +66,6 @@ def spend(config: ConfigDict, entry: ConfigDict, budget: int, rows: int) -> Conf
     run = config.copy_and_resolve_references()
     with run.unlocked():
         run.sampling.n, run.search.revisions = found
-        shards = config.mesh.data
-        run.sampling.questions_per_batch = shards * max(1, rows // (run.sampling.n * shards))
     run.search.strategy, run.search.lookahead = entry.strategy, entry.lookahead
     run.search.options = entry.options
     if entry.generator:  # which brings its own tokenizer

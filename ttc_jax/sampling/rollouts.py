@@ -60,13 +60,13 @@ class Rollouts(Sampler):
 
     def __init__(self, model: Transformer, *, ends: int, slots: int, rows: int, **sampling: Any):
         super().__init__(model, **sampling)
-        for name, value in (("ends", ends), ("questions_per_batch", slots), ("rows", rows)):
+        for name, value in (("ends", ends), ("slots", slots), ("rows_per_question", rows)):
             if value < 1:
                 raise UserError(f"rollouts.{name} is {value}; it must be at least 1")
         parts = shards(self.mesh)
         if slots % parts:
             raise UserError(
-                f"rollouts.questions_per_batch is {slots}; mesh.data={parts} must divide it"
+                f"rollouts.slots is {slots}; execution.mesh.data={parts} must divide it"
             )
         self.ends, self.slots, self.rows = ends, slots, rows
         self.useful_steps, self.row_steps = 0, 0  # of rows that drew a token, and of all

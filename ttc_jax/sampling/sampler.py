@@ -293,15 +293,13 @@ class Sampler:
         for name, value in (
             ("n", candidates),
             ("max_new_tokens", max_new_tokens),
-            ("questions_per_batch", batch),
+            ("batch", batch),
         ):
             if value < 1:
                 raise UserError(f"sampling.{name} is {value}; it must be at least 1")
         self.candidates, self.batch, self.max_new_tokens = candidates, batch, max_new_tokens
         if batch % shards(mesh):
-            raise UserError(
-                f"sampling.questions_per_batch is {batch}; mesh.data={shards(mesh)} must divide it"
-            )
+            raise UserError(f"batch is {batch}; execution.mesh.data={shards(mesh)} must divide it")
         self.generator, self.seed, self.mesh = model.config, seed, mesh
         self._graph, self._parameters = nnx.split(place(model, mesh))
         check_tokens(end_tokens, model.config.vocab_size, "end_tokens")

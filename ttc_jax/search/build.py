@@ -11,14 +11,14 @@ from ml_collections import ConfigDict
 
 from ttc_jax import assets
 from ttc_jax.config import as_flag
+from ttc_jax.config_fields import check_fields
 from ttc_jax.errors import UserError
 from ttc_jax.models.delimiters import Delimiter
 from ttc_jax.models.tokenizers import tokenizer_of
 from ttc_jax.models.transformer import Transformer
 from ttc_jax.models.weights import kept, load_generator
-from ttc_jax.parallel.mesh import mesh_of
+from ttc_jax.parallel.mesh import mesh_of, questions_at_once
 from ttc_jax.parallel.programs import shards
-from ttc_jax.ranges import check_ranges
 from ttc_jax.sampling.draw import Drawing
 from ttc_jax.search.plan import Plan
 from ttc_jax.search.records import Recorder
@@ -33,9 +33,9 @@ from ttc_jax.verifiers.verifier import Verifier
 
 _log = logging.getLogger(__name__)
 # How questions are put together and on what devices, and how many trees are kept, is no other run.
-# Of these only `mesh` changes shapes, and so the last bits of scores (see `Search`): it is allowed,
-# since a run may have to go on with other devices than those it was killed on.
-SCHEDULE = ("search.refill", "search.segment", "search.trees", "mesh")
+# Of these only the mesh changes shapes, and so the last bits of scores (see `Search`): it may
+# change, since a run may have to go on with other devices than those it was killed on.
+SCHEDULE = ("execution.refill", "execution.segment", "search.trees", "execution.mesh")
 
 
 def check(config: ConfigDict) -> Strategy:
@@ -46,19 +46,19 @@ def check(config: ConfigDict) -> Strategy:
         or lanes that the mesh does not divide, more devices than there are, or prompts that cannot
         be written.
     """
-    check_ranges(config)
+    check_fields(config)
     for name, text in (
         ("generator.path", config.generator.path),
         ("step_delimiter", config.step_delimiter),
     ):
         if not text:
             raise UserError(f"{as_flag(name, text)}: must not be empty")
-    search, batch = config.search, config.sampling.questions_per_batch
+    search = config.search
     strategy = make_strategy(search.strategy, search.options)
     scored = bool(config.verifier.path)
     check_strategy(strategy, config.sampling.n, search.lookahead, scored=scored)
     mesh = mesh_of(config, jax.local_devices())
-    check_shards(mesh, batch, search.lanes)
+    check_shards(mesh, questions_at_once(config, config.sampling.n), config.execution.lanes)
     PromptFormat(**config.prompt)
     return strategy
 
@@ -88,8 +88,8 @@ def recorder(
         slots than these need. Never how many are left: B is part of the shapes that are compiled,
         and with other shapes scores differ in their last bits.
     """
-    sampling, search = config.sampling, config.search
-    mesh, batch = mesh_of(config, jax.local_devices()), sampling.questions_per_batch
+    execution, mesh = config.execution, mesh_of(config, jax.local_devices())
+    batch = questions_at_once(config, config.sampling.n)
     if questions is not None:
         batch = min(batch, -(-questions // shards(mesh)) * shards(mesh))
     # First: a mistake in its path costs nothing, while the generator may be a long download.
@@ -114,14 +114,14 @@ def recorder(
             end_tokens=prompt.ends(tokenizer),
             delimiter=Delimiter.of(tokenizer, config.step_delimiter),
             batch=batch,
-            refill=search.refill,
-            segment=search.segment,
+            refill=execution.refill,
+            segment=execution.segment,
             seed=config.seed,
             front=prompt.front(tokenizer),
             presentation=presentation,
             mesh=mesh,
         ),
-        strategy=search.strategy,
+        strategy=config.search.strategy,
         seed=config.seed,
     )
 
@@ -136,7 +136,7 @@ def plan(config: ConfigDict, strategy: Strategy, between: tuple[int, ...]) -> Pl
         max_step_tokens=search.max_step_tokens,
         rounds=search.rounds,
         lookahead=search.lookahead,
-        lanes=search.lanes,
+        lanes=config.execution.lanes,
         revisions=search.revisions,
         between=between,
         drawing=Drawing(sampling.temperature, sampling.top_k, sampling.top_p),

@@ -114,7 +114,7 @@ def check_plan(plan: Plan, generator: Transformer, verifier: Verifier | None) ->
         if value < 1:
             raise UserError(f"{name} is {value}; it must be at least 1")
     if plan.lanes < 0:
-        raise UserError(f"search.lanes is {plan.lanes}; it must be 0 (all rows) or more")
+        raise UserError(f"execution.lanes is {plan.lanes}; it must be 0 (all rows) or more")
     if plan.lookahead < 0:
         raise UserError(f"search.lookahead is {plan.lookahead}; it must be 0 (none) or more")
     check_strategy(plan.strategy, plan.candidates, plan.lookahead, scored=verifier is not None)

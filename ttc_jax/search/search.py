@@ -141,9 +141,9 @@ class Search:
         mesh: Mesh | None = None,
     ):
         check_plan(plan, generator, verifier)
-        for name, value in (("questions_per_batch", batch), ("segment", segment)):
+        for name, value in (("batch", batch), ("segment", segment)):
             if value < 1:
-                raise UserError(f"search.{name} is {value}; it must be at least 1")
+                raise UserError(f"execution.{name} is {value}; it must be at least 1")
         parts = shards(mesh)
         check_shards(mesh, batch, plan.lanes)
         if isinstance(verifier, Confidence):
@@ -460,9 +460,9 @@ class Search:
 def check_shards(mesh: Mesh | None, batch: int, lanes: int) -> None:
     """Refuses slots or lanes that the mesh's `data` does not divide."""
     parts = shards(mesh)
-    for name, value in (("sampling.questions_per_batch", batch), ("search.lanes", lanes)):
+    for name, value in (("batch", batch), ("execution.lanes", lanes)):
         if value % parts:
-            raise UserError(f"{name} is {value}; mesh.data={parts} must divide it")
+            raise UserError(f"{name} is {value}; execution.mesh.data={parts} must divide it")
 
 
 class Failed(UserError):

@@ -1,0 +1,199 @@
+"""The fields of configs: what each one sets, and the values it may take.
+
+One table for the help of the command and for the check at its door. Every field of a shipped config
+has a line; what one library alone can tell, such as whether a width divides N, is checked where it
+is known.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import fnmatch
+from collections.abc import Mapping
+from typing import Final
+
+from ml_collections import ConfigDict
+
+from ttc_jax.config import as_flag, fields
+from ttc_jax.errors import UserError
+from ttc_jax.policy.flops_match import PER_TOKEN
+from ttc_jax.ranges import Choice, Each, Real, Values, Whole
+from ttc_jax.search.aggregate import AGGREGATIONS, RULES
+
+
+@dataclasses.dataclass(frozen=True)
+class Field:
+    """What is known of a field.
+
+    Attributes:
+      help: one line that says what it sets.
+      values: what it may hold; None for text, paths and switches.
+    """
+
+    help: str
+    values: Values | None = None
+
+
+SEED: Final = Whole(0, 2**32 - 1)
+_SHARE = Real(0, 1, above=True, below=True)
+_COUNT = Whole(1)
+_DTYPE = Field("dtype of computation, and of weights", Choice(("float32", "bfloat16")))
+_WEIGHTS = Field('"int8" keeps matrices in int8; "" in dtype', Choice(("", "int8")))
+_CACHE = Field('"int8" keeps keys and values in int8; "" in dtype', Choice(("", "int8")))
+_TOKENIZER = Field('folder, .gguf file or hub name of another tokenizer; "" for its own')
+
+FIELDS: Final[Mapping[str, Field]] = {
+    "job": Field("the job this config is for"),
+    "seed": Field("of everything drawn at random", SEED),
+    "task.name": Field('arithmetic, gsm8k, math, ..., or "package.module:Class"'),
+    "task.seed": Field("of the generated questions", SEED),
+    "task.size": Field("questions to generate", Whole(1, 100_000_000)),
+    "task.path": Field('file of test questions; "" downloads them'),
+    "task.train_path": Field('file of training questions; "" downloads them'),
+    "task.unboxed": Field("whether a solution without a box may give its answer in prose"),
+    "split": Field("which questions: train, validation or test"),
+    "limit": Field("how many of them, from the first on; 0 for all", Whole()),
+    "questions": Field("file of questions: one a line, or JSON lines"),
+    "json": Field("whether to print a JSON object a question"),
+    "own": Field('own classes that data may name: "package.module:Class,..."'),
+    "title": Field("headline of the report"),
+    "stages": Field("stages in the order in which they run"),
+    "generator.path": Field("folder, .gguf file, hub name or embedded:NAME"),
+    "generator.tokenizer": _TOKENIZER,
+    "generator.dtype": _DTYPE,
+    "generator.weights": _WEIGHTS,
+    "generator.cache": _CACHE,
+    "verifier.path": Field('folder, hub name or embedded:NAME; "" for none'),
+    "verifier.dtype": _DTYPE,
+    "verifier.weights": _WEIGHTS,
+    "verifier.cache": _CACHE,
+    "prompt.template": Field("text of the prompt; {question} stands for the question"),
+    "prompt.chat": Field("whether to use the tokenizer's chat template"),
+    "prompt.chat_template_kwargs": Field('its arguments as JSON: {"enable_thinking": false}'),
+    "prompt.system": Field("system message, where the prompt is a chat"),
+    "prompt.shots": Field("worked (question, solution) pairs before the question"),
+    "prompt.stop": Field('text that ends an answer, beside the end token; "" for none'),
+    "prompt.revision": Field("text between an answer and its revision"),
+    "step_delimiter": Field("text that ends a step"),
+    "execution.rows": Field("candidates decoded together, over all questions of a batch", _COUNT),
+    "execution.lanes": Field("rows decoded at a time, those in use first; 0 for all", Whole()),
+    "execution.refill": Field("whether a finished question's place goes to the next at once"),
+    "execution.segment": Field("tokens decoded at least between two refills", _COUNT),
+    "execution.mesh.data": Field("devices over which questions or batch rows are split", _COUNT),
+    "execution.mesh.model": Field("devices over which each model is split", _COUNT),
+    "sampling.n": Field("N, candidates a question", _COUNT),
+    "sampling.max_new_tokens": Field("tokens of the longest answer", _COUNT),
+    "sampling.temperature": Field("0 takes the most likely token", Real()),
+    "sampling.top_k": Field("draws from the k most likely tokens; 0 from all", Whole()),
+    "sampling.top_p": Field(
+        "draws from the most likely tokens of this joint probability", Real(0, 1, above=True)
+    ),
+    "search.strategy": Field('best_of_n, beam, dvts, ..., or "package.module:Class"'),
+    "search.options.*": Field("option of the strategy"),
+    "search.lookahead": Field("greedy steps rolled out before a step is scored", Whole()),
+    "search.max_step_tokens": Field("a step of so many tokens ends there", _COUNT),
+    "search.ratio": Field("sequential to parallel answers, where the generator revises", Real()),
+    "search.revisions": Field("answers in sequence, each revising the one before", _COUNT),
+    "search.rounds": Field("selection steps at most", _COUNT),
+    "search.trees": Field("questions, from the first on, whose search trees are kept", Whole()),
+    "selection.aggregation": Field("how step scores make one score", Choice(tuple(AGGREGATIONS))),
+    "selection.rule": Field("how the final answer is selected", Choice(tuple(RULES))),
+    "selection.subsets": Field("random subsets that estimate accuracy at smaller N", _COUNT),
+    "sweep.budgets": Field("generations a question", Each(_COUNT)),
+    "sweep.seeds": Field("a run for each", Each(SEED)),
+    "sweep.difficulty.samples": Field("further samples that tell difficulty; 0: none", Whole()),
+    "sweep.difficulty.seed": Field("of these, and none of sweep.seeds", SEED),
+    "sweep.strategies.*.strategy": Field("name or class of the strategy"),
+    "sweep.strategies.*.options.*": Field("option of the strategy"),
+    "sweep.strategies.*.lookahead": Field("greedy steps rolled out before scoring", Whole()),
+    "sweep.strategies.*.ratio": Field("sequential to parallel answers; 0: no revisions", Real()),
+    "sweep.strategies.*.generator": Field('its own generator; "" for generator.path'),
+    "sweep.strategies.*.verifier": Field('its own verifier; "" for verifier.path'),
+    "rollouts.ends": Field("rollouts from the end of each step", _COUNT),
+    "rollouts.rows_per_question": Field("rollouts of a question decoded together", _COUNT),
+    "kind": Field(
+        "what is trained",
+        Choice(("sft", "prm", "orm", "probe", "outcome_probe", "revision", "rest_em")),
+    ),
+    "start.path": Field('model that training starts from; "" for fresh weights'),
+    "start.tokenizer": _TOKENIZER,
+    "start.dtype": _DTYPE,
+    "start.weights": _WEIGHTS,
+    "start.cache": _CACHE,
+    "policy.path": Field("policy to follow: the workdir of ttc policy, or its policy.json"),
+    "policy.bins": Field("difficulty bins of equal size", _COUNT),
+    "policy.edges": Field(
+        "absolute bins instead, such as 0.5,0.1", Each(Real(0, 1), least=0, falls=True)
+    ),
+    "policy.budgets": Field("generations a question", Each(_COUNT)),
+    "policy.difficulty": Field(
+        "how the difficulty of a question is told",
+        Choice(("oracle", "predicted", "few", "question")),
+    ),
+    "policy.samples": Field("samples that tell difficulty, where it is few", _COUNT),
+    "policy.baseline": Field("strategy that efficiency is measured against"),
+    "policy.pools": Field("strategies whose candidates are independent"),
+    "policy.resamples": Field("bootstrap resamples of an interval", Whole(10)),
+    "budget": Field("generations a question", _COUNT),
+    "flops_match.large": Field("run of a larger model's greedy answers to the same questions"),
+    "flops_match.scale": Field("its parameters over those of the small model", Real(1)),
+    "flops_match.ratios": Field("tokens inferred over tokens trained on", Each(Real(above=True))),
+    "flops_match.formula": Field(
+        '"iclr" charges the verifier, "arxiv" does not', Choice(tuple(PER_TOKEN))
+    ),
+    "data.path": Field("workdir or file of the records to read"),
+    "data.search": Field("workdir of the search to show"),
+    "data.policy": Field('workdir of the policy to show; "" for none'),
+    "data.chains": Field('workdir of the revision chains to show; "" for none'),
+    "data.ratios": Field('workdir of the sweep over ratios to show; "" for none'),
+    "data.verifiers": Field('workdir of the sweep over verifiers to show; "" for none'),
+    "data.held_out": Field("share of the questions kept for validation", _SHARE),
+    "data.per_length": Field("chains kept of each length", _COUNT),
+    "data.per_question": Field("training pairs a question", _COUNT),
+    "model.depth": Field("layers of its own; 0 for a verifier without", Whole()),
+    "model.width": Field("width of hidden states", _COUNT),
+    "model.heads": Field("query heads", _COUNT),
+    "model.kv_heads": Field("key and value heads", _COUNT),
+    "model.head_size": Field("width of a head", _COUNT),
+    "model.ffn_width": Field("width of the feed-forward layers", _COUNT),
+    "model.context": Field("tokens that it can read at most", _COUNT),
+    "model.reads_tokens": Field("whether it reads token embeddings beside hidden states"),
+    "models.*": Field("model to gather"),
+    "measured.*": Field("run that measured the model"),
+    "megabytes": Field("most that all models together may take", Real(above=True)),
+    "train.accumulate": Field("batches whose gradients make one update", _COUNT),
+    "train.batch_tokens": Field("tokens of a batch", _COUNT),
+    "train.compute_dtype": Field("dtype of computation", Choice(("float32", "bfloat16"))),
+    "train.dropout": Field("share of activations dropped", Real(0, 1, below=True)),
+    "train.evaluate_every": Field("updates between two validations", _COUNT),
+    "train.learning_rate": Field("peak, after warm-up", Real(above=True)),
+    "train.lengths": Field("tokens that examples are padded to", Each(_COUNT)),
+    "train.past_best": Field("validations kept past the lowest loss", Whole()),
+    "train.patience": Field("validations without a new best that end training; 0: never", Whole()),
+    "train.remat": Field("whether to recompute activations in the backward pass"),
+    "train.steps": Field("updates", _COUNT),
+}
+
+
+def check_fields(config: ConfigDict) -> None:
+    """Checks every field of a config that the table knows; the sections of stages too.
+
+    Raises:
+        UserError: a value out of range; one line with the flag that mends it.
+    """
+    for name, value in fields(config).items():
+        found = field_of(name)
+        if found and found.values and (fault := found.values.fault(value)):
+            raise UserError(f"{as_flag(name, value)}: {fault}")
+
+
+def field_of(name: str) -> Field | None:
+    """What is known of the field of a dotted name; None for one of a user's own config.
+
+    That of a stage, `stage.NAME.field`, is what `field` is.
+    """
+    if name.startswith("stage.") and name.count(".") > 1:
+        name = name.split(".", 2)[2]
+    if name in FIELDS:
+        return FIELDS[name]
+    return next((f for pattern, f in FIELDS.items() if fnmatch.fnmatchcase(name, pattern)), None)
