@@ -176,7 +176,7 @@ def _sampling(n: int) -> dict[str, Any]:
 
 
 def _stages(config: ConfigDict, **stages: ConfigDict | dict[str, Any]) -> ConfigDict:
-    """Done in this order; see ttc_jax.pipeline."""
+    """Done in this order; see ttc_jax.experiments.stages."""
     config.stages, config.stage = tuple(stages), stages
     return config
 

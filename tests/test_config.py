@@ -16,9 +16,9 @@ from ttc_jax.config import (
     to_json,
 )
 from ttc_jax.errors import UserError
+from ttc_jax.experiments.workdir import claim_workdir
 from ttc_jax.files import read_json
 from ttc_jax.tasks.prompts import PromptFormat
-from ttc_jax.workdir import claim_workdir
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 SOURCE = """

@@ -6,11 +6,11 @@ from types import SimpleNamespace
 import pytest
 from ml_collections import ConfigDict
 
-from ttc_jax import pipeline
 from ttc_jax.config import load_config
 from ttc_jax.errors import UserError
+from ttc_jax.experiments import stages as pipeline
+from ttc_jax.hosts import hosts
 from ttc_jax.jobs import run
-from ttc_jax.parallel import hosts
 
 CONFIG = Path(__file__).parents[1] / "configs" / "arithmetic.py"
 

@@ -12,6 +12,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ttc_jax.experiments.recorder import Recorder
+    from ttc_jax.experiments.solver import Solver
     from ttc_jax.models.delimiters import Delimiter
     from ttc_jax.models.tokenizers import load_tokenizer
     from ttc_jax.models.weights import load_generator
@@ -20,10 +22,8 @@ if TYPE_CHECKING:
     from ttc_jax.sampling.draw import Drawing
     from ttc_jax.sampling.sampler import Sampler
     from ttc_jax.search.plan import Plan
-    from ttc_jax.search.records import Recorder
     from ttc_jax.search.search import Search
     from ttc_jax.search.strategies import make_strategy
-    from ttc_jax.solver import Solver
     from ttc_jax.tasks import load_task
     from ttc_jax.tasks.prompts import PromptFormat
     from ttc_jax.verifiers.load import load_verifier

@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 import ttc_jax
 from ttc_jax import config_files
 from ttc_jax.errors import UserError
-from ttc_jax.parallel import hosts
+from ttc_jax.hosts import hosts
 from ttc_jax.text import check_name, check_text
 
 _JOBS = Path(__file__).parent / "jobs"
@@ -117,7 +117,7 @@ def _run(argv: list[str]) -> int:
         raise UserError("--workdir is missing: the folder for results, as in --workdir=runs/NAME")
 
     from ttc_jax import config, files
-    from ttc_jax.config_fields import check_fields
+    from ttc_jax.experiments.fields import check_fields
 
     files.refuse_url(workdir, "--workdir")
     check_name(spec, f"--config={spec}")
@@ -267,7 +267,7 @@ def _job_help(job: str, spec: str, overrides: list[str]) -> str:
         return "\n".join(lines)
 
     from ttc_jax import config
-    from ttc_jax.config_fields import field_of
+    from ttc_jax.experiments.fields import field_of
 
     settings, _ = config.parse_config(spec, overrides)
     path, _ = config_files.find(spec)

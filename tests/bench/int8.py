@@ -33,21 +33,21 @@ import numpy as np
 
 from ttc_jax import assets
 from ttc_jax.config import load_config
+from ttc_jax.experiments import build
 from ttc_jax.models import parameters
 from ttc_jax.models.cache import KVCache
 from ttc_jax.models.shapes import read_shape
 from ttc_jax.models.tokenizers import load_tokenizer
 from ttc_jax.models.transformer import Transformer
 from ttc_jax.models.weights import load_generator
-from ttc_jax.parallel.compiled import cache_bytes
-from ttc_jax.report.tables import _print, _table
+from ttc_jax.report.console import _print, _table
 from ttc_jax.results.curves import bootstrap, question_accuracy
 from ttc_jax.sampling.draw import Drawing
 from ttc_jax.sampling.sampler import Sampler, bucket, pad_prompts
-from ttc_jax.search import build
 from ttc_jax.search.strategies import make_strategy
 from ttc_jax.tasks import load_task
 from ttc_jax.tasks.prompts import PromptFormat
+from ttc_jax.tpu.program import cache_bytes
 
 KEPT: dict[str, dict[str, str]] = {
     "float32": {},

@@ -13,9 +13,10 @@ from ml_collections import ConfigDict
 
 from tests.training.toy import sampled
 from ttc_jax.config import load_config
+from ttc_jax.experiments import build
+from ttc_jax.experiments import recorder as records
 from ttc_jax.jobs import train
 from ttc_jax.results.store import Record, ResultsStore
-from ttc_jax.search import build, records
 from ttc_jax.tasks import arithmetic, load_task
 from ttc_jax.tasks.task import Question
 

@@ -9,10 +9,10 @@ from tests.jobs.conftest import changed, configure
 from ttc_jax.compute.ledger import Ledger
 from ttc_jax.errors import UserError
 from ttc_jax.files import read_json
+from ttc_jax.hosts import hosts as parallel_hosts
+from ttc_jax.hosts.hosts import mine
 from ttc_jax.jobs import collect
 from ttc_jax.models.tokenizers import load_tokenizer
-from ttc_jax.parallel import hosts as parallel_hosts
-from ttc_jax.parallel.hosts import mine
 from ttc_jax.results.store import ResultsStore
 from ttc_jax.results.summary import summarise_collection
 from ttc_jax.tasks.arithmetic import Arithmetic

@@ -8,10 +8,10 @@ import pytest
 from ml_collections import ConfigDict
 
 from tests.jobs.conftest import Answers, configure, replace_recorder
-from ttc_jax import workdir
 from ttc_jax.errors import UserError
+from ttc_jax.experiments import workdir
+from ttc_jax.hosts import hosts
 from ttc_jax.jobs import run, sweep
-from ttc_jax.parallel import hosts
 from ttc_jax.results.store import ResultsStore
 
 QUESTIONS, HOSTS = 10, 3

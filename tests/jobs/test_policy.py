@@ -11,8 +11,8 @@ from ml_collections import ConfigDict
 from tests.jobs.conftest import changed, configure
 from ttc_jax.compute.ledger import Ledger
 from ttc_jax.errors import UserError
+from ttc_jax.experiments.fitted import Entry, PolicyFile
 from ttc_jax.jobs import policy
-from ttc_jax.policy.fitted import Entry, PolicyFile
 from ttc_jax.policy.policy import Policy
 from ttc_jax.results.store import Candidate, Record, ResultsStore
 from ttc_jax.typed_json import read_json

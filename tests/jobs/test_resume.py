@@ -18,11 +18,11 @@ from ml_collections import ConfigDict
 from tests.jobs.conftest import configure
 from tests.sampling.oracle import tiny_generator
 from tests.search.toy import SHALLOW, marked_prm
+from ttc_jax.experiments import build
+from ttc_jax.hosts import hosts
 from ttc_jax.jobs import collect, run, sweep
 from ttc_jax.models.checkpoints import save_model
 from ttc_jax.models.tokenizers import CharTokenizer
-from ttc_jax.parallel import hosts
-from ttc_jax.search import build
 from ttc_jax.tasks.arithmetic import PIECES
 from ttc_jax.verifiers.prm import save_prm
 

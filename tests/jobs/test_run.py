@@ -8,13 +8,13 @@ from ml_collections import ConfigDict
 
 from tests.jobs.conftest import changed, configure
 from ttc_jax.errors import UserError
+from ttc_jax.experiments import build
 from ttc_jax.files import read_json
 from ttc_jax.jobs import run
 from ttc_jax.models.tokenizers import load_tokenizer
 from ttc_jax.results.chains import summarise_chains
 from ttc_jax.results.store import ResultsStore
 from ttc_jax.results.summary import summarise
-from ttc_jax.search import build
 from ttc_jax.search.strategies import make_strategy
 from ttc_jax.tasks.arithmetic import Arithmetic
 

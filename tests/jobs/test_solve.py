@@ -13,12 +13,12 @@ from ml_collections import ConfigDict
 from tests.jobs.conftest import changed, configure, replace_recorder
 from ttc_jax.compute.ledger import Ledger
 from ttc_jax.errors import UserError
+from ttc_jax.experiments.fitted import load_policy
+from ttc_jax.experiments.solver import Alternative, Solver, elect
 from ttc_jax.jobs import run, solve
-from ttc_jax.policy.fitted import load_policy
-from ttc_jax.report.tables import print_solution, visible
+from ttc_jax.report.console import print_solution, visible
 from ttc_jax.results.store import Candidate, Record, ResultsStore
 from ttc_jax.search.search import Search
-from ttc_jax.solver import Alternative, Solver, elect
 from ttc_jax.tasks.task import Question
 
 QUESTIONS = ["a=11 b+07:", "a=12 b-09 c*03:", "b*07 a=13:"]

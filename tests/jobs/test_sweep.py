@@ -9,12 +9,12 @@ from ml_collections import ConfigDict
 
 from tests.jobs.conftest import Answers, changed, configure, replace_recorder
 from ttc_jax.errors import UserError
+from ttc_jax.experiments import build
 from ttc_jax.jobs import sweep
 from ttc_jax.policy.difficulty import predicted, quantile_bins
 from ttc_jax.policy.policy import Policy, fit
 from ttc_jax.results.outcomes import outcomes
 from ttc_jax.results.store import Record, ResultsStore
-from ttc_jax.search import build
 
 BUDGETS = (2, 4)
 

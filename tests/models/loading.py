@@ -49,7 +49,7 @@ def main(folder: str, port: str, count: str, index: str) -> None:
     from ttc_jax.models import parameters
     from ttc_jax.models.hub import transformers
     from ttc_jax.models.weights import load_generator
-    from ttc_jax.parallel.mesh import make_mesh
+    from ttc_jax.sharding.mesh import make_mesh
 
     jax.distributed.initialize(f"localhost:{port}", int(count), int(index))
     mesh = make_mesh(1, int(count))

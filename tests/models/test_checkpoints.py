@@ -19,7 +19,7 @@ from ttc_jax.models.config import ModelConfig, Rope
 from ttc_jax.models.tokenizers import load_tokenizer
 from ttc_jax.models.transformer import Transformer
 from ttc_jax.models.weights import load_generator
-from ttc_jax.parallel.mesh import make_mesh
+from ttc_jax.sharding.mesh import make_mesh
 
 CONFIG = ModelConfig(
     vocab_size=64, width=48, depth=4, heads=8, kv_heads=8, head_size=6, ffn_width=120, context=96,

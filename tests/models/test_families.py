@@ -14,7 +14,7 @@ from ttc_jax.errors import UserError
 from ttc_jax.models.config import ModelConfig, Rope
 from ttc_jax.models.families import FAMILIES, Rule, read_config, sizes
 from ttc_jax.models.rope import frequencies, rotations
-from ttc_jax.parallel.mesh import whole
+from ttc_jax.sharding.mesh import whole
 
 
 def config_of(family: str, **changes: Any) -> ModelConfig:

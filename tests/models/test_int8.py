@@ -22,7 +22,7 @@ from ttc_jax.models.checkpoints import save_model
 from ttc_jax.models.int8 import Stored
 from ttc_jax.models.transformer import Transformer
 from ttc_jax.models.weights import load_generator
-from ttc_jax.parallel.mesh import make_mesh, place
+from ttc_jax.sharding.mesh import make_mesh, place
 
 B, N, P, T = 3, 2, 9, BLOCK + 7
 TOKENS = np.random.default_rng(0).integers(0, EVERYTHING.vocab_size, (B, N, T), dtype=np.int32)

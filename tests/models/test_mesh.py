@@ -15,7 +15,7 @@ from ttc_jax.errors import UserError
 from ttc_jax.models import parameters
 from ttc_jax.models.config import ModelConfig
 from ttc_jax.models.transformer import Transformer
-from ttc_jax.parallel.mesh import copied, copies, make_mesh, part_of_copied, place, sharding
+from ttc_jax.sharding.mesh import copied, copies, make_mesh, part_of_copied, place, sharding
 
 CONFIG = ModelConfig(
     vocab_size=32, width=24, depth=1, heads=8, kv_heads=4, head_size=6, ffn_width=40, context=16,

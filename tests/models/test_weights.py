@@ -18,7 +18,7 @@ from tests.models.small import CONFIGS, random_tensors, write_folder
 from ttc_jax.errors import UserError
 from ttc_jax.models import parameters
 from ttc_jax.models.weights import load_generator
-from ttc_jax.parallel.mesh import make_mesh, place
+from ttc_jax.sharding.mesh import make_mesh, place
 
 LLAMA = CONFIGS["llama"]
 Q = "model.layers.1.self_attn.q_proj.weight"

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from ttc_jax.config import load_config
-from ttc_jax.policy.spending import PARALLEL, shape, spend
+from ttc_jax.experiments.spending import PARALLEL, shape, spend
 from ttc_jax.search.strategies import make_strategy
 
 CONFIGS = Path(__file__).parents[2] / "configs"

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from ttc_jax.errors import UserError
+from ttc_jax.report.console import cost_lines, label, print_summary
 from ttc_jax.report.figures import (
     accuracy_csv,
     accuracy_figure,
@@ -18,7 +19,6 @@ from ttc_jax.report.figures import (
     write_calibration,
     write_chains,
 )
-from ttc_jax.report.tables import cost_lines, label, print_summary
 
 
 def point(mean, half=0.05):

@@ -5,10 +5,10 @@ import dataclasses
 import pytest
 
 from ttc_jax.compute.ledger import Ledger
-from ttc_jax.report.tables import label
+from ttc_jax.report.console import label
 from ttc_jax.results.choosing import summarise_choosing
+from ttc_jax.results.selection import AGGREGATIONS
 from ttc_jax.results.store import Candidate, Record
-from ttc_jax.search.aggregate import AGGREGATIONS
 
 
 def pool(question: str, *answers: tuple[str, tuple[float, ...]]) -> Record:

@@ -13,8 +13,8 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from tests.sampling.oracle import keep
 from ttc_jax.errors import UserError
-from ttc_jax.parallel.mesh import make_mesh
 from ttc_jax.sampling.draw import Drawing, _truncate, candidate_keys, draw, uniforms
+from ttc_jax.sharding.mesh import make_mesh
 
 LARGEST = 1 - 2**-24  # the largest float32 below 1
 VOCABULARIES = (1, 2, 37, 256, 257, 1000, 4097)

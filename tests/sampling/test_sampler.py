@@ -13,7 +13,6 @@ from tests.sampling.oracle import TINY, Answer, Oracle, tiny_generator
 from ttc_jax.errors import UserError
 from ttc_jax.models.cache import BLOCK, Layers
 from ttc_jax.models.delimiters import Delimiter
-from ttc_jax.parallel.mesh import make_mesh
 from ttc_jax.sampling.draw import Drawing, candidate_keys
 from ttc_jax.sampling.sampler import (
     DecodeState,
@@ -24,6 +23,7 @@ from ttc_jax.sampling.sampler import (
     pad_prompts,
     start,
 )
+from ttc_jax.sharding.mesh import make_mesh
 
 END, DELIMITER = 5, (7, 8)
 LONGEST = 70  # more than a block of the suffix cache

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ttc_jax.errors import UserError
-from ttc_jax.search.aggregate import (
+from ttc_jax.results.selection import (
     LOWEST_SCORE,
     RULES,
     answer_ids,

@@ -16,10 +16,10 @@ from tests.search.toy import SHALLOW, make_plan, make_search, marked_prm, run_sh
 from ttc_jax.errors import UserError
 from ttc_jax.models.characters import CharTokenizer
 from ttc_jax.models.delimiters import Delimiter
-from ttc_jax.parallel.mesh import make_mesh
 from ttc_jax.search import kernel
 from ttc_jax.search.plan import Plan
 from ttc_jax.search.search import Outcome, Search
+from ttc_jax.sharding.mesh import make_mesh
 from ttc_jax.verifiers.flipped import Flipped
 from ttc_jax.verifiers.formats import PRMFormat
 from ttc_jax.verifiers.presentation import Presentation

@@ -9,8 +9,8 @@ import pytest
 
 from ttc_jax.compute.ledger import Ledger
 from ttc_jax.errors import UserError
+from ttc_jax.experiments.recorder import Recorder, keep_prompts
 from ttc_jax.models.characters import CharTokenizer
-from ttc_jax.search.records import Recorder, keep_prompts
 from ttc_jax.search.search import Failed, Outcome
 from ttc_jax.tasks.arithmetic import PIECES, Arithmetic
 from ttc_jax.tasks.prompts import PromptFormat

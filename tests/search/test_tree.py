@@ -6,11 +6,11 @@ import pytest
 from tests.sampling.oracle import TINY, tiny_generator
 from tests.search.test_search import MARKERS, QUESTIONS
 from tests.search.toy import SHALLOW, delimiter, make_plan, make_search, marked_prm, run
+from ttc_jax.experiments.tree import tree
 from ttc_jax.results.store import Node
 from ttc_jax.search.plan import Plan
 from ttc_jax.search.search import Outcome
 from ttc_jax.search.state import Lineage
-from ttc_jax.search.tree import tree
 
 
 class Letters:

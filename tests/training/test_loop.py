@@ -12,7 +12,7 @@ import pytest
 from flax import nnx
 
 from ttc_jax.errors import UserError
-from ttc_jax.parallel.mesh import make_mesh
+from ttc_jax.sharding.mesh import make_mesh
 from ttc_jax.training.batches import Batch, Batches, Example
 from ttc_jax.training.loop import fit
 from ttc_jax.training.optimisation import Optimisation

@@ -16,7 +16,7 @@ from ttc_jax.errors import UserError
 from ttc_jax.models import parameters
 from ttc_jax.models.config import ModelConfig
 from ttc_jax.models.transformer import Transformer
-from ttc_jax.parallel.mesh import make_mesh
+from ttc_jax.sharding.mesh import make_mesh
 from ttc_jax.training import prm, sft
 from ttc_jax.training.batches import Batch, Batches, Example
 from ttc_jax.training.checkpoints import Checkpoints, Progress

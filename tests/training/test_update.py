@@ -11,7 +11,7 @@ import pytest
 from flax import nnx
 
 from tests.training.test_loop import FAST, VALIDATION, Bigram, Watched, loss
-from ttc_jax.parallel.mesh import make_mesh
+from ttc_jax.sharding.mesh import make_mesh
 from ttc_jax.training.update import NEVER, Program, State
 
 BATCHES = Watched()

@@ -9,8 +9,8 @@ import pytest
 from tests.jobs.conftest import changed, configure
 from ttc_jax.compute.ledger import Ledger
 from ttc_jax.errors import UserError
+from ttc_jax.experiments.fitted import load_policy
 from ttc_jax.jobs import policy, report
-from ttc_jax.policy.fitted import load_policy
 from ttc_jax.results.store import Candidate, Node, Record, ResultsStore
 from ttc_jax.results.summary import summarise
 

@@ -8,10 +8,10 @@ from ml_collections import ConfigDict
 
 from ttc_jax import cli
 from ttc_jax.config import fields, load_config
-from ttc_jax.config_fields import FIELDS, check_fields, field_of
 from ttc_jax.config_files import variants_of
 from ttc_jax.errors import UserError
-from ttc_jax.ranges import Choice, Each, Real, Whole
+from ttc_jax.experiments.fields import FIELDS, check_fields, field_of
+from ttc_jax.experiments.ranges import Choice, Each, Real, Whole
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 VARIANTS = [
@@ -48,8 +48,8 @@ def test_every_number_has_a_range_that_its_default_fits(spec: str) -> None:
     check_fields(config)
     for name in numbers(config):
         found = field_of(name)
-        assert found is not None, f"ttc_jax/config_fields.py has no line for {name}"
-        assert found.values is not None, f"{name} has no range in ttc_jax/config_fields.py"
+        assert found is not None, f"ttc_jax/experiments/fields.py has no line for {name}"
+        assert found.values is not None, f"{name} has no range in ttc_jax/experiments/fields.py"
 
 
 @pytest.mark.parametrize(

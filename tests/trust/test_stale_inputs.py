@@ -15,17 +15,19 @@ import pytest
 from ml_collections import ConfigDict
 
 from tests.jobs.conftest import replace_recorder
-from ttc_jax import hashing, inputs, pipeline
+from ttc_jax import hashing
 from ttc_jax.compute.ledger import Ledger
 from ttc_jax.config import load_config
 from ttc_jax.errors import UserError
+from ttc_jax.experiments import inputs
+from ttc_jax.experiments import stages as pipeline
+from ttc_jax.experiments.workdir import Claim
 from ttc_jax.jobs import collect, run, sweep
 from ttc_jax.models import hub
 from ttc_jax.results.store import Candidate, Record, ResultsStore
 from ttc_jax.tasks.math import Math
 from ttc_jax.tasks.task import Question
 from ttc_jax.training.checkpoints import Checkpoints, Progress
-from ttc_jax.workdir import Claim
 
 MATH = Path(__file__).parents[2] / "configs" / "math.py"
 ROWS = [{"problem": f"What is {n} + {n}?", "answer": str(2 * n)} for n in (1, 2, 3)]

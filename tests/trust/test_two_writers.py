@@ -16,9 +16,9 @@ from ml_collections import ConfigDict
 
 from ttc_jax import cli, files
 from ttc_jax.errors import UserError
+from ttc_jax.experiments.workdir import claim_workdir, exclusive
 from ttc_jax.files import read_json, write_json
 from ttc_jax.results.store import ResultsStore
-from ttc_jax.workdir import claim_workdir, exclusive
 
 HOLDER = """
 import sys, time

@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from tests.parallel.test_hosts import free_port
+from tests.hosts.test_hosts import free_port
 from ttc_jax.errors import UserError
-from ttc_jax.parallel import roll_call
-from ttc_jax.parallel.roll_call import Place
-from ttc_jax.parallel.wire import LONGEST, Message, Peer
+from ttc_jax.hosts import roll_call
+from ttc_jax.hosts.roll_call import Place
+from ttc_jax.hosts.wire import LONGEST, Message, Peer
 
 FACTS: dict[str, Any] = {"--config.seed": 0, "versions": {"jax": "1"}, "rates": [0.5, None]}
 HELLO = {"host": 1, "name": "x", "facts": FACTS}

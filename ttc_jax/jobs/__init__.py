@@ -10,7 +10,7 @@ defaults too, are arguments that the command takes beside its flags: `question` 
 Parameters behind `*` are flags of the job's own, strings: `topology` becomes --topology.
 
 Of many hosts every one calls `main`: what one of them must do alone, or what must wait for the
-others, asks `ttc_jax.parallel.hosts`.
+others, asks `ttc_jax.hosts.hosts`.
 
 It raises `ttc_jax.errors.UserError` for what the user can mend. A module whose name starts with an
 underscore is not a job. A job is imported only when it runs.

@@ -15,25 +15,25 @@ from tqdm import tqdm
 
 from ttc_jax import assets
 from ttc_jax.config import to_json
-from ttc_jax.config_fields import check_fields
+from ttc_jax.experiments.fields import check_fields
+from ttc_jax.experiments.recorder import keep_prompts
+from ttc_jax.experiments.workdir import Claim, exclusive
 from ttc_jax.files import write_json
+from ttc_jax.hosts import hosts
 from ttc_jax.models.delimiters import Delimiter
 from ttc_jax.models.tokenizers import tokenizer_of
 from ttc_jax.models.weights import kept, load_generator
-from ttc_jax.parallel import hosts
-from ttc_jax.parallel.mesh import mesh_of, questions_at_once
-from ttc_jax.report.tables import print_collection
+from ttc_jax.report.console import print_collection
 from ttc_jax.results.store import ResultsStore
 from ttc_jax.results.summary import summarise_collection, write_summary
 from ttc_jax.sampling.draw import Drawing
 from ttc_jax.sampling.rollouts import Rollouts
-from ttc_jax.search.records import keep_prompts
+from ttc_jax.sharding.mesh import mesh_of, questions_at_once
 from ttc_jax.tasks import load_task
 from ttc_jax.tasks.grading import unparsed_kept
 from ttc_jax.tasks.prompts import PromptFormat
 from ttc_jax.tasks.task import Task
 from ttc_jax.training.collection import Collector
-from ttc_jax.workdir import Claim, exclusive
 
 # How work is put together changes the time it takes, and by rounding the last bits of
 # log-probabilities (see `Search`). As long as these stay, what is left is the same to the bit.

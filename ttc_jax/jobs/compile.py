@@ -32,8 +32,9 @@ from flax import nnx
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from ttc_jax.config_fields import check_fields
 from ttc_jax.errors import UserError
+from ttc_jax.experiments import build
+from ttc_jax.experiments.fields import check_fields
 from ttc_jax.files import refuse_url, write_json
 from ttc_jax.jobs import sweep
 from ttc_jax.models import int8, parameters
@@ -43,16 +44,15 @@ from ttc_jax.models.delimiters import Delimiter
 from ttc_jax.models.shapes import read_shape
 from ttc_jax.models.transformer import Transformer
 from ttc_jax.models.weights import kept
-from ttc_jax.parallel.compiled import Program, cache_bytes, capacity, device_bytes
-from ttc_jax.parallel.mesh import make_mesh, mesh_of, place, questions_at_once
-from ttc_jax.parallel.topology import Topology, describe
-from ttc_jax.report.tables import print_programs
+from ttc_jax.report.console import print_programs
 from ttc_jax.sampling.draw import Drawing
 from ttc_jax.sampling.sampler import Sampler, bucket
-from ttc_jax.search import build
 from ttc_jax.search.search import Search
 from ttc_jax.search.strategies import make_strategy
+from ttc_jax.sharding.mesh import make_mesh, mesh_of, place, questions_at_once
 from ttc_jax.tasks.arithmetic import PIECES
+from ttc_jax.tpu.program import Program, cache_bytes, capacity, device_bytes
+from ttc_jax.tpu.topology import Topology, describe
 from ttc_jax.training import prm, sft, update
 from ttc_jax.training.batches import batch_shapes, rows_of
 from ttc_jax.training.optimisation import Optimisation

@@ -18,11 +18,11 @@ from ml_collections import ConfigDict
 
 from ttc_jax import files, hashing
 from ttc_jax.errors import UserError
+from ttc_jax.experiments.workdir import claim_workdir, exclusive
+from ttc_jax.hosts import hosts
 from ttc_jax.models.checkpoints import describe
-from ttc_jax.parallel import hosts
 from ttc_jax.results.summary import versions
 from ttc_jax.results.summary_file import read_summary
-from ttc_jax.workdir import claim_workdir, exclusive
 
 MANIFEST = "manifest.json"
 MEASURED = ("pass_at_1", "questions", "chains")  # of a run's summary, where it has them

@@ -26,23 +26,23 @@ from ml_collections import ConfigDict
 from ttc_jax import files
 from ttc_jax.compute.ledger import Ledger
 from ttc_jax.config import as_flag, to_json
-from ttc_jax.config_fields import check_fields
 from ttc_jax.errors import UserError
-from ttc_jax.parallel import hosts
+from ttc_jax.experiments.fields import check_fields
+from ttc_jax.experiments.fitted import FILE, Entry, PolicyFile
+from ttc_jax.experiments.workdir import claim_workdir
+from ttc_jax.hosts import hosts
 from ttc_jax.policy import difficulty
 from ttc_jax.policy.allocation import walks, worth_of_allocation
-from ttc_jax.policy.fitted import FILE, Entry, PolicyFile
 from ttc_jax.policy.flops_match import Match, generations, match
 from ttc_jax.policy.policy import Policy, Worth, costs, fit, worth
+from ttc_jax.report.console import print_policy
 from ttc_jax.report.figures import write_compute_optimal
-from ttc_jax.report.tables import print_policy
 from ttc_jax.results.curves import Estimate, bootstrap, budget_grid, check_rule, scored
 from ttc_jax.results.foreign import read_records
 from ttc_jax.results.outcomes import Outcomes, largest_pools, outcomes
 from ttc_jax.results.store import Record
 from ttc_jax.results.summary import DIFFICULTY, difficulty_samples, versions, write_summary
 from ttc_jax.typed_json import read_json
-from ttc_jax.workdir import claim_workdir
 
 _log = logging.getLogger(__name__)
 

@@ -18,9 +18,10 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from ttc_jax.config import to_json
-from ttc_jax.config_fields import check_fields
 from ttc_jax.errors import UserError, naming
-from ttc_jax.parallel import hosts
+from ttc_jax.experiments.fields import check_fields
+from ttc_jax.experiments.workdir import claim_workdir
+from ttc_jax.hosts import hosts
 from ttc_jax.plugins import check_named_by_data
 from ttc_jax.policy.difficulty import oracle, quantile_bins
 from ttc_jax.report.figures import write_files
@@ -41,7 +42,6 @@ from ttc_jax.results.summary import (
 from ttc_jax.results.summary_file import read_summary
 from ttc_jax.tasks import load_task
 from ttc_jax.tasks.task import Question
-from ttc_jax.workdir import claim_workdir
 
 PAGE = "report.html"
 _log = logging.getLogger(__name__)

@@ -26,23 +26,23 @@ from tqdm import tqdm
 
 from ttc_jax.compute.ledger import Ledger
 from ttc_jax.config import to_json
-from ttc_jax.config_fields import check_fields
+from ttc_jax.experiments import build
+from ttc_jax.experiments.fields import check_fields
+from ttc_jax.experiments.recorder import keep_prompts
+from ttc_jax.experiments.solver import Solution, Solver
+from ttc_jax.experiments.stages import run_stages
+from ttc_jax.experiments.workdir import Claim, exclusive
 from ttc_jax.files import write_json
-from ttc_jax.parallel import hosts
-from ttc_jax.pipeline import run_stages
+from ttc_jax.hosts import hosts
+from ttc_jax.report.console import print_followed, print_summary
 from ttc_jax.report.figures import write_accuracy, write_chains
-from ttc_jax.report.tables import print_followed, print_summary
 from ttc_jax.results.chains import summarise_chains
 from ttc_jax.results.curves import bootstrap
 from ttc_jax.results.store import ResultsStore
 from ttc_jax.results.summary import summarise, versions, write_summary
-from ttc_jax.search import build
-from ttc_jax.search.records import keep_prompts
 from ttc_jax.search.strategies import Strategy
-from ttc_jax.solver import Solution, Solver
 from ttc_jax.tasks import load_task
 from ttc_jax.tasks.grading import unparsed_kept
-from ttc_jax.workdir import Claim, exclusive
 
 
 @exclusive

@@ -22,14 +22,14 @@ from ml_collections import ConfigDict
 
 from ttc_jax.config import as_flag
 from ttc_jax.errors import UserError
-from ttc_jax.parallel import hosts
-from ttc_jax.report.tables import print_solution
+from ttc_jax.experiments.build import SCHEDULE
+from ttc_jax.experiments.solver import Solver
+from ttc_jax.experiments.workdir import Claim
+from ttc_jax.hosts import hosts
+from ttc_jax.report.console import print_solution
 from ttc_jax.results.store import ResultsStore
-from ttc_jax.search.build import SCHEDULE
-from ttc_jax.solver import Solver
 from ttc_jax.tasks.jsonl import name_field, parse_jsonl, text_field
 from ttc_jax.tasks.task import Question
-from ttc_jax.workdir import Claim
 
 # Records say their strategy, budget and seed, so that one workdir may hold many.
 _PER_CALL = ("questions", "json", "budget", "policy", "selection")

@@ -21,13 +21,16 @@ from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from ttc_jax.config import to_json
-from ttc_jax.config_fields import check_fields
 from ttc_jax.errors import UserError, naming
-from ttc_jax.parallel import hosts
+from ttc_jax.experiments import build
+from ttc_jax.experiments.fields import check_fields
+from ttc_jax.experiments.recorder import keep_prompts
+from ttc_jax.experiments.spending import PARALLEL, is_pool, spend
+from ttc_jax.experiments.workdir import Claim, exclusive
+from ttc_jax.hosts import hosts
 from ttc_jax.policy.difficulty import oracle, quantile_bins
-from ttc_jax.policy.spending import PARALLEL, is_pool, spend
+from ttc_jax.report.console import print_sweep
 from ttc_jax.report.figures import write_accuracy, write_bins, write_ratios
-from ttc_jax.report.tables import print_sweep
 from ttc_jax.results.store import ResultsStore
 from ttc_jax.results.summary import (
     DIFFICULTY,
@@ -36,13 +39,10 @@ from ttc_jax.results.summary import (
     summarise_sweep,
     write_summary,
 )
-from ttc_jax.search import build
-from ttc_jax.search.records import keep_prompts
 from ttc_jax.search.strategies import make_strategy
 from ttc_jax.tasks import load_task
 from ttc_jax.tasks.grading import unparsed_kept
 from ttc_jax.tasks.task import Question
-from ttc_jax.workdir import Claim, exclusive
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

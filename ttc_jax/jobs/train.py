@@ -36,9 +36,11 @@ from ml_collections import ConfigDict
 
 from ttc_jax import assets
 from ttc_jax.config import as_flag
-from ttc_jax.config_fields import check_fields
 from ttc_jax.errors import UserError
+from ttc_jax.experiments.fields import check_fields
+from ttc_jax.experiments.workdir import CONFIG, Claim, exclusive
 from ttc_jax.files import write_json
+from ttc_jax.hosts import hosts
 from ttc_jax.models.characters import CharTokenizer
 from ttc_jax.models.checkpoints import save_model
 from ttc_jax.models.config import ModelConfig
@@ -47,9 +49,8 @@ from ttc_jax.models.tokenizers import Tokenizer, tokenizer_of
 from ttc_jax.models.transformer import Transformer
 from ttc_jax.models.vocabulary import check_tokens
 from ttc_jax.models.weights import kept, load_generator
-from ttc_jax.parallel import hosts
-from ttc_jax.parallel.mesh import mesh_of
 from ttc_jax.report.figures import write_calibration
+from ttc_jax.sharding.mesh import mesh_of
 from ttc_jax.tasks import load_task
 from ttc_jax.tasks.arithmetic import PIECES
 from ttc_jax.tasks.prompts import PromptFormat
@@ -62,7 +63,6 @@ from ttc_jax.training.quality import figures_of, quality, score
 from ttc_jax.training.update import Loss
 from ttc_jax.verifiers.prm import ProcessRewardModel, save_prm
 from ttc_jax.verifiers.probe import save_probe
-from ttc_jax.workdir import CONFIG, Claim, exclusive
 
 _log = logging.getLogger(__name__)
 Teach = Callable[..., dict[str, float]]  # (train, validation, folder, made_with) -> figures

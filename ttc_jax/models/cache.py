@@ -34,7 +34,7 @@ from ttc_jax.models.attention import (
 )
 from ttc_jax.models.indexing import put_slots, take_rows, take_slots
 from ttc_jax.models.int8 import Stored
-from ttc_jax.parallel.mesh import split_heads
+from ttc_jax.sharding.mesh import split_heads
 
 BLOCK = 64  # suffix slots that attention reads at a time
 Layers = tuple[Stored, ...]  # one entry a layer

@@ -25,11 +25,11 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec, Sharding, SingleDev
 
 from ttc_jax import files
 from ttc_jax.errors import UserError
+from ttc_jax.hosts import hosts
 from ttc_jax.models import hub, int8, limits, parameters
 from ttc_jax.models.config import ModelConfig
 from ttc_jax.models.transformer import FLOAT32, Transformer
-from ttc_jax.parallel import hosts
-from ttc_jax.parallel.mesh import copies, place, sharding
+from ttc_jax.sharding.mesh import copies, place, sharding
 
 M = TypeVar("M", bound=nnx.Module)
 C = TypeVar("C")

@@ -17,7 +17,7 @@ import numpy as np
 from ttc_jax.errors import UserError
 from ttc_jax.models import hf_config, limits, quantized
 from ttc_jax.models.config import ModelConfig
-from ttc_jax.parallel.mesh import Part
+from ttc_jax.sharding.mesh import Part
 
 
 @dataclasses.dataclass(frozen=True)

@@ -16,7 +16,7 @@ from ttc_jax.models.gguf_config import ARCHITECTURES, KEYS, read_fields
 from ttc_jax.models.gguf_header import read_header as read_header
 from ttc_jax.models.gguf_metadata import Metadata
 from ttc_jax.models.rope import frequencies
-from ttc_jax.parallel.mesh import Part, whole
+from ttc_jax.sharding.mesh import Part, whole
 
 # By how much Llama 3 slows each frequency down. How the file's author arrived there is not stored;
 # all of Meta's releases share these bounds.

@@ -23,7 +23,7 @@ from ttc_jax.models import checkpoints, folders, gguf, hub, int8, parameters, qu
 from ttc_jax.models.config import ModelConfig
 from ttc_jax.models.families import Rule, read_config, sizes
 from ttc_jax.models.transformer import FLOAT32, Transformer
-from ttc_jax.parallel.mesh import Part, copies, part_of_copied, place, whole
+from ttc_jax.sharding.mesh import Part, copies, part_of_copied, place, whole
 
 _log = logging.getLogger(__name__)
 HEAD, EMBEDDING = "lm_head.weight", "model.embed_tokens.weight"
@@ -87,7 +87,7 @@ def load_generator(
 
     The checkpoint is read tensor by tensor, of each just what this host's devices need, and goes
     straight to where it lies on the mesh: the host holds about one parameter at a time. Key/value
-    heads are copied where they are fewer than `model` (`parallel.mesh.copied`).
+    heads are copied where they are fewer than `model` (`sharding.mesh.copied`).
 
     Args:
       path: a folder with `config.json` and safetensors (one file, or shards with their index), a
@@ -95,7 +95,7 @@ def load_generator(
       dtype: of the parameters, whatever the checkpoint's is, and so of all that is computed.
       weights: "int8" keeps matrices in int8 instead, quantised one by one as they come.
       cache: "int8" does so with keys and values.
-      mesh: from `parallel.mesh.make_mesh`; None: the default device.
+      mesh: from `sharding.mesh.make_mesh`; None: the default device.
 
     Raises:
       UserError: no such path; no weights in it; an unsupported model; tensors missing, extra,

@@ -29,8 +29,8 @@ from ttc_jax.errors import UserError
 from ttc_jax.policy.flops_match import at_budget
 from ttc_jax.policy.policy import FOLDS, draws, estimates, halves
 from ttc_jax.results.curves import Estimate, as_pool, budget_grid
+from ttc_jax.results.selection import NO_ANSWER, best_of_n_weighted
 from ttc_jax.results.store import Record
-from ttc_jax.search.aggregate import NO_ANSWER, best_of_n_weighted
 
 CELLS: Final = (2, 8)  # of the winner's share, and of its score
 PRIOR: Final = 0.25  # questions that are added to each cell: right as often as all, and staying

@@ -15,8 +15,8 @@ from scipy import stats
 
 from ttc_jax.errors import UserError
 from ttc_jax.results.curves import pass_at_1
+from ttc_jax.results.selection import answer_score
 from ttc_jax.results.store import Candidate, Record
-from ttc_jax.search.aggregate import answer_score
 
 BINS = 5
 EDGES = (0.5, 0.1)  # absolute bins of pass@1: easy above the first, hard below the last

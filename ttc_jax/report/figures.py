@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scipy.optimize import isotonic_regression
 
 from ttc_jax import files
-from ttc_jax.report.tables import label
+from ttc_jax.report.console import label
 
 TITLE: Final = "Accuracy against the generation budget"
 

@@ -14,6 +14,7 @@ from typing import Any, Final
 from matplotlib.figure import Figure
 
 from ttc_jax.config import fields
+from ttc_jax.report.console import label
 from ttc_jax.report.figures import (
     accuracy_figure,
     bins_figure,
@@ -22,7 +23,6 @@ from ttc_jax.report.figures import (
     flops_match_rows,
     ratios_figure,
 )
-from ttc_jax.report.tables import label
 
 Row = Mapping[str, Any]
 Summary = Mapping[str, Any]

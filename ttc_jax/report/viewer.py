@@ -7,8 +7,8 @@ from typing import Any, Final
 
 import numpy as np
 
+from ttc_jax.results.selection import LOWEST_SCORE, RULES, answer_ids, answer_score, shares
 from ttc_jax.results.store import Record
-from ttc_jax.search.aggregate import LOWEST_SCORE, RULES, answer_ids, answer_score, shares
 from ttc_jax.tasks.task import Question
 
 CANDIDATES: Final = 64  # of a tree that are shown, the winner's first

@@ -13,8 +13,8 @@ from ttc_jax.results.curves import (
     default_rules,
     question_accuracy,
 )
+from ttc_jax.results.selection import AGGREGATIONS, LAST
 from ttc_jax.results.store import Record
-from ttc_jax.search.aggregate import AGGREGATIONS, LAST
 
 MAJORITY = "majority"
 

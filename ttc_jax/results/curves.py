@@ -19,8 +19,7 @@ from numpy.typing import NDArray
 
 from ttc_jax import hashing
 from ttc_jax.errors import UserError
-from ttc_jax.results.store import Record
-from ttc_jax.search.aggregate import (
+from ttc_jax.results.selection import (
     NO_ANSWER,
     RULES,
     answer_ids,
@@ -29,6 +28,7 @@ from ttc_jax.search.aggregate import (
     tally,
     vote_weights,
 )
+from ttc_jax.results.store import Record
 
 DIGITS: Final = 6
 PASS: Final = "pass"  # pass@N: some candidate of N is correct; the ceiling of every selection rule

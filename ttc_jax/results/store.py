@@ -86,7 +86,7 @@ class Record:
 
 
 class Claim(Protocol):
-    """What the records of a workdir were made with; see `ttc_jax.workdir.Claim`."""
+    """What the records of a workdir were made with; see `ttc_jax.experiments.workdir.Claim`."""
 
     @property
     def digests(self) -> Mapping[str, str]:

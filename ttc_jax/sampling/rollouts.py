@@ -20,7 +20,7 @@ from jaxtyping import Array, Bool, Int
 
 from ttc_jax.errors import UserError
 from ttc_jax.models.transformer import Transformer
-from ttc_jax.parallel.programs import ROWS, laid, program, put, shards
+from ttc_jax.sampling.programs import ROWS, laid, program, put, shards
 from ttc_jax.sampling.sampler import DecodeState, Sampler, Samples, bucket, fork
 
 IDLE = 16  # once one row in so many rests that need not, the host is asked for its next task

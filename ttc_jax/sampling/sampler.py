@@ -21,9 +21,9 @@ from ttc_jax.models.delimiters import Delimiter
 from ttc_jax.models.indexing import take_along
 from ttc_jax.models.transformer import Transformer
 from ttc_jax.models.vocabulary import check_tokens
-from ttc_jax.parallel.mesh import place
-from ttc_jax.parallel.programs import ROWS, abstract, outcome, program, put, shards
 from ttc_jax.sampling.draw import Drawing, candidate_keys, doubts, draw, uniforms
+from ttc_jax.sampling.programs import ROWS, abstract, outcome, program, put, shards
+from ttc_jax.sharding.mesh import place
 
 SHORTEST_BUCKET = 64  # tokens
 

@@ -21,12 +21,12 @@ from ttc_jax.models.cache import PromptCache
 from ttc_jax.models.delimiters import Delimiter
 from ttc_jax.models.transformer import Transformer
 from ttc_jax.models.vocabulary import check_tokens
-from ttc_jax.parallel.mesh import place
-from ttc_jax.parallel.programs import ROWS, abstract, laid, outcome, program, put, shards
+from ttc_jax.sampling.programs import ROWS, abstract, laid, outcome, program, put, shards
 from ttc_jax.sampling.sampler import SHORTEST_BUCKET, bucket, pad_prompts
 from ttc_jax.search import bridge, kernel
 from ttc_jax.search.plan import Plan, check_plan
 from ttc_jax.search.state import NONE, Lineage, SearchState, insert
+from ttc_jax.sharding.mesh import place
 from ttc_jax.verifiers.confidence import Confidence
 from ttc_jax.verifiers.presentation import Presentation
 from ttc_jax.verifiers.steps import StepFormat
@@ -114,7 +114,7 @@ class Search:
         for all questions, where they are as many as a bucket has. Questions whose prompts begin
         otherwise are read whole. A question is still charged for all of its prompt.
       presentation: of a verifier with a format of its own, which is then shown `run`'s `shown`.
-      mesh: from `parallel.mesh.make_mesh`: questions are split over `data`, of which every shard is
+      mesh: from `sharding.mesh.make_mesh`: questions are split over `data`, of which every shard is
         a search of its own, weights and caches over `model`; None: the models' own device. Where
         `model` is 1, results are the same bits as with B / data questions on one device.
 

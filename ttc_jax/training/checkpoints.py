@@ -14,8 +14,8 @@ from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, L
 
 from ttc_jax import files
 from ttc_jax.errors import UserError
+from ttc_jax.hosts import hosts
 from ttc_jax.models import parameters
-from ttc_jax.parallel import hosts
 from ttc_jax.training.update import Weights
 
 

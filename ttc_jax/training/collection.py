@@ -17,13 +17,13 @@ import numpy as np
 from ttc_jax import hashing
 from ttc_jax.compute.flops import generator_flops
 from ttc_jax.compute.ledger import Ledger
+from ttc_jax.experiments.recorder import Prompted, encode, judge
 from ttc_jax.models.config import ModelConfig
 from ttc_jax.models.delimiters import Delimiter
 from ttc_jax.models.tokenizers import Tokenizer
 from ttc_jax.results.store import Candidate, Record
 from ttc_jax.sampling.rollouts import Finished, Prefix, Rollouts
 from ttc_jax.sampling.sampler import Samples
-from ttc_jax.search.records import Prompted, encode, judge
 from ttc_jax.tasks.prompts import PromptFormat
 from ttc_jax.tasks.task import Question, Task, Verdict
 from ttc_jax.verifiers.steps import step_ends

@@ -18,7 +18,7 @@ from jax.sharding import Mesh
 
 from ttc_jax.errors import UserError
 from ttc_jax.models import parameters
-from ttc_jax.parallel.mesh import make_mesh
+from ttc_jax.sharding.mesh import make_mesh
 from ttc_jax.training.batches import NONE, Batches
 from ttc_jax.training.checkpoints import Checkpoints
 from ttc_jax.training.metrics import Metrics

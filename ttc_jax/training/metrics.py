@@ -11,7 +11,7 @@ from typing import Self
 from tensorboardX import SummaryWriter
 from tqdm import tqdm
 
-from ttc_jax.parallel import hosts
+from ttc_jax.hosts import hosts
 from ttc_jax.training.checkpoints import Progress
 
 

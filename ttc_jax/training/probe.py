@@ -24,10 +24,10 @@ from scipy.special import expit
 from tqdm import tqdm
 
 from ttc_jax import files, hashing
+from ttc_jax.hosts import hosts
 from ttc_jax.models.cache import KVCache, PromptCache
 from ttc_jax.models.regime import Regime
 from ttc_jax.models.transformer import Transformer
-from ttc_jax.parallel import hosts
 from ttc_jax.training.batches import NONE, Batches
 from ttc_jax.verifiers.probe import HiddenStateProbe
 

@@ -17,7 +17,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from ttc_jax.models import parameters
 from ttc_jax.models.regime import Regime
-from ttc_jax.parallel.mesh import sharding, shardings
+from ttc_jax.sharding.mesh import sharding, shardings
 from ttc_jax.training.batches import Batch
 from ttc_jax.training.optimisation import Optimisation
 

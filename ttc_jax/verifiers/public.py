@@ -17,7 +17,7 @@ from ttc_jax.models import hub, int8, parameters
 from ttc_jax.models.config import ModelConfig
 from ttc_jax.models.tokenizers import Tokenizer, load_tokenizer
 from ttc_jax.models.weights import SafetensorsFolder, load
-from ttc_jax.parallel.mesh import place, whole
+from ttc_jax.sharding.mesh import place, whole
 from ttc_jax.verifiers.formats import PRMFormat
 from ttc_jax.verifiers.prm import PRMConfig, ProcessRewardModel
 from ttc_jax.verifiers.steps import StepFormat

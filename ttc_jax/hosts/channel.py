@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from ttc_jax.errors import UserError
-from ttc_jax.parallel import roll_call
-from ttc_jax.parallel.roll_call import Place
-from ttc_jax.parallel.wire import Message, Peer, printable
+from ttc_jax.hosts import roll_call
+from ttc_jax.hosts.roll_call import Place
+from ttc_jax.hosts.wire import Message, Peer, printable
 
 END = "end"  # the last event
 _SETTLE = 2.0  # seconds that it takes until it is known that another host has died

@@ -12,10 +12,11 @@ from typing import Concatenate, ParamSpec, TypeVar
 
 from ml_collections import ConfigDict
 
-from ttc_jax import files, hashing, inputs
+from ttc_jax import files, hashing
 from ttc_jax.config import as_flag, belongs, fields, to_json
 from ttc_jax.errors import UserError
-from ttc_jax.parallel import hosts
+from ttc_jax.experiments import inputs
+from ttc_jax.hosts import hosts
 
 CONFIG, INPUTS = "config.json", "inputs.json"
 _OWN = "config"  # what the digest of the config itself is called among the others

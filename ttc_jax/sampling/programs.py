@@ -15,7 +15,7 @@ from jax import lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from ttc_jax.models.cache import KVCache
-from ttc_jax.parallel.mesh import CACHES
+from ttc_jax.sharding.mesh import CACHES
 
 T = TypeVar("T")
 WHOLE, ROWS = PartitionSpec(), PartitionSpec("data")  # alike everywhere; split by the first axis

@@ -10,9 +10,9 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from ttc_jax.parallel.compiled import Program
-from ttc_jax.parallel.topology import GIB
-from ttc_jax.search.aggregate import AGGREGATIONS
+from ttc_jax.results.selection import AGGREGATIONS
+from ttc_jax.tpu.program import Program
+from ttc_jax.tpu.topology import GIB
 
 _LABELS: Final = {
     "majority": "majority",

@@ -16,8 +16,8 @@ import jax
 
 from ttc_jax.errors import UserError
 from ttc_jax.models.cache import BLOCK, KVCache
-from ttc_jax.parallel.hlo import Cost, Hlo
-from ttc_jax.parallel.topology import GIB, Chip
+from ttc_jax.tpu.hlo import Cost, Hlo
+from ttc_jax.tpu.topology import GIB, Chip
 
 _TOO_MUCH = re.compile(r"required for HLO temporaries \(([\d.]+)([KMG])\)|RESOURCE_EXHAUSTED")
 _UNITS = {"K": 2**10, "M": 2**20, "G": 2**30}

@@ -29,11 +29,11 @@ from ttc_jax.errors import UserError
 from ttc_jax.models import int8, parameters
 from ttc_jax.models.cache import KVCache
 from ttc_jax.models.transformer import Transformer
-from ttc_jax.parallel.mesh import make_mesh
 from ttc_jax.sampling.draw import Drawing
 from ttc_jax.sampling.rollouts import Prefix, Rollouts
 from ttc_jax.sampling.sampler import Sampler
 from ttc_jax.search.search import Outcome, Search
+from ttc_jax.sharding.mesh import make_mesh
 from ttc_jax.verifiers.prm import PRMConfig, ProcessRewardModel
 
 # One key/value head, so that whatever `model` is, some devices share it.

@@ -19,7 +19,7 @@ from ttc_jax.jobs.compile import _read_a_token
 from ttc_jax.models import parameters
 from ttc_jax.models.shapes import known
 from ttc_jax.models.transformer import Transformer
-from ttc_jax.parallel.compiled import device_bytes
+from ttc_jax.tpu.program import device_bytes
 
 HAS_LIBTPU = importlib.util.find_spec("libtpu") is not None
 LAYERS, DEPTH, N = 4, 16, 64

@@ -24,8 +24,8 @@ from typing import Any, TypeVar
 import ttc_jax
 from ttc_jax import hashing
 from ttc_jax.errors import UserError
-from ttc_jax.parallel.line import END, Line
-from ttc_jax.parallel.roll_call import Place, bind_address
+from ttc_jax.hosts.channel import END, Line
+from ttc_jax.hosts.roll_call import Place, bind_address
 
 T = TypeVar("T")
 

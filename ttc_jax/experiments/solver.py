@@ -32,26 +32,26 @@ from tqdm import tqdm
 from ttc_jax import assets, hashing
 from ttc_jax.compute.ledger import Ledger
 from ttc_jax.config import as_flag
-from ttc_jax.config_fields import check_fields
 from ttc_jax.errors import UserError
+from ttc_jax.experiments import build
+from ttc_jax.experiments.fields import check_fields
+from ttc_jax.experiments.fitted import load_policy
+from ttc_jax.experiments.recorder import Prompted, Recorder, keep_prompts
+from ttc_jax.experiments.spending import PARALLEL, is_pool, spend
 from ttc_jax.models.tokenizers import tokenizer_of
 from ttc_jax.models.weights import kept, load_generator
-from ttc_jax.parallel.mesh import mesh_of
 from ttc_jax.policy import difficulty
-from ttc_jax.policy.fitted import load_policy
-from ttc_jax.policy.spending import PARALLEL, is_pool, spend
-from ttc_jax.results.store import Candidate, Key, Record, ResultsStore
-from ttc_jax.results.summary import DIFFICULTY, count_candidates
-from ttc_jax.search import build
-from ttc_jax.search.aggregate import (
+from ttc_jax.results.selection import (
     LOWEST_SCORE,
     NO_ANSWER,
     answer_ids,
     answer_score,
     shares,
 )
-from ttc_jax.search.records import Prompted, Recorder, keep_prompts
+from ttc_jax.results.store import Candidate, Key, Record, ResultsStore
+from ttc_jax.results.summary import DIFFICULTY, count_candidates
 from ttc_jax.search.strategies import make_strategy
+from ttc_jax.sharding.mesh import mesh_of
 from ttc_jax.tasks import load_task
 from ttc_jax.tasks.prompts import PromptFormat
 from ttc_jax.tasks.task import Question

@@ -10,11 +10,11 @@ from typing import NamedTuple
 
 from ttc_jax import files, hashing
 from ttc_jax.errors import UserError, naming
+from ttc_jax.experiments.tree import tree
+from ttc_jax.hosts import hosts
 from ttc_jax.models.tokenizers import Tokenizer
-from ttc_jax.parallel import hosts
 from ttc_jax.results.store import Candidate, Node, Record
 from ttc_jax.search.search import Failed, Outcome, Search
-from ttc_jax.search.tree import tree
 from ttc_jax.tasks.extraction import opened_thought
 from ttc_jax.tasks.prompts import PromptFormat
 from ttc_jax.tasks.task import Question, Task, Verdict

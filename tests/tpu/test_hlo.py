@@ -1,4 +1,4 @@
-from ttc_jax.parallel.hlo import Hlo
+from ttc_jax.tpu.hlo import Hlo
 
 # ruff: noqa: E501
 # A loop of three turns: a product of the weights, and a row written into a cache.

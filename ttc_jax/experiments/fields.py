@@ -16,9 +16,9 @@ from ml_collections import ConfigDict
 
 from ttc_jax.config import as_flag, fields
 from ttc_jax.errors import UserError
+from ttc_jax.experiments.ranges import Choice, Each, Real, Values, Whole
 from ttc_jax.policy.flops_match import PER_TOKEN
-from ttc_jax.ranges import Choice, Each, Real, Values, Whole
-from ttc_jax.search.aggregate import AGGREGATIONS, RULES
+from ttc_jax.results.selection import AGGREGATIONS, RULES
 
 
 @dataclasses.dataclass(frozen=True)

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from ttc_jax.errors import UserError
-from ttc_jax.parallel.wire import Message, Peer, printable
+from ttc_jax.hosts.wire import Message, Peer, printable
 
 _SHARED = 30.0  # seconds that a network disk may take to show what another host wrote
 _POLITE = 5.0  # seconds that an answer may take beyond these

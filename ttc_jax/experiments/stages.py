@@ -23,11 +23,12 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from ttc_jax import inputs, jobs
+from ttc_jax import jobs
 from ttc_jax.config import fields, to_json
 from ttc_jax.errors import UserError
+from ttc_jax.experiments import inputs
 from ttc_jax.files import read_json, write_json
-from ttc_jax.parallel import hosts
+from ttc_jax.hosts import hosts
 
 PREFIX = "stage:"
 DONE = "done.json"

@@ -11,20 +11,20 @@ from ml_collections import ConfigDict
 
 from ttc_jax import assets
 from ttc_jax.config import as_flag
-from ttc_jax.config_fields import check_fields
 from ttc_jax.errors import UserError
+from ttc_jax.experiments.fields import check_fields
+from ttc_jax.experiments.recorder import Recorder
 from ttc_jax.models.delimiters import Delimiter
 from ttc_jax.models.tokenizers import tokenizer_of
 from ttc_jax.models.transformer import Transformer
 from ttc_jax.models.weights import kept, load_generator
-from ttc_jax.parallel.mesh import mesh_of, questions_at_once
-from ttc_jax.parallel.programs import shards
 from ttc_jax.sampling.draw import Drawing
+from ttc_jax.sampling.programs import shards
 from ttc_jax.search.plan import Plan
-from ttc_jax.search.records import Recorder
 from ttc_jax.search.search import Search, check_shards
 from ttc_jax.search.strategies import Strategy, make_strategy
 from ttc_jax.search.strategies.check import check_strategy
+from ttc_jax.sharding.mesh import mesh_of, questions_at_once
 from ttc_jax.tasks.prompts import PromptFormat
 from ttc_jax.tasks.task import Task
 from ttc_jax.verifiers.load import load_verifier

@@ -19,8 +19,8 @@ import pytest
 from tests.flags import xla_flags
 from ttc_jax.config import load_config
 from ttc_jax.errors import UserError
+from ttc_jax.hosts import hosts
 from ttc_jax.jobs import run, train
-from ttc_jax.parallel import hosts
 
 ROOT = Path(__file__).parents[2]
 QUESTIONS = 24
@@ -55,7 +55,8 @@ MEMBER = """
 import sys
 import time
 from pathlib import Path
-from ttc_jax.parallel import hosts, roll_call
+from ttc_jax.hosts import hosts
+from ttc_jax.hosts import roll_call
 
 roll_call._SHARED = 0.2
 index, port, workdir = int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3])

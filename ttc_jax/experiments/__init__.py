@@ -1,0 +1,1 @@
+"""Experiments: configs, workdirs, stages, and the loops that fill a results store."""

@@ -1,0 +1,1 @@
+"""Runs of several processes: who takes part, and what they tell each other."""

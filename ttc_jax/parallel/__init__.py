@@ -1,1 +1,0 @@
-"""How a model lies over many devices."""

@@ -1,0 +1,1 @@
+"""Meshes of devices, and where parameters lie on them."""

@@ -1,0 +1,1 @@
+"""Programs compiled for TPU slices that need not be there, and what they cost."""
