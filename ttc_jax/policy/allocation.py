@@ -28,7 +28,8 @@ from numpy.typing import NDArray
 from ttc_jax.errors import UserError
 from ttc_jax.policy.flops_match import at_budget
 from ttc_jax.policy.policy import FOLDS, draws, estimates, halves
-from ttc_jax.results.curves import Estimate, as_pool, budget_grid
+from ttc_jax.results.credit import as_pool
+from ttc_jax.results.curves import Estimate, budget_grid
 from ttc_jax.results.store import Record
 from ttc_jax.search.aggregate import NO_ANSWER, best_of_n_weighted
 
