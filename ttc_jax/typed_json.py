@@ -48,14 +48,14 @@ def read_json(path: Path, kind: type[T] | TypeAdapter[T]) -> T:
     return parse_json(text, kind, str(path))
 
 
-def check(value: Any, kind: Any, where: str) -> None:
-    """Refuses a value that was read from JSON and has another shape than `kind`.
+def check(value: Any, kind: Any, where: str) -> Any:
+    """Returns a value that was read from JSON as `kind`, and refuses one of another shape.
 
     Raises:
         UserError: as `parse_json`.
     """
     try:
-        TypeAdapter(kind).validate_python(value, strict=False)
+        return TypeAdapter(kind).validate_python(value, strict=False)
     except ValidationError as error:
         raise UserError(f"{where}: {_first(error)}") from error
 

@@ -309,8 +309,8 @@ class StepEnd:
     def __init__(self, material: Material, given: int, limits: Any):
         import torch
 
-        self.delimiters = torch.from_numpy(material.delimiter.holds[material.delimiter.kinds])
-        self.ends = torch.zeros_like(self.delimiters)
+        self.torch, self.delimiter = torch, material.delimiter
+        self.ends = torch.zeros(len(self.delimiter.kinds), dtype=torch.bool)
         self.ends[list(material.ends)] = True
         self.given, self.limits = given, limits
         self.lengths = torch.zeros_like(limits)  # tokens up to the stop
@@ -320,7 +320,8 @@ class StepEnd:
         del scores, kwargs
         new, last = ids.shape[1] - self.given, ids[:, -1]
         self.lengths[~self.stopped] = new
-        delimiter = self.delimiters[last] & ~self.delimiters[ids[:, -2]]
+        _, ends = self.delimiter.found(ids[:, -2 * self.delimiter.length :].numpy())
+        delimiter = self.torch.from_numpy(ends[:, -1])
         self.stopped |= delimiter | self.ends[last] | (new >= self.limits)
         return self.stopped
 

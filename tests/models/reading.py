@@ -22,10 +22,10 @@ def delimiters_of(texts: Sequence[str], delimiter: str) -> list[Span]:
     return [(first, first + len(delimiter)) for first in firsts]
 
 
-def completed(texts: Sequence[str], delimiter: str) -> list[bool]:
-    """Which tokens complete a delimiter."""
-    found = delimiters_of(texts, delimiter)
-    return [any(first < end <= last for _, end in found) for first, last in spans_of(texts)]
+def closed(texts: Sequence[str], delimiter: str) -> list[bool]:
+    """Whether the text up to the end of each token ends with a delimiter."""
+    ends = {end for _, end in delimiters_of(texts, delimiter)}
+    return [last in ends for _, last in spans_of(texts)]
 
 
 def ended(texts: Sequence[str], delimiter: str) -> list[bool]:
@@ -34,11 +34,7 @@ def ended(texts: Sequence[str], delimiter: str) -> list[bool]:
     alone = [
         end for i, (first, end) in enumerate(found) if i == 0 or found[i - 1][1] < first
     ]  # text lies before it
-    completes = completed(texts, delimiter)
-    return [
-        any(first < end <= last for end in alone) and not (i and completes[i - 1])
-        for i, (first, last) in enumerate(spans_of(texts))
-    ]
+    return [any(first < end <= last for end in alone) for first, last in spans_of(texts)]
 
 
 def taken(texts: Sequence[str], delimiter: str) -> list[int]:

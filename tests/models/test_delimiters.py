@@ -1,6 +1,7 @@
 """Delimiters over the boundaries of tokens, against readers of the text."""
 
 import dataclasses
+import itertools
 from collections.abc import Sequence
 
 import hypothesis
@@ -18,10 +19,12 @@ from ttc_jax.errors import UserError
 from ttc_jax.models.characters import CharTokenizer
 from ttc_jax.models.delimiters import Delimiter
 from ttc_jax.models.tokenizers import HFTokenizer, Tokenizer
+from ttc_jax.verifiers.steps import step_ends
 
 LETTERS = [*"abcde.;#- ", "\n", "\r"]
 APART = CharTokenizer(LETTERS)  # one character a token
-WHOLE = CharTokenizer([*LETTERS, "\n\n", ".\n", ".\n\n", "\n\n\n", "\r\n", ";\n", "---", "b\n"])
+LINES = ["\n\n", ".\n", ".\n\n", "\n\n\n", "\r\n", ";\n", "---", "b\n", "---\n\n", "\n#", "c\n\n\n"]
+WHOLE = CharTokenizer([*LETTERS, *LINES])
 found, taken = (jax.jit(method) for method in (Delimiter.found, Delimiter.taken))
 ends_at = jax.jit(Delimiter.ends_at)
 
@@ -53,14 +56,23 @@ def steps(tokenizer: Tokenizer, tokens: Sequence[int], delimiter: str) -> list[s
         ("\n---\n", ["a", "\n", "-", "-", "-", "\n", "b"], ["a\n---\n", "b"]),
         ("\n---\n", ["a", "\n", "-", "---", "\n", "b"], ["a\n----\nb"]),
         ("\n", ["a", "\n", "b", ".\n", "\n\n", "c", "\n\n"], ["a\n", "b.\n", "\n\nc\n\n", ""]),
+        # A token that is all of a step, its delimiter included.
+        ("\n\n", ["a", "\n\n", "---\n\n", "b"], ["a\n\n", "---\n\n", "b"]),
+        (
+            "\n\n",
+            ["a", "\n\n", ".\n\n", "---\n\n", "\n\n", "b"],
+            ["a\n\n", ".\n\n", "---\n\n", "\n\nb"],
+        ),
+        ("\n\n", ["c\n\n\n", "\n", "c\n\n\n", "b"], ["c\n\n\n", "\nc\n\n\n", "b"]),
+        ("\n", ["a", "\n", "b\n", "b\n", "\n", ".\n"], ["a\n", "b\n", "b\n", "\n.\n", ""]),
+        ("\n", ["a", "\n#", "\n", "\n#", "\n"], ["a\n#", "\n", "\n#\n", ""]),
+        (";\n", ["a", ";\n", ".", ";\n", ";\n", "b"], ["a;\n", ".;\n", ";\nb"]),
     ],
 )
 def test_steps_end_where_the_text_says(delimiter: str, pieces: list[str], expected: list[str]):
-    tokens = [WHOLE.encode(piece)[0] if piece else WHOLE.pad_id for piece in pieces]
-    assert [len(WHOLE.encode(piece)) for piece in pieces if piece] == [1] * len(
-        [*filter(None, pieces)]
-    )
-    assert steps(WHOLE, tokens, delimiter) == expected
+    cut = [WHOLE.encode(piece) if piece else [WHOLE.pad_id] for piece in pieces]
+    assert [len(tokens) for tokens in cut] == [1] * len(pieces)
+    assert steps(WHOLE, [tokens[0] for tokens in cut], delimiter) == expected
 
 
 @hypothesis.given(
@@ -75,11 +87,11 @@ def test_the_automaton_is_the_reader(delimiter: str, texts: list[str], data: st.
     tokens = np.array(data.draw(st.lists(rows, min_size=3, max_size=3)), np.int32)
     lengths = np.array([9, 6, 0], np.int32)
     automaton = Delimiter.in_texts(texts, delimiter)
-    completes, ends = automaton.found(tokens)
+    closed, ends = automaton.found(tokens)
     counts = automaton.taken(tokens, lengths)
     for row in range(3):
         written = [texts[token] for token in tokens[row]]
-        assert completes[row].tolist() == reading.completed(written, delimiter)
+        assert closed[row].tolist() == reading.closed(written, delimiter)
         assert ends[row].tolist() == reading.ended(written, delimiter)
         real = written[: lengths[row]]
         assert counts[row].tolist() == [*reading.taken(real, delimiter), *[0] * (9 - len(real))]
@@ -88,7 +100,7 @@ def test_the_automaton_is_the_reader(delimiter: str, texts: list[str], data: st.
 def test_jax_says_what_numpy_says():
     rng = np.random.default_rng(0)
     tokens = rng.choice(
-        [*WHOLE.encode("ab;\n."), 1, *range(14, len(WHOLE.texts()))], (2, 3, 40)
+        [*WHOLE.encode("ab;\n."), 1, *map(WHOLE.texts().index, LINES)], (2, 3, 40)
     ).astype(np.int32)
     lengths = rng.integers(0, 41, (2, 3)).astype(np.int32)
     for delimiter in ("\n", "\n\n", ";\n", ".\n\n"):
@@ -105,17 +117,23 @@ def test_jax_says_what_numpy_says():
 
 @hypothesis.given(st.lists(st.sampled_from(["a", "b\n", "\n", "", "\n#", "xy"]), max_size=30))
 def test_of_one_character_it_is_a_mask(pieces: list[str]):
-    """Which tokens hold it, but for those right behind one that does."""
+    """Which tokens hold it, but for those that begin with it where the text before ends with it."""
     kinds = ["a", "b\n", "\n", "", "\n#", "xy"]
     tokens = np.array([kinds.index(piece) for piece in pieces], np.int32)
-    mask = np.array(["\n" in piece for piece in pieces], bool)
-    completes, ends = Delimiter.in_texts(kinds, "\n").found(tokens)
-    assert completes.tolist() == mask.tolist()
-    assert ends.tolist() == [m and not (i and mask[i - 1]) for i, m in enumerate(mask)]
+    last = [piece.endswith("\n") for piece in pieces]
+    behind = [
+        before and piece.startswith("\n")
+        for before, piece in zip([False, *last], pieces, strict=False)
+    ]
+    closed, ends = Delimiter.in_texts(kinds, "\n").found(tokens)
+    assert closed.tolist() == last
+    assert ends.tolist() == [
+        "\n" in x and not empty for x, empty in zip(pieces, behind, strict=True)
+    ]
     assert not Delimiter.in_texts(kinds, "\n").taken(tokens, np.array(len(tokens))).any()
 
 
-TEXT = "a b.\n\nc;\nd\n\n\n- e\n\n\n\nb.\n\n"
+TEXT = "a b.\n\n---\n\nc;\nd\n\n\n- e\n\n\n\nb.\n\nb;\n;\n.\n\n"
 
 
 @pytest.mark.parametrize("delimiter", ["\n\n", ";\n", ".\n\n", ".\n", "- "])
@@ -123,6 +141,26 @@ def test_how_text_is_cut_into_tokens_does_not_matter(delimiter: str):
     apart, whole = (steps(of, of.encode(TEXT), delimiter) for of in (APART, WHOLE))
     assert [step.strip() for step in apart] == [step.strip() for step in whole]
     assert len(apart) > 1
+
+
+@hypothesis.given(st.text("aab\n", min_size=1, max_size=3), st.text("ab\n", max_size=24), st.data())
+@hypothesis.settings(max_examples=100)
+def test_the_steps_of_a_text_are_those_of_its_characters(
+    delimiter: str, text: str, data: st.DataObject
+):
+    """A token holds a step's end where the text has one, however it is cut into tokens."""
+    cuts = sorted(data.draw(st.sets(st.integers(0, len(text)), max_size=len(text))))
+    pieces = [text[i:j] for i, j in itertools.pairwise([0, *cuts, len(text)]) if i < j]
+    texts = sorted({*text, *pieces, delimiter})
+    automaton = Delimiter.in_texts(texts, delimiter)
+    apart, whole = (np.array([texts.index(x) for x in cut], np.int32) for cut in (text, pieces))
+    last = np.cumsum([len(piece) for piece in pieces], dtype=int)
+    one, all_of_it = (
+        step_ends(tokens, np.array(len(tokens)), np.array(False), automaton)
+        for tokens in (apart, whole)
+    )
+    expected = {int(np.searchsorted(last, end + 1)) for end in np.flatnonzero(one)}
+    assert {*np.flatnonzero(all_of_it).tolist()} == expected
 
 
 @pytest.mark.parametrize(
@@ -172,4 +210,4 @@ def test_it_is_data_of_a_program():
     one, other = (Delimiter.in_texts(list(texts), "\n") for texts in ("a\nb", "\nab"))
     assert jax.tree.structure(one) == jax.tree.structure(other)
     assert all(isinstance(x, np.ndarray) for x in jax.tree.leaves(one))
-    assert len(jax.tree.leaves(one)) + 3 == len(dataclasses.fields(one))
+    assert len(jax.tree.leaves(one)) + 2 == len(dataclasses.fields(one))

@@ -8,8 +8,8 @@ import pytest
 from tests.parity.test_public_prms import tokenizer_of
 from ttc_jax.models.delimiters import Delimiter
 
-TEXT = "One: 1 + 1 = 2.\n\nTwo:\n  and\n\n\nThree.\n\n\n\n\\[x\\]\n\nFour"
-STEPS = ["One: 1 + 1 = 2.", "Two:\n  and", "Three.", "\\[x\\]", "Four"]
+TEXT = "One: 1 + 1 = 2.\n\nTwo:\n  and\n\n\nThree.\n\n\n\n---\n\n\\[x\\]\n\n)\n\nFour"
+STEPS = ["One: 1 + 1 = 2.", "Two:\n  and", "Three.", "---", "\\[x\\]", ")", "Four"]
 
 
 @pytest.mark.parametrize(

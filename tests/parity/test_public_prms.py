@@ -359,7 +359,7 @@ def our_scores(
         text[n, : lengths[n] + 1] = [prompts[n // N][-1], *solution.tokens]
     ended = np.array([solution.ended for solution in solutions])
     ends = np.pad(step_ends(text[:, 1:], lengths, ended, delimiter), ((0, 0), (1, 0)))
-    steps, shape = T // 2 + 1, presentation.step_format
+    steps, shape = T, presentation.step_format
     graph, weights = nnx.split(prm)
 
     @jax.jit

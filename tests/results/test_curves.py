@@ -9,15 +9,14 @@ from hypothesis import strategies as st
 
 from ttc_jax.compute.ledger import Ledger
 from ttc_jax.errors import UserError
+from ttc_jax.results.credit import draw_orders, subset_indices
 from ttc_jax.results.curves import (
     Estimate,
     accuracy_curves,
     bootstrap,
     budget_grid,
     default_rules,
-    draw_orders,
     question_accuracy,
-    subset_indices,
 )
 from ttc_jax.results.store import Candidate, Record
 

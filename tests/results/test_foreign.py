@@ -128,6 +128,8 @@ def test_without_answers_the_highest_score_wins_and_without_scores_the_majority(
         (changed("correct", gold=42), "gold is 42"),
         (changed(text=None), "text is None"),
         (changed(strategy=1), "strategy is 1"),
+        (changed(strategy=""), 'strategy is ""; name the strategy'),
+        (changed(question=""), 'question is ""; name the question'),
         (changed("correct"), "give 'correct', or 'answer' and 'gold'"),
         (changed("correct", "answer", gold="42"), "give 'correct', or 'answer' and 'gold'"),
         (changed(correct=1), "correct is 1; it must be true or false"),
@@ -202,7 +204,7 @@ def test_the_example_in_the_documentation_is_right(tmp_path):
 
 numbers = st.floats(0, 1)
 texts = st.text(st.characters(exclude_categories=["Cs"]))
-names = st.text(st.characters(exclude_categories=["Cs", "Cc", "Zl", "Zp"]))
+names = st.text(st.characters(exclude_categories=["Cs", "Cc", "Zl", "Zp"]), min_size=1)
 
 
 @given(

@@ -287,12 +287,11 @@ class SearchOracle:
 
     def _step_ends(self, row: Row, start: int) -> list[int]:
         """Tokens behind which a step ends; a step without text is none."""
-        found, completed = [], self._read(row, reading.completed)
+        found, closed = [], self._read(row, reading.closed)
         for i, ends in enumerate(self._read(row, reading.ended)):
-            behind_one = i > 0 and completed[i - 1]
-            if i == len(row.text) - 1 and not completed[i]:
-                ends = not (row.ended and behind_one)
-            if ends and i >= start:
+            behind_one = i > 0 and closed[i - 1]
+            cut_off = i == len(row.text) - 1 and not closed[i] and not (row.ended and behind_one)
+            if (ends or cut_off) and i >= start:
                 found.append(i)
         return found
 

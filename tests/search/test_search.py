@@ -13,11 +13,13 @@ from flax import nnx
 
 from tests.sampling.oracle import TINY, tiny_generator
 from tests.search.toy import (
+    BROKEN,
     DELIMITERS,
     ENDS,
     SHALLOW,
     Grader,
     assert_alike,
+    delimiter,
     make_plan,
     make_search,
     marked_prm,
@@ -250,7 +252,8 @@ def test_the_whole_search_hides_no_transfer(search, outcomes, generator):
         found = run(search, QUESTIONS)
     for mine, other in zip(found, outcomes, strict=True):
         assert_same(mine, other)
-    fresh = make_search(generator, Grader(), make_plan())
+    # Compiled and run at once, with a delimiter that is matched over the boundaries of tokens.
+    fresh = make_search(generator, Grader(), make_plan(), delimiter=delimiter(BROKEN, "\n\n"))
     with jax.transfer_guard("disallow"):
         run(fresh, QUESTIONS[:2])
 

@@ -29,7 +29,7 @@ ENDS = (3, 4, 17)  # one of them ends the step too
 # What tokens write: delimiters a line break, or parts of a blank line; 0 is a special token.
 LETTERS = ["", *"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOP"][: TINY.vocab_size]
 LINES = ["\n" if i in DELIMITERS else text for i, text in enumerate(LETTERS)]
-_BROKEN = iter(("\n", "\n", ".\n", "\n", "\n\n", "\n#", "\n", "\n"))
+_BROKEN = iter(("\n", "\n", ".\n", ".\n\n", "\n\n", "\n#", "\n", "\n"))
 BROKEN = [next(_BROKEN) if i in DELIMITERS else text for i, text in enumerate(LETTERS)]
 GRADES = (0.5, 0.25, 0.75, 0.5)
 

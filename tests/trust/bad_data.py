@@ -118,7 +118,7 @@ _SHAPES += [
     for path, values in {
         "difficulty": (3, None, ..., "oracle", "guess", []),
         "samples": (-1, "x", None, 1.5, ..., 10**30),
-        "budgets": ([], [0], [-2], ["a"], "2", None, ..., [10**9]),
+        "budgets": ([], [0], [-2], [2, 2], ["a"], "2", None, ..., [10**9]),
         "edges": (3, ["a"], [float("nan")], [float("inf")], ...),
         "choice": ([], {}, {"bin_1": {}}, {"bin_2": {"n_2": "x"}}, {"bin_1": {"n_3": "x"}}, ...),
         "choice.bin_1.n_2": (3, None, []),
@@ -170,6 +170,8 @@ _SAMPLES += [
         ({"seed": "a"}, "seed"),
         ({"budget": 0}, "budget"),
         ({"strategy": "a\nb"}, "strategy"),
+        ({"strategy": ""}, "strategy"),
+        ({"question": ""}, "question"),
         ({"log_prob": float("inf")}, "log_prob"),
         ({"step_scores": [0.5]}, "give either"),
         ({"correct": "yes"}, "correct"),

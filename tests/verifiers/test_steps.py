@@ -11,8 +11,8 @@ from hypothesis.extra.numpy import arrays
 from ttc_jax.models.delimiters import Delimiter
 from ttc_jax.verifiers.steps import NOTHING, StepFormat, step_ends
 
-V = 5
-TEXTS = [*"ab", "\n", "c", "\n"]
+TEXTS = [*"ab", "\n", "c", "\n", "d\n", "\ne"]
+V = len(TEXTS)
 LINES = Delimiter.in_texts(TEXTS, "\n")
 NEWLINE, END = 2, 1
 
@@ -21,14 +21,13 @@ def ends_of(tokens: list[int], ended: bool) -> list[int]:
     """Last token of each step, told as a reader would."""
     ends, text = [], True  # an answer may begin with a delimiter: that is a step
     for at, token in enumerate(tokens):
-        if TEXTS[token] == "\n":
-            if text:
-                ends.append(at)
-            text = False
-        elif at < len(tokens) - 1 or text or not ended:
-            text = True
-            if at == len(tokens) - 1:
-                ends.append(at)
+        before, ends_here = text, False
+        for sign in TEXTS[token]:
+            ends_here |= sign == "\n" and text
+            text = sign != "\n"
+        last = at == len(tokens) - 1 and text and (before or not ended)
+        if ends_here or last:
+            ends.append(at)
     return ends
 
 
@@ -41,6 +40,9 @@ def ends_of(tokens: list[int], ended: bool) -> list[int]:
         ([3, NEWLINE, 3, 3], [1, 3]),  # cut off within a step
         ([3, NEWLINE, 3], [1, 2]),  # cut off after its first token
         ([3, NEWLINE, NEWLINE, 4, 3, END], [1, 5]),  # an empty line is no step
+        ([3, NEWLINE, 5, 5, END], [1, 2, 3]),  # a token can be a step
+        ([3, 6, END], [1, 2]),  # text behind a delimiter in its token
+        ([3, NEWLINE, 6], [1, 2]),
         ([3, 3, END], [2]),
         ([END], [0]),
         ([NEWLINE], [0]),

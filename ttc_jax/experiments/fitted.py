@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 from ml_collections import ConfigDict
+from pydantic import AfterValidator, Field, FiniteFloat, NonNegativeInt, PositiveInt
 from pydantic import ConfigDict as Rules
-from pydantic import Field, FiniteFloat, NonNegativeInt, PositiveInt
 
 from ttc_jax import files
 from ttc_jax.errors import UserError
@@ -35,6 +35,12 @@ class Entry:
     verifier: str = ""
 
 
+def _rising(budgets: tuple[int, ...]) -> tuple[int, ...]:
+    if list(budgets) != sorted(set(budgets)):
+        raise ValueError("must rise, none named twice")
+    return budgets
+
+
 @dataclasses.dataclass(frozen=True)
 class PolicyFile:
     """What a policy's file holds.
@@ -52,7 +58,11 @@ class PolicyFile:
 
     difficulty: str
     samples: Annotated[NonNegativeInt, Field(le=10**6)]
-    budgets: Annotated[tuple[Annotated[PositiveInt, Field(le=10**6)], ...], Field(min_length=1)]
+    budgets: Annotated[
+        tuple[Annotated[PositiveInt, Field(le=10**6)], ...],
+        Field(min_length=1),
+        AfterValidator(_rising),
+    ]
     edges: tuple[FiniteFloat, ...]
     choice: dict[str, dict[str, str]]
     strategies: dict[str, Entry]

@@ -13,17 +13,14 @@ Many hosts begin each stage together.
 
 from __future__ import annotations
 
-import importlib
 import logging
-import pkgutil
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from ml_collections import ConfigDict
 
-from ttc_jax import jobs
 from ttc_jax.config import fields, to_json
 from ttc_jax.errors import UserError
 from ttc_jax.experiments import inputs
@@ -35,14 +32,17 @@ DONE = "done.json"
 _log = logging.getLogger(__name__)
 
 
-def run_stages(config: ConfigDict, workdir: Path) -> None:
+def run_stages(config: ConfigDict, workdir: Path, jobs: Mapping[str, Callable[..., None]]) -> None:
     """Does all stages that are not done yet with this config, in their order.
+
+    Args:
+      jobs: name -> what runs it, given its config and workdir.
 
     Raises:
       UserError: a stage without a section, of an unknown job, or that refers to a later one; and
         what its job raises, with the flags of the stage.
     """
-    stages = {name: _resolved(config, name, workdir) for name in config.stages}
+    stages = {name: _resolved(config, name, workdir, jobs) for name in config.stages}
     for number, (name, stage) in enumerate(stages.items(), 1):
         # As it was written: a workdir may move.
         done, settings = workdir / name / DONE, to_json(config.stage[name])
@@ -56,7 +56,7 @@ def run_stages(config: ConfigDict, workdir: Path) -> None:
                     (workdir / other / DONE).unlink(missing_ok=True)
         read, began = inputs.digests(stage), time.perf_counter()
         try:
-            importlib.import_module(f"ttc_jax.jobs.{stage.job}").main(stage, workdir / name)
+            jobs[stage.job](stage, workdir / name)
         except UserError as error:  # which names the flags of a job on its own
             message = str(error).replace("--config.", f"--config.stage.{name}.")
             raise UserError(message) from error
@@ -88,12 +88,11 @@ def _references(stage: ConfigDict) -> dict[str, str]:
     }
 
 
-def _resolved(config: ConfigDict, name: str, workdir: Path) -> ConfigDict:
+def _resolved(config: ConfigDict, name: str, workdir: Path, known: Iterable[str]) -> ConfigDict:
     """A stage's own config, with the paths of earlier stages."""
     if name not in config.stage:
         raise UserError(f"stages: {name} has no section stage.{name}")
     stage = config.stage[name].copy_and_resolve_references()
-    known = [module.name for module in pkgutil.iter_modules(jobs.__path__)]
     if stage.job not in known:
         raise UserError(f"stage.{name}.job={stage.job}: must be one of {', '.join(known)}")
     earlier = config.stages[: config.stages.index(name)]

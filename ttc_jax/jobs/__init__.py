@@ -15,3 +15,19 @@ others, asks `ttc_jax.hosts.hosts`.
 It raises `ttc_jax.errors.UserError` for what the user can mend. A module whose name starts with an
 underscore is not a job. A job is imported only when it runs.
 """
+
+import importlib
+import pkgutil
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+
+def runners() -> dict[str, Callable[..., None]]:
+    """What runs each job by its name; the job is imported when it runs."""
+    names = (module.name for module in pkgutil.iter_modules(__path__))
+    return {name: partial(_run, name) for name in names if not name.startswith("_")}
+
+
+def _run(name: str, *arguments: Any) -> None:
+    importlib.import_module(f"{__name__}.{name}").main(*arguments)

@@ -42,7 +42,7 @@ from ttc_jax.results.foreign import read_records
 from ttc_jax.results.outcomes import Outcomes, largest_pools, outcomes
 from ttc_jax.results.store import Record
 from ttc_jax.results.summary import DIFFICULTY, difficulty_samples, versions, write_summary
-from ttc_jax.typed_json import read_json
+from ttc_jax.typed_json import check
 
 _log = logging.getLogger(__name__)
 
@@ -152,7 +152,8 @@ def _tables(
         )
     powers = budget_grid(largest)[:-1]
     fine = sorted({*budgets, *powers, *(3 * n for n in powers if 3 * n < largest), largest})
-    return outcomes(searched, budgets, **options), outcomes(pool, fine, **options)
+    baseline = outcomes(pool, fine, **options)
+    return outcomes(searched, budgets, **options, known=baseline), baseline
 
 
 def _difficulties(config: ConfigDict, records: Sequence[Record]) -> dict[str, Difficulty]:
@@ -295,8 +296,8 @@ def _entries(data: Path) -> dict[str, Entry]:
     path = data / "config.json"
     if not path.is_file():
         return {}
-    files.read_json(path, "run the sweep anew in another --workdir")  # compares its checksum
-    return read_json(path, _SweepConfig).sweep.strategies
+    found = files.read_json(path, "run the sweep anew in another --workdir")
+    return check(found, _SweepConfig, str(path)).sweep.strategies
 
 
 def _summarise(

@@ -24,6 +24,7 @@ import numpy as np
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
+from ttc_jax import jobs
 from ttc_jax.compute.ledger import Ledger
 from ttc_jax.config import to_json
 from ttc_jax.experiments import build
@@ -49,7 +50,7 @@ from ttc_jax.tasks.grading import unparsed_kept
 def main(config: ConfigDict, workdir: Path) -> None:
     """Searches for the questions that the store does not hold yet, then reports."""
     if "stages" in config:
-        run_stages(config, workdir)
+        run_stages(config, workdir, jobs.runners())
         return
     if "policy" in config:
         follow(config, workdir)

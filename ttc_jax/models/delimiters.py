@@ -2,9 +2,10 @@
 
 A step ends with the token that completes the delimiter, whether that token holds all of it or its
 last characters. A delimiter right behind another one ends no step, since the step would have no
-text. It stands right behind when nothing lies between the two in the text (they may share
-characters: three line breaks are two blank lines), or when the token before completed the other
-one. A special token has no text, and no delimiter reaches over it.
+text: not one character, blanks included, lies between the two (they may share characters: three
+line breaks are two blank lines). So the text alone says which delimiters end steps, however it is
+cut into tokens; a token that completes several of them ends one step. A special token has no text,
+but parts what it stands between: no delimiter reaches over it, and none is right behind another.
 
 A finite automaton over tokens says so, in tables that are made once on the host. What it knows
 after a token depends on no more than the last few tokens. So nothing is carried along a row: rows
@@ -38,8 +39,8 @@ _TEXT = -1  # in the place of the characters since a delimiter: some lie behind 
 class Delimiter:
     """A text that ends steps, as an automaton over the tokens of one tokenizer.
 
-    Its arrays are NumPy's, or, inside a program, JAX's. The states are ordered: those in which the
-    last token completed no delimiter, those in which it did, those in which it ended a step too.
+    Its arrays are NumPy's, or, inside a program, JAX's. The states in which the last token ended a
+    step come behind the others.
     """
 
     kinds: Any  # [V] tokens of one kind change the state alike; 0: no text
@@ -47,8 +48,8 @@ class Delimiter:
     begun: Any  # [S, C] how much of the delimiter that it completes stands in earlier tokens
     sizes: Any  # [C] characters of a token, no more than the delimiter has
     holds: Any  # [C] whether a token holds the delimiter by itself
+    closed: Any  # [S] whether a delimiter is the last of the text
     length: int = dataclasses.field(metadata={"static": True})  # characters
-    first_complete: int = dataclasses.field(metadata={"static": True})
     first_end: int = dataclasses.field(metadata={"static": True})
 
     @staticmethod
@@ -73,22 +74,18 @@ class Delimiter:
         if _OTHER in text:  # a token that holds a part of a character's bytes reads like this
             raise unwritten
         parts, columns = _distinct(texts, text)
-        after, completes, fresh, begun = _read_parts(parts, text)
-        # A state of tokens is one of characters, and what the token did: nothing, or it completed
-        # a delimiter, or it also ended a step, which it does not right behind one that completed.
-        S, P = after.shape
-        did = completes.astype(np.int32)
-        moves = np.stack([after * 3 + did + fresh, *[after * 3 + did] * 2], 1).reshape(3 * S, P)
-        begun = np.repeat(begun, 3, 0)
+        after, fresh, begun, holds, closed = _read_parts(parts, text)
+        # A state of tokens is one of characters, and whether the token ended a step.
+        moves = np.repeat(after * 2 + fresh, 2, 0)
         reached = _reachable(moves)
-        first_complete, first_end = (int((reached % 3 < did).sum()) for did in (1, 2))
-        if first_complete == len(reached):
+        first_end = int((reached % 2 == 0).sum())
+        if first_end == len(reached):
             raise unwritten
-        number = np.zeros(3 * S, np.int32)
+        number = np.zeros(len(moves), np.int32)
         number[reached] = np.arange(len(reached))
-        moves, begun = number[moves[reached]], begun[reached]
+        moves, begun = number[moves[reached]], begun[reached // 2]
         sizes = np.array([min(size, len(text)) for _, size in parts])
-        every = np.concatenate([moves, begun, sizes[None], completes[:1]]).astype(np.int32)
+        every = np.concatenate([moves, begun, sizes[None], holds[None]]).astype(np.int32)
         # The part without text comes first, and so does its kind.
         _, first, kinds = np.unique(every, axis=1, return_index=True, return_inverse=True)
         rank = np.argsort(np.argsort(first))
@@ -99,19 +96,19 @@ class Delimiter:
             begun=every[len(reached) : -2],
             sizes=every[-2],
             holds=every[-1] > 0,
+            closed=closed[reached // 2],
             length=len(text),
-            first_complete=first_complete,
             first_end=first_end,
         )
 
     def found(self, tokens: A) -> tuple[A, A]:
-        """Which tokens complete a delimiter, and which of these end a step: [*B, T] bool each.
+        """Whether text up to each token ends with a delimiter; and where steps end: [*B, T] bool.
 
         Args:
           tokens: [*B, T] ids of whole answers so far; JAX's arrays, or NumPy's on the host.
         """
         state = self._states(self.kinds[tokens])[1]
-        return state >= self.first_complete, state >= self.first_end
+        return self.closed[state], state >= self.first_end
 
     def ends_at(self, tokens: Int[Array, "B N T"], at: Int[Array, "B N"]) -> Bool[Array, "B N"]:
         """Whether the token at place `at` of each row ends a step, by what stands up to there."""
@@ -150,9 +147,8 @@ class Delimiter:
     def _window(self) -> int:
         """Tokens that a state depends on.
 
-        A token that counts has a character at least. To know how much of a delimiter has begun
-        takes `length` - 1 of them, and a delimiter that this one stands right behind was completed
-        no more than `length` tokens ago.
+        A token that counts has a character at least. A delimiter takes up to `length` of them, and
+        one that it stands right behind as many more.
         """
         return 2 * self.length
 
@@ -181,19 +177,18 @@ def _distinct(texts: Sequence[str], text: str) -> tuple[list[tuple[str, int]], n
     return list(parts), np.array(columns)
 
 
-def _read_parts(
-    parts: Sequence[tuple[str, int]], text: str
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """What texts of tokens do from each state of characters, [S, P] each.
+def _read_parts(parts: Sequence[tuple[str, int]], text: str) -> tuple[np.ndarray, ...]:
+    """What texts of tokens do from each state of characters.
 
     Returns:
-      The state behind it; whether it completes a delimiter; whether one that does not stand right
-      behind another; and how much of the first one stands before it.
+      [S, P]: the state behind it; whether it completes a delimiter that does not stand right behind
+      another; and how much of the first one that it completes stands before it. [P]: whether it
+      holds a delimiter. [S]: whether a delimiter is the last of the text.
     """
     M = len(text)
     signs = [_OTHER, *sorted({*text})]
     number = {sign: i for i, sign in enumerate(signs)}
-    step, complete, new = _characters(text, signs)
+    step, complete, new, closed = _characters(text, signs)
     S, P = len(step), len(parts)
     longest = max(len(part) for part, _ in parts)
     letters = np.full((P, longest), -1)
@@ -210,18 +205,19 @@ def _read_parts(
         fresh |= new[before, column] & real
         state = np.where(real, step[before, column], before)
     state[:, 0] = 0
-    return state, completes, fresh, begun
+    return state, fresh, begun, completes[0], closed
 
 
-def _characters(text: str, signs: Sequence[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The automaton over characters: [S, signs] each.
+def _characters(text: str, signs: Sequence[str]) -> tuple[np.ndarray, ...]:
+    """The automaton over characters.
 
     A state is how many of the delimiter's characters the text ends with (as Knuth, Morris and Pratt
     count them), and how many characters stand behind the last delimiter; or `_TEXT`, once some of
     these can belong to no other delimiter.
 
     Returns:
-      The next state; whether a delimiter is completed; whether it is with text before it.
+      [S, signs]: the next state; whether a delimiter is completed; whether it is with text before
+      it. [S]: whether a delimiter is the last of the text.
     """
     M = len(text)
 
@@ -244,12 +240,12 @@ def _characters(text: str, signs: Sequence[str]) -> tuple[np.ndarray, np.ndarray
             row.append((states[after], whole, whole and behind == _TEXT))
         rows.append(row)
     step, complete, new = np.moveaxis(np.array(rows), -1, 0)
-    return step, complete > 0, new > 0
+    return step, complete > 0, new > 0, np.array([behind == 0 for _, behind in states])
 
 
 def _reachable(moves: np.ndarray) -> np.ndarray:
-    """The states that a text leads to from state 0, in order of what their last tokens did."""
+    """The states that a text leads to from state 0; those whose last token ended a step last."""
     found = np.zeros(1, np.int64)
     while len(more := np.union1d(found, moves[found])) > len(found):
         found = more
-    return found[np.argsort(found % 3, kind="stable")]
+    return found[np.argsort(found % 2, kind="stable")]

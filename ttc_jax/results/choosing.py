@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from ttc_jax.results.curves import (
-    PASS,
-    bootstrap,
-    default_rules,
-    question_accuracy,
-)
+from ttc_jax.results.credit import PASS
+from ttc_jax.results.curves import QuestionAccuracy, bootstrap, default_rules, question_accuracy
 from ttc_jax.results.selection import AGGREGATIONS, LAST
 from ttc_jax.results.store import Record
 
@@ -36,23 +33,35 @@ def summarise_choosing(
     Raises:
       UserError: as `question_accuracy`.
     """
+    rules = choosing_rules(records)
+    accuracy = question_accuracy(records, rules, budgets, LAST, subsets, seed)
+    return describe_choosing(accuracy, rules, seed)
+
+
+def choosing_rules(records: Sequence[Record]) -> list[str]:
+    """The rules that `summarise_choosing` compares, as `question_accuracy` takes them."""
     rules = default_rules(records)
     unscored = [rule for rule in rules if rule in (MAJORITY, PASS)]
     scored = [rule for rule in rules if rule not in unscored]
-    values = dict(question_accuracy(records, unscored, budgets, subsets=subsets, seed=seed).values)
-    for aggregation in AGGREGATIONS if scored else ():
-        found = question_accuracy(records, scored, budgets, aggregation, subsets, seed).values
-        suffix = "" if aggregation == LAST else f"/{aggregation}"
-        values |= {rule + suffix: table for rule, table in found.items()}
+    suffixes = ["" if how == LAST else f"/{how}" for how in AGGREGATIONS]
+    return unscored + [rule + suffix for suffix in suffixes for rule in scored]
 
-    def curve(table: np.ndarray) -> dict[str, dict[str, float]]:
-        return {str(n): x.rounded() for n, x in zip(budgets, bootstrap(table, seed), strict=True)}
 
-    return {
-        "accuracy": {rule: curve(table) for rule, table in values.items()},
-        "over_majority": {
-            rule: curve(table - values[MAJORITY])
+def describe_choosing(
+    accuracy: QuestionAccuracy, rules: Sequence[str], seed: int = 0
+) -> dict[str, Any]:
+    """What `summarise_choosing` returns, of accuracies that are known."""
+
+    def curves(values: Mapping[str, NDArray[np.float64]]) -> dict[str, dict[str, dict[str, float]]]:
+        return {
+            rule: {
+                str(n): x.rounded()
+                for n, x in zip(accuracy.budgets, bootstrap(table, seed), strict=True)
+            }
             for rule, table in values.items()
-            if rule not in unscored
-        },
-    }
+        }
+
+    values = {rule: accuracy.values[rule] for rule in rules}
+    base = values[MAJORITY]
+    over = {rule: x - base for rule, x in values.items() if rule not in (MAJORITY, PASS)}
+    return {"accuracy": curves(values), "over_majority": curves(over)}

@@ -2,14 +2,10 @@
 
 A question was sampled N_max times. What N samples would have earned is estimated by the average
 over subsets of N candidates of that pool (a U-statistic): unbiased for every N up to N_max, and far
-less noisy than looking at one subset. `pass` and `best_of_n` have closed forms. The votes average
-over all subsets where these are few (always at N = N_max) and otherwise over random ones that fall
-into disjoint groups, which lowers the variance.
+less noisy than looking at one subset. See `ttc_jax.results.credit` for one pool.
 """
 
 import functools
-import itertools
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -17,21 +13,12 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from ttc_jax import hashing
 from ttc_jax.errors import UserError
-from ttc_jax.results.selection import (
-    NO_ANSWER,
-    RULES,
-    answer_ids,
-    answer_score,
-    shares,
-    tally,
-    vote_weights,
-)
+from ttc_jax.results.credit import PASS, expected_credit
+from ttc_jax.results.selection import RULES
 from ttc_jax.results.store import Record
 
 DIGITS: Final = 6
-PASS: Final = "pass"  # pass@N: some candidate of N is correct; the ceiling of every selection rule
 
 
 @dataclass(frozen=True)
@@ -45,17 +32,6 @@ class Estimate:
     def rounded(self) -> dict[str, float]:
         """For JSON: rounded, where the last bits of floating-point sums may differ."""
         return {name: round(value, DIGITS) for name, value in vars(self).items()}
-
-
-@dataclass(frozen=True)
-class Pool:
-    """The N candidates of one record as arrays."""
-
-    answers: NDArray[np.int64]  # [N] `answer_ids`
-    scores: NDArray[np.float64]  # [N] answer scores
-    correct: NDArray[np.float64]  # [N] 1.0 or 0.0
-    seed: tuple[int, ...]  # of the random subsets
-    sequential: int = 1  # answers of a chain: see `Record`
 
 
 @dataclass(frozen=True)
@@ -116,7 +92,8 @@ def question_accuracy(
 
     Args:
         records: pools of candidates, all of one strategy.
-        rules: names in `RULES`, or "pass"; default: `default_rules`.
+        rules: names in `RULES`, or "pass"; default: `default_rules`. One may name an aggregation of
+            its own, as in "best_of_n/min". All share the same subsets, which are drawn once.
         budgets: values of N; default: `budget_grid` up to the smallest pool. Of chains of revisions
             none but all candidates together: a part of them is no shorter chain.
         aggregation: step scores to answer score, see `answer_score`.
@@ -132,7 +109,7 @@ def question_accuracy(
     if len(strategies := {record.strategy for record in records}) > 1:
         raise UserError(f"results: evaluate one strategy at a time, not {sorted(strategies)}")
     rules = default_rules(records) if rules is None else rules
-    if unknown := [rule for rule in rules if rule not in (*RULES, PASS)]:
+    if unknown := [rule for rule in rules if rule.partition("/")[0] not in (*RULES, PASS)]:
         raise UserError(f"rules: {unknown} unknown; choose from {', '.join((*RULES, PASS))}")
     smallest = min(records, key=lambda record: len(record.candidates))
     limit = len(smallest.candidates)
@@ -149,58 +126,12 @@ def question_accuracy(
 
     by_question: dict[str, list[NDArray[np.float64]]] = {}
     for record in sorted(records, key=lambda record: record.key):
-        pool = as_pool(record, aggregation, seed)
         by_question.setdefault(record.question, []).append(
-            expected_credit(pool, budgets, rules, subsets)
+            expected_credit(record, budgets, rules, aggregation, subsets, seed)
         )
     means = np.array([np.mean(seeds, axis=0) for seeds in by_question.values()])
     values = {rule: means[:, :, index] for index, rule in enumerate(rules)}
     return QuestionAccuracy(tuple(by_question), tuple(budgets), values)
-
-
-def expected_credit(
-    pool: Pool, budgets: Sequence[int], rules: Sequence[str], subsets: int = 512
-) -> NDArray[np.float64]:
-    """[budgets, rules] Chance that a rule is right on n candidates drawn without replacement."""
-    credit = {PASS: _expected_pass, "best_of_n": _expected_best}
-    values = np.empty((len(budgets), len(rules)))
-    votes = [rule for rule in rules if rule not in credit]
-    orders = draw_orders(len(pool.answers), budgets if votes else (), subsets, pool.seed)
-    for i, n in enumerate(budgets):
-        chosen = subset_indices(orders, n, subsets) if votes else np.empty(0, np.int64)
-        for j, rule in enumerate(rules):
-            if rule in credit:
-                values[i, j] = credit[rule](pool, n)
-                continue
-            values[i, j] = _expected_vote(pool, chosen, rule)
-    return values
-
-
-def draw_orders(
-    pool_size: int, budgets: Sequence[int], subsets: int, seed: Sequence[int]
-) -> NDArray[np.int64]:
-    """[orders, pool_size] Random orders of the pool: as many as `subset_indices` needs.
-
-    More budgets draw more of them, and the same first ones.
-    """
-    drawn = [n for n in budgets if math.comb(pool_size, n) > subsets]
-    count = max((math.ceil(subsets / (pool_size // n)) for n in drawn), default=0)
-    orders = np.tile(np.arange(pool_size), (count, 1))
-    return np.random.default_rng(seed).permuted(orders, axis=1)
-
-
-def subset_indices(orders: NDArray[np.int64], n: int, subsets: int) -> NDArray[np.int64]:
-    """[subsets, n] Subsets of n candidates out of the pool.
-
-    All subsets, once each, if there are at most `subsets`. Otherwise random ones, each uniform:
-    orders of the pool cut into disjoint runs of n.
-    """
-    pool_size = orders.shape[1]
-    if math.comb(pool_size, n) <= subsets:
-        return np.array(list(itertools.combinations(range(pool_size), n)), dtype=np.int64)
-    runs = pool_size // n
-    taken = orders[: math.ceil(subsets / runs)]
-    return taken[:, : runs * n].reshape(-1, n)[:subsets]
 
 
 def pass_at_1(records: Iterable[Record]) -> dict[str, float]:
@@ -226,10 +157,17 @@ def bootstrap(
         level: share of the resampled means inside the interval.
     """
     count = len(values)
-    weights = np.random.default_rng(seed).multinomial(count, [1 / count] * count, size=resamples)
     tail = (1 - level) / 2
-    low, high = np.quantile(weights @ values / count, [tail, 1 - tail], axis=0)
+    means = _resamples(count, seed, resamples) @ values / count
+    low, high = np.quantile(means, [tail, 1 - tail], axis=0)
     return [Estimate(*map(float, row)) for row in zip(values.mean(0), low, high, strict=True)]
+
+
+@functools.lru_cache(maxsize=4)
+def _resamples(count: int, seed: int, resamples: int) -> NDArray[np.int64]:
+    """[resamples, B] How often each question is drawn; reports ask for the same ones many times."""
+    rng = np.random.default_rng(seed)
+    return rng.multinomial(count, [1 / count] * count, size=resamples)
 
 
 def accuracy_curves(accuracy: QuestionAccuracy, seed: int = 0) -> dict[str, dict[int, Estimate]]:
@@ -238,55 +176,3 @@ def accuracy_curves(accuracy: QuestionAccuracy, seed: int = 0) -> dict[str, dict
         rule: dict(zip(accuracy.budgets, bootstrap(values, seed), strict=True))
         for rule, values in accuracy.values.items()
     }
-
-
-def as_pool(record: Record, aggregation: str = "last", seed: int = 0) -> Pool:
-    """A record's candidates as arrays; see `answer_score` for the aggregation of step scores."""
-    candidates = record.candidates
-    question = hashing.number_of(record.question)
-    return Pool(
-        answers=answer_ids([candidate.answer for candidate in candidates]),
-        scores=np.array([answer_score(c.step_scores, aggregation) for c in candidates]),
-        correct=np.array([candidate.correct for candidate in candidates], dtype=np.float64),
-        seed=(seed % 2**64, question, record.seed % 2**64),
-        sequential=record.sequential,
-    )
-
-
-def _expected_pass(pool: Pool, n: int) -> float:
-    wrong = int((pool.correct == 0).sum())
-    return 1.0 - float(_all_within(len(pool.correct), n)[wrong])
-
-
-def _expected_best(pool: Pool, n: int) -> float:
-    """Closed form, by rank.
-
-    The winner has score v if no candidate is above v and not all are below. Which one of score v it
-    is, is then equally likely, so that they earn their mean correctness.
-    """
-    voters = pool.answers != NO_ANSWER
-    _, group, sizes = np.unique(pool.scores[voters], return_inverse=True, return_counts=True)
-    correct = np.bincount(group, pool.correct[voters], minlength=len(sizes)) / sizes
-    not_above = np.cumsum(sizes) + np.count_nonzero(~voters)
-    within = _all_within(len(voters), n)
-    return float(((within[not_above] - within[not_above - sizes]) * correct).sum())
-
-
-def _expected_vote(pool: Pool, chosen: NDArray[np.int64], rule: str) -> float:
-    """The mean over subsets [S, n] of the shares that correct candidates hold."""
-    correct = pool.correct[chosen].ravel()
-    if rule not in ("majority", "best_of_n_weighted") or pool.sequential > 1:
-        held = shares(rule, pool.answers[chosen], pool.scores[chosen], pool.sequential).ravel()
-    else:  # the same, without an array of shares
-        weights = None if rule == "majority" else vote_weights(pool.scores)[chosen]
-        slots, held = tally(pool.answers[chosen], weights)
-        correct = np.bincount(slots, correct, len(held))
-    return float((held * correct).sum() / len(chosen))
-
-
-@functools.lru_cache(maxsize=64)
-def _all_within(pool_size: int, n: int) -> NDArray[np.float64]:
-    """[pool_size + 1] Chance C(k, n) / C(pool_size, n) that n draws all fall among k candidates."""
-    k = np.arange(pool_size, 0, -1)
-    steps = np.maximum(k - n, 0) / k  # from k to k - 1 candidates; no binomial overflows
-    return np.cumprod(np.concatenate([np.ones(1), steps]), dtype=np.float64)[::-1]

@@ -42,6 +42,15 @@ class Outcomes:
             raise UserError(f"results: no strategy {strategy!r}; {', '.join(self.strategies)}")
         return self.values[:, self.strategies.index(strategy)]
 
+    def at(self, strategy: str, budgets: Sequence[int], seed: int) -> NDArray[np.float64] | None:
+        """[Q, N] one strategy's at some budgets and a seed; None where one of them is not here."""
+        if strategy not in self.strategies or seed not in self.seeds:
+            return None
+        if not set(budgets) <= set(self.budgets):
+            return None
+        places = [self.budgets.index(n) for n in budgets]
+        return self.of(strategy)[:, places, self.seeds.index(seed)]
+
 
 def outcomes(
     records: Sequence[Record],
@@ -51,6 +60,7 @@ def outcomes(
     rule: str = "best_of_n_weighted",
     aggregation: str = "last",
     subsets: int = 512,
+    known: Outcomes | None = None,
 ) -> Outcomes:
     """The table that a sweep's records make.
 
@@ -59,6 +69,8 @@ def outcomes(
       budgets: those to look at; for pools any up to their size.
       pools: strategies whose candidates are independent: a part of them is a smaller budget.
       rule, aggregation, subsets: see `question_accuracy`.
+      known: a table of some of these records, made with the same options: it is read where it
+        has what is asked for, which is otherwise found anew.
 
     Raises:
       UserError: no records at these budgets, or a cell that lacks questions (an unfinished sweep).
@@ -90,9 +102,13 @@ def outcomes(
         sizes = [n for n in budgets if n <= budget] if pool else [len(group[0].candidates)]
         if not sizes:
             continue
-        found = question_accuracy(
-            group, [rule], sizes, aggregation=aggregation, subsets=subsets, seed=seed
-        ).values[rule]
+        found = None
+        if known is not None and pool and known.questions == questions:
+            found = known.at(name, sizes, seed)
+        if found is None:
+            found = question_accuracy(
+                group, [rule], sizes, aggregation=aggregation, subsets=subsets, seed=seed
+            ).values[rule]
         at = [budgets.index(n) for n in (sizes if pool else [budget])]
         values[:, strategies.index(name), at, seeds.index(seed)] = found
     return Outcomes(questions, strategies, tuple(budgets), seeds, values)

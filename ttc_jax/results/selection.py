@@ -148,19 +148,40 @@ def tally(
         [S·N] the ballot box of each candidate, one a row and answer; and for each box the share of
         the choice that each of its candidates holds.
     """
+    slots, counts = ballot_boxes(answers)
+    return slots, shares_of_boxes(slots, counts, weights)
+
+
+def ballot_boxes(answers: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """[S·N] the ballot box of each candidate, and [S, boxes] the votes in each, as `tally`.
+
+    The first box of a row takes candidates without an answer, and counts none.
+    """
     n = answers.shape[-1]
     rows = answers.reshape(-1, n)
-    groups = int(rows.max(initial=NO_ANSWER)) + 2  # group 0: no answer
+    groups = int(rows.max(initial=NO_ANSWER)) + 2
     slots = (rows + (1 + groups * np.arange(len(rows)))[:, None]).ravel()
-    size = len(rows) * groups
-    counts = np.bincount(slots, minlength=size).reshape(-1, groups)
-    totals = counts.astype(np.float64)
-    if weights is not None:
-        totals = np.bincount(slots, weights.ravel(), minlength=size).reshape(-1, groups)
+    counts = np.bincount(slots, minlength=len(rows) * groups).reshape(-1, groups)
     counts[:, 0] = 0
+    return slots, counts
+
+
+def shares_of_boxes(
+    slots: NDArray[np.int64], counts: NDArray[np.int64], weights: NDArray[np.float64] | None
+) -> NDArray[np.float64]:
+    """[S·boxes] The share of the choice that each candidate of a box holds.
+
+    Args:
+        slots, counts: as `ballot_boxes` returns them.
+        weights: see `tally`.
+    """
+    if weights is None:
+        totals = counts.astype(np.float64)
+    else:
+        totals = np.bincount(slots, weights.ravel(), counts.size).reshape(counts.shape)
     totals[counts == 0] = -np.inf
     winners = (counts > 0) & (totals >= totals.max(1, keepdims=True) * (1 - _TIE_TOLERANCE))
-    return slots, (winners / np.maximum(winners.sum(1, keepdims=True) * counts, 1)).ravel()
+    return (winners / np.maximum(winners.sum(1, keepdims=True) * counts, 1)).ravel()
 
 
 RULES: Final[Mapping[str, SelectionRule]] = MappingProxyType(

@@ -18,7 +18,7 @@ import numpy as np
 from ttc_jax.compute.ledger import Ledger
 from ttc_jax.errors import UserError
 from ttc_jax.files import write_json
-from ttc_jax.results.choosing import summarise_choosing
+from ttc_jax.results.choosing import choosing_rules, describe_choosing, summarise_choosing
 from ttc_jax.results.curves import (
     DIGITS,
     Estimate,
@@ -29,6 +29,7 @@ from ttc_jax.results.curves import (
     question_accuracy,
 )
 from ttc_jax.results.outcomes import largest_pools
+from ttc_jax.results.selection import LAST
 from ttc_jax.results.store import Record
 
 _PACKAGES: Final = (
@@ -133,30 +134,38 @@ def summarise_sweep(
         if record.strategy == DIFFICULTY:
             continue
         cells.setdefault((record.strategy, record.budget), []).append(record)
+    shown = [record for record in largest_pools(records, [POOL]) if record.strategy == POOL]
+    least = min((len(record.candidates) for record in shown), default=0)
+    shown_sizes = [n for n in budgets if n <= least]
+    choosing = None
+    selected = rule if aggregation == LAST else f"{rule}/{aggregation}"
     values: dict[tuple[str, int], dict[str, float]] = {}
     ledger: dict[str, dict[str, dict[str, float]]] = {}
     for (strategy, budget), group in sorted(cells.items(), key=lambda cell: cell[0][1]):
         pool = strategy in pools
         sizes = [n for n in budgets if n <= budget] if pool else [len(group[0].candidates)]
-        options = {"aggregation": aggregation, "subsets": subsets, "seed": seed}
-        accuracy = question_accuracy(group, [rule], sizes, **options)
+        # What is shown of choosing is of one of these groups, and shares its random subsets.
+        same = shown_sizes and (group, sizes) == (shown, shown_sizes)
+        of_choosing = choosing_rules(group) if same else []
+        accuracy = question_accuracy(group, [selected, *of_choosing], sizes, LAST, subsets, seed)
         if others := bins.keys() ^ set(accuracy.questions):
             raise UserError(
                 f"results: {strategy} at N={budget} and the samples that say how hard questions "
                 f"are must be of the same questions; only one of them has {min(others)!r}"
             )
+        if of_choosing:
+            choosing = describe_choosing(accuracy, of_choosing, seed)
         for i, size in enumerate(sizes):
-            found = accuracy.values[rule][:, i].tolist()
+            found = accuracy.values[selected][:, i].tolist()
             values[strategy, size if pool else budget] = dict(
                 zip(accuracy.questions, found, strict=True)
             )
         total = sum((record.ledger for record in group), Ledger()).to_dict()
         costs = {name: round(cost / len(group), 1) for name, cost in total.items()}
         ledger.setdefault(strategy, {})[str(budget)] = costs
+    if choosing is None and shown_sizes:
+        choosing = summarise_choosing(shown, shown_sizes, subsets, seed)
     ease = pass_at_1(difficulty_samples(records))
-    pool = [record for record in largest_pools(records, [POOL]) if record.strategy == POOL]
-    least = min((len(record.candidates) for record in pool), default=0)
-    sizes = [n for n in budgets if n <= least]
     return {
         "accuracy": _table(values, set(ease), seed),
         "bins": [
@@ -168,7 +177,7 @@ def summarise_sweep(
             for which in sorted(set(bins.values()))
             for inside in [[q for q, b in bins.items() if b == which]]
         ],
-        **({"choosing": summarise_choosing(pool, sizes, subsets, seed)} if sizes else {}),
+        **({"choosing": choosing} if choosing else {}),
         "rule": rule,
         "questions": len(ease),
         "seeds": sorted({record.seed for record in records}),

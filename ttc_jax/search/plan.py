@@ -88,8 +88,8 @@ class Plan:
     @property
     def steps_a_turn(self) -> int:
         """Step ends that a row can have between two turns."""
-        # A delimiter right behind another one ends no step.
-        return 1 if self.strategy.stops_at_steps else self.max_new_tokens // 2 + 1
+        # One token can hold all of a step, its delimiter included.
+        return 1 if self.strategy.stops_at_steps else self.max_new_tokens
 
     @property
     def most_shown(self) -> int:

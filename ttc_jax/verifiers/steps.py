@@ -22,6 +22,7 @@ def step_ends(tokens: A, lengths: A, ended: A, delimiter: Delimiter) -> A:
 
     A delimiter right behind another one (see `models.delimiters`), or an end token there, closes a
     step without text, which is no step: read there, a score would count the step before it twice.
+    So the text says how many steps there are, and where.
 
     Args:
       tokens: [*B, T] ids; JAX's arrays, or NumPy's where answers are cut on the host.
@@ -33,10 +34,10 @@ def step_ends(tokens: A, lengths: A, ended: A, delimiter: Delimiter) -> A:
     """
     xp = tokens.__array_namespace__()
     at = xp.arange(tokens.shape[-1])[(None,) * (tokens.ndim - 1)]
-    completes, ends = delimiter.found(tokens)
-    follows = xp.concat([xp.zeros_like(completes[..., :1]), completes[..., :-1]], axis=-1)
+    closed, ends = delimiter.found(tokens)
+    follows = xp.concat([xp.zeros_like(closed[..., :1]), closed[..., :-1]], axis=-1)
     last = at == lengths[..., None] - 1
-    text = last & ~completes & ~(follows & ended[..., None])
+    text = last & ~closed & ~(follows & ended[..., None])
     return (at < lengths[..., None]) & (ends | text)
 
 

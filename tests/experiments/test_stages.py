@@ -1,18 +1,18 @@
 """Stages: in order, once each, with the paths of earlier ones."""
 
+import functools
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 from ml_collections import ConfigDict
 
+from ttc_jax import jobs
 from ttc_jax.config import load_config
 from ttc_jax.errors import UserError
-from ttc_jax.experiments import stages as pipeline
 from ttc_jax.hosts import hosts
 from ttc_jax.jobs import run
 
-CONFIG = Path(__file__).parents[1] / "configs" / "arithmetic.py"
+CONFIG = Path(__file__).parents[2] / "configs" / "arithmetic.py"
 
 
 @pytest.fixture
@@ -20,16 +20,14 @@ def calls(monkeypatch) -> list:
     """Jobs that do nothing but tell what they were given; `fail` names a stage that is killed."""
     seen: list = []
 
-    def job(name: str) -> SimpleNamespace:
-        def main(config, workdir):
-            workdir.mkdir(parents=True, exist_ok=True)
-            if config.get("fail"):
-                raise KeyboardInterrupt
-            seen.append((name.rpartition(".")[2], workdir.name, config.to_dict()))
+    def job(name: str, config: ConfigDict, workdir: Path) -> None:
+        workdir.mkdir(parents=True, exist_ok=True)
+        if config.get("fail"):
+            raise KeyboardInterrupt
+        seen.append((name, workdir.name, config.to_dict()))
 
-        return SimpleNamespace(main=main)
-
-    monkeypatch.setattr(pipeline.importlib, "import_module", job)
+    table = {name: functools.partial(job, name) for name in jobs.runners()}
+    monkeypatch.setattr(jobs, "runners", lambda: table)
     return seen
 
 
@@ -57,49 +55,49 @@ def test_a_stopped_pipeline_goes_on_with_the_stage_that_was_stopped(calls, tmp_p
     stopped = config()
     stopped.stage.data.fail = True
     with pytest.raises(KeyboardInterrupt):
-        pipeline.run_stages(stopped, tmp_path)
-    pipeline.run_stages(config(), tmp_path)
+        run.main(stopped, tmp_path)
+    run.main(config(), tmp_path)
     assert [stage for _, stage, _ in calls] == ["base", "data", "head"]
-    pipeline.run_stages(config(), tmp_path)
+    run.main(config(), tmp_path)
     assert len(calls) == 3
 
 
 def test_a_stage_with_another_config_is_done_again_and_what_refers_to_it(calls, tmp_path):
-    pipeline.run_stages(config(), tmp_path)
+    run.main(config(), tmp_path)
     grown = config()
     grown.stage.data.seeds = (0, 1)
-    pipeline.run_stages(grown, tmp_path)
+    run.main(grown, tmp_path)
     assert [stage for _, stage, _ in calls[3:]] == ["data", "head"]
-    pipeline.run_stages(grown, tmp_path)
+    run.main(grown, tmp_path)
     assert len(calls) == 5
 
 
 def test_what_refers_to_a_stage_is_done_again_after_a_kill_in_between(calls, tmp_path):
-    pipeline.run_stages(config(), tmp_path)
+    run.main(config(), tmp_path)
     grown = config()
     grown.stage.data.seeds = (0, 1)
     stopped = ConfigDict(grown.to_dict())
     stopped.stage.head.fail = True
     with pytest.raises(KeyboardInterrupt):
-        pipeline.run_stages(stopped, tmp_path)
-    pipeline.run_stages(grown, tmp_path)
+        run.main(stopped, tmp_path)
+    run.main(grown, tmp_path)
     assert [stage for _, stage, _ in calls[3:]] == ["data", "head"]
 
 
 def test_stages_that_were_done_move_with_their_workdir(calls, tmp_path):
-    pipeline.run_stages(config(), tmp_path / "here")
+    run.main(config(), tmp_path / "here")
     (tmp_path / "here").rename(tmp_path / "there")
-    pipeline.run_stages(config(), tmp_path / "there")
+    run.main(config(), tmp_path / "there")
     assert len(calls) == 3
 
 
 def test_a_job_refuses_what_its_workdir_cannot_become(tmp_path):
     stage = {"job": "gather", "models": {}, "measured": {}, "megabytes": 3}
     found = ConfigDict({"stages": ("all",), "stage": {"all": stage}})
-    pipeline.run_stages(found, tmp_path)
+    run.main(found, tmp_path)
     found.stage.all.megabytes = 4
     with pytest.raises(UserError, match=r"megabytes \(there 3.* --config\.stage\.all\.megabytes=3"):
-        pipeline.run_stages(found, tmp_path)
+        run.main(found, tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -111,7 +109,7 @@ def test_a_job_refuses_what_its_workdir_cannot_become(tmp_path):
 )
 def test_mistakes_are_found_before_anything_is_done(calls, tmp_path, changes, message):
     with pytest.raises(UserError, match=message):
-        pipeline.run_stages(config(**changes), tmp_path)
+        run.main(config(**changes), tmp_path)
     assert not calls
 
 
@@ -119,7 +117,7 @@ def test_an_unknown_job_is_named(calls, tmp_path):
     wrong = config()
     wrong.stage.head.job = "paint"
     with pytest.raises(UserError, match=r"stage\.head\.job=paint: must be one of .*train"):
-        pipeline.run_stages(wrong, tmp_path)
+        run.main(wrong, tmp_path)
     assert not calls
 
 
@@ -127,7 +125,7 @@ def test_an_unknown_job_is_named(calls, tmp_path):
 def test_the_pipelines_of_the_embedded_task_fit_together(calls, tmp_path, variant):
     """Every path of a stage leads to an earlier one."""
     found = load_config(f"{CONFIG}:{variant}")
-    pipeline.run_stages(found, tmp_path)
+    run.main(found, tmp_path)
     assert [stage for _, stage, _ in calls] == list(found.stages)
 
 
@@ -137,7 +135,7 @@ def test_many_hosts_end_a_stage_together_and_the_first_says_that_it_is_done(
     waited = []
     monkeypatch.setattr(hosts, "wait", waited.append)
     monkeypatch.setattr(hosts, "index", lambda: 1)
-    pipeline.run_stages(config(), tmp_path)
+    run.main(config(), tmp_path)
     assert waited == [f"the end of stage {name}" for name in ("base", "data", "head")]
     assert len(calls) == 3
     assert not list(tmp_path.glob(f"*/{pipeline.DONE}"))
