@@ -9,6 +9,7 @@ from ml_collections import ConfigDict
 from ttc_jax import jobs
 from ttc_jax.config import load_config
 from ttc_jax.errors import UserError
+from ttc_jax.experiments.stages import DONE
 from ttc_jax.hosts import hosts
 from ttc_jax.jobs import run
 
@@ -138,4 +139,4 @@ def test_many_hosts_end_a_stage_together_and_the_first_says_that_it_is_done(
     run.main(config(), tmp_path)
     assert waited == [f"the end of stage {name}" for name in ("base", "data", "head")]
     assert len(calls) == 3
-    assert not list(tmp_path.glob(f"*/{pipeline.DONE}"))
+    assert not list(tmp_path.glob(f"*/{DONE}"))

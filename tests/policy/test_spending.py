@@ -37,7 +37,7 @@ def test_another_generator_brings_its_own_tokenizer(generator: str, tokenizer: s
     config = load_config(f"{CONFIGS}/arithmetic.py:search", ["--config.generator.tokenizer=t"])
     entry = PARALLEL.copy_and_resolve_references()
     entry.generator = generator
-    run = spend(config, entry, 4, 64)
+    run = spend(config, entry, 4)
     assert run is not None
     assert run.generator.tokenizer == tokenizer
     assert run.generator.path == (generator or config.generator.path)

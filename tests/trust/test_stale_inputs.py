@@ -20,7 +20,6 @@ from ttc_jax.compute.ledger import Ledger
 from ttc_jax.config import load_config
 from ttc_jax.errors import UserError
 from ttc_jax.experiments import inputs
-from ttc_jax.experiments import stages as pipeline
 from ttc_jax.experiments.workdir import Claim
 from ttc_jax.jobs import collect, run, sweep
 from ttc_jax.models import hub
@@ -353,10 +352,10 @@ def test_a_large_file_is_read_once_and_again_when_it_changes(tmp_path, monkeypat
 def test_a_stage_that_was_done_is_not_passed_with_another_input(tmp_path, config):
     stage = config.to_dict() | {"job": "run"}
     stages = ConfigDict({"stages": ("answers",), "stage": {"answers": stage}})
-    pipeline.run_stages(stages, tmp_path / "w")
+    run.main(stages, tmp_path / "w")
     write(tmp_path / "rows.jsonl", ROWS[::-1])
     with pytest.raises(UserError, match=r"--config\.stage\.answers\.task\.path=.* has changed"):
-        pipeline.run_stages(stages, tmp_path / "w")
+        run.main(stages, tmp_path / "w")
 
 
 def test_only_fields_that_name_inputs_are_taken_for_such(tmp_path, monkeypatch):

@@ -30,6 +30,7 @@ from ttc_jax.policy.flops_match import at_budget
 from ttc_jax.policy.policy import FOLDS, draws, estimates, halves
 from ttc_jax.results.credit import as_pool
 from ttc_jax.results.curves import Estimate, budget_grid
+from ttc_jax.results.selection import NO_ANSWER, best_of_n_weighted
 from ttc_jax.results.store import Record
 
 CELLS: Final = (2, 8)  # of the winner's share, and of its score
