@@ -15,12 +15,12 @@ from ttc_jax import cli
 from ttc_jax.config import load_config
 from ttc_jax.errors import UserError
 from ttc_jax.experiments import build
+from ttc_jax.experiments.sections import questions_at_once
 from ttc_jax.models.cache import BLOCK, KVCache, PromptCache
 from ttc_jax.models.config import ModelConfig
 from ttc_jax.sampling.draw import Drawing
 from ttc_jax.search.plan import Plan
 from ttc_jax.search.strategies import make_strategy
-from ttc_jax.sharding.mesh import questions_at_once
 from ttc_jax.tasks.prompts import PromptFormat
 
 TPU = Path(__file__).parents[1] / "configs" / "tpu.py"

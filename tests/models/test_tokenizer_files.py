@@ -14,8 +14,9 @@ from ml_collections import ConfigDict
 
 from tests.models.test_tokenizers import AWKWARD, TEMPLATE, trained
 from ttc_jax.errors import UserError
+from ttc_jax.experiments.sections import tokenizer_of
 from ttc_jax.models.characters import CHARACTERS, CharTokenizer
-from ttc_jax.models.tokenizers import Tokenizer, load_tokenizer, tokenizer_of
+from ttc_jax.models.tokenizers import Tokenizer, load_tokenizer
 
 V = 512
 

@@ -14,17 +14,16 @@ from ttc_jax.config import as_flag
 from ttc_jax.errors import UserError
 from ttc_jax.experiments.fields import check_fields
 from ttc_jax.experiments.recorder import Recorder
+from ttc_jax.experiments.sections import mesh_of, questions_at_once, storage, tokenizer_of
 from ttc_jax.models.delimiters import Delimiter
-from ttc_jax.models.tokenizers import tokenizer_of
 from ttc_jax.models.transformer import Transformer
-from ttc_jax.models.weights import kept, load_generator
+from ttc_jax.models.weights import load_generator
 from ttc_jax.sampling.draw import Drawing
 from ttc_jax.sampling.programs import shards
 from ttc_jax.search.plan import Plan
 from ttc_jax.search.search import Search, check_shards
 from ttc_jax.search.strategies import Strategy, make_strategy
 from ttc_jax.search.strategies.check import check_strategy
-from ttc_jax.sharding.mesh import mesh_of, questions_at_once
 from ttc_jax.tasks.prompts import PromptFormat
 from ttc_jax.tasks.task import Task
 from ttc_jax.verifiers.load import load_verifier
@@ -93,9 +92,9 @@ def recorder(
     if questions is not None:
         batch = min(batch, -(-questions // shards(mesh)) * shards(mesh))
     # First: a mistake in its path costs nothing, while the generator may be a long download.
-    verifier = load.verifier(config.verifier.path, **kept(config.verifier), mesh=mesh)
+    verifier = load.verifier(config.verifier.path, **storage(config.verifier), mesh=mesh)
     path = assets.locate(config.generator.path)
-    generator = load.generator(path, **kept(config.generator), mesh=mesh)
+    generator = load.generator(path, **storage(config.generator), mesh=mesh)
     tokenizer = tokenizer_of(config.generator, generator.config.vocab_size)
     presentation = None
     if verifier is not None and verifier.format is not None:

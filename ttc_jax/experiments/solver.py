@@ -1,6 +1,7 @@
 """From a question to its answer: difficulty, the policy's strategy, a search, a vote (paper §3).
 
-    from ttc_jax import Solver
+    from ttc_jax.experiments.sections import mesh_of, storage, tokenizer_of
+from ttc_jax import Solver
     from ttc_jax.config import load_config
 
     settings = ["--config.budget=16", "--config.policy.path=runs/policy"]
@@ -38,8 +39,7 @@ from ttc_jax.experiments.fields import check_fields
 from ttc_jax.experiments.fitted import load_policy
 from ttc_jax.experiments.recorder import Prompted, Recorder, keep_prompts
 from ttc_jax.experiments.spending import PARALLEL, is_pool, spend
-from ttc_jax.models.tokenizers import tokenizer_of
-from ttc_jax.models.weights import kept, load_generator
+from ttc_jax.models.weights import load_generator
 from ttc_jax.policy import difficulty
 from ttc_jax.results.selection import (
     LOWEST_SCORE,
@@ -51,7 +51,6 @@ from ttc_jax.results.selection import (
 from ttc_jax.results.store import Candidate, Key, Record, ResultsStore
 from ttc_jax.results.summary import DIFFICULTY, count_candidates
 from ttc_jax.search.strategies import make_strategy
-from ttc_jax.sharding.mesh import mesh_of
 from ttc_jax.tasks import load_task
 from ttc_jax.tasks.prompts import PromptFormat
 from ttc_jax.tasks.task import Question
@@ -209,9 +208,9 @@ class Solver:
         config, began = self._config, time.perf_counter()
         mesh = mesh_of(config, jax.local_devices())
         path = assets.locate(config.generator.path)
-        generator = self._load.generator(path, **kept(config.generator), mesh=mesh)
+        generator = self._load.generator(path, **storage(config.generator), mesh=mesh)
         tokenizer = tokenizer_of(config.generator, generator.config.vocab_size)
-        verifier = self._load.verifier(config.verifier.path, **kept(config.verifier), mesh=mesh)
+        verifier = self._load.verifier(config.verifier.path, **storage(config.verifier), mesh=mesh)
         if verifier is None:
             raise UserError("verifier.path is empty: question difficulty needs a PRM or an ORM")
         prompts = []

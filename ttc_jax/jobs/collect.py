@@ -17,18 +17,17 @@ from ttc_jax import assets
 from ttc_jax.config import to_json
 from ttc_jax.experiments.fields import check_fields
 from ttc_jax.experiments.recorder import keep_prompts
+from ttc_jax.experiments.sections import mesh_of, questions_at_once, storage, tokenizer_of
 from ttc_jax.experiments.workdir import Claim, exclusive
 from ttc_jax.files import write_json
 from ttc_jax.hosts import hosts
 from ttc_jax.models.delimiters import Delimiter
-from ttc_jax.models.tokenizers import tokenizer_of
-from ttc_jax.models.weights import kept, load_generator
+from ttc_jax.models.weights import load_generator
 from ttc_jax.report.console import print_collection
 from ttc_jax.results.store import ResultsStore
 from ttc_jax.results.summary import summarise_collection, write_summary
 from ttc_jax.sampling.draw import Drawing
 from ttc_jax.sampling.rollouts import Rollouts
-from ttc_jax.sharding.mesh import mesh_of, questions_at_once
 from ttc_jax.tasks import load_task
 from ttc_jax.tasks.grading import unparsed_kept
 from ttc_jax.tasks.prompts import PromptFormat
@@ -73,7 +72,7 @@ def build(config: ConfigDict, task: Task) -> Collector:
     sampling, rollouts = config.sampling, config.rollouts
     mesh = mesh_of(config, jax.local_devices())
     path = assets.locate(config.generator.path)
-    generator = load_generator(path, **kept(config.generator), mesh=mesh)
+    generator = load_generator(path, **storage(config.generator), mesh=mesh)
     tokenizer = tokenizer_of(config.generator, generator.config.vocab_size)
     prompt = PromptFormat(**config.prompt)
     return Collector(

@@ -35,6 +35,7 @@ from ml_collections import ConfigDict
 from ttc_jax.errors import UserError
 from ttc_jax.experiments import build
 from ttc_jax.experiments.fields import check_fields
+from ttc_jax.experiments.sections import mesh_of, questions_at_once, storage
 from ttc_jax.files import refuse_url, write_json
 from ttc_jax.jobs import sweep
 from ttc_jax.models import int8, parameters
@@ -43,13 +44,12 @@ from ttc_jax.models.config import ModelConfig
 from ttc_jax.models.delimiters import Delimiter
 from ttc_jax.models.shapes import read_shape
 from ttc_jax.models.transformer import Transformer
-from ttc_jax.models.weights import kept
 from ttc_jax.report.console import print_programs
 from ttc_jax.sampling.draw import Drawing
 from ttc_jax.sampling.sampler import Sampler, bucket
 from ttc_jax.search.search import Search
 from ttc_jax.search.strategies import make_strategy
-from ttc_jax.sharding.mesh import make_mesh, mesh_of, place, questions_at_once
+from ttc_jax.sharding.mesh import make_mesh, place
 from ttc_jax.tasks.arithmetic import PIECES
 from ttc_jax.tpu.program import Program, cache_bytes, capacity, device_bytes
 from ttc_jax.tpu.topology import Topology, describe
@@ -158,7 +158,7 @@ def _job(config: ConfigDict, topology: Topology, width: int) -> Job:
 def _search(config: ConfigDict, topology: Topology, width: int) -> Job:
     mesh = _mesh(config, topology)
     generator = _generator(config, mesh)
-    verifier = outline_verifier(config.verifier.path, **kept(config.verifier))
+    verifier = outline_verifier(config.verifier.path, **storage(config.verifier))
     verifier = place(verifier, mesh) if isinstance(verifier, nnx.Module) else None
     strategy = make_strategy(config.search.strategy, config.search.options)
     search = Search(

@@ -38,6 +38,7 @@ from ttc_jax import assets
 from ttc_jax.config import as_flag
 from ttc_jax.errors import UserError
 from ttc_jax.experiments.fields import check_fields
+from ttc_jax.experiments.sections import mesh_of, storage, tokenizer_of
 from ttc_jax.experiments.workdir import CONFIG, Claim, exclusive
 from ttc_jax.files import write_json
 from ttc_jax.hosts import hosts
@@ -45,12 +46,11 @@ from ttc_jax.models.characters import CharTokenizer
 from ttc_jax.models.checkpoints import save_model
 from ttc_jax.models.config import ModelConfig
 from ttc_jax.models.delimiters import Delimiter
-from ttc_jax.models.tokenizers import Tokenizer, tokenizer_of
+from ttc_jax.models.tokenizers import Tokenizer
 from ttc_jax.models.transformer import Transformer
 from ttc_jax.models.vocabulary import check_tokens
-from ttc_jax.models.weights import kept, load_generator
+from ttc_jax.models.weights import load_generator
 from ttc_jax.report.figures import write_calibration
-from ttc_jax.sharding.mesh import mesh_of
 from ttc_jax.tasks import load_task
 from ttc_jax.tasks.arithmetic import PIECES
 from ttc_jax.tasks.prompts import PromptFormat
@@ -117,7 +117,7 @@ def _start(config: ConfigDict) -> tuple[Transformer, Tokenizer]:
     """The generator that training starts from."""
     if config.start.path:
         path = assets.locate(config.start.path)
-        found = kept(config.start)
+        found = storage(config.start)
         if KINDS[config.kind].prepare is not _probe and set(found.values()) - {"float32", ""}:
             flags = " ".join(as_flag(f"start.{field}", value) for field, value in found.items())
             raise UserError(f"{flags}: {config.kind} teaches all of the model, and in float32")

@@ -10,9 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-from ml_collections import ConfigDict
 
-from ttc_jax import assets
 from ttc_jax.errors import UserError, naming
 from ttc_jax.models import checkpoints, gguf, gguf_tokenizer, hub, templates, tokenizer_files
 from ttc_jax.models.characters import CHARACTERS, CharTokenizer
@@ -250,20 +248,6 @@ def load_tokenizer(
         _log.warning("the tokens that end an answer are those of %s alone: %s", found, error)
     with naming(path):
         return HFTokenizer(tokenizer, ends, vocab_size)
-
-
-def tokenizer_of(section: ConfigDict, vocab_size: int) -> Tokenizer:
-    """The tokenizer of a generator, from its section of a config.
-
-    Args:
-      section: with `path`, and perhaps `tokenizer`, the path of its own that this has.
-      vocab_size: V of the model.
-
-    Raises:
-      UserError: as `load_tokenizer`.
-    """
-    path, own = (assets.locate(section.get(name) or "") for name in ("path", "tokenizer"))
-    return load_tokenizer(own or path, vocab_size, model=path)
 
 
 def _ends(model: Path, vocab_size: int) -> list[int]:

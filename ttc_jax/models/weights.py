@@ -16,7 +16,6 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jax.sharding import Mesh
-from ml_collections import ConfigDict
 
 from ttc_jax.errors import UserError
 from ttc_jax.models import checkpoints, folders, gguf, hub, int8, parameters, quantized
@@ -68,11 +67,6 @@ class Source(Protocol):
     def read(self, name: str, part: Part) -> np.ndarray:
         """A part of one tensor."""
         ...
-
-
-def kept(section: ConfigDict) -> dict[str, str]:
-    """How a model is kept, as `load_generator` takes it, from its section of a config."""
-    return {field: section[field] for field in KEPT if field in section}
 
 
 def load_generator(

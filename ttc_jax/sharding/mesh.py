@@ -17,7 +17,6 @@ from flax import nnx
 from jax import lax
 from jax.experimental.layout import Format, Layout
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
-from ml_collections import ConfigDict
 
 from ttc_jax.errors import UserError
 
@@ -64,27 +63,6 @@ def make_mesh(data: int, model: int, devices: Sequence[Any] | None = None) -> Me
     return jax.make_mesh(
         (data, model), ("data", "model"), axis_types=(AxisType.Auto,) * 2, devices=devices
     )
-
-
-def mesh_of(config: ConfigDict, devices: Sequence[Any]) -> Mesh | None:
-    """The mesh that `execution.mesh` describes, of the first of `devices`; None: one device.
-
-    Raises:
-      UserError: as `make_mesh`.
-    """
-    data, model = config.execution.mesh.data, config.execution.mesh.model
-    if data == model == 1:
-        return None
-    return make_mesh(data, model, devices[: max(data * model, 1)])
-
-
-def questions_at_once(config: ConfigDict, candidates: int) -> int:
-    """B, questions searched or sampled together: as many as `execution.rows` has room for.
-
-    Every shard of `execution.mesh.data` gets as many, and one at least.
-    """
-    shards = config.execution.mesh.data
-    return shards * max(1, config.execution.rows // (candidates * shards))
 
 
 def sharding(name: str, shape: Sequence[int], mesh: Mesh) -> NamedSharding:
