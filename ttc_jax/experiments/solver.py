@@ -1,7 +1,6 @@
 """From a question to its answer: difficulty, the policy's strategy, a search, a vote (paper §3).
 
-    from ttc_jax.experiments.sections import mesh_of, storage, tokenizer_of
-from ttc_jax import Solver
+    from ttc_jax import Solver
     from ttc_jax.config import load_config
 
     settings = ["--config.budget=16", "--config.policy.path=runs/policy"]
@@ -38,6 +37,7 @@ from ttc_jax.experiments import build
 from ttc_jax.experiments.fields import check_fields
 from ttc_jax.experiments.fitted import load_policy
 from ttc_jax.experiments.recorder import Prompted, Recorder, keep_prompts
+from ttc_jax.experiments.sections import mesh_of, storage, tokenizer_of
 from ttc_jax.experiments.spending import PARALLEL, is_pool, spend
 from ttc_jax.models.weights import load_generator
 from ttc_jax.policy import difficulty
