@@ -157,7 +157,7 @@ def test_a_search_is_reported_at_its_own_budget_alone(config, tmp_path):
     assert {record.key[1:] for record in records} == {("beam", N, 0)}
     assert all(len(c.step_scores) > 0 for record in records for c in record.candidates)
     before = (tmp_path / "summary.json").read_bytes()
-    run.main(changed(beam, search__refill=False, search__segment=5), tmp_path)  # the same workdir
+    run.main(changed(beam, execution__refill=False, execution__segment=5), tmp_path)  # same workdir
     assert (tmp_path / "summary.json").read_bytes().count(b"false") > before.count(b"false")
 
 

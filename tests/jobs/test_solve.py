@@ -104,7 +104,7 @@ def config(trained_generator: Path, trained_prm: Path) -> ConfigDict:
         verifier__path=trained_prm / "model",
         budget=4,
         sampling__max_new_tokens=16,
-        sampling__rows=12,
+        execution__rows=12,
     )
 
 
@@ -246,7 +246,7 @@ def test_a_run_follows_a_policy_and_goes_on_where_it_was(config, tmp_path, recit
     policy = write_policy(tmp_path / "policy.json", difficulty="predicted", samples=3)
     asked = [Question(f"q/{i}", text, f"0/{i}") for i, text in enumerate(["easy", "hard", "easy!"])]
     run_config = configure(
-        "compute_optimal", policy__path=policy, budget=4, sampling__rows=12, limit=3
+        "compute_optimal", policy__path=policy, budget=4, execution__rows=12, limit=3
     )
     workdir = tmp_path / "run"
     with pytest.MonkeyPatch.context() as patch:

@@ -29,7 +29,7 @@ def config(trained_generator: Path, trained_prm: Path) -> ConfigDict:
         sampling__max_new_tokens=40,
         sweep__budgets="2,4",
         sweep__seeds="0",
-        sweep__rows=16,
+        execution__rows=16,
         sweep__difficulty__samples=0,
     )
     strategies = config.sweep.strategies.to_dict()

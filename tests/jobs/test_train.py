@@ -144,7 +144,7 @@ def test_generators_are_trained_from_a_checkpoint(
             {"execution__mesh__data": 0},
             "config.execution.mesh.data=0: must be at least 1",
         ),
-        ("generator", {"mesh__data": 9}, "needs 9 devices; there are 8"),
+        ("generator", {"execution__mesh__data": 9}, "needs 9 devices; there are 8"),
         ("generator", {"model__head_size": 7}, "model.head_size is 7; it must be even"),
         ("generator", {"model__context": 40}, "does not fit the model's context of 40 tokens"),
         ("generator", {"data__held_out": 2.0}, "data.held_out=2.0: must be below 1"),

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
-import jax
 from flax import nnx
 
 from ttc_jax.errors import UserError
@@ -23,7 +22,7 @@ def outline(build: Callable[[], M]) -> M:
     return nnx.eval_shape(build)
 
 
-def named(module: nnx.Module | nnx.State) -> dict[str, jax.Array]:
+def named(module: nnx.Module | nnx.State) -> dict[str, Any]:
     """Every parameter by its name, in a fixed order; of an outline, `jax.ShapeDtypeStruct`s."""
     state = module if isinstance(module, nnx.State) else nnx.state(module, nnx.Param)
     return {
@@ -32,7 +31,7 @@ def named(module: nnx.Module | nnx.State) -> dict[str, jax.Array]:
     }
 
 
-def as_state(arrays: Mapping[str, jax.Array], like: nnx.State) -> nnx.State:
+def as_state(arrays: Mapping[str, Any], like: nnx.State) -> nnx.State:
     """`like` with `arrays`, under the names that `named` gives, as its values."""
     return nnx.from_flat_state(
         (path, variable.replace(arrays[".".join(map(str, path))]))
@@ -40,7 +39,7 @@ def as_state(arrays: Mapping[str, jax.Array], like: nnx.State) -> nnx.State:
     )
 
 
-def filled(module: M, arrays: Mapping[str, jax.Array]) -> M:
+def filled(module: M, arrays: Mapping[str, Any]) -> M:
     """`module`, whose every variable is a parameter, with `arrays` as their values."""
     graph, state = nnx.split(module)
     return nnx.merge(graph, as_state(arrays, state))

@@ -13,7 +13,7 @@ import math
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, UInt
 
 from ttc_jax.errors import UserError
 from ttc_jax.models.indexing import take_along
@@ -180,7 +180,7 @@ def uniforms(
     return flat(keys.reshape(-1), position.reshape(-1)).reshape(position.shape)
 
 
-def candidate_keys(seed: int, questions: Int[Array, " B"], candidates: int) -> jax.Array:
+def candidate_keys(seed: int, questions: UInt[Array, " B"], candidates: int) -> jax.Array:
     """A key for every candidate, [B, N], from the seed, the question's number and its own index."""
     root = jax.random.key(seed)
 
