@@ -299,15 +299,26 @@ def _set_up_logging() -> None:
 
     # transformers would say on every start that it found no torch, which ttc_jax does not need.
     os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
-    package = str(Path(__file__).parent)
     handler = logging.StreamHandler()
-    handler.addFilter(
-        lambda record: record.levelno >= logging.WARNING or record.pathname.startswith(package)
-    )
+    handler.addFilter(_is_shown)
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", handlers=[handler]
     )
     absl_logging.set_verbosity(absl_logging.INFO)
+
+
+def _is_shown(record: logging.LogRecord) -> bool:
+    """Whether a message is our own, or a warning or an error of a library.
+
+    Errors in the threads of Orbax are left out: it raises them again, and we tell them in one line.
+    """
+    path = Path(record.pathname)
+    if path.is_relative_to(Path(__file__).parent):
+        return True
+    told_again = record.exc_info and ("orbax" in path.parts or record.name == "asyncio")
+    return record.levelno >= logging.WARNING and not (
+        told_again and not os.environ.get("TTC_DEBUG")
+    )
 
 
 def _disk_is_full(error: BaseException | None) -> bool:
