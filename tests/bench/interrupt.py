@@ -29,7 +29,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -51,7 +50,7 @@ class Count:
     rounds: int = 0
     interruptions: int = 0
     in_work: int = 0  # of them: after the first file was written
-    codes: Counter[str] = dataclasses.field(default_factory=Counter)
+    codes: dict[str, int] = dataclasses.field(default_factory=dict)  # of interrupted jobs
     failures: list[str] = dataclasses.field(default_factory=list)
 
     def __str__(self) -> str:
@@ -182,8 +181,13 @@ class Bench:
         expected = sum(code is not None and code > 0 for code in codes)
         if len(said) != expected or not all(line.startswith("ttc: ") for line in said):
             wrong.append(f"{kind} at {moment:.2f} s: {len(said)} lines, as {said[-1:]}")
-        count.codes.update(map(str, codes))
+        self._note(codes, count)
         return wrong
+
+    @staticmethod
+    def _note(codes: Sequence[int | None], count: Count) -> None:
+        for code in map(str, codes):
+            count.codes[code] = count.codes.get(code, 0) + 1
 
     def filled(self, room: int, number: int, count: Count) -> None:
         """A round on a disk that is too small."""
@@ -194,6 +198,7 @@ class Bench:
         failures: list[str] = []
         try:
             codes = self._wait(self._start(self.server))
+            self._note(codes, count)
             said = self._said()
             if any(code != 2 for code in codes):
                 failures.append(f"{room} bytes: exit codes {codes}")

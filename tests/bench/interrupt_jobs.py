@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -166,6 +167,7 @@ def _serve() -> None:
         __import__(f"ttc_jax.jobs.{job}")
     import matplotlib.pyplot as _  # noqa: F401
 
+    logging.root.handlers.clear()  # of imports, which a command does after it has set up its own
     replies = os.fdopen(os.dup(1), "w")
     warnings.filterwarnings("ignore", "os.fork", RuntimeWarning)
     warnings.filterwarnings("ignore", ".*multi-threaded.*fork", DeprecationWarning)
