@@ -7,7 +7,8 @@ path the job is started and gets a signal (SIGKILL, SIGTERM, SIGINT) at a random
 times, most of them after the first file is written; then the same command runs to its end. A round
 fails where a file differs (`tests.bench.same`) or is left behind, where the exit code or the
 output of an interrupted job is not as docs/trust.md says, or where a job hangs. Of two hosts one
-gets the signal, or both. Every eighth round starts a Python of its own, where the others fork.
+gets the signal, or both. Every twelfth round starts a Python of its own, where the others fork.
+Moments are counted in processor time, so that a busy machine does not move them.
 
 Full disks are small ones that are mounted as the workdir, with less room than the job takes; then
 they are made larger and the same command goes on. That needs the right to mount, which also
@@ -23,6 +24,7 @@ import argparse
 import contextlib
 import dataclasses
 import json
+import math
 import random
 import shutil
 import signal
@@ -38,9 +40,9 @@ from tests.parallel.ports import free_port
 
 SIGNALS = {"kill": signal.SIGKILL, "term": signal.SIGTERM, "int": signal.SIGINT}
 CODES = {"kill": -signal.SIGKILL, "term": 128 + signal.SIGTERM, "int": 130}
-HANGS = 180.0  # seconds
+HANGS = 900.0  # seconds
 PAGE = 4096
-SPAWNED = 8  # of so many rounds one starts a Python of its own
+SPAWNED = 12  # of so many rounds one starts a Python of its own
 
 
 @dataclasses.dataclass
@@ -61,11 +63,19 @@ class Count:
 
 
 class Figures:
-    """The counts by job and kind of interruption, in a file that is written after each round."""
+    """The counts by job and kind of interruption, in a file that is written after each round.
+
+    Args:
+        path: what it holds of earlier calls is added to.
+    """
 
     def __init__(self, path: Path):
-        self._path, self._began = path, time.monotonic()
-        self._counts: dict[str, dict[str, Count]] = {}
+        self._path = path
+        held = json.loads(path.read_text()) if path.exists() else {}
+        self._counts = {
+            job: {kind: Count(**count) for kind, count in counts.items()}
+            for job, counts in held.items()
+        }
 
     @contextlib.contextmanager
     def counting(self, job: str, kind: str) -> Iterator[Count]:
@@ -77,8 +87,7 @@ class Figures:
             job: {kind: dataclasses.asdict(count) for kind, count in counts.items()}
             for job, counts in self._counts.items()
         }
-        minutes = round((time.monotonic() - self._began) / 60, 1)
-        self._path.write_text(json.dumps({"minutes": minutes, "jobs": jobs}, indent=2) + "\n")
+        self._path.write_text(json.dumps(jobs, indent=2) + "\n")
 
     def failed(self) -> bool:
         """Whether any round has."""
@@ -99,27 +108,27 @@ class Bench:
         self.name, self.server, self.env = name, server, env
         self.folder, self.now = folder / name, folder / name / "now"
         self.reference = self.folder / "reference"
-        self.random = random.Random(f"{name} {seed}")
+        self.random = random.Random(f"{name} {seed}")  # another seed: other moments
         shutil.rmtree(self.folder, ignore_errors=True)
         self.folder.mkdir(parents=True)
         self.log = self.folder / "reference.log"
-        # The first compiles, and shows how long a Python of its own takes to come to work.
-        slow, _ = self._whole(None)
+        self._whole()  # compiles
         self.now.rename(self.reference)
-        self.begins, self.lasts = self._whole(server)
-        self.imports = max(0.0, slow - self.begins)
+        self.begins, self.lasts = self._whole()
         if lines := differences(self.now, self.reference):
             sys.exit(f"{name}: two uninterrupted runs differ:\n" + "\n".join(lines))
         print(f"{name}: {self.lasts:.1f} s, writes from {self.begins:.1f} s on", flush=True)
 
-    def _whole(self, server: Server | None) -> tuple[float, float]:
-        """Runs to the end; returns the seconds to the first file, and to the end."""
-        began, clock = time.perf_counter(), time.time()
-        if codes := [code for code in self._wait(self._start(server)) if code]:
-            sys.exit(f"{self.name}: uninterrupted it ended with {codes}, see {self.log}")
-        lasts = time.perf_counter() - began
-        written = min(x.stat().st_mtime for x in self.now.rglob("*") if x.is_file())
-        return max(0.0, written - clock), lasts
+    def _whole(self) -> tuple[float, float]:
+        """Runs to the end; returns the processor time until the first file, and until the end."""
+        processes, begins, lasts = self._start(self.server), 0.0, 0.0
+        while processes[0].poll() is None:
+            lasts = max(lasts, processes[0].cpu())
+            begins = begins or lasts * (self.now / "config.json").exists()
+            time.sleep(0.02)
+        if any(code != 0 for code in self._wait(processes)):
+            sys.exit(f"{self.name}: uninterrupted it ended otherwise than in 0, see {self.log}")
+        return begins, lasts
 
     def _start(self, server: Server | None) -> list[Process]:
         flags: list[list[str]] = [[]]
@@ -131,12 +140,20 @@ class Bench:
             for own in flags
         ]
 
-    def _wait(self, processes: Sequence[Process], seconds: float = HANGS) -> list[int | None]:
-        """The exit codes; None for what still runs after so many seconds."""
-        deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline and None in [x.poll() for x in processes]:
+    def _wait(self, processes: Sequence[Process], cpu: float = math.inf) -> list[int | None]:
+        """Waits for the end, or until the first has taken so much processor time.
+
+        Returns:
+            The exit codes; None for what still ran. What hangs is killed.
+        """
+        deadline = time.monotonic() + HANGS
+        while None in (codes := [x.poll() for x in processes]) and processes[0].cpu() < cpu:
+            if time.monotonic() > deadline:
+                for process in processes:
+                    process.signal(signal.SIGKILL)
+                break
             time.sleep(0.02)
-        return [x.poll() for x in processes]
+        return codes
 
     def begin(self, round_: str) -> None:
         """Makes room for a new round."""
@@ -163,7 +180,7 @@ class Bench:
         after = self.begins if self.random.random() < 0.85 else 0.0
         moment = after + self.random.random() * (self.lasts - after) * share
         processes, before = self._start(server), self._said()
-        self._wait(processes, moment + (0.05 if server else self.imports))
+        self._wait(processes, moment + (0.0 if server else self.server.ask({"imports": True})))
         victims = self.random.choice([[0], [1], [0, 1]]) if len(processes) > 1 else [0]
         hit = [i for i in victims if processes[i].signal(SIGNALS[kind])]
         if not hit:

@@ -13,6 +13,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -126,6 +127,13 @@ class Process:
             self._code = self._server.ask({"poll": self.pid}) if self._server else self._own.poll()
         return self._code
 
+    def cpu(self) -> float:
+        """Seconds of processor time that the command has taken so far; 0 once it is gone."""
+        with contextlib.suppress(OSError):
+            fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+            return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        return 0.0
+
     def signal(self, number: int) -> bool:
         """Signals the process group, and returns whether the command still ran."""
         if self.poll() is not None:
@@ -167,6 +175,7 @@ def _serve() -> None:
         __import__(f"ttc_jax.jobs.{job}")
     import matplotlib.pyplot as _  # noqa: F401
 
+    imports = time.process_time()
     logging.root.handlers.clear()  # of imports, which a command does after it has set up its own
     replies = os.fdopen(os.dup(1), "w")
     warnings.filterwarnings("ignore", "os.fork", RuntimeWarning)
@@ -178,7 +187,9 @@ def _serve() -> None:
                 _become(request["log"])
                 sys.argv = ["ttc", *request["start"]]
                 sys.exit(cli.main())
-            answer: int | None = pid
+            answer: float | None = pid
+        elif "imports" in request:
+            answer = imports
         else:
             pid, status = os.waitpid(request["poll"], os.WNOHANG)
             answer = os.waitstatus_to_exitcode(status) if pid else None
