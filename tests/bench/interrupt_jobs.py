@@ -117,7 +117,7 @@ class Process:
         command = [sys.executable, "-m", "ttc_jax.cli", *arguments]
         with log.open("ab") as out:
             self._own = subprocess.Popen(
-                command, cwd=ROOT, env=env, stdout=out, stderr=out, start_new_session=True
+                command, cwd=ROOT, env=env, stdout=out, stderr=out, process_group=0
             )
         self.pid = self._own.pid
 
@@ -198,8 +198,8 @@ def _serve() -> None:
 
 
 def _become(log: str) -> None:
-    """Makes a forked process one of its own, whose output goes to a file."""
-    os.setsid()
+    """Makes a forked process a group of its own, whose output goes to a file."""
+    os.setpgid(0, 0)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     out = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     nothing = os.open(os.devnull, os.O_RDONLY)
