@@ -1,14 +1,16 @@
-"""Kills what writes files before each of its file operations in turn, and lets it run again.
+"""Stops what writes files at each of its file operations in turn, and lets it run again.
 
     python -m tests.trust.crashes FOLDER
 
 Each time a forked process begins in a new folder and kills itself before its operation number 0, 1,
-2 and so on: opening, renaming or removing a file or making a folder. Then the same work is done
-once more, and must leave what it leaves without a kill, and nothing beside it.
+2 and so on: opening, renaming or removing a file or making a folder; or from there on the disk is
+full, and it must say so in one of the errors that the command tells in one line. Then the same work
+is done once more, and must leave what it leaves without a kill, and nothing beside it.
 """
 
 from __future__ import annotations
 
+import errno
 import itertools
 import os
 import shutil
@@ -23,9 +25,11 @@ from ml_collections import ConfigDict
 
 from ttc_jax import files, pipeline
 from ttc_jax.compute.ledger import Ledger
+from ttc_jax.errors import UserError
 from ttc_jax.results.store import Candidate, Record, ResultsStore
 from ttc_jax.workdir import Claim
 
+_FULL = 3  # the exit code of a process that says that the disk is full
 _EVENTS = ("open", "os.rename", "os.remove", "os.mkdir", "os.truncate", "fcntl.flock")
 
 
@@ -97,32 +101,40 @@ def contents(folder: Path) -> dict[str, bytes]:
     }
 
 
-def killed(scenario: Callable[[Path], None], folder: Path, operation: int) -> bool:
-    """Runs a scenario that is killed before an operation; returns whether it has that many."""
+def stopped(scenario: Callable[[Path], None], folder: Path, operation: int, *, full: bool) -> bool:
+    """Runs a scenario that is stopped at an operation; returns whether it has that many."""
     if (pid := os.fork()) == 0:
         left = itertools.count(operation, -1)
 
-        def count(event: str, _: Any) -> None:
+        def kill(event: str, _: Any) -> None:
             if event in _EVENTS and next(left) == 0:
                 os.kill(os.getpid(), signal.SIGKILL)
 
-        sys.addaudithook(count)
-        scenario(folder)
+        def fill(event: str, about: Any) -> None:
+            creates = event == "os.mkdir" or (event == "open" and about[2] & os.O_CREAT)
+            if creates and next(left) <= 0:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(about[0]))
+
+        sys.addaudithook(fill if full else kill)
+        try:
+            scenario(folder)
+        except (OSError, UserError) as error:
+            os._exit(_FULL if os.strerror(errno.ENOSPC) in str(error) else 1)
         os._exit(0)
     _, status = os.waitpid(pid, 0)
     code = os.waitstatus_to_exitcode(status)
-    assert code in (0, -signal.SIGKILL), (scenario.__name__, operation, code)
+    assert code in (0, _FULL if full else -signal.SIGKILL), (scenario.__name__, operation, code)
     return code != 0
 
 
-def check(name: str, folder: Path) -> int:
+def check(name: str, folder: Path, *, full: bool = False) -> int:
     """Goes through all operations of a scenario, and returns how many there are."""
     scenario, whole = SCENARIOS[name], folder / "whole"
     scenario(whole)
     for operation in itertools.count():
         now = folder / "now"
         shutil.rmtree(now, ignore_errors=True)
-        if not killed(scenario, now, operation):
+        if not stopped(scenario, now, operation, full=full):
             return operation
         for _ in range(2):  # twice: what the first leaves must not trouble the next
             scenario(now)
@@ -132,4 +144,6 @@ def check(name: str, folder: Path) -> int:
 
 if __name__ == "__main__":
     for name in SCENARIOS:
-        print(name, check(name, Path(sys.argv[1]) / name))
+        killed = check(name, Path(sys.argv[1]) / f"{name}-killed")
+        filled = check(name, Path(sys.argv[1]) / f"{name}-filled", full=True)
+        print(name, killed, filled)
