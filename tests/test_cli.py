@@ -250,6 +250,21 @@ def test_log_shows_our_messages_and_warnings_of_libraries(monkeypatch, capsys):
     ]
 
 
+def test_errors_that_orbax_raises_again_are_not_logged_before(monkeypatch):
+    def shown(path: str, name: str, error: Exception | None) -> bool:
+        about = (type(error), error, None) if error else None
+        return cli._is_shown(logging.LogRecord(name, logging.ERROR, path, 1, "", (), about))
+
+    future, loop = "/x/orbax/checkpoint/_src/futures/future.py", "/python/asyncio/base_events.py"
+    full = OSError(errno.ENOSPC, "No space left on device")
+    assert not shown(future, "absl", full)
+    assert not shown(loop, "asyncio", full)  # "Future exception was never retrieved"
+    assert shown(future, "absl", None)
+    assert shown("/x/jax/_src/compiler.py", "jax", full)
+    monkeypatch.setenv("TTC_DEBUG", "1")
+    assert shown(future, "absl", full)
+
+
 def test_help_imports_neither_jax_nor_jobs(tmp_path: Path):
     code = (
         "import sys; from ttc_jax import cli; cli.main(['--help']); "

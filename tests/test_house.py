@@ -10,7 +10,17 @@ PACKAGE = Path(__file__).parents[1] / "ttc_jax"
 # From the bottom up: a room imports from rooms of earlier lines alone.
 FLOORS = (
     ("errors",),
-    ("assets", "config_files", "files", "glossary", "plugins", "sharding", "text", "workers"),
+    (
+        "assets",
+        "config_files",
+        "files",
+        "glossary",
+        "plugins",
+        "sharding",
+        "signals",
+        "text",
+        "workers",
+    ),
     ("config", "hashing", "typed_json"),
     ("hosts",),
     ("models",),

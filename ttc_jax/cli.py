@@ -1,8 +1,8 @@
 """The command `ttc <job> --config=NAME[:variant] --workdir=DIR [--config.field=value]`.
 
 Help and mistakes in the command line answer at once: jobs and JAX are imported only to run one. A
-mistake the user can mend ends in one line on stderr and exit code 2, an interrupt in exit code 130;
-anything else is a bug and keeps its traceback.
+mistake the user can mend ends in one line on stderr and exit code 2, Ctrl-C in one with exit code
+130, SIGTERM in one with 143; anything else is a bug and keeps its traceback.
 """
 
 import ast
@@ -24,6 +24,7 @@ import ttc_jax
 from ttc_jax import config_files
 from ttc_jax.errors import UserError
 from ttc_jax.hosts import hosts
+from ttc_jax.signals import Interrupted, Signals
 from ttc_jax.text import check_name, check_text
 
 _JOBS = Path(__file__).parent / "jobs"
@@ -69,23 +70,32 @@ def main(argv: Sequence[str] | None = None) -> int:
     Args:
         argv: the arguments after the command's name; those of the process by default.
     """
+    signals = Signals()
     try:
-        arguments = list(sys.argv[1:] if argv is None else argv)
-        for number, argument in enumerate(arguments, 1):
-            check_text(argument, f"argument {number}, {argument[:60]!a},")
-            if "\0" in argument:
-                raise UserError(f"argument {number}, {argument[:60]!a}, holds a zero byte")
-        return _run(arguments)
-    except UserError as error:
-        return _fail(str(error), 2)
-    except KeyboardInterrupt:
-        return _fail(f"interrupted; {_AGAIN}", 130)
-    except Exception as error:
-        if not _disk_is_full(error):
-            if isinstance(error, OSError) and error.filename:
-                return _fail(f"{str(error.filename)[:300]}: {(error.strerror or '').lower()}", 2)
-            raise
-        return _fail(f"the disk is full ({error}): make room, then {_AGAIN}", 2)
+        with signals.handled(to_the_end=argv is None):
+            return _run(_checked(sys.argv[1:] if argv is None else argv))
+    except (Exception, KeyboardInterrupt) as error:
+        # Whatever follows a signal is its consequence: libraries may wrap the exception.
+        reason = signals.received or error
+        if isinstance(reason, KeyboardInterrupt):
+            code = reason.code if isinstance(reason, Interrupted) else 130
+            return _fail(f"{str(reason) or 'interrupted'}; {_AGAIN}", code)
+        if isinstance(error, UserError):
+            return _fail(str(error), 2)
+        if _disk_is_full(error):
+            return _fail(f"the disk is full ({error}): make room, then {_AGAIN}", 2)
+        if isinstance(error, OSError) and error.filename:
+            return _fail(f"{str(error.filename)[:300]}: {(error.strerror or '').lower()}", 2)
+        raise
+
+
+def _checked(argv: Sequence[str]) -> list[str]:
+    """The arguments, all of which are text."""
+    for number, argument in enumerate(argv, 1):
+        check_text(argument, f"argument {number}, {argument[:60]!a},")
+        if "\0" in argument:
+            raise UserError(f"argument {number}, {argument[:60]!a}, holds a zero byte")
+    return list(argv)
 
 
 def _run(argv: list[str]) -> int:
@@ -288,15 +298,26 @@ def _set_up_logging() -> None:
 
     # transformers would say on every start that it found no torch, which ttc_jax does not need.
     os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
-    package = str(Path(__file__).parent)
     handler = logging.StreamHandler()
-    handler.addFilter(
-        lambda record: record.levelno >= logging.WARNING or record.pathname.startswith(package)
-    )
+    handler.addFilter(_is_shown)
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", handlers=[handler]
     )
     absl_logging.set_verbosity(absl_logging.INFO)
+
+
+def _is_shown(record: logging.LogRecord) -> bool:
+    """Whether a message is our own, or a warning or an error of a library.
+
+    Errors in the threads of Orbax are left out: it raises them again, and we tell them in one line.
+    """
+    path = Path(record.pathname)
+    if path.is_relative_to(Path(__file__).parent):
+        return True
+    told_again = record.exc_info and ("orbax" in path.parts or record.name == "asyncio")
+    return record.levelno >= logging.WARNING and not (
+        told_again and not os.environ.get("TTC_DEBUG")
+    )
 
 
 def _disk_is_full(error: BaseException | None) -> bool:

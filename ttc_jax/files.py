@@ -21,6 +21,7 @@ from ttc_jax.errors import UserError
 
 CHECKSUMS = "checksums.json"
 _CHECKSUM = "checksum"
+_DRAFT = re.compile(r"\..+\.[0-9a-f]{8}\.draft")
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
 _log = logging.getLogger(__name__)
 
@@ -153,8 +154,15 @@ def read_json(path: Path, advice: str = "copy it anew, or delete it") -> dict[st
 
 
 def seal(folder: Path) -> None:
-    """Writes the checksums of all files below a folder to `checksums.json` there."""
-    names = sorted(x.relative_to(folder).as_posix() for x in folder.rglob("*") if x.is_file())
+    """Writes the checksums of all files below a folder to `checksums.json` there.
+
+    Drafts that killed writers left have none: the next writer removes them.
+    """
+    names = sorted(
+        path.relative_to(folder).as_posix()
+        for path in folder.rglob("*")
+        if path.is_file() and not _DRAFT.fullmatch(path.name)
+    )
     sums = {name: _checksum_of_file(folder / name) for name in names if name != CHECKSUMS}
     write_json(folder / CHECKSUMS, {"files": sums})
 

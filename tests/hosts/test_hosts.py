@@ -17,6 +17,7 @@ import jax
 import pytest
 
 from tests.flags import xla_flags
+from tests.hosts.ports import free_port
 from ttc_jax.config import load_config
 from ttc_jax.errors import UserError
 from ttc_jax.hosts import hosts
@@ -67,18 +68,6 @@ with hosts.together(here, {}, workdir, timeout=float(sys.argv[4])):
     print(hosts.index(), hosts.count(), len(jax.devices()), len(jax.local_devices()), flush=True)
     time.sleep(100)
 """
-
-
-def free_port() -> int:
-    """One behind which another is free."""
-    while True:
-        with socket.socket() as one, socket.socket() as other:
-            one.bind(("", 0))
-            try:
-                other.bind(("", one.getsockname()[1] + 1))
-            except OSError:
-                continue
-            return one.getsockname()[1]
 
 
 @pytest.fixture(scope="module")

@@ -26,6 +26,7 @@ from ttc_jax import hashing
 from ttc_jax.errors import UserError
 from ttc_jax.hosts.channel import END, Line
 from ttc_jax.hosts.roll_call import Place, bind_address
+from ttc_jax.signals import Interrupted
 
 T = TypeVar("T")
 
@@ -136,6 +137,7 @@ def together(
         _line.tell(error)
         if talking:  # at exit JAX would wait for the others, and abort where they have ended
             code = {UserError: 2, KeyboardInterrupt: 130}.get(type(error), 1)
+            code = error.code if isinstance(error, Interrupted) else code
             atexit.register(_line.exit, code)
         raise
     finally:
