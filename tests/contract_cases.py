@@ -29,6 +29,7 @@ def searches(
     **plan: Any,
 ) -> None:
     """Searches, records and evaluates answers to three questions."""
+    fields: dict[str, Any] = {"candidates": 4, **plan}
     path = assets.locate(f"embedded:{generator}")
     model = load_generator(path)
     tokenizer = load_tokenizer(path, model.config.vocab_size)
@@ -41,7 +42,7 @@ def searches(
             max_new_tokens=48,
             max_step_tokens=24,
             between=tuple(prompt.between(tokenizer)),
-            **{"candidates": 4} | plan,
+            **fields,
         ),
         end_tokens=prompt.ends(tokenizer),
         delimiter=Delimiter.of(tokenizer, "\n"),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+import operator
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -129,8 +131,8 @@ def trained_prm(trained_generator, samples, tmp_path_factory) -> Path:
 def changed(config: ConfigDict, **fields) -> ConfigDict:
     copy = config.copy_and_resolve_references()
     for name, value in fields.items():
-        section, _, field = name.rpartition("__")
-        (copy[section] if section else copy)[field] = value
+        *sections, field = name.split("__")
+        functools.reduce(operator.getitem, sections, copy)[field] = value
     return copy
 
 

@@ -29,7 +29,8 @@ from ttc_jax.verifiers.prm import save_prm
 QUESTIONS = 8
 N = 4
 LARGE = 2 * QUESTIONS  # slots: a batch that were cut to what is left would shrink
-SEARCH = ("generator", "verifier", "sampling", "search", "prompt", "step_delimiter", "mesh", "seed")
+SEARCH = ("generator", "verifier", "sampling", "search", "prompt", "step_delimiter")
+SEARCH += ("execution", "seed")
 CLAIM = ("config.json", "inputs.json")
 Records = dict[tuple[str, str, int, int], bytes]
 
