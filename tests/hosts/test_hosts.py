@@ -247,7 +247,7 @@ def test_hosts_that_do_not_come_up(start, tmp_path):
 def test_a_port_that_is_taken(tmp_path):
     with socket.create_server(("", 0)) as server:
         port = server.getsockname()[1]
-        here = hosts.Place(0, 2, ("127.0.0.1", port))
+        here = hosts.HostId(0, 2, ("127.0.0.1", port))
         with (
             pytest.raises(UserError, match=f"port {port} or .* cannot be used"),
             hosts.together(here, {}, tmp_path, timeout=1),
@@ -274,7 +274,7 @@ def test_flags_that_do_not_fit(flags, message):
 
 def test_places():
     assert hosts.place("1", "0", "", 1) is None
-    assert hosts.place("3", "2", "a:80", 1) == hosts.Place(2, 3, ("a", 80))
+    assert hosts.place("3", "2", "a:80", 1) == hosts.HostId(2, 3, ("a", 80))
     assert (hosts.index(), hosts.count(), hosts.is_first()) == (0, 1, True)
     assert hosts.mine("abc") == ["a", "b", "c"]
     hosts.wait("nobody")

@@ -47,14 +47,14 @@ def swept(tmp_path_factory) -> Path:
     workdir = tmp_path_factory.mktemp("sweep")
     records = []
     for question in range(QUESTIONS):
-        ease = 1 - question / QUESTIONS
-        base = 0.02 + 0.5 * ease**3
+        easiness = 1 - question / QUESTIONS
+        base = 0.02 + 0.5 * easiness**3
         records.append(record(question, "difficulty", 32, base, 1000))
         for seed in SEEDS:
             records.append(record(question, "best_of_n", 16, base, seed))  # before the sweep grew
             records.append(record(question, "best_of_n", 64, base, seed))
             for n in BUDGETS:
-                helped = 0.3 * base if ease > 0.6 else min(1.0, base + 0.3)
+                helped = 0.3 * base if easiness > 0.6 else min(1.0, base + 0.3)
                 records.append(record(question, "beam", n, helped, seed))
     ResultsStore(workdir).append(records)
     return workdir

@@ -168,7 +168,7 @@ def test_questions_of_one_strategy_share_a_search_and_models_are_loaded_once(
 def _scores(config: ConfigDict, questions: list[str]) -> list[float]:
     solver = Solver(config)
     asked = [Question(text, text, "") for text in questions]
-    return [x.ease or 0.0 for x in solver._guess_by_question(asked)]
+    return [x.easiness or 0.0 for x in solver._guess_by_question(asked)]
 
 
 def test_samples_that_tell_the_difficulty_are_charged_and_reused(config, tmp_path, recited):

@@ -12,8 +12,8 @@ from ttc_jax.errors import UserError
 from ttc_jax.experiments import build
 from ttc_jax.jobs import sweep
 from ttc_jax.policy.difficulty import predicted, quantile_bins
-from ttc_jax.policy.policy import Policy, fit
-from ttc_jax.results.outcomes import outcomes
+from ttc_jax.policy.policy import Policy, fit_policy
+from ttc_jax.results.accuracy_table import accuracy_table
 from ttc_jax.results.store import Record, ResultsStore
 
 BUDGETS = (2, 4)
@@ -41,9 +41,9 @@ def config(trained_generator: Path, trained_prm: Path) -> ConfigDict:
 
 
 def selected(records: Sequence[Record]) -> Policy:
-    table = outcomes(records, [4], pools=["best_of_n"], rule="best_of_n_weighted")
-    ease = predicted([record for record in records if record.strategy == "best_of_n"], "last")
-    return fit(table, ease, quantile_bins(ease))
+    table = accuracy_table(records, [4], pools=["best_of_n"], rule="best_of_n_weighted")
+    easiness = predicted([record for record in records if record.strategy == "best_of_n"], "last")
+    return fit_policy(table, easiness, quantile_bins(easiness))
 
 
 def test_a_sweep_goes_on_where_it_was_stopped(config, tmp_path, monkeypatch):

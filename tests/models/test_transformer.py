@@ -12,7 +12,7 @@ from flax import nnx
 
 from ttc_jax.models.cache import BLOCK, KVCache, PromptCache
 from ttc_jax.models.config import ModelConfig, Rope
-from ttc_jax.models.regime import Regime
+from ttc_jax.models.train_mode import TrainMode
 from ttc_jax.models.transformer import Transformer, _product
 
 EVERYTHING = ModelConfig(
@@ -131,16 +131,16 @@ KEY = jax.random.key(0)
 def test_rematerialising_changes_no_gradient_and_keeps_less() -> None:
     graph, state = nnx.split(build(EVERYTHING))
 
-    def loss(state: nnx.State, regime: Regime) -> jax.Array:
+    def loss(state: nnx.State, regime: TrainMode) -> jax.Array:
         return nnx.merge(graph, state)(TOKENS, regime).sum()
 
-    def kept(regime: Regime) -> int:
+    def kept(regime: TrainMode) -> int:
         """Numbers that the backward pass is handed, parameters included."""
         pullback = jax.eval_shape(lambda x: jax.vjp(lambda y: loss(y, regime), x)[1], state)
         return sum(x.size for x in jax.tree.leaves(pullback))
 
     parameters = sum(x.size for x in jax.tree.leaves(state))
-    plain, again = (Regime(KEY, 0.2, remat) for remat in (False, True))
+    plain, again = (TrainMode(KEY, 0.2, remat) for remat in (False, True))
     assert kept(again) - parameters < 0.2 * (kept(plain) - parameters)
     gradient = jax.jit(jax.grad(loss))
     jax.tree.map(
@@ -153,7 +153,7 @@ def test_rematerialising_changes_no_gradient_and_keeps_less() -> None:
 def test_dropout_is_drawn_from_the_key_for_each_branch() -> None:
     model = build(EVERYTHING)
     plain = jax.jit(lambda: model(TOKENS))()
-    run = jax.jit(lambda key: model(TOKENS, Regime(key, 0.3)))
+    run = jax.jit(lambda key: model(TOKENS, TrainMode(key, 0.3)))
     some, same, other = (np.asarray(run(key)) for key in (KEY, KEY, jax.random.key(1)))
     np.testing.assert_array_equal(some, same)
     for a, b in ((some, other), (some, plain)):
@@ -163,7 +163,7 @@ def test_dropout_is_drawn_from_the_key_for_each_branch() -> None:
     def draws() -> list[jax.Array]:
         drawn = []
 
-        class Spy(Regime):
+        class Spy(TrainMode):
             def drop(self, x: jax.Array, place: int) -> jax.Array:
                 drawn.append(super().drop(jnp.ones(400), place))
                 return x

@@ -17,10 +17,10 @@ from ttc_jax.policy.allocation import (
     Allocation,
     Walks,
     _gains,
+    evaluate_allocation,
     fit_allocation,
     look,
     walks,
-    worth_of_allocation,
 )
 from ttc_jax.results.store import Candidate, Record
 
@@ -60,20 +60,20 @@ def spent(allocation: Allocation, seen: Walks) -> float:
 
 
 def test_questions_that_need_it_get_more(seen):
-    for worth, budget in zip(worth_of_allocation(seen, BUDGETS, count=100), BUDGETS, strict=True):
-        assert worth.spent.mean == pytest.approx(budget, rel=0.1)
-        assert worth.spent.mean == pytest.approx(np.dot(worth.stopped, seen.grid))
-        assert sum(worth.stopped) == pytest.approx(1)
-        assert worth.gain.mean == pytest.approx(worth.accuracy.mean - worth.uniform.mean)
-        assert worth.gain.low > 0.02
-        assert worth.stopped[0] > 0.4  # settled and hopeless alike
+    for found, budget in zip(evaluate_allocation(seen, BUDGETS, count=100), BUDGETS, strict=True):
+        assert found.spent.mean == pytest.approx(budget, rel=0.1)
+        assert found.spent.mean == pytest.approx(np.dot(found.stopped, seen.grid))
+        assert sum(found.stopped) == pytest.approx(1)
+        assert found.gain.mean == pytest.approx(found.accuracy.mean - found.uniform.mean)
+        assert found.gain.low > 0.02
+        assert found.stopped[0] > 0.4  # settled and hopeless alike
 
 
 def test_uniform_is_the_mean_of_the_walks(seen):
-    [worth] = worth_of_allocation(seen, [SAMPLES / 2], count=10)
+    [found] = evaluate_allocation(seen, [SAMPLES / 2], count=10)
     curve = seen.right.mean((0, 1, 2))
-    expected = np.interp(np.log2(worth.spent.mean), np.log2(seen.grid), curve)
-    assert worth.uniform.mean == pytest.approx(expected)
+    expected = np.interp(np.log2(found.spent.mean), np.log2(seen.grid), curve)
+    assert found.uniform.mean == pytest.approx(expected)
 
 
 def test_the_budget_is_met_where_it_was_fitted(seen):
@@ -101,11 +101,11 @@ def test_correctness_of_other_questions_brings_nothing(seen):
     shuffled = []
     for _ in range(10):
         right = seen.right[rng.permutation(len(seen.questions))]
-        worths = worth_of_allocation(dataclasses.replace(seen, right=right), BUDGETS, count=10)
-        shuffled.append([worth.informed.mean for worth in worths])
+        worths = evaluate_allocation(dataclasses.replace(seen, right=right), BUDGETS, count=10)
+        shuffled.append([found.informed.mean for found in worths])
     assert np.abs(np.mean(shuffled, 0)).max() < 0.01
-    for worth in worth_of_allocation(seen, BUDGETS, count=100):
-        assert worth.informed.low > 0.02
+    for found in evaluate_allocation(seen, BUDGETS, count=100):
+        assert found.informed.low > 0.02
 
 
 def test_questions_that_are_all_alike_bring_nothing(seen):
@@ -115,10 +115,10 @@ def test_questions_that_are_all_alike_bring_nothing(seen):
     right = np.broadcast_to(needed < 0.5 + 0.04 * np.arange(len(seen.grid)), seen.right.shape)
     states = rng.random(seen.states.shape)
     alike = dataclasses.replace(seen, states=states, right=right.astype(float))
-    for worth in worth_of_allocation(alike, BUDGETS, count=200):
-        assert worth.informed.low < 0 < worth.informed.high
-        assert worth.gain.low < 0
-        assert worth.gain.mean > -0.03
+    for found in evaluate_allocation(alike, BUDGETS, count=200):
+        assert found.informed.low < 0 < found.informed.high
+        assert found.gain.low < 0
+        assert found.gain.mean > -0.03
 
 
 @settings(max_examples=40)
@@ -216,6 +216,6 @@ def test_mistakes_are_named(seen):
         with pytest.raises(UserError, match=f"budget {budget} must lie in 1..32"):
             fit_allocation(seen, budget)
         with pytest.raises(UserError, match="must lie in 1..32"):
-            worth_of_allocation(seen, [budget])
+            evaluate_allocation(seen, [budget])
     with pytest.raises(UserError, match="needs at least 2 questions"):
-        worth_of_allocation(walks([plain]), [2])
+        evaluate_allocation(walks([plain]), [2])

@@ -1,6 +1,5 @@
 """Difficulty: shares, scores, what few samples tell, and bins of them all."""
 
-import numpy as np
 import pytest
 
 from ttc_jax.compute.ledger import Ledger
@@ -8,7 +7,6 @@ from ttc_jax.errors import UserError
 from ttc_jax.policy.difficulty import (
     absolute_bins,
     oracle,
-    posteriors,
     predicted,
     quantile_bins,
 )
@@ -36,29 +34,6 @@ def test_oracle_and_predicted_over_all_records_of_a_question():
         predicted([record("a", [True], [()])])
 
 
-def test_few_samples_are_drawn_towards_what_questions_are_like():
-    rng = np.random.default_rng(0)
-    chances = rng.beta(2.0, 6.0, 2000)
-    records = [
-        record(f"q{i:04}", (rng.random(8) < p).tolist(), [()] * 8) for i, p in enumerate(chances)
-    ]
-    found, observed = posteriors(records), oracle(records)
-    means = np.array([x.mean for x in found.values()])
-    shares = np.array(list(observed.values()))
-    assert np.square(means - chances).mean() < 0.7 * np.square(shares - chances).mean()
-    bounds = np.array([x.interval() for x in found.values()])
-    assert 0.92 < np.mean((bounds[:, 0] <= chances) & (chances <= bounds[:, 1])) < 0.98
-    prior = found["q0000"].alpha + found["q0000"].beta - 8
-    assert 6 < prior < 10.5
-
-
-def test_questions_that_do_not_differ_keep_the_uniform_prior():
-    [alike] = posteriors([record("a", [True, False], [()] * 2)]).values()
-    assert (alike.alpha, alike.beta) == (2.0, 2.0)
-    [sure] = posteriors([record("a", [True, True], [()] * 2)]).values()
-    assert (sure.alpha, sure.beta) == (3.0, 1.0)
-
-
 def test_absolute_bins_and_bounds_that_rise():
     values = {"a": 0.9, "b": 0.5, "c": 0.49, "d": 0.1, "e": 0.0}
     assert absolute_bins(values) == {"a": 0, "b": 0, "c": 1, "d": 1, "e": 2}
@@ -67,17 +42,19 @@ def test_absolute_bins_and_bounds_that_rise():
 
 
 def test_quintiles_are_equal_in_size_and_ordered():
-    ease = {f"q/{i:02}": i / 20 for i in range(20)}
-    bins = quantile_bins(ease)
+    easiness = {f"q/{i:02}": i / 20 for i in range(20)}
+    bins = quantile_bins(easiness)
     assert [list(bins.values()).count(b) for b in range(5)] == [4] * 5
-    for harder, easier in zip(sorted(ease, key=lambda q: ease[q]), list(ease)[1:], strict=False):
+    for harder, easier in zip(
+        sorted(easiness, key=lambda q: easiness[q]), list(easiness)[1:], strict=False
+    ):
         assert bins[harder] >= bins[easier]
 
 
 def test_ties_are_told_apart_by_id_whatever_the_order():
     for order in ("bdac", "cadb"):
-        ease: dict[str, float] = dict.fromkeys(order, 0.5)
-        assert quantile_bins(ease, bins=2) == {"a": 0, "b": 0, "c": 1, "d": 1}
+        easiness: dict[str, float] = dict.fromkeys(order, 0.5)
+        assert quantile_bins(easiness, bins=2) == {"a": 0, "b": 0, "c": 1, "d": 1}
 
 
 def test_fewer_questions_than_bins():

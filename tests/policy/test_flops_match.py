@@ -9,7 +9,7 @@ import pytest
 
 from ttc_jax.errors import UserError
 from ttc_jax.policy.flops_match import at_budget, generations, match
-from ttc_jax.results.outcomes import Outcomes
+from ttc_jax.results.accuracy_table import AccuracyTable
 
 
 @pytest.mark.parametrize(("ratio", "about"), [(0.16, 258), (0.79, 63), (22.0, 16)])
@@ -35,7 +35,7 @@ def test_the_larger_model_wins_where_it_is_better():
     values = np.empty((40, 1, 2, 1))
     values[:20, 0, :, 0], values[20:, 0, :, 0] = (0.8, 0.9), (0.4, 0.5)
     questions = tuple(f"q{i:02}" for i in range(40))
-    found = Outcomes(questions, ("best_of_n",), (4, 16), (0,), values)
+    found = AccuracyTable(questions, ("best_of_n",), (4, 16), (0,), values)
     bins = {question: int(i >= 20) for i, question in enumerate(questions)}
     large = {question: (0.6, 0.75)[which] for question, which in bins.items()}
     [[whole, easy, hard], sixteen] = match(found, bins, large, [8, 16], count=20)

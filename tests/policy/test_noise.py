@@ -5,8 +5,8 @@ import pytest
 
 from ttc_jax.compute.ledger import Ledger
 from ttc_jax.policy.difficulty import predicted, quantile_bins
-from ttc_jax.policy.policy import worth
-from ttc_jax.results.outcomes import outcomes
+from ttc_jax.policy.policy import evaluate_policy
+from ttc_jax.results.accuracy_table import accuracy_table
 from ttc_jax.results.store import Candidate, Record
 
 STEPS, QUESTIONS, N, POOL, SEEDS = 4, 300, 16, 64, (0, 1)
@@ -67,10 +67,10 @@ def test_the_gain_vanishes_with_a_verifier_that_knows_nothing(noise: bool):
     scored = [record for record in records if record.strategy != "difficulty"]
     pools = [record for record in scored if record.strategy == "best_of_n"]
     options = {"pools": ["best_of_n"], "rule": "best_of_n_weighted", "subsets": 32}
-    table = outcomes(scored, [N], **options)
-    baseline = outcomes(pools, [1, 4, N, POOL], **options)
+    table = accuracy_table(scored, [N], **options)
+    baseline = accuracy_table(pools, [1, 4, N, POOL], **options)
     bins = quantile_bins(predicted(samples, "last"))
-    found = worth(table, bins, baseline, name="best_of_n", count=100)
+    found = evaluate_policy(table, bins, baseline, name="best_of_n", count=100)
     if noise:
         assert found.gain[0].low <= 0
         assert found.efficiency[0].low <= 1

@@ -8,54 +8,54 @@ import pytest
 from ttc_jax import hashing
 from ttc_jax.errors import UserError
 from ttc_jax.policy.difficulty import quantile_bins
-from ttc_jax.policy.policy import Policy, fit, worth
-from ttc_jax.results.outcomes import Outcomes
+from ttc_jax.policy.policy import Policy, evaluate_policy, fit_policy
+from ttc_jax.results.accuracy_table import AccuracyTable
 
 BUDGETS = (4, 16, 64)
 NAMES = ("best_of_n", "beam")
 
 
-def table(values: np.ndarray, budgets=BUDGETS, names=NAMES) -> Outcomes:
+def table(values: np.ndarray, budgets=BUDGETS, names=NAMES) -> AccuracyTable:
     """[Q, S, N, T] accuracies as outcomes."""
     questions = tuple(f"q{i:04}" for i in range(len(values)))
-    return Outcomes(questions, names, budgets, tuple(range(values.shape[-1])), values)
+    return AccuracyTable(questions, names, budgets, tuple(range(values.shape[-1])), values)
 
 
-def made(questions: int = 400, seeds: int = 2) -> tuple[Outcomes, dict[str, float]]:
+def made(questions: int = 400, seeds: int = 2) -> tuple[AccuracyTable, dict[str, float]]:
     """Beam helps on hard questions and hurts on easy ones; budgets help everywhere."""
     rng = np.random.default_rng(0)
-    ease = np.sort(rng.random(questions))[::-1]
+    easiness = np.sort(rng.random(questions))[::-1]
     chance = np.empty((questions, 2, len(BUDGETS)))
     for i, n in enumerate(BUDGETS):
-        sampled = 1 - (1 - ease) ** (n / 4)
+        sampled = 1 - (1 - easiness) ** (n / 4)
         chance[:, 0, i] = sampled
-        chance[:, 1, i] = np.where(ease > 0.5, 0.8 * sampled, np.minimum(1, sampled + 0.2))
+        chance[:, 1, i] = np.where(easiness > 0.5, 0.8 * sampled, np.minimum(1, sampled + 0.2))
     values = (rng.random((*chance.shape, seeds)) < chance[..., None]).astype(float)
     found = table(values)
-    return found, dict(zip(found.questions, ease.tolist(), strict=True))
+    return found, dict(zip(found.questions, easiness.tolist(), strict=True))
 
 
 def test_the_policy_is_the_argmax_in_each_bin():
-    found, ease = made()
-    bins = quantile_bins(ease)
-    policy = fit(found, ease, bins)
+    found, easiness = made()
+    bins = quantile_bins(easiness)
+    policy = fit_policy(found, easiness, bins)
     for which in range(5):
         inside = [i for i, q in enumerate(found.questions) if bins[q] == which]
         for n, budget in enumerate(BUDGETS):
             means = found.values[inside, :, n].mean((0, 2))
             assert policy.choice[which][n] == NAMES[int(means.argmax())]
             assert (
-                policy.strategy(ease[found.questions[inside[0]]], budget)[0]
+                policy.strategy(easiness[found.questions[inside[0]]], budget)[0]
                 == (policy.choice[which][n])
             )
     assert policy.choice[4][0] == "beam"
     assert policy.choice[0][0] == "best_of_n"
-    assert all(policy.bin_of(ease[q]) == bins[q] for q in found.questions)
+    assert all(policy.bin_of(easiness[q]) == bins[q] for q in found.questions)
 
 
 def test_a_policy_written_and_read_is_the_same():
-    found, ease = made()
-    policy = fit(found, ease, quantile_bins(ease))
+    found, easiness = made()
+    policy = fit_policy(found, easiness, quantile_bins(easiness))
     assert Policy.from_dict(policy.to_dict()) == policy
     assert policy.strategy(0.5, 63)[1] == 16
     with pytest.raises(UserError, match="budget 3 is below the policy's least, 4"):
@@ -67,9 +67,9 @@ def test_a_policy_written_and_read_is_the_same():
 
 
 def test_worth_beside_a_plain_loop():
-    found, ease = made(60)
-    bins = quantile_bins(ease, 3)
-    result = worth(found, bins, found, name="best_of_n", count=50)
+    found, easiness = made(60)
+    bins = quantile_bins(easiness, 3)
+    result = evaluate_policy(found, bins, found, name="best_of_n", count=50)
     halves: dict[tuple[int, int], list[int]] = {}
     for which in range(3):
         inside = [i for i, q in enumerate(found.questions) if bins[q] == which]
@@ -89,15 +89,15 @@ def test_worth_beside_a_plain_loop():
 
 
 def test_the_gain_is_found_and_vanishes_when_bins_mean_nothing():
-    found, ease = made(2000)
-    bins = quantile_bins(ease)
-    real = worth(found, bins, found, name="best_of_n", count=200)
+    found, easiness = made(2000)
+    bins = quantile_bins(easiness)
+    real = evaluate_policy(found, bins, found, name="best_of_n", count=200)
     assert real.gain[0].low > 0.03
     assert real.efficiency[0].low > 1
     rng = np.random.default_rng(1)
     permuted = dict(zip(found.questions, rng.permutation(list(bins.values())), strict=True))
     permuted = {question: int(which) for question, which in permuted.items()}
-    nothing = worth(found, permuted, found, name="best_of_n", count=200)
+    nothing = evaluate_policy(found, permuted, found, name="best_of_n", count=200)
     assert nothing.gain[0].mean < 0.5 * real.gain[0].mean
 
 
@@ -107,8 +107,8 @@ def test_shuffled_correctness_gives_no_gain():
     values = (rng.random((300, 8, 3, 1)) < 0.5).astype(float)
     names = ("best_of_n", *(f"other{i}" for i in range(7)))
     found = table(values, names=names)
-    ease = dict(zip(found.questions, rng.random(300).tolist(), strict=True))
-    result = worth(found, quantile_bins(ease), found, name="best_of_n", count=200)
+    easiness = dict(zip(found.questions, rng.random(300).tolist(), strict=True))
+    result = evaluate_policy(found, quantile_bins(easiness), found, name="best_of_n", count=200)
     assert all(gain.low < 0 < gain.high for gain in result.gain)
 
 
@@ -117,10 +117,10 @@ def test_a_strategy_that_cannot_spend_a_budget_is_never_chosen_there():
     values[:, 1, 0] = np.nan
     values[:, 1, 1:] = 0.9
     found = table(values)
-    ease = {question: float(i) for i, question in enumerate(found.questions)}
-    policy = fit(found, ease, quantile_bins(ease))
+    easiness = {question: float(i) for i, question in enumerate(found.questions)}
+    policy = fit_policy(found, easiness, quantile_bins(easiness))
     assert policy.choice[0] == ("best_of_n", "beam", "beam")
-    result = worth(found, quantile_bins(ease), found, name="best_of_n", count=20)
+    result = evaluate_policy(found, quantile_bins(easiness), found, name="best_of_n", count=20)
     assert [x.mean for x in result.accuracy] == pytest.approx([0.5, 0.9, 0.9])
     assert result.censored == (False, True, True)
 
@@ -129,6 +129,8 @@ def test_bins_that_cannot_be_halved_and_questions_without_one():
     values = np.full((6, 2, 3, 1), 0.5)
     found = table(values)
     with pytest.raises(UserError, match="fewer than 2 questions"):
-        worth(found, {q: i for i, q in enumerate(found.questions)}, found, name="best_of_n")
+        evaluate_policy(
+            found, {q: i for i, q in enumerate(found.questions)}, found, name="best_of_n"
+        )
     with pytest.raises(UserError, match="'q0005' is in no difficulty bin"):
-        worth(found, dict.fromkeys(found.questions[:5], 0), found, name="best_of_n")
+        evaluate_policy(found, dict.fromkeys(found.questions[:5], 0), found, name="best_of_n")

@@ -31,7 +31,8 @@ def curves(*names: str) -> dict[str, Any]:
 
 def bins(*names: str) -> list[dict[str, Any]]:
     return [
-        {"questions": 10, "pass_at_1": ease, "accuracy": curves(*names)} for ease in (0.9, 0.5, 0.1)
+        {"questions": 10, "pass_at_1": easiness, "accuracy": curves(*names)}
+        for easiness in (0.9, 0.5, 0.1)
     ]
 
 

@@ -13,9 +13,9 @@ from ttc_jax.compute.ledger import Ledger
 from ttc_jax.errors import UserError
 from ttc_jax.policy import difficulty
 from ttc_jax.results import foreign
+from ttc_jax.results.accuracy_table import accuracy_table
 from ttc_jax.results.curves import default_rules
 from ttc_jax.results.foreign import read_records, read_samples
-from ttc_jax.results.outcomes import outcomes
 from ttc_jax.results.store import Candidate, Record, ResultsStore
 
 LINE = {"question": "q", "answer": "42", "correct": True, "score": 0.5, "tokens": 7}
@@ -75,12 +75,12 @@ def test_records_written_and_read_give_the_same_outcomes(tmp_path):
     places = np.random.default_rng(0).permutation(len(records))
     back = read_records(write(tmp_path, *lines))
     options = {"pools": ("best_of_n",), "subsets": 16}
-    ours, theirs = (outcomes(x, (4, 8), **options) for x in (records, back))
+    ours, theirs = (accuracy_table(x, (4, 8), **options) for x in (records, back))
     np.testing.assert_array_equal(ours.values, theirs.values)
     assert (ours.questions, ours.strategies) == (theirs.questions, theirs.strategies)
     assert (ours.budgets, ours.seeds) == (theirs.budgets, theirs.seeds)
     assert [record.ledger for record in back] == [record.ledger for record in records]
-    for measure in (difficulty.oracle, difficulty.predicted, difficulty.posteriors):
+    for measure in (difficulty.oracle, difficulty.predicted):
         assert measure(records) == measure(back)
 
     shuffled = [row for place in places.tolist() for row in exported(records[place])]
@@ -109,11 +109,11 @@ def test_without_answers_the_highest_score_wins_and_without_scores_the_majority(
     rows = [(True, 0.2), (True, 0.3), (False, 0.4)]
     lines = [changed("answer", correct=right, score=score) for right, score in rows]
     records = read_samples(write(tmp_path, *lines))
-    assert outcomes(records, [3], pools=["best_of_n"]).values.item() == 0
+    assert accuracy_table(records, [3], pools=["best_of_n"]).values.item() == 0
     lines = [changed("score", answer=a, correct=a == "1", step_scores=[]) for a in "121"]
     records = read_samples(write(tmp_path, *lines))
     assert default_rules(records) == ("majority", "pass")
-    assert outcomes(records, [3], pools=["best_of_n"], rule="majority").values.item() == 1
+    assert accuracy_table(records, [3], pools=["best_of_n"], rule="majority").values.item() == 1
 
 
 @pytest.mark.parametrize(

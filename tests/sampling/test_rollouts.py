@@ -22,7 +22,7 @@ CANDIDATES, SEED, ENDS, SLOTS, ROWS = 3, 0, 3, 2, 4
 NUMBERS = (11, 2**32 - 1, 0, 3)
 RNG = np.random.default_rng(0)
 PROMPTS = [RNG.integers(6, TINY.vocab_size, length).tolist() for length in (1, 2, 9, 33)]
-Outcomes = dict[int, tuple[Samples, Finished]]
+AccuracyTable = dict[int, tuple[Samples, Finished]]
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +59,7 @@ def choose(i: int, samples: Samples) -> list[Prefix]:
     return {0: [*of(0), *of(1), *of(2)], 1: of(1)[:1], 2: []}.get(i, [*of(2), *of(0), *of(1)])
 
 
-def run(rollouts: Rollouts, questions: Sequence[int] = range(4), choose=choose) -> Outcomes:
+def run(rollouts: Rollouts, questions: Sequence[int] = range(4), choose=choose) -> AccuracyTable:
     found = rollouts.run(
         [PROMPTS[i] for i in questions],
         [NUMBERS[i] for i in questions],
@@ -71,7 +71,7 @@ def run(rollouts: Rollouts, questions: Sequence[int] = range(4), choose=choose) 
 
 
 @pytest.fixture(scope="module")
-def outcomes(rollouts) -> Outcomes:
+def outcomes(rollouts) -> AccuracyTable:
     return run(rollouts)
 
 

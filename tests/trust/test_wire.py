@@ -13,7 +13,7 @@ import pytest
 from tests.hosts.test_hosts import free_port
 from ttc_jax.errors import UserError
 from ttc_jax.hosts import roll_call
-from ttc_jax.hosts.roll_call import Place
+from ttc_jax.hosts.roll_call import HostId
 from ttc_jax.hosts.wire import LONGEST, Message, Peer
 
 FACTS: dict[str, Any] = {"--config.seed": 0, "versions": {"jax": "1"}, "rates": [0.5, None]}
@@ -50,7 +50,7 @@ def first(tmp_path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 
     def take() -> None:
         try:
-            here = Place(0, 2, ("127.0.0.1", port))
+            here = HostId(0, 2, ("127.0.0.1", port))
             found["peers"] = roll_call.take(here, FACTS, tmp_path, timeout=30)
         except UserError as error:
             found["error"] = str(error)
@@ -84,7 +84,7 @@ def test_strangers_are_believed_in_nothing(first, tmp_path: Path) -> None:
             link.shutdown(socket.SHUT_WR)
             assert link.recv(1) == b""
     assert found["thread"].is_alive()
-    peer = roll_call.answer(Place(1, 2, ("127.0.0.1", port)), FACTS, tmp_path, timeout=10)
+    peer = roll_call.answer(HostId(1, 2, ("127.0.0.1", port)), FACTS, tmp_path, timeout=10)
     found["thread"].join(10)
     assert [one.index for one in found["peers"]] == [1]
     assert not (tmp_path / roll_call.SECRET).exists()
@@ -123,26 +123,26 @@ def test_a_proof_is_of_one_greeting(first, tmp_path: Path) -> None:
 def test_the_secret_is_the_users_own(first, tmp_path: Path) -> None:
     port, _ = first
     assert (tmp_path / roll_call.SECRET).stat().st_mode & 0o077 == 0
-    roll_call.answer(Place(1, 2, ("127.0.0.1", port)), FACTS, tmp_path, timeout=10).close()
+    roll_call.answer(HostId(1, 2, ("127.0.0.1", port)), FACTS, tmp_path, timeout=10).close()
 
 
 def test_it_listens_at_the_address_that_was_given(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert roll_call.bind_address(Place(0, 2, ("127.0.0.1", 80))) == "127.0.0.1"
-    assert roll_call.bind_address(Place(0, 2, ("10.0.0.1", 80))) == "10.0.0.1"
-    assert roll_call.bind_address(Place(0, 2, ("::1", 80))) == "::1"
+    assert roll_call.bind_address(HostId(0, 2, ("127.0.0.1", 80))) == "127.0.0.1"
+    assert roll_call.bind_address(HostId(0, 2, ("10.0.0.1", 80))) == "10.0.0.1"
+    assert roll_call.bind_address(HostId(0, 2, ("::1", 80))) == "::1"
 
     def resolve(address: str):
         return lambda *_, **__: [(socket.AF_INET, 1, 6, "", (address, 80))]
 
     monkeypatch.setattr(socket, "getaddrinfo", resolve("10.1.2.3"))
-    assert roll_call.bind_address(Place(0, 2, ("node-0", 80))) == "10.1.2.3"
+    assert roll_call.bind_address(HostId(0, 2, ("node-0", 80))) == "10.1.2.3"
     monkeypatch.setattr(socket, "getaddrinfo", resolve("127.0.1.1"))  # as Debian's /etc/hosts
-    assert roll_call.bind_address(Place(0, 2, ("node-0", 80))) == ""
+    assert roll_call.bind_address(HostId(0, 2, ("node-0", 80))) == ""
 
 
 def test_an_address_of_another_host(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"192\.0\.2\.1:\d+: is no address of this host"):
-        roll_call.take(Place(0, 2, ("192.0.2.1", free_port())), FACTS, tmp_path, timeout=1)
+        roll_call.take(HostId(0, 2, ("192.0.2.1", free_port())), FACTS, tmp_path, timeout=1)
 
 
 def test_a_message_is_bounded_in_time() -> None:

@@ -17,7 +17,7 @@ from tests.verifiers.toy import tiny_prm
 from ttc_jax.errors import UserError
 from ttc_jax.models import parameters
 from ttc_jax.models.checkpoints import save_model
-from ttc_jax.models.regime import Regime
+from ttc_jax.models.train_mode import TrainMode
 from ttc_jax.verifiers.prm import PRMConfig, ProcessRewardModel, load_prm, save_prm
 
 B, N, P, CHUNK, TOTAL = 2, 2, 6, 7, 24
@@ -130,7 +130,7 @@ def test_a_generator_is_no_prm(tmp_path: Path):
 def test_dropout_spares_a_trunk_that_is_not_taught(prm):
     dropped = []
 
-    class Spy(Regime):
+    class Spy(TrainMode):
         def drop(self, x: jax.Array, place: int) -> jax.Array:
             dropped.append(x.shape)
             return x

@@ -112,7 +112,7 @@ class Solution:
 class _Guess(NamedTuple):
     """How hard a question seems, and what it cost to tell."""
 
-    ease: float | None = None
+    easiness: float | None = None
     ledger: Ledger = Ledger()
     seconds: float = 0.0
     samples: tuple[Record, ...] = ()  # those that told it, if any did
@@ -197,9 +197,9 @@ class Solver:
         if self._fitted.difficulty == "question":
             return self._guess_by_question(questions)
         found = self._records({(DIFFICULTY, self._fitted.samples): questions})
-        ease = difficulty.predicted(list(found.values()), self._config.selection.aggregation)
+        easiness = difficulty.predicted(list(found.values()), self._config.selection.aggregation)
         return [
-            _Guess(ease[name], record.ledger, record.seconds, samples=(record,))
+            _Guess(easiness[name], record.ledger, record.seconds, samples=(record,))
             for name, record in ((question.id, found[question.id]) for question in questions)
         ]
 
@@ -232,9 +232,9 @@ class Solver:
 
     def _choose(self, guess: _Guess) -> _Choice:
         config = self._config
-        if self._fitted is None or guess.ease is None:
+        if self._fitted is None or guess.easiness is None:
             return _Choice(config.search.strategy, config.budget, ())
-        name, budget = self._fitted.policy.strategy(guess.ease, config.budget)
+        name, budget = self._fitted.policy.strategy(guess.easiness, config.budget)
         entry = self._entry(name)
         alike = (
             is_pool(entry)
@@ -309,12 +309,12 @@ class Solver:
             candidates, selection.rule, selection.aggregation, voting[-1].sequential
         )
         place = None
-        if self._fitted is not None and guess.ease is not None:
-            place = self._fitted.policy.bin_of(guess.ease) + 1
+        if self._fitted is not None and guess.easiness is not None:
+            place = self._fitted.policy.bin_of(guess.easiness) + 1
         return Solution(
             id=question.id,
             question=question.text,
-            difficulty=guess.ease,
+            difficulty=guess.easiness,
             bin=place,
             strategy=choice.strategy,
             budget=choice.budget,

@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 
 from ttc_jax.errors import UserError
 from ttc_jax.hosts import roll_call
-from ttc_jax.hosts.roll_call import Place
+from ttc_jax.hosts.roll_call import HostId
 from ttc_jax.hosts.wire import Message, Peer, printable
 
 END = "end"  # the last event
@@ -22,7 +22,7 @@ _SETTLE = 2.0  # seconds that it takes until it is known that another host has d
 _SAFE = "what is stored is safe: the same command, with as many hosts as you like, goes on from it"
 
 
-class Line:
+class HostChannel:
     """What connects the hosts, from the roll call to the end.
 
     Once it is up, a host that dies or fails ends all others, each with one line that names it.
@@ -37,7 +37,7 @@ class Line:
       UserError: as the roll call.
     """
 
-    def __init__(self, here: Place, facts: Mapping[str, Any], workdir: Path, timeout: float):
+    def __init__(self, here: HostId, facts: Mapping[str, Any], workdir: Path, timeout: float):
         self.here = here
         self._arrived: queue.SimpleQueue[tuple[Peer, str]] = queue.SimpleQueue()
         self._ending = threading.Lock()

@@ -24,15 +24,15 @@ from typing import Any, TypeVar
 import ttc_jax
 from ttc_jax import hashing
 from ttc_jax.errors import UserError
-from ttc_jax.hosts.channel import END, Line
-from ttc_jax.hosts.roll_call import Place, bind_address
+from ttc_jax.hosts.channel import END, HostChannel
+from ttc_jax.hosts.roll_call import HostId, bind_address
 from ttc_jax.signals import Interrupted
 
 T = TypeVar("T")
 
 AUTO = "auto"
 TIMEOUT = 300  # seconds
-_line: Line | None = None
+_line: HostChannel | None = None
 
 
 def index() -> int:
@@ -65,7 +65,7 @@ def wait(event: str) -> None:
         _line.wait(event)
 
 
-def place(hosts: str, host: str, coordinator: str, timeout: float) -> Place | None:
+def place(hosts: str, host: str, coordinator: str, timeout: float) -> HostId | None:
     """What the flags say; None: one host.
 
     Raises:
@@ -79,12 +79,12 @@ def place(hosts: str, host: str, coordinator: str, timeout: float) -> Place | No
         return None
     if not host.isdecimal() or int(host) >= int(hosts):
         raise UserError(f"--host={host}: must be this host's index, 0 to {int(hosts) - 1}")
-    return Place(int(host), int(hosts), _address(coordinator))
+    return HostId(int(host), int(hosts), _address(coordinator))
 
 
 @contextlib.contextmanager
 def together(
-    here: Place | None,
+    here: HostId | None,
     facts: Mapping[str, Any],
     workdir: Path | None,
     *,
@@ -112,7 +112,7 @@ def together(
     if workdir is None:
         raise UserError("--hosts: needs a --workdir on a disk that all hosts share")
     # Tuples come back as lists.
-    _line = Line(here, json.loads(json.dumps(facts)), workdir, timeout)
+    _line = HostChannel(here, json.loads(json.dumps(facts)), workdir, timeout)
     try:
         import jax  # here: who waits for a host waits for nothing else
 
@@ -144,7 +144,7 @@ def together(
         _line = None
 
 
-def _detected(timeout: float) -> Place | None:
+def _detected(timeout: float) -> HostId | None:
     # JAX knows how many schedulers say it, and has no public name for asking.
     from jax._src.clusters import ClusterEnv
 
@@ -159,10 +159,10 @@ def _detected(timeout: float) -> Place | None:
             f"--hosts={AUTO}: neither a TPU pod nor a job of Slurm or Open MPI; give --hosts=COUNT "
             "--host=INDEX --coordinator=ADDRESS:PORT"
         )
-    return Place(index, count, _address(address), devices) if count > 1 else None
+    return HostId(index, count, _address(address), devices) if count > 1 else None
 
 
-def _bind(here: Place) -> str | None:
+def _bind(here: HostId) -> str | None:
     """Where JAX's own service listens on the first host: where the roll call did."""
     address, port = bind_address(here) if here.index == 0 else "", here.coordinator[1] + 1
     if not address:

@@ -35,7 +35,7 @@ _log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
-class Place:
+class HostId:
     """This host among all.
 
     Attributes:
@@ -51,7 +51,7 @@ class Place:
     devices: Sequence[int] | None = None
 
 
-def take(here: Place, facts: Mapping[str, Any], workdir: Path, timeout: float) -> list[Peer]:
+def take(here: HostId, facts: Mapping[str, Any], workdir: Path, timeout: float) -> list[Peer]:
     """The first host's part: returns the connections to the other hosts, in their order.
 
     Raises:
@@ -93,7 +93,7 @@ def take(here: Place, facts: Mapping[str, Any], workdir: Path, timeout: float) -
     return peers
 
 
-def answer(here: Place, facts: Mapping[str, Any], workdir: Path, timeout: float) -> Peer:
+def answer(here: HostId, facts: Mapping[str, Any], workdir: Path, timeout: float) -> Peer:
     """Another host's part: returns the connection to the first.
 
     Raises:
@@ -143,7 +143,7 @@ def answer(here: Place, facts: Mapping[str, Any], workdir: Path, timeout: float)
     return first
 
 
-def bind_address(here: Place) -> str:
+def bind_address(here: HostId) -> str:
     """The address that the first host listens at: that of `--coordinator`, and no other.
 
     A name that only this machine takes for itself, as Debian's /etc/hosts has it, does not tell the
@@ -167,7 +167,7 @@ def _is_address(name: str) -> bool:
         return False
 
 
-def _server(here: Place) -> socket.socket:
+def _server(here: HostId) -> socket.socket:
     _, port = here.coordinator
     address = bind_address(here)
     family = socket.AF_INET6 if ":" in address else socket.AF_INET

@@ -32,14 +32,14 @@ from ttc_jax.experiments.fitted import FILE, Entry, PolicyFile
 from ttc_jax.experiments.workdir import claim_workdir
 from ttc_jax.hosts import hosts
 from ttc_jax.policy import difficulty
-from ttc_jax.policy.allocation import walks, worth_of_allocation
+from ttc_jax.policy.allocation import evaluate_allocation, walks
 from ttc_jax.policy.flops_match import Match, generations, match
-from ttc_jax.policy.policy import Policy, Worth, costs, fit, worth
+from ttc_jax.policy.policy import Policy, PolicyEvaluation, costs, evaluate_policy, fit_policy
 from ttc_jax.report.console import print_policy
 from ttc_jax.report.figures import write_compute_optimal
+from ttc_jax.results.accuracy_table import AccuracyTable, accuracy_table, largest_pools
 from ttc_jax.results.curves import Estimate, bootstrap, budget_grid, check_rule, scored
 from ttc_jax.results.foreign import read_records
-from ttc_jax.results.outcomes import Outcomes, largest_pools, outcomes
 from ttc_jax.results.store import Record
 from ttc_jax.results.summary import DIFFICULTY, difficulty_samples, versions, write_summary
 from ttc_jax.typed_json import check
@@ -63,7 +63,7 @@ class Difficulty(NamedTuple):
       samples: drawn of each question to tell it.
     """
 
-    ease: Mapping[str, float]
+    easiness: Mapping[str, float]
     bins: Mapping[str, int]
     samples: int
 
@@ -88,7 +88,7 @@ def main(config: ConfigDict, workdir: Path) -> None:
         )
     claim_workdir(workdir, config, may_change=("policy.budgets",))  # which grow with the sweep's
     worths = {
-        kind: worth(
+        kind: evaluate_policy(
             table,
             told.bins,
             baseline,
@@ -100,7 +100,9 @@ def main(config: ConfigDict, workdir: Path) -> None:
         for kind, told in found.items()
     }
     edges = config.policy.edges
-    policies = {kind: fit(table, told.ease, told.bins, edges) for kind, told in found.items()}
+    policies = {
+        kind: fit_policy(table, told.easiness, told.bins, edges) for kind, told in found.items()
+    }
     chosen, told = policies[config.policy.difficulty], found[config.policy.difficulty]
     path = write_policy(workdir / FILE, config, chosen, told.samples)
     summary = _summarise(config, table, baseline, policies, worths)
@@ -134,7 +136,7 @@ def _pool(config: ConfigDict, records: Sequence[Record]) -> list[Record]:
 
 def _tables(
     config: ConfigDict, records: Sequence[Record], pool: Sequence[Record]
-) -> tuple[Outcomes, Outcomes]:
+) -> tuple[AccuracyTable, AccuracyTable]:
     """All strategies at the policy's budgets, and the baseline at every budget of its pool."""
     name, budgets = config.policy.baseline, config.policy.budgets
     searched = [record for record in records if record.strategy != DIFFICULTY]
@@ -152,8 +154,8 @@ def _tables(
         )
     powers = budget_grid(largest)[:-1]
     fine = sorted({*budgets, *powers, *(3 * n for n in powers if 3 * n < largest), largest})
-    baseline = outcomes(pool, fine, **options)
-    return outcomes(searched, budgets, **options, known=baseline), baseline
+    baseline = accuracy_table(pool, fine, **options)
+    return accuracy_table(searched, budgets, **options, known=baseline), baseline
 
 
 def _difficulties(config: ConfigDict, records: Sequence[Record]) -> dict[str, Difficulty]:
@@ -172,14 +174,15 @@ def _difficulties(config: ConfigDict, records: Sequence[Record]) -> dict[str, Di
     if all(record.question_score is not None for record in samples):
         eases["question"] = difficulty.of_questions(samples), 0
     return {
-        kind: Difficulty(ease, _bins(config, ease), drawn) for kind, (ease, drawn) in eases.items()
+        kind: Difficulty(easiness, _bins(config, easiness), drawn)
+        for kind, (easiness, drawn) in eases.items()
     }
 
 
-def _bins(config: ConfigDict, ease: Mapping[str, float]) -> dict[str, int]:
+def _bins(config: ConfigDict, easiness: Mapping[str, float]) -> dict[str, int]:
     if config.policy.edges:
-        return difficulty.absolute_bins(ease, config.policy.edges)
-    return difficulty.quantile_bins(ease, config.policy.bins)
+        return difficulty.absolute_bins(easiness, config.policy.edges)
+    return difficulty.quantile_bins(easiness, config.policy.bins)
 
 
 def _allocation(config: ConfigDict, pool: Sequence[Record]) -> dict[str, Any]:
@@ -188,7 +191,7 @@ def _allocation(config: ConfigDict, pool: Sequence[Record]) -> dict[str, Any]:
         return {}
     found = walks(pool, aggregation=config.selection.aggregation, seed=config.seed)
     budgets = found.grid[1:-1]
-    worths = worth_of_allocation(found, budgets, seed=config.seed, count=config.policy.resamples)
+    worths = evaluate_allocation(found, budgets, seed=config.seed, count=config.policy.resamples)
     names = ("accuracy", "spent", "uniform", "gain", "informed")
     return {
         str(n): {name: getattr(one, name).rounded() for name in names}
@@ -198,7 +201,7 @@ def _allocation(config: ConfigDict, pool: Sequence[Record]) -> dict[str, Any]:
 
 
 def _flops_match(
-    config: ConfigDict, table: Outcomes, told: Difficulty, records: Sequence[Record]
+    config: ConfigDict, table: AccuracyTable, told: Difficulty, records: Sequence[Record]
 ) -> dict[str, Any]:
     """R -> what is charged -> generations, and both sides over all questions and by bin.
 
@@ -302,10 +305,10 @@ def _entries(data: Path) -> dict[str, Entry]:
 
 def _summarise(
     config: ConfigDict,
-    table: Outcomes,
-    baseline: Outcomes,
+    table: AccuracyTable,
+    baseline: AccuracyTable,
     policies: Mapping[str, Policy],
-    worths: Mapping[str, Worth],
+    worths: Mapping[str, PolicyEvaluation],
 ) -> dict[str, Any]:
     """What summary.json holds."""
     budgets = [str(n) for n in table.budgets]

@@ -18,8 +18,8 @@ from jaxtyping import Array, Float, Int
 from ttc_jax.models.attention import Scoring
 from ttc_jax.models.cache import Cache, PromptCache
 from ttc_jax.models.config import ModelConfig, Rope
-from ttc_jax.models.regime import Regime
 from ttc_jax.models.rope import rotate, rotations
+from ttc_jax.models.train_mode import TrainMode
 
 FLOAT32 = jnp.dtype(jnp.float32)
 C = TypeVar("C", bound=Cache)
@@ -166,7 +166,7 @@ class Block(nnx.Module):
         cos: Array,
         sin: Array,
         cache: C,
-        regime: Regime | None = None,
+        regime: TrainMode | None = None,
     ) -> tuple[Float[Array, "*B T D"], C]:
         """Returns as `Attention` does."""
         y, cache = self.attention(self.attention_norm(x), cos, sin, cache)
@@ -197,7 +197,7 @@ class Layers(nnx.Module):
         self.blocks = nnx.List(Block(config, i, dtype, rngs) for i in range(config.depth))
 
     def __call__(
-        self, x: Float[Array, "*B T D"], cache: C, regime: Regime | None = None
+        self, x: Float[Array, "*B T D"], cache: C, regime: TrainMode | None = None
     ) -> tuple[Float[Array, "*B T D"], C]:
         """Runs the next T tokens of every row, and puts their keys and values into the cache."""
         turns = self._rotations(cache.positions(x.shape[-2]), cache.span(x.shape[-2]))
@@ -252,7 +252,7 @@ class Transformer(nnx.Module):
         self.head_scale: nnx.Param | None = None
 
     def __call__(
-        self, tokens: Int[Array, "B T"], regime: Regime | None = None
+        self, tokens: Int[Array, "B T"], regime: TrainMode | None = None
     ) -> Float[Array, "B T D"]:
         """Hidden states of whole sequences, padded on the right."""
         x, _ = self.layers(self._embed(tokens), PromptCache(), regime)

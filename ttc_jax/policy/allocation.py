@@ -125,7 +125,7 @@ class Walks:
 
 
 @dataclasses.dataclass(frozen=True)
-class AllocationWorth:
+class AllocationEvaluation:
     """What allocation brings at one average budget, cross-validated.
 
     Attributes:
@@ -228,14 +228,14 @@ def fit_allocation(walks: Walks, budget: float, *, cells: tuple[int, int] = CELL
     return Allocation(walks.grid, tuple(edges[:-1]), tuple(map(tuple, gains.tolist())), price, stop)
 
 
-def worth_of_allocation(
+def evaluate_allocation(
     walks: Walks,
     budgets: Sequence[float],
     *,
     cells: tuple[int, int] = CELLS,
     seed: int = 0,
     count: int = 1000,
-) -> list[AllocationWorth]:
+) -> list[AllocationEvaluation]:
     """What allocation is worth at each average budget, with 95 % intervals.
 
     Each half of the questions is spent on by what was fitted to the other one. The intervals are of
@@ -273,7 +273,7 @@ def worth_of_allocation(
         same = [at_budget(row, walks.grid, n) for row, n in zip(curves, spent, strict=True)]
         rows = np.stack([accuracy, spent, same, accuracy - same, accuracy - blind], 1)
         found.append(
-            AllocationWorth(*estimates(rows), stopped=tuple(stops.mean((0, 1, 2)).tolist()))
+            AllocationEvaluation(*estimates(rows), stopped=tuple(stops.mean((0, 1, 2)).tolist()))
         )
     return found
 

@@ -7,11 +7,9 @@ nobody needs to know the answer. A PRM also scores the question alone.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
-from scipy import stats
 
 from ttc_jax.errors import UserError
 from ttc_jax.results.curves import pass_at_1
@@ -58,44 +56,6 @@ def of_questions(records: Iterable[Record]) -> dict[str, float]:
     return found
 
 
-@dataclasses.dataclass(frozen=True)
-class Posterior:
-    """What few samples tell of a question's pass@1: a beta distribution.
-
-    Attributes:
-      alpha, beta: its parameters.
-    """
-
-    alpha: float
-    beta: float
-
-    @property
-    def mean(self) -> float:
-        """Expected pass@1."""
-        return self.alpha / (self.alpha + self.beta)
-
-    def interval(self, level: float = 0.95) -> tuple[float, float]:
-        """Where pass@1 lies with this probability, equal tails left out."""
-        low, high = stats.beta.interval(level, self.alpha, self.beta)
-        return float(low), float(high)
-
-
-def posteriors(records: Iterable[Record]) -> dict[str, Posterior]:
-    """Pass@1 of each question from few samples, with a prior fitted to all questions together.
-
-    The prior is the beta distribution whose beta-binomial has the mean and variance of the observed
-    shares (empirical Bayes): few samples are drawn towards what questions are like.
-    """
-    found = _candidates(records)
-    right = np.array([sum(c.correct for c in group) for group in found.values()], float)
-    count = np.array([len(group) for group in found.values()], float)
-    alpha, beta = _prior(right, count)
-    return {
-        question: Posterior(alpha + k, beta + n - k)
-        for question, k, n in zip(found, right.tolist(), count.tolist(), strict=True)
-    }
-
-
 def quantile_bins(values: Mapping[str, float], bins: int = BINS) -> dict[str, int]:
     """Questions in groups of equal size, 0 the easiest.
 
@@ -117,21 +77,6 @@ def absolute_bins(values: Mapping[str, float], edges: Sequence[float] = EDGES) -
     if list(edges) != sorted(set(edges), reverse=True):
         raise UserError(f"difficulty.edges={tuple(edges)}: bounds must fall, as in {EDGES}")
     return {question: sum(value < edge for edge in edges) for question, value in values.items()}
-
-
-def _prior(right: np.ndarray, count: np.ndarray) -> tuple[float, float]:
-    """Alpha and beta by moments; the uniform prior where questions do not differ beyond chance."""
-    share, n = right / count, count.mean()
-    mean, variance = share.mean(), share.var()
-    within = mean * (1 - mean)
-    if within == 0 or n <= 1:
-        return 1.0, 1.0
-    # The variance of a share is within · (1 + (n − 1) ρ) / n, with ρ = 1 / (alpha + beta + 1).
-    likeness = (variance * n / within - 1) / (n - 1)
-    if not 0 < likeness < 1:
-        return 1.0, 1.0
-    total = 1 / likeness - 1
-    return float(mean * total), float((1 - mean) * total)
 
 
 def _candidates(records: Iterable[Record]) -> dict[str, list[Candidate]]:

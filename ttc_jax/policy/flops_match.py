@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 
 from ttc_jax.errors import UserError
 from ttc_jax.policy.policy import estimates, resamples
+from ttc_jax.results.accuracy_table import AccuracyTable
 from ttc_jax.results.curves import Estimate
-from ttc_jax.results.outcomes import Outcomes
 
 Formula = Literal["arxiv", "iclr"]
 PER_TOKEN: Final[dict[Formula, float]] = {"arxiv": 3.0, "iclr": 1.5}  # of pretraining, 6 / (Y/P)
@@ -63,7 +63,7 @@ class Match:
 
 
 def match(
-    outcomes: Outcomes,
+    table: AccuracyTable,
     bins: Mapping[str, int],
     large: Mapping[str, float],
     spent: Sequence[float],
@@ -85,17 +85,17 @@ def match(
     Raises:
       UserError: a question that the large model did not answer, and as `policy.resamples`.
     """
-    if missing := [question for question in outcomes.questions if question not in large]:
+    if missing := [question for question in table.questions if question not in large]:
         raise UserError(f"flops_match: the large model did not answer {missing[0]!r}")
-    greedy = np.array([large[question] for question in outcomes.questions])
-    of_bin = np.array([bins[question] for question in outcomes.questions])
+    greedy = np.array([large[question] for question in table.questions])
+    of_bin = np.array([bins[question] for question in table.questions])
     inside = of_bin == np.arange(of_bin.max() + 1)[:, None]
-    draws = list(resamples(outcomes, bins, seed=seed, count=count))
+    draws = list(resamples(table, bins, seed=seed, count=count))
     sizes = draws[0].sizes
     theirs = np.array([inside @ (drawn.weights * greedy) / sizes for drawn in draws])
     return [
         _matches(
-            np.array([[at_budget(row, outcomes.budgets, n) for row in x.by_bin] for x in draws]),
+            np.array([[at_budget(row, table.budgets, n) for row in x.by_bin] for x in draws]),
             theirs,
             sizes,
         )

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from ttc_jax import hashing
 from ttc_jax.errors import UserError
+from ttc_jax.results.accuracy_table import AccuracyTable, generations_to_reach
 from ttc_jax.results.curves import Estimate
-from ttc_jax.results.outcomes import Outcomes, generations_to_reach
 
 FOLDS = 2
 
@@ -37,11 +37,11 @@ class Policy:
     budgets: tuple[int, ...]
     edges: tuple[float, ...]
 
-    def bin_of(self, ease: float) -> int:
+    def bin_of(self, easiness: float) -> int:
         """The bin of a question, 0 the easiest."""
-        return sum(ease < edge for edge in self.edges)
+        return sum(easiness < edge for edge in self.edges)
 
-    def strategy(self, ease: float, budget: int) -> tuple[str, int]:
+    def strategy(self, easiness: float, budget: int) -> tuple[str, int]:
         """The strategy for a question, and the largest known budget that does not exceed `budget`.
 
         Raises:
@@ -50,7 +50,7 @@ class Policy:
         known = [n for n in self.budgets if n <= budget]
         if not known:
             raise UserError(f"budget {budget} is below the policy's least, {self.budgets[0]}")
-        return self.choice[self.bin_of(ease)][self.budgets.index(known[-1])], known[-1]
+        return self.choice[self.bin_of(easiness)][self.budgets.index(known[-1])], known[-1]
 
     def to_dict(self) -> dict[str, Any]:
         """For a config or JSON."""
@@ -81,36 +81,36 @@ class Policy:
         return cls(choice, budgets, edges)
 
 
-def fit(
-    outcomes: Outcomes,
-    ease: Mapping[str, float],
+def fit_policy(
+    table: AccuracyTable,
+    easiness: Mapping[str, float],
     bins: Mapping[str, int],
     edges: Sequence[float] = (),
 ) -> Policy:
     """The strategy of the highest accuracy in each bin and at each budget, over all questions.
 
-    Of equal ones the first in `outcomes.strategies`.
+    Of equal ones the first in `table.strategies`.
 
     Args:
       ease: question -> the number that its bin came from, the higher the easier.
       bins: question -> bin, 0 the easiest.
       edges: the bounds that bins were told by; none: bins end midway between their questions.
     """
-    groups = halves(outcomes.questions, bins)[0]
-    sums = np.einsum("gq,qsnt->gsn", groups, outcomes.values)
+    groups = halves(table.questions, bins)[0]
+    sums = np.einsum("gq,qsnt->gsn", groups, table.values)
     count = len(groups) // FOLDS
     best = _best(sums.reshape(count, FOLDS, *sums.shape[1:]).sum(1))
-    names = np.array(outcomes.strategies)
+    names = np.array(table.strategies)
     edges = edges[: count - 1]  # beyond these the fit had no questions
     if not edges:
-        eases = [[ease[q] for q in outcomes.questions if bins[q] == b] for b in range(count)]
-        edges = [(min(a) + max(b)) / 2 for a, b in itertools.pairwise(eases)]
+        easinesses = [[easiness[q] for q in table.questions if bins[q] == b] for b in range(count)]
+        edges = [(min(a) + max(b)) / 2 for a, b in itertools.pairwise(easinesses)]
     choice = tuple(tuple(map(str, row)) for row in names[best])
-    return Policy(choice, outcomes.budgets, tuple(edges))
+    return Policy(choice, table.budgets, tuple(edges))
 
 
 @dataclasses.dataclass(frozen=True)
-class Worth:
+class PolicyEvaluation:
     """What a policy brings, cross-validated.
 
     Attributes:
@@ -148,20 +148,20 @@ class Resample(NamedTuple):
     spent: NDArray[np.float64]
 
 
-def costs(outcomes: Outcomes, samples: int, pools: Collection[str]) -> NDArray[np.float64]:
+def costs(table: AccuracyTable, samples: int, pools: Collection[str]) -> NDArray[np.float64]:
     """[S, N] generations of a question with a strategy, those that told its difficulty included.
 
     Args:
       samples: that were drawn to tell the difficulty.
       pools: strategies whose candidates are such samples, so that they need not be drawn again.
     """
-    budgets = np.array(outcomes.budgets, float)
-    pooled = np.array([name in pools for name in outcomes.strategies])[:, None]
+    budgets = np.array(table.budgets, float)
+    pooled = np.array([name in pools for name in table.strategies])[:, None]
     return np.where(pooled, np.maximum(budgets, samples), budgets + samples)
 
 
 def resamples(
-    outcomes: Outcomes,
+    table: AccuracyTable,
     bins: Mapping[str, int],
     *,
     cost: NDArray[np.float64] | None = None,
@@ -181,12 +181,12 @@ def resamples(
     Raises:
       UserError: a bin that has fewer than two questions, or questions without a bin.
     """
-    groups, sizes = halves(outcomes.questions, bins)
+    groups, sizes = halves(table.questions, bins)
     of_bin = sizes.reshape(-1, FOLDS).sum(1)
-    cost = costs(outcomes, 0, ()) if cost is None else cost
+    cost = costs(table, 0, ()) if cost is None else cost
     paid = sizes[:, None, None] * cost
-    for weights, share in draws(groups, len(outcomes.seeds), seed=seed, count=count):
-        sums = np.einsum("gq,qsnt,t->gsn", groups * weights, outcomes.values, share)
+    for weights, share in draws(groups, len(table.seeds), seed=seed, count=count):
+        sums = np.einsum("gq,qsnt,t->gsn", groups * weights, table.values, share)
         earned, spent = (_crossed(sums, x) / of_bin[:, None] for x in (sums, paid))
         yield Resample(weights, share, of_bin, earned, spent)
 
@@ -217,16 +217,16 @@ def draws(
         yield weights.copy(), of_seeds / seeds
 
 
-def worth(
-    outcomes: Outcomes,
+def evaluate_policy(
+    table: AccuracyTable,
     bins: Mapping[str, int],
-    baseline: Outcomes,
+    baseline: AccuracyTable,
     *,
     name: str,
     cost: NDArray[np.float64] | None = None,
     seed: int = 0,
     count: int = 1000,
-) -> Worth:
+) -> PolicyEvaluation:
     """Accuracy and efficiency of the policy, with 95 % intervals from `resamples`.
 
     Args:
@@ -235,19 +235,19 @@ def worth(
       name: the baseline's strategy, such as best-of-N.
     """
     curve = baseline.of(name)
-    same = [baseline.budgets.index(n) for n in outcomes.budgets]
+    same = [baseline.budgets.index(n) for n in table.budgets]
     found = []
-    for drawn in resamples(outcomes, bins, cost=cost, seed=seed, count=count):
+    for drawn in resamples(table, bins, cost=cost, seed=seed, count=count):
         accuracy = drawn.sizes @ drawn.by_bin / drawn.sizes.sum()
         base = np.einsum("q,qnt,t->n", drawn.weights, curve, drawn.seeds) / drawn.sizes.sum()
         reached = [generations_to_reach(base, baseline.budgets, x) for x in accuracy]
         needs = np.array([n for n, _ in reached])
         ends = np.array([end for _, end in reached])
-        ratio = needs / np.array(outcomes.budgets)
+        ratio = needs / np.array(table.budgets)
         net = needs / (drawn.sizes @ drawn.spent / drawn.sizes.sum())
         found.append((accuracy, drawn.by_bin, ratio, net, accuracy - base[same], ends))
     accuracy, by_bin, ratio, net, gain, ends = (np.array(x) for x in zip(*found, strict=True))
-    return Worth(
+    return PolicyEvaluation(
         estimates(accuracy),
         tuple(estimates(by_bin[:, i]) for i in range(by_bin.shape[1])),
         estimates(ratio),

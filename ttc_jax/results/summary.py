@@ -18,6 +18,7 @@ import numpy as np
 from ttc_jax.compute.ledger import Ledger
 from ttc_jax.errors import UserError
 from ttc_jax.files import write_json
+from ttc_jax.results.accuracy_table import largest_pools
 from ttc_jax.results.choosing import choosing_rules, describe_choosing, summarise_choosing
 from ttc_jax.results.curves import (
     DIGITS,
@@ -28,7 +29,6 @@ from ttc_jax.results.curves import (
     pass_at_1,
     question_accuracy,
 )
-from ttc_jax.results.outcomes import largest_pools
 from ttc_jax.results.selection import LAST
 from ttc_jax.results.store import Record
 
@@ -165,13 +165,13 @@ def summarise_sweep(
         ledger.setdefault(strategy, {})[str(budget)] = costs
     if choosing is None and shown_sizes:
         choosing = summarise_choosing(shown, shown_sizes, subsets, seed)
-    ease = pass_at_1(difficulty_samples(records))
+    easiness = pass_at_1(difficulty_samples(records))
     return {
-        "accuracy": _table(values, set(ease), seed),
+        "accuracy": _table(values, set(easiness), seed),
         "bins": [
             {
                 "questions": len(inside),
-                "pass_at_1": round(float(np.mean([ease[q] for q in inside])), DIGITS),
+                "pass_at_1": round(float(np.mean([easiness[q] for q in inside])), DIGITS),
                 "accuracy": _table(values, set(inside), seed),
             }
             for which in sorted(set(bins.values()))
@@ -179,7 +179,7 @@ def summarise_sweep(
         ],
         **({"choosing": choosing} if choosing else {}),
         "rule": rule,
-        "questions": len(ease),
+        "questions": len(easiness),
         "seeds": sorted({record.seed for record in records}),
         "ledger": ledger,
         "config": dict(config),

@@ -25,8 +25,8 @@ class Optimisation:
       gradient_limit: norm before clipping above which training has exploded and stops. Gradients of
         a mean loss in nats have norms of 0.1 to 100, those of new models included.
       accumulate: parts of a batch that are passed one after the other, for want of memory.
-      dropout: as in `Regime`.
-      remat: as in `Regime`.
+      dropout: as in `TrainMode`.
+      remat: as in `TrainMode`.
       compute_dtype: "float32" or "bfloat16"; trained parameters and optimiser are float32.
       evaluate_every: updates between evaluations, each of which ends with a checkpoint.
       patience: evaluations without a new minimum after which training ends; 0: it never does.

@@ -14,7 +14,7 @@ from jaxtyping import Array, Float
 
 from ttc_jax.errors import UserError
 from ttc_jax.models.delimiters import Delimiter
-from ttc_jax.models.regime import Regime
+from ttc_jax.models.train_mode import TrainMode
 from ttc_jax.models.transformer import Transformer
 from ttc_jax.training.batches import Example
 from ttc_jax.training.data import Collected, Examples
@@ -116,7 +116,7 @@ def example(
 
 
 def loss(
-    model: ProcessRewardModel, batch: Mapping[str, Array], regime: Regime | None = None
+    model: ProcessRewardModel, batch: Mapping[str, Array], regime: TrainMode | None = None
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
     """Binary cross-entropy in nats, summed over where values are asked for, and their number.
 

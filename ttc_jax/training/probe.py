@@ -26,7 +26,7 @@ from tqdm import tqdm
 from ttc_jax import files, hashing
 from ttc_jax.hosts import hosts
 from ttc_jax.models.cache import KVCache, PromptCache
-from ttc_jax.models.regime import Regime
+from ttc_jax.models.train_mode import TrainMode
 from ttc_jax.models.transformer import Transformer
 from ttc_jax.training.batches import NONE, Batches
 from ttc_jax.verifiers.probe import HiddenStateProbe
@@ -56,7 +56,7 @@ class Probed(nnx.Module):
         self,
         tokens: Int[Array, "B T"],
         prompt_lengths: Int[Array, " B"],
-        regime: Regime | None = None,
+        regime: TrainMode | None = None,
     ) -> Float[Array, "B T"]:
         """Scores of whole sequences, as logits."""
         del prompt_lengths, regime  # nothing is dropped in what is not taught

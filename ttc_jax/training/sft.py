@@ -11,7 +11,7 @@ import optax
 from jaxtyping import Array, Float
 
 from ttc_jax.errors import UserError, naming
-from ttc_jax.models.regime import Regime
+from ttc_jax.models.train_mode import TrainMode
 from ttc_jax.models.transformer import Transformer
 from ttc_jax.training.batches import Example
 from ttc_jax.training.data import Examples
@@ -67,7 +67,7 @@ def example(
 
 
 def loss(
-    model: Transformer, batch: Mapping[str, Array], regime: Regime | None = None
+    model: Transformer, batch: Mapping[str, Array], regime: TrainMode | None = None
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
     """Cross-entropy in nats, summed over the asked positions, and their number."""
     logits = model.logits(model(batch["tokens"], regime))

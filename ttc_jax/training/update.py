@@ -16,7 +16,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Bool, Float, Int
 
 from ttc_jax.models import parameters
-from ttc_jax.models.regime import Regime
+from ttc_jax.models.train_mode import TrainMode
 from ttc_jax.sharding.mesh import sharding, shardings
 from ttc_jax.training.batches import Batch
 from ttc_jax.training.optimisation import Optimisation
@@ -24,7 +24,7 @@ from ttc_jax.training.optimisation import Optimisation
 Weights = dict[str, Array]  # by name, as in `parameters.named`
 Sums = tuple[Float[Array, ""], Float[Array, ""]]
 Arrays = Mapping[str, Array]  # a batch on the devices
-Loss = Callable[[Any, Arrays, Regime | None], Sums]
+Loss = Callable[[Any, Arrays, TrainMode | None], Sums]
 NEVER = -1
 
 
@@ -168,7 +168,7 @@ class Program:
     ) -> tuple[Float[Array, ""], Weights]:
         """The mean loss of a batch and its gradient: sums over all parts, then the quotient."""
         key = jax.random.fold_in(jax.random.key(self._seed), step)
-        regime = Regime(key, self._optimisation.dropout, self._optimisation.remat)
+        regime = TrainMode(key, self._optimisation.dropout, self._optimisation.remat)
 
         def add(so_far: Any, numbered: tuple[Array, Arrays]) -> tuple[Any, None]:
             number, part = numbered
@@ -189,7 +189,7 @@ class Program:
         return totals.sum(), counts.sum()
 
     def _sums(
-        self, weights: Weights, still: nnx.State, part: Arrays, regime: Regime | None
+        self, weights: Weights, still: nnx.State, part: Arrays, regime: TrainMode | None
     ) -> Sums:
         """The loss as it is computed: with all arrays in the dtype that is asked for."""
 

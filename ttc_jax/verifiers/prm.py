@@ -23,8 +23,8 @@ from ttc_jax.models import checkpoints, int8, limits
 from ttc_jax.models.cache import KVCache, LaneCache, PromptCache
 from ttc_jax.models.config import ModelConfig
 from ttc_jax.models.indexing import take_along
-from ttc_jax.models.regime import Regime
 from ttc_jax.models.tokenizers import Tokenizer
+from ttc_jax.models.train_mode import TrainMode
 from ttc_jax.models.transformer import FLOAT32, Layers, RMSNorm, Transformer, matrix
 from ttc_jax.verifiers.formats import PRMFormat
 from ttc_jax.verifiers.steps import StepFormat
@@ -186,7 +186,7 @@ class ProcessRewardModel(nnx.Module):
         self,
         tokens: Int[Array, "B T"],
         prompt_lengths: Int[Array, " B"],
-        regime: Regime | None = None,
+        regime: TrainMode | None = None,
     ) -> Float[Array, "B T"]:
         """Scores of whole sequences, prompt and answer, padded on the right (teacher forcing)."""
         if self.layers is None:

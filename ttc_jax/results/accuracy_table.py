@@ -15,7 +15,7 @@ from ttc_jax.results.store import Record
 
 
 @dataclasses.dataclass(frozen=True)
-class Outcomes:
+class AccuracyTable:
     """A table of accuracies; NaN where a strategy cannot spend a budget.
 
     Attributes:
@@ -52,7 +52,7 @@ class Outcomes:
         return self.of(strategy)[:, places, self.seeds.index(seed)]
 
 
-def outcomes(
+def accuracy_table(
     records: Sequence[Record],
     budgets: Sequence[int],
     *,
@@ -60,8 +60,8 @@ def outcomes(
     rule: str = "best_of_n_weighted",
     aggregation: str = "last",
     subsets: int = 512,
-    known: Outcomes | None = None,
-) -> Outcomes:
+    known: AccuracyTable | None = None,
+) -> AccuracyTable:
     """The table that a sweep's records make.
 
     Args:
@@ -111,14 +111,14 @@ def outcomes(
             ).values[rule]
         at = [budgets.index(n) for n in (sizes if pool else [budget])]
         values[:, strategies.index(name), at, seeds.index(seed)] = found
-    return Outcomes(questions, strategies, tuple(budgets), seeds, values)
+    return AccuracyTable(questions, strategies, tuple(budgets), seeds, values)
 
 
 def largest_pools(records: Sequence[Record], pools: Collection[str]) -> list[Record]:
     """The records without the smaller pools of a strategy and seed, as a sweep that grew has them.
 
     Args:
-      pools: see `outcomes`.
+      pools: see `accuracy_table`.
     """
     size: dict[tuple[str, int], int] = {}
     for record in records:

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Key
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
-class Regime:
+class TrainMode:
     """Dropout and rematerialisation; a model that is called without a regime drops nothing.
 
     Attributes:
@@ -24,7 +24,7 @@ class Regime:
     dropout: float = dataclasses.field(default=0.0, metadata={"static": True})
     remat: bool = dataclasses.field(default=False, metadata={"static": True})
 
-    def at(self, place: int | Array) -> Regime:
+    def at(self, place: int | Array) -> TrainMode:
         """The regime of one layer or one part of a batch, with draws of its own."""
         return dataclasses.replace(self, key=jax.random.fold_in(self.key, place))
 
