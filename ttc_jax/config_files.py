@@ -36,11 +36,10 @@ def find(spec: str) -> tuple[Path, str]:
     """
     name, _, variant = spec.partition(":")
     path = Path(name)
-    if name.endswith(".py") or len(path.parts) != 1:
-        if path.is_file():
-            return path, variant
-    elif SHIPPED is not None and (shipped := SHIPPED / f"{name}.py").is_file():
-        return shipped, variant
+    shipped = SHIPPED / f"{name}.py" if SHIPPED is not None and path.name == name else path
+    for found in (shipped, path):
+        if found.is_file():
+            return found, variant
     own = [str(path) for path in sorted(Path("configs").glob("*.py"))]
     known = ", ".join([*(path.stem for path in _shipped()), *own])
     raise UserError(f"--config={spec}: no such file or shipped config; there are {known}")

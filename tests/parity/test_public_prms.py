@@ -222,7 +222,7 @@ class Solution:
                 continue
             if rest := text.split(delimiter)[0]:
                 step += tokenizer.encode(rest, inside=True)
-            if not behind_one:  # else what there is, is the beginning of the next step
+            if rest or not behind_one:  # else there is no text between two delimiters
                 close()
             behind_one = True
         if not behind_one:

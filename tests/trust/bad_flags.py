@@ -174,7 +174,7 @@ CONFIGS = [
     BadInput(f"sweep --config={A}:best_of_n --workdir=work", "sweep"),
     BadInput(f"run --config={A}:policy --workdir=work", "configs/arithmetic.py"),
     BadInput(f"train --config={A}:search --workdir=work", "configs/arithmetic.py"),
-    BadInput(f"collect --config={A}:best_of_n --workdir=work", "rollouts"),
+    BadInput(f"collect --config={A}:best_of_n --workdir=work", "a config of ttc run"),
     BadInput(f"policy --config={A}:best_of_n --workdir=work", "configs/arithmetic.py"),
     BadInput(f"report --config={A}:best_of_n --workdir=work", "configs/arithmetic.py"),
     BadInput(f"gather --config={A}:best_of_n --workdir=work", "configs/arithmetic.py"),

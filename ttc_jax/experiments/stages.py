@@ -21,7 +21,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from ttc_jax.config import fields, to_json
+from ttc_jax.config import as_flag, fields, to_json
 from ttc_jax.errors import UserError
 from ttc_jax.experiments import inputs
 from ttc_jax.files import read_json, write_json
@@ -42,6 +42,8 @@ def run_stages(config: ConfigDict, workdir: Path, jobs: Mapping[str, Callable[..
       UserError: a stage without a section, of an unknown job, or that refers to a later one; and
         what its job raises, with the flags of the stage.
     """
+    if not config.stages:
+        raise UserError(f"{as_flag('stages', ())}: must name a stage: {', '.join(config.stage)}")
     stages = {name: _resolved(config, name, workdir, jobs) for name in config.stages}
     for number, (name, stage) in enumerate(stages.items(), 1):
         # As it was written: a workdir may move.
