@@ -12,6 +12,7 @@ from ttc_jax.errors import UserError
 from ttc_jax.experiments.recorder import Recorder, keep_prompts
 from ttc_jax.models.characters import CharTokenizer
 from ttc_jax.search.search import Failed, Outcome
+from ttc_jax.search.strategies.beam import Beam
 from ttc_jax.tasks.arithmetic import PIECES, Arithmetic
 from ttc_jax.tasks.prompts import PromptFormat
 from ttc_jax.tasks.task import Question
@@ -28,7 +29,7 @@ class Recited:
     """A search that knows its answers, and is done with the last question first."""
 
     presentation = None
-    plan = SimpleNamespace(between=[1])
+    plan = SimpleNamespace(between=[1], strategy=Beam(2))
 
     def __init__(self, failing: int = -1, sequential: int = 1, revisions: int = 1):
         self.numbers: dict[int, int] = {}
@@ -165,6 +166,7 @@ def test_a_thought_that_the_prompt_opened_is_judged_as_one(
     recited: Any = Recited(**options)
     recording = Recorder(task, tokenizer, PromptFormat(template), recited)
     (record,) = recording.run(recording.encode(QUESTIONS[:1]))
+    assert record.strategy == "beam"  # as the search's, since none was given
     marks = ["<think>" if it else "" for it in opened]
     assert task.judged == [mark + text for mark, text in zip(marks, ANSWERS, strict=True)]
     assert [c.text for c in record.candidates] == list(ANSWERS)

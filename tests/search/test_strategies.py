@@ -16,7 +16,7 @@ from tests.search.oracle import UnclearError, choose
 from tests.search.own_strategy import KeepFirst
 from tests.search.toy import SHALLOW, Grader, make_plan, make_search, run
 from ttc_jax.errors import UserError
-from ttc_jax.search.strategies import STRATEGIES, make_strategy
+from ttc_jax.search.strategies import STRATEGIES, make_strategy, name_of
 
 CHOICES = [
     ("beam", {"width": 1}, 1),
@@ -200,6 +200,11 @@ def test_strategies_by_name_are_equal_by_value():
     for name in STRATEGIES:
         assert make_strategy(name, {}) == make_strategy(name, {})
         assert hash(make_strategy(name, {})) == hash(make_strategy(name, {}))
+
+
+def test_the_name_of_a_strategy_makes_it():
+    for name in (*STRATEGIES, "tests.search.own_strategy:KeepFirst"):
+        assert name_of(make_strategy(name, {})) == name
 
 
 def test_a_strategy_of_ones_own_searches():

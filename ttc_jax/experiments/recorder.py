@@ -15,6 +15,7 @@ from ttc_jax.hosts import hosts
 from ttc_jax.models.tokenizers import Tokenizer
 from ttc_jax.results.store import Candidate, Node, Record
 from ttc_jax.search.search import Failed, Outcome, Search
+from ttc_jax.search.strategies import name_of
 from ttc_jax.tasks.extraction import opened_thought
 from ttc_jax.tasks.prompts import PromptFormat
 from ttc_jax.tasks.task import Question, Task, Verdict
@@ -101,7 +102,7 @@ class Recorder:
     """Answers questions of a task with a search, and grades the answers.
 
     Attributes:
-      strategy: what the records call the search.
+      strategy: what the records call the search; by default the name of its strategy.
       seed: as the search's; part of a record's key.
       trees: ids of the questions whose records keep the search tree.
     """
@@ -110,9 +111,13 @@ class Recorder:
     tokenizer: Tokenizer
     prompt: PromptFormat
     search: Search
-    strategy: str = "best_of_n"
+    strategy: str = ""
     seed: int = 0
     trees: frozenset[str] = frozenset()
+
+    def __post_init__(self) -> None:
+        if not self.strategy:
+            object.__setattr__(self, "strategy", name_of(self.search.plan.strategy))
 
     def encode(self, questions: Sequence[Question]) -> list[Prompted]:
         """The questions' prompts.

@@ -27,7 +27,7 @@ STRATEGIES: Final[Mapping[str, type[Strategy]]] = MappingProxyType(
     }
 )
 
-__all__ = ["STRATEGIES", "Strategy", "make_strategy"]
+__all__ = ["STRATEGIES", "Strategy", "make_strategy", "name_of"]
 
 
 def make_strategy(name: str, options: Mapping[str, Any]) -> Strategy:
@@ -51,6 +51,13 @@ def make_strategy(name: str, options: Mapping[str, Any]) -> Strategy:
     with calling(f"search.strategy: {name}.__hash__"):
         hash(strategy)
     return strategy
+
+
+def name_of(strategy: Strategy) -> str:
+    """Returns the name by which `make_strategy` finds a strategy's class."""
+    kind = type(strategy)
+    names = [name for name, known in STRATEGIES.items() if known is kind]
+    return names[0] if names else f"{kind.__module__}:{kind.__qualname__}"
 
 
 def _check_types(strategy: Strategy) -> None:

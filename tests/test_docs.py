@@ -1,0 +1,145 @@
+"""README and docs/: links lead somewhere, commands parse, Python runs, names are the package's."""
+
+import contextlib
+import io
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+import ttc_jax
+from ttc_jax import cli
+from ttc_jax.config import parse_config
+from ttc_jax.experiments.fields import check_fields
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "ttc_jax"
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+FENCED = re.compile(r"^```(\w*)\n(.*?)^```", re.DOTALL | re.MULTILINE)
+# A block of Python, the line before it, and the files that the text before it names.
+PYTHON = re.compile(r"((?:[^\n]+\n)*)\n```python\n(.*?)^```", re.DOTALL | re.MULTILINE)
+NOT_RUN = re.compile(r"<!-- not run: [^>]+ -->\n```python\n")
+# Page -> blocks of Python that are run, here or by the named test.
+RUN = {
+    "README.md": 1,  # test_readme
+    "docs/bring-your-own-model.md": 2,  # test_own
+    "docs/bring-your-own-task.md": 3,  # test_own
+    "docs/bring-your-own-strategy.md": 1,
+    "docs/configs.md": 1,
+    "docs/quickstart.md": 1,
+}
+every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+
+
+def prose(page: Path) -> str:
+    """A page without its blocks of code."""
+    return FENCED.sub("", page.read_text(encoding="utf-8"))
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors of a page's headings."""
+    titles = re.findall(r"^#+ (.*)$", prose(page), re.MULTILINE)
+    return {re.sub(r"[^\w\s-]", "", title).strip().lower().replace(" ", "-") for title in titles}
+
+
+@every_page
+def test_links_lead_somewhere(page: Path):
+    for target in re.findall(r"\]\(([^)\s]+)\)", prose(page)):
+        if target.startswith("https://"):
+            continue
+        name, _, anchor = target.partition("#")
+        found = page.parent / name if name else page
+        assert found.exists(), f"{page.name} links to {target}"
+        assert not anchor or anchor in anchors(found), f"{page.name} links to {target}"
+
+
+def commands(page: Path) -> Iterator[tuple[str, list[str]]]:
+    """The job and the arguments of every `ttc` that a page shows, by itself or by a script."""
+    lines = re.findall(r"(?<!`)`([^`]+)`(?!`)", prose(page))
+    for language, block in FENCED.findall(page.read_text(encoding="utf-8")):
+        if language in ("", "bash"):
+            lines += block.replace("\\\n", " ").splitlines()
+    for line in lines:
+        if not re.search(r"(^|\| )ttc |^bash launch/", " ".join(line.split())):
+            continue
+        words = shlex.split(line, comments=True)
+        if "ttc" in words:
+            job, *arguments = words[words.index("ttc") + 1 :]
+            yield job, arguments
+        elif config := [word for word in words if word.startswith("--config=")]:
+            yield "run", config  # which is what a script on TPU VMs starts
+
+
+@every_page
+def test_commands_parse(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    for before, code in PYTHON.findall(page.read_text(encoding="utf-8")):
+        for name in re.findall(r"`(\w+\.py)`", before)[:1]:
+            (tmp_path / name).write_text(code, encoding="utf-8")
+    (tmp_path / "configs").symlink_to(ROOT / "configs")
+    monkeypatch.chdir(tmp_path)
+    jobs = cli._jobs()
+    for job, arguments in commands(page):
+        if job in ("JOB", "--help", "--version"):
+            continue
+        assert job in jobs
+        values, _, rest = cli._flags([x for x in arguments if x != "--help"], jobs[job].flags)
+        if not values.config:  # speaks of the job alone
+            continue
+        config, words = parse_config(values.config, rest)
+        check_fields(config)
+        assert config.job in jobs[job].takes, f"ttc {job} {values.config}"
+        assert len(words) <= len(jobs[job].arguments), f"ttc {job} {words}"
+
+
+def test_python_is_run_or_says_why_not():
+    found = {}
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        if run := text.count("```python\n") - len(NOT_RUN.findall(text)):
+            found[str(page.relative_to(ROOT))] = run
+    assert found == RUN
+
+
+def block(page: str) -> str:
+    [(_, found)] = PYTHON.findall((ROOT / "docs" / page).read_text(encoding="utf-8"))
+    return found
+
+
+def test_the_strategy_of_ones_own():
+    names: dict = {}
+    exec(block("bring-your-own-strategy.md"), names)
+    scores, active = jnp.array([0.1, 0.9, 0.5, 0.7]), jnp.array([True, True, True, False])
+    with jax.numpy_dtype_promotion("standard"):  # as it is for everyone but these tests
+        parents = names["AboveMean"]().select(scores, active, jax.random.key(0))
+    assert parents[:3].tolist() == [1, 1, 2]
+
+
+def test_the_solver_example():
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        exec(block("quickstart.md"), {})
+    answers = [line.split() for line in printed.getvalue().splitlines()]
+    assert [rest for _, *rest in answers] == [["best_of_n", "16"]] * 2
+    assert answers[0][0] == "82"
+
+
+def test_the_site_has_every_page_and_name():
+    site = (ROOT / "launch" / "mkdocs.yml").read_text(encoding="utf-8")
+    for page in (ROOT / "docs").rglob("*.md"):
+        assert f": {page.relative_to(ROOT / 'docs')}\n" in site
+    api = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
+    assert sorted(re.findall(r"^::: ttc_jax\.(\w+)$", api, re.MULTILINE)) == ttc_jax.__all__
+    assert all(hasattr(ttc_jax, name) for name in ttc_jax.__all__)
+
+
+def test_the_architecture_page_has_every_package():
+    rooms = {path.stem for path in PACKAGE.glob("*.py") if path.stem != "__init__"}
+    rooms |= {path.parent.name for path in PACKAGE.glob("*/__init__.py")}
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (`\w.*?) \| \w", page, re.MULTILINE)
+    named = [name for row in rows for name in re.findall(r"`(\w+)`", row)]
+    assert sorted(named) == sorted(rooms)
