@@ -61,7 +61,7 @@ from ttc_jax.hosts import roll_call
 
 roll_call._SHARED = 0.2
 index, port, workdir = int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3])
-here = hosts.Place(index, 2, ("127.0.0.1", port))
+here = hosts.HostId(index, 2, ("127.0.0.1", port))
 with hosts.together(here, {}, workdir, timeout=float(sys.argv[4])):
     import jax
 
