@@ -24,6 +24,7 @@ from ttc_jax.models.vocabulary import check_tokens
 from ttc_jax.sampling.programs import ROWS, abstract, laid, outcome, program, put, shards
 from ttc_jax.sampling.sampler import SHORTEST_BUCKET, bucket, pad_prompts
 from ttc_jax.search import bridge, kernel
+from ttc_jax.search.admission import admit
 from ttc_jax.search.plan import Plan
 from ttc_jax.search.state import Answers, Lineage, SearchState, insert
 from ttc_jax.sharding.mesh import place
@@ -236,7 +237,7 @@ class Engine:
     ) -> SearchState:
         prompts, lengths, ids = questions
         models = nnx.merge(self._graph, parameters)
-        return kernel.admit(self.plan, *models, prompts, lengths, ids, self._seed, prefix)
+        return admit(self.plan, *models, prompts, lengths, ids, self._seed, prefix)
 
     def _run_segment(self, shared: Any, state: SearchState) -> Any:
         self.compilations += 1  # runs when traced, not when called
