@@ -118,7 +118,7 @@ def searches(count: int) -> Iterator[tuple[str, dict[str, Any]]]:
         search = recorder.search
         state = search.state(bucket(max(len(one.tokens) for one in prompted)))
         row: dict[str, Any] = {
-            "weight_bytes": sum(x.nbytes for x in jax.tree.leaves(search._parameters)),
+            "weight_bytes": sum(x.nbytes for x in jax.tree.leaves(search.engine.parameters)),
             "cache_bytes": cache_bytes(state, suffixes_only=True)
             / (search.batch * N * state.decode.cache.suffix[0].values.shape[3]),
         }

@@ -35,13 +35,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 from flax import nnx
 
 from tests.bench.models import SMOLLM2, TINY, Material, load, prm_on, torch_model
 from ttc_jax.models.hub import transformers
 from ttc_jax.models.transformer import Transformer
+from ttc_jax.search.engine import Request
 from ttc_jax.search.plan import Plan
 from ttc_jax.search.search import Outcome, Search, Work
 from ttc_jax.search.state import NONE
@@ -180,14 +180,12 @@ def new_search(material: Material, prm: ProcessRewardModel, plan: Plan, batch: i
 def compile_search(search: Search, prompt: list[int]) -> float:
     """Seconds that it takes to compile; no slot holds a question, so nothing is searched."""
     began = time.perf_counter()
-    shape = search._shape(prompt, prompt)
-    questions = search._admit(
-        search._parameters, search._prompts(shape, (0,), [(prompt, prompt)], [0])
-    )
-    state = search._insert((), search._empty(shape), questions, search._over_shards((NONE,)))
-    shared = (search._parameters, *search._tables, jax.device_put(np.int32(0)))
-    state, _ = search._segment(shared, state)
-    jax.block_until_ready(search._harvest((), state, search._over_shards((0,))))
+    engine, request = search.engine, Request(prompt, prompt, 0)
+    buckets = engine.buckets(request)
+    admitted = engine.admit(buckets, [request])
+    state = engine.insert(engine.empty(buckets), admitted, [NONE])
+    state, *_ = engine.segment(state, 0)
+    engine.harvest(state, [0])
     return time.perf_counter() - began
 
 

@@ -31,6 +31,7 @@ from ttc_jax.models.transformer import Transformer
 from ttc_jax.sampling.draw import Drawing
 from ttc_jax.sampling.sampler import SHORTEST_BUCKET, Sampler
 from ttc_jax.search import kernel
+from ttc_jax.search.engine import Request
 from ttc_jax.search.plan import Plan
 from ttc_jax.search.search import Failed, Outcome, Search
 from ttc_jax.verifiers.prm import ProcessRewardModel
@@ -137,23 +138,21 @@ def test_a_front_is_read_once_and_changes_no_answer(generator, prm, reads: bool)
     for company in ([2], [3, 2, 0]):
         for i, again in zip(company, run(search, [LONG[i] for i in company]), strict=True):
             assert_same(again, found[i])
-    front: Any = search._read_front
-    assert search.compilations == front._cache_size() == 1
+    assert search.compilations == search.engine.programs["prefill"] == 1
     if reads:
         return
     assert_same(run(search, [LONG[0], ELSEWHERE])[0], found[0])
     assert_same(run(search, [ELSEWHERE])[0], run(whole, [ELSEWHERE])[0])
     assert search.compilations == 2
-    assert not search._shape(FRONT, FRONT).behind  # no token is left to be read
+    alone = Request(FRONT, FRONT, 0)
+    assert not search.engine.buckets(alone).shares_prefix  # no token is left to be read
 
 
 def test_a_short_front_is_not_worth_a_program(generator):
     plan = make_plan("best_of_n", max_new_tokens=4)
     search = make_search(generator, None, plan, front=FRONT[1:])
     run(search, [(prompt[1:], number) for prompt, number in LONG[:1]])
-    reads: Any = search._read_front
-    assert search.compilations == 1
-    assert reads._cache_size() == 0
+    assert search.engine.programs == {"prefill": 0, "admit": 1, "segment": 1}
 
 
 REVISIONS = {
@@ -408,10 +407,10 @@ def test_the_rounds_are_limited(generator):
 @contextmanager
 def judged_by(search: Search, generator: Transformer, verifier: Verifier) -> Iterator[None]:
     """The same compiled search with a verifier of other weights."""
-    before = search._parameters
-    search._parameters = nnx.split((generator, verifier))[1]
+    before = search.engine.parameters
+    search.engine.parameters = nnx.split((generator, verifier))[1]
     yield
-    search._parameters = before
+    search.engine.parameters = before
 
 
 def failure(found: Iterator[tuple[int, Outcome]]) -> int:
@@ -450,8 +449,7 @@ def step_tokens(outcome: Outcome) -> list[int]:
 
 
 def nothing_compiled(search: Search) -> bool:
-    admit: Any = search._admit
-    return search.compilations == admit._cache_size() == 0
+    return search.compilations == 0 and not any(search.engine.programs.values())
 
 
 def refused(generator, verifier: Verifier | None, plan: Plan, **options) -> str:

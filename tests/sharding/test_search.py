@@ -169,7 +169,7 @@ def test_the_model_axis_exchanges_activations_and_never_weights_or_caches():
     assert any(kind == "all-reduce" for kind, *_ in found)
     largest = 2 * PLAN.candidates * max(CONFIG.vocab_size, 16 * CONFIG.width)
     assert [x for x in found if x[2] > largest] == []
-    weights = {math.prod(x.shape) for x in parameters.named(search._parameters).values()}
+    weights = {math.prod(x.shape) for x in parameters.named(search.engine.parameters).values()}
     ffn = CONFIG.width * CONFIG.ffn_width * 2
     assert ffn in {8 * size for size in weights} | weights
     assert [x for x in found if x[0] == "all-gather" and x[2] >= ffn // 2] == []

@@ -9,9 +9,7 @@ which questions that are not there change nothing: since all that a question com
 shapes in whatever company, its tokens and scores are the same bits.
 
     rows rest ──► verifier reads ──► select ──► gather ──► rows go on        (a round, up to R)
-        └─► lookahead: k greedy steps are decoded in place, scored, and cut off again
-
-Lookahead needs no fork of the generator's cache: what lies behind a row's length is never seen.
+        └─► lookahead (`search.lookahead`)
 
 Over a bridge (`Plan.bridged`) the program returns when a question's rows rest, and takes the turn
 once it is called again, with what the host told it to show the verifier.
@@ -25,7 +23,6 @@ from __future__ import annotations
 
 import dataclasses
 from functools import partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -33,121 +30,29 @@ from jax import lax
 from jax.random import fold_in
 from jaxtyping import Array, Bool, Int
 
-from ttc_jax.models.cache import PromptCache
 from ttc_jax.models.delimiters import Delimiter
 from ttc_jax.models.indexing import take_along
 from ttc_jax.models.transformer import Transformer
-from ttc_jax.sampling.draw import candidate_keys
-from ttc_jax.sampling.sampler import DecodeState, decode_token, start, wake
+from ttc_jax.sampling.sampler import decode_token, wake
+from ttc_jax.search import lookahead
 from ttc_jax.search.plan import Plan
 from ttc_jax.search.revisions import revise
+from ttc_jax.search.scoring import score
 from ttc_jax.search.state import (
     Answers,
     Lineage,
     SearchState,
-    cursors,
     gather,
     put,
-    rewind,
     take,
 )
-from ttc_jax.verifiers.steps import Marked, step_ends
-from ttc_jax.verifiers.verifier import CONTEXT_PIECE, Verifier
+from ttc_jax.verifiers.steps import step_ends
+from ttc_jax.verifiers.verifier import Verifier
 
 CHOICE = 2**32 - 1  # folded into a question's key for its selections; no candidate has this index
 # Rows whose steps are scored together: enough for products with weights to be worth their reading.
 TURN_ROWS = 64
 Carry = tuple[SearchState, Array, Array]  # with decode iterations, and row-steps that were useful
-
-
-def admit(
-    plan: Plan,
-    generator: Transformer,
-    verifier: Verifier | None,
-    prompts: tuple[Int[Array, "1 P"], Int[Array, "1 Q"]],
-    lengths: Int[Array, "1 2"],
-    numbers: Int[Array, " 1"],
-    seed: int,
-    front: PromptCache | None = None,
-) -> SearchState:
-    """The state of one question at its beginning: its prompts are read, its rows may go on.
-
-    Args:
-      prompts: the generator's, and the verifier's.
-      front: what the generator has read before its own.
-    """
-    asked, judged = prompts
-    N, T, s = plan.candidates, plan.max_new_tokens, plan.revisions
-    keys = candidate_keys(seed, numbers, N)
-    decode = start(generator, asked, lengths[:, 0], keys, T, context=_room(plan), front=front)
-    given = take_along(judged, lengths[:, 1:] - 1, 1)
-    rows = jnp.zeros((1, N), jnp.int32)
-    trace = jnp.zeros((1, plan.all_turns, N), jnp.int32)
-    written = jnp.zeros((1, plan.all_turns, N, plan.step), jnp.int32)
-    text, number = jnp.zeros((1, N, s, T), jnp.int32), jnp.zeros((1, N, s), jnp.float32)
-    nothing = jnp.zeros((1,), jnp.int32)
-    limit = jnp.full((1, N), plan.step, jnp.int32)
-    shown: Any = ()
-    if verifier is not None:
-        capacity = _room(plan) + plan.most_shown + 1
-        shown = verifier.start(judged, lengths[:, 1], N, capacity)
-    decode = wake(decode, jnp.ones((1, N), bool), limit)
-    return SearchState(
-        decode=decode,
-        verifier=shown,
-        last=decode.pending[:, 0],
-        given=jnp.broadcast_to(given, (1, N)),
-        keys=jax.vmap(lambda n: jax.random.fold_in(jax.random.key(seed), n))(numbers),
-        active=nothing == 0,
-        ready=nothing != 0,
-        revising=nothing != 0,
-        failed=nothing != 0,
-        question_score=nothing.astype(jnp.float32),
-        round=nothing,
-        began=nothing,
-        answer=nothing,
-        looked=nothing,
-        done=rows != 0,
-        limit=limit,
-        started=rows,
-        shown=rows,
-        score=jnp.zeros((1, N), jnp.float32),
-        step_scores=jnp.zeros((1, N, T), jnp.float32),
-        scored=jnp.zeros((1, N, T), bool),
-        saved=cursors(decode) if plan.lookahead else {},
-        told=_nothing_told(plan),
-        lineage=Lineage(written, trace, trace.astype(jnp.float32), *[trace] * 7),
-        answers=Answers(
-            tokens=text,
-            lengths=number.astype(jnp.int32),
-            log_prob=number,
-            finished=number != 0,
-            step_scores=text.astype(jnp.float32),
-            scored=text != 0,
-        ),
-        earlier=jnp.zeros((1, N, plan.earlier, T), jnp.int32),
-        earlier_length=jnp.zeros((1, N, plan.earlier), jnp.int32),
-    )
-
-
-def _nothing_told(plan: Plan) -> tuple[Marked, ...]:
-    """Where the host puts what it tells of a question over a bridge."""
-    if not plan.bridged:
-        return ()
-    rows = (1, plan.candidates)
-    lengths = (plan.step + 1, *([plan.lookahead * plan.step] if plan.lookahead else []))
-    found = []
-    for tokens in lengths:
-        # A step may grow more than an answer does; and the last place is never taken.
-        width = plan.step_format.longest(2 * plan.growth * tokens, plan.steps_a_turn) + 1
-        shapes = ((*rows, width), rows, (*rows, tokens))
-        found.append(Marked(*(jnp.zeros(shape, jnp.int32) for shape in shapes)))
-    return tuple(found)
-
-
-def _room(plan: Plan) -> int:
-    """Slots that a row's context takes; its last piece may hang over."""
-    return plan.context + CONTEXT_PIECE if plan.context else 0
 
 
 def segment(
@@ -187,7 +92,7 @@ def segment(
             pauses,
             state.limit,
             plan.drawing,
-            greedy=_looking(state) if plan.lookahead else None,
+            greedy=lookahead.greedy_rows(plan, state),
             doubt=plan.doubt,
             lanes=plan.lanes,
         )
@@ -247,37 +152,13 @@ def _next(waiting: Bool[Array, " B"], count: int) -> tuple[Int[Array, " G"], Boo
     return jnp.where(there, slots, B + jnp.arange(count)), there
 
 
-def _looking(state: SearchState) -> Bool[Array, "B N"]:
-    """Rows that roll out lookahead."""
-    return jnp.broadcast_to(state.looked[:, None] > 0, state.done.shape)
-
-
 def _rest(plan: Plan, state: SearchState) -> SearchState:
     """What follows when a question's last row comes to rest: lookahead's next step, or its turn."""
-    cache = state.decode.cache
-    resting = state.active & ~cache.live.any(-1)
-    if not plan.lookahead:
-        return dataclasses.replace(state, ready=resting)
-    at_step_end = (resting & (state.looked == 0))[:, None]
-    saved = {}
-    for name, x in cursors(state.decode).items():
-        here = jnp.expand_dims(at_step_end, tuple(range(2, x.ndim)))
-        saved[name] = jnp.where(here, x, state.saved[name])
-    can = ~state.done & ~state.decode.ended & (cache.length < plan.max_new_tokens)
-    looks = (resting & (state.looked < plan.lookahead))[:, None] & can
-    limit = jnp.where(
-        looks, jnp.minimum(cache.length + plan.step, plan.max_new_tokens), state.limit
-    )
-    more = looks.any(-1)
-    live = jnp.where(more[:, None], looks, cache.live)
-    return dataclasses.replace(
-        state,
-        decode=dataclasses.replace(state.decode, cache=dataclasses.replace(cache, live=live)),
-        ready=resting & ~more,
-        looked=state.looked + more.astype(jnp.int32),
-        limit=limit,
-        saved=saved,
-    )
+    resting = state.active & ~state.decode.cache.live.any(-1)
+    if plan.lookahead:
+        state, more = lookahead.go_on(plan, state, resting)
+        resting &= ~more
+    return dataclasses.replace(state, ready=resting)
 
 
 def _turn(
@@ -286,7 +167,7 @@ def _turn(
     """The turn of questions whose rows all rest."""
     N, T = plan.candidates, plan.max_new_tokens
     looked = state.decode
-    decode = rewind(looked, state.saved) if plan.lookahead else looked
+    decode = lookahead.rewind(looked, state.saved)
     length = decode.cache.length
     at = jnp.arange(T)[None, None]
     steps = step_ends(looked.tokens, length, decode.ended, delimiter)
@@ -294,7 +175,7 @@ def _turn(
     state = dataclasses.replace(state, decode=decode)
     reads = peeks = jnp.zeros_like(length)
     if verifier is not None:
-        state, reads, peeks = _score(plan, verifier, delimiter, state, looked, steps)
+        state, reads, peeks = score(plan, verifier, delimiter, state, looked, steps)
 
     last_turn = state.round + 1 >= state.began + plan.turns
     done = state.done | decode.ended | (length >= T) | last_turn[:, None]
@@ -334,78 +215,6 @@ def _turn(
     return dataclasses.replace(
         state, decode=wake(state.decode, live, limit), started=length, limit=limit
     )
-
-
-def _score(
-    plan: Plan,
-    verifier: Verifier,
-    delimiter: Delimiter,
-    state: SearchState,
-    looked: DecodeState,
-    steps: Array,
-) -> tuple[SearchState, Array, Array]:
-    """Shows the verifier what it has not seen, and puts its scores where steps end.
-
-    Returns:
-      The state, and how many tokens of each row's step and of its lookahead were read.
-    """
-    T, decode = plan.max_new_tokens, state.decode
-    length, at = decode.cache.length, jnp.arange(plan.max_new_tokens)[None, None]
-    # As the verifier counts: the last token before the answer is number 0, token i number i + 1.
-    text = jnp.concatenate([state.given[..., None], looked.tokens], -1)
-    is_end = jnp.pad(steps, ((0, 0), (0, 0), (1, 0)))
-
-    def chunk(
-        number: int, first: Array, end: Array, is_end: Array, width: int
-    ) -> tuple[Marked, Array]:
-        """What is shown of a part of the text up to `end`, and how many tokens that part has."""
-        index = jnp.minimum(first[..., None] + jnp.arange(width)[None, None], T)
-        real = jnp.where(state.done, 0, end - first)
-        tokens, here = (take_along(x, index, -1) for x in (text, is_end))
-        if plan.bridged:
-            told = state.told[number]
-            return told._replace(real=jnp.where(state.done, 0, told.real)), real
-        taken = None
-        if plan.step_format.cuts:
-            taken = jnp.pad(delimiter.taken(looked.tokens, end - 1), ((0, 0), (0, 0), (1, 0)))
-            taken = take_along(taken, index, -1)
-        mark, most = plan.step_format.mark, plan.steps_a_turn
-        return mark(tokens, real, here, most, written=index > 0, taken=taken), real
-
-    shown, _ = chunk(0, state.shown, length + 1, is_end, plan.step + 1)
-    scores, read = verifier.read(shown.tokens, shown.real, state.verifier, decode)
-    index = jnp.clip(at + 1 - state.shown[..., None], 0, plan.step)  # of token i in the chunk
-    where = jnp.clip(take_along(shown.read, index, -1), 0, scores.shape[-1] - 1)
-    found = take_along(scores, where, -1)
-    last = at == jnp.where(steps, at, -1).max(-1, keepdims=True)  # none, where no step ends now
-    reads, peeks = shown.real, jnp.zeros_like(shown.real)
-    if plan.lookahead:
-        width = plan.lookahead * plan.step
-        # Where rows went on, their text ends once more: there it is scored, and then forgotten.
-        end = looked.cache.length + 1
-        final = jnp.pad(jnp.arange(T)[None, None] == end[..., None] - 2, ((0, 0), (0, 0), (1, 0)))
-        ahead, real = chunk(1, length + 1, end, final, width)
-        peeks = ahead.real
-        later, _ = verifier.read(ahead.tokens, ahead.real, read, looked)
-        where = take_along(ahead.read, jnp.maximum(real - 1, 0)[..., None], -1)
-        later = take_along(later, jnp.clip(where, 0, later.shape[-1] - 1), -1)
-        found = jnp.where(last & (real > 0)[..., None], later, found)
-    if not verifier.every_step:
-        steps = steps & last
-    if not verifier.vocab_size:
-        reads, peeks = jnp.zeros_like(reads), jnp.zeros_like(peeks)
-    ends_here = steps & last
-    state = dataclasses.replace(
-        state,
-        verifier=read,
-        shown=jnp.where(state.done, state.shown, length + 1),
-        # All rows of the first round begin with the prompt's last token.
-        question_score=jnp.where(state.round == 0, scores[:, 0, 0], state.question_score),
-        score=jnp.where(ends_here.any(-1), jnp.where(ends_here, found, 0.0).sum(-1), state.score),
-        step_scores=jnp.where(steps, found, state.step_scores),
-        scored=state.scored | steps,
-    )
-    return state, reads, peeks
 
 
 def _write(plan: Plan, state: SearchState, parents: Array, *entries: Array) -> Lineage:

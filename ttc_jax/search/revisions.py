@@ -18,8 +18,9 @@ from ttc_jax.models.cache import KVCache
 from ttc_jax.models.indexing import take_along
 from ttc_jax.models.transformer import Transformer
 from ttc_jax.sampling.sampler import wake
+from ttc_jax.search import lookahead
 from ttc_jax.search.plan import Plan
-from ttc_jax.search.state import SearchState, cursors
+from ttc_jax.search.state import SearchState
 from ttc_jax.verifiers.verifier import CONTEXT_PIECE, Verifier
 
 
@@ -72,7 +73,7 @@ def revise(
         score=zero,
         step_scores=jnp.zeros_like(state.step_scores),
         scored=jnp.zeros_like(state.scored),
-        saved=cursors(decode) if plan.lookahead else {},
+        saved=lookahead.saved(plan, decode),
         earlier=earlier,
         earlier_length=earlier_length,
     )

@@ -124,23 +124,6 @@ def gather(state: SearchState, parents: Int[Array, "B N"]) -> SearchState:
     )
 
 
-def cursors(decode: DecodeState) -> dict[str, Array]:
-    """What `rewind` puts back."""
-    return {name: getattr(decode, name) for name in CURSOR} | {"length": decode.cache.length}
-
-
-def rewind(decode: DecodeState, saved: dict[str, Array]) -> DecodeState:
-    """Rows as they were when `saved` was; what they wrote since is cut off."""
-    length = saved["length"]
-    written = jnp.arange(decode.tokens.shape[2])[None, None] < length[..., None]
-    return dataclasses.replace(
-        decode,
-        cache=dataclasses.replace(decode.cache, length=length),
-        tokens=jnp.where(written, decode.tokens, 0),
-        **{name: saved[name] for name in CURSOR},
-    )
-
-
 def take(state: SearchState, slots: Int[Array, " G"]) -> SearchState:
     """The state of G questions; caches are views. A slot beyond B shows the last question."""
 

@@ -1,0 +1,265 @@
+"""The compiled programs of a search: they read prompts, fill slots, search on, and give results.
+
+The engine knows no queue: which question comes into which slot is the scheduler's to say.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jax.sharding import Mesh
+from jaxtyping import Array
+
+from ttc_jax.models.cache import PromptCache
+from ttc_jax.models.delimiters import Delimiter
+from ttc_jax.models.transformer import Transformer
+from ttc_jax.models.vocabulary import check_tokens
+from ttc_jax.sampling.programs import ROWS, abstract, laid, outcome, program, put, shards
+from ttc_jax.sampling.sampler import SHORTEST_BUCKET, bucket, pad_prompts
+from ttc_jax.search import bridge, kernel
+from ttc_jax.search.admission import admit
+from ttc_jax.search.plan import Plan
+from ttc_jax.search.state import Answers, Lineage, SearchState, insert
+from ttc_jax.sharding.mesh import place
+from ttc_jax.verifiers.confidence import Confidence
+from ttc_jax.verifiers.presentation import Presentation
+from ttc_jax.verifiers.steps import StepFormat
+from ttc_jax.verifiers.verifier import Verifier
+
+
+class Request(NamedTuple):
+    """A question as the models read it."""
+
+    prompt: Sequence[int]  # what the generator reads
+    shown: Sequence[int]  # what the verifier reads in its place
+    question_id: int  # uint32 that its draws are keyed by
+
+
+class PromptBuckets(NamedTuple):
+    """The sizes to which prompts are padded before a question is searched: one compilation each."""
+
+    prompt: int  # tokens of the generator's
+    shown: int  # tokens of the verifier's
+    shares_prefix: bool = False  # whether the prompts stand behind the shared prefix
+
+
+class Found(NamedTuple):
+    """A question that is done; NumPy's arrays, once it is fetched."""
+
+    answers: Answers
+    lineage: Lineage
+    rounds: Array
+    failed: Array
+    question_score: Array
+
+
+class Engine:
+    """B slots for questions, and the programs that work on them.
+
+    Args:
+      end_tokens, delimiter, batch, seed, presentation, mesh: as those of `Search`.
+      prefix: tokens that prompts begin with; those of fewer than a bucket are not shared.
+
+    Attributes:
+      parameters: of the models; others of the same shapes may be put in their place.
+      compilations: how often the search was compiled.
+    """
+
+    def __init__(
+        self,
+        generator: Transformer,
+        verifier: Verifier | None,
+        plan: Plan,
+        *,
+        end_tokens: Sequence[int],
+        delimiter: Delimiter,
+        batch: int,
+        seed: int,
+        prefix: Sequence[int] = (),
+        presentation: Presentation | None = None,
+        mesh: Mesh | None = None,
+    ):
+        if isinstance(verifier, Confidence):
+            plan = dataclasses.replace(plan, doubt=verifier.sign != "log_prob")
+        shown = presentation or verifier
+        self.plan = dataclasses.replace(
+            plan,
+            # Of one shard, as all that is compiled; no more than there are rows.
+            lanes=min(plan.lanes, batch * plan.candidates) // shards(mesh),
+            step_format=shown.step_format if shown is not None else StepFormat(),
+            bridged=presentation is not None and presentation.bridged,
+        )
+        self.batch, self.mesh, self.delimiter = batch, mesh, delimiter
+        self.reads_prompt = verifier is not None and verifier.vocab_size > 0
+        self.compilations = 0
+        V = generator.config.vocab_size
+        check_tokens(end_tokens, V, "end_tokens")
+        check_tokens(plan.between, V, "plan.between")
+        self._ends = np.zeros((V,), bool)
+        self._ends[list(end_tokens)] = True
+        self._graph, self.parameters = nnx.split(place((generator, verifier), mesh))
+        self._seed, self._presentation = seed, presentation
+        self._prefix = tuple(prefix) if len(prefix) >= SHORTEST_BUCKET else ()
+        self._prefill = program(self._run_prefill, mesh)
+        self._admit = program(self._run_admit, mesh)
+        self._empty = jax.jit(self._run_empty, static_argnums=0)
+        self._insert = program(_insert, mesh, donate_argnums=1)
+        self._segment = program(self._run_segment, mesh, donate_argnums=1)
+        self._harvest = program(_harvest, mesh)
+
+    @property
+    def programs(self) -> dict[str, int]:
+        """How many variants of each program have been compiled."""
+        programs = {"prefill": self._prefill, "admit": self._admit, "segment": self._segment}
+        return {name: compiled._cache_size() for name, compiled in programs.items()}
+
+    def buckets(self, request: Request) -> PromptBuckets:
+        """Returns the sizes that a question is searched with."""
+        prompt, shown, _ = request
+        prefix = len(self._prefix)
+        if self._prefix and len(prompt) > prefix and tuple(prompt[:prefix]) == self._prefix:
+            # Of few sizes: what a short rest saves is little beside the prefix.
+            rest = max(len(prompt) - prefix, 2 * SHORTEST_BUCKET + 1)
+            judged = len(shown) if self.reads_prompt else 1
+            return PromptBuckets(bucket(rest), bucket(judged), shares_prefix=True)
+        width = bucket(max(len(prompt), len(shown)))
+        return PromptBuckets(width, width)
+
+    def prefill(self, buckets: PromptBuckets) -> tuple[PromptCache, ...]:
+        """Reads the shared prefix, where prompts have it, for `admit`."""
+        if not buckets.shares_prefix:
+            return ()
+        tokens = np.tile(np.array(self._prefix, np.int32), (shards(self.mesh), 1))
+        return (self._prefill(self.parameters, put(tokens, self.mesh, ROWS)),)
+
+    def empty(self, buckets: PromptBuckets) -> SearchState:
+        """Returns B slots without a question."""
+        return self._empty(buckets)
+
+    def admit(
+        self,
+        buckets: PromptBuckets,
+        requests: Sequence[Request | None],
+        prefix: tuple[PromptCache, ...] = (),
+    ) -> SearchState:
+        """Reads the prompts of one question a shard; None: of a shard that has none to give."""
+        nothing = Request([0], [0], 0)
+        prompts, shown, ids = zip(*(one or nothing for one in requests), strict=True)
+        if buckets.shares_prefix:
+            # That of no question is as short as can be, and stays.
+            prompts = [prompt[len(self._prefix) :] or prompt for prompt in prompts]
+            shown = shown if self.reads_prompt else [prompt[-1:] for prompt in shown]
+        asks, lengths = pad_prompts(prompts, len(requests), buckets.prompt)
+        judged, seen = pad_prompts(shown, len(requests), buckets.shown)
+        questions = (asks, judged), np.stack([lengths, seen], 1), np.array(ids, np.uint32)
+        return self._admit(self.parameters, put(questions, self.mesh, ROWS), *prefix)
+
+    def insert(self, state: SearchState, admitted: SearchState, slots: Sequence[int]) -> Any:
+        """Puts admitted questions into a slot of each shard; `NONE`: into none."""
+        return self._insert((), state, admitted, self._over_shards(slots))
+
+    def segment(
+        self, state: SearchState, tokens: int
+    ) -> tuple[SearchState, np.ndarray, np.ndarray]:
+        """Searches on; see `kernel.segment`.
+
+        Returns:
+          The state; which slots hold a question that is not done, [B]; and of each shard how many
+          row-steps were decoded for rows that went on, and in all, [data, 2].
+        """
+        patience = put(np.int32(tokens), self.mesh)
+        state, work = self._segment((self.parameters, *self._tables, patience), state)
+        active, work = jax.device_get((state.active, work))
+        if self.plan.bridged and self._presentation is not None:
+            told = bridge.tell(self.plan, self._presentation, self.delimiter, state)
+            state = dataclasses.replace(state, told=put(told, self.mesh, ROWS))
+        return state, active, work
+
+    def harvest(self, state: SearchState, slots: Sequence[int]) -> list[Found]:
+        """Fetches the questions in a slot of each shard; any question, where that is `NONE`."""
+        found = jax.device_get(self._harvest((), state, self._over_shards(slots)))
+        return [jax.tree.map(lambda x, i=i: x[i], found) for i in range(len(slots))]
+
+    def lower(self, width: int) -> dict[str, jax.stages.Lowered]:
+        """Returns the programs for prompts padded to `width` tokens; see `Search.lower`."""
+        mesh, parts = self.mesh, shards(self.mesh)
+        number, id_ = (abstract((parts,), dtype, mesh, ROWS) for dtype in (np.int32, np.uint32))
+        prompt = abstract((parts, width), np.int32, mesh, ROWS)
+        read = (
+            self.parameters,
+            ((prompt, prompt), abstract((parts, 2), np.int32, mesh, ROWS), id_),
+        )
+        state, tables = self.state(width), (self._ends, self.delimiter)
+        tables = jax.tree.map(lambda x: abstract(x.shape, x.dtype, mesh), tables)
+        shared = (self.parameters, *tables, abstract((), np.int32, mesh))
+        return {
+            "admit": self._admit.lower(*read),
+            "insert": self._insert.lower((), state, outcome(self._admit, mesh, *read), number),
+            "segment": self._segment.lower(shared, state),
+        }
+
+    def state(self, width: int) -> SearchState:
+        """Returns the slots for prompts of `width` tokens, as shapes with their shardings."""
+        return outcome(functools.partial(self._run_empty, PromptBuckets(width, width)), self.mesh)
+
+    def _over_shards(self, numbers: Sequence[int]) -> jax.Array:
+        """A number for each shard."""
+        return put(np.array(numbers, np.int32), self.mesh, ROWS)
+
+    @functools.cached_property
+    def _tables(self) -> Any:
+        """What ends an answer, and what a step."""
+        return put((self._ends, self.delimiter), self.mesh)
+
+    def _run_empty(self, buckets: PromptBuckets) -> SearchState:
+        sizes = (1, buckets.prompt), (1, buckets.shown), (1, 2), (1, len(self._prefix))
+        *prompts, lengths, prefix = (jax.ShapeDtypeStruct(size, np.int32) for size in sizes)
+        inputs = (tuple(prompts), lengths, jax.ShapeDtypeStruct((1,), np.uint32))
+        read = ()
+        if buckets.shares_prefix:
+            read = (jax.eval_shape(self._run_prefill, self.parameters, prefix),)
+        shapes = jax.eval_shape(self._run_admit, self.parameters, inputs, *read)
+        return laid(jax.tree.map(lambda x: _zeros(self.batch, x), shapes), self.mesh)
+
+    def _run_prefill(self, parameters: Any, tokens: jax.Array) -> PromptCache:
+        generator, _ = nnx.merge(self._graph, parameters)
+        return generator.prefill(tokens)[1]
+
+    def _run_admit(
+        self, parameters: Any, questions: Any, prefix: PromptCache | None = None
+    ) -> SearchState:
+        prompts, lengths, ids = questions
+        models = nnx.merge(self._graph, parameters)
+        return admit(self.plan, *models, prompts, lengths, ids, self._seed, prefix)
+
+    def _run_segment(self, shared: Any, state: SearchState) -> Any:
+        self.compilations += 1  # runs when traced, not when called
+        parameters, ends, delimiter, tokens = shared
+        models = nnx.merge(self._graph, parameters)
+        state, work = kernel.segment(self.plan, *models, ends, delimiter, state, tokens)
+        return state, work[None]
+
+
+def _insert(_: Any, *slots: Any) -> SearchState:
+    return insert(*slots)
+
+
+def _harvest(_: Any, state: SearchState, slot: jax.Array) -> Found:
+    found = Found(state.answers, state.lineage, state.round, state.failed, state.question_score)
+    at = jnp.maximum(slot, 0)
+    return jax.tree.map(lambda x: x[at], found)
+
+
+def _zeros(batch: int, shape: jax.ShapeDtypeStruct) -> jax.Array:
+    """An array of B for a shape of 1; keys are typed, and zeros of them do not exist."""
+    rows = (batch, *shape.shape[1:])
+    if jnp.issubdtype(shape.dtype, jax.dtypes.prng_key):
+        return jnp.broadcast_to(jax.random.key(0), rows)
+    return jnp.zeros(rows, shape.dtype)

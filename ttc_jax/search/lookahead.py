@@ -1,0 +1,106 @@
+"""Lookahead: before a step is scored, its rows go on for k greedy steps, which are then forgotten.
+
+It needs no fork of the generator's cache: what lies behind a row's length is never seen, so that a
+row is put back by its length alone.
+
+    rows pause ──► k greedy steps in place ──► the verifier scores their end ──► rows are put back
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from ttc_jax.models.indexing import take_along
+from ttc_jax.sampling.sampler import DecodeState
+from ttc_jax.search.plan import Plan
+from ttc_jax.search.shown import Text
+from ttc_jax.search.state import CURSOR, SearchState
+from ttc_jax.verifiers.verifier import Verifier
+
+
+def saved(plan: Plan, decode: DecodeState) -> dict[str, Array]:
+    """Returns what a state keeps of rows in order to put them back; nothing without lookahead."""
+    return cursors(decode) if plan.lookahead else {}
+
+
+def cursors(decode: DecodeState) -> dict[str, Array]:
+    """Returns what `rewind` puts back."""
+    return {name: getattr(decode, name) for name in CURSOR} | {"length": decode.cache.length}
+
+
+def rewind(decode: DecodeState, saved: dict[str, Array]) -> DecodeState:
+    """Returns rows as they were when `saved` was; what they wrote since is cut off."""
+    if not saved:
+        return decode
+    length = saved["length"]
+    written = jnp.arange(decode.tokens.shape[2])[None, None] < length[..., None]
+    return dataclasses.replace(
+        decode,
+        cache=dataclasses.replace(decode.cache, length=length),
+        tokens=jnp.where(written, decode.tokens, 0),
+        **{name: saved[name] for name in CURSOR},
+    )
+
+
+def greedy_rows(plan: Plan, state: SearchState) -> Bool[Array, "B N"] | None:
+    """Returns which rows roll out lookahead, and so take the likeliest tokens."""
+    if not plan.lookahead:
+        return None
+    return jnp.broadcast_to(state.looked[:, None] > 0, state.done.shape)
+
+
+def go_on(
+    plan: Plan, state: SearchState, paused: Bool[Array, " B"]
+) -> tuple[SearchState, Bool[Array, " B"]]:
+    """Lets rows of questions whose rows have all paused begin the next lookahead step.
+
+    Rows at the end of their own step are saved first.
+
+    Returns:
+      The state, and which questions go on so.
+    """
+    cache = state.decode.cache
+    at_step_end = (paused & (state.looked == 0))[:, None]
+    kept = {}
+    for name, x in cursors(state.decode).items():
+        here = jnp.expand_dims(at_step_end, tuple(range(2, x.ndim)))
+        kept[name] = jnp.where(here, x, state.saved[name])
+    can = ~state.done & ~state.decode.ended & (cache.length < plan.max_new_tokens)
+    looks = (paused & (state.looked < plan.lookahead))[:, None] & can
+    limit = jnp.where(
+        looks, jnp.minimum(cache.length + plan.step, plan.max_new_tokens), state.limit
+    )
+    more = looks.any(-1)
+    live = jnp.where(more[:, None], looks, cache.live)
+    state = dataclasses.replace(
+        state,
+        decode=dataclasses.replace(state.decode, cache=dataclasses.replace(cache, live=live)),
+        looked=state.looked + more.astype(jnp.int32),
+        limit=limit,
+        saved=kept,
+    )
+    return state, more
+
+
+def score_end(
+    verifier: Verifier, text: Text, read: Any, looked: DecodeState, first: Int[Array, "B N"]
+) -> tuple[Float[Array, "B N 1"], Bool[Array, "B N"], Int[Array, "B N"]]:
+    """Scores where lookahead stopped; the verifier's state is then forgotten.
+
+    Args:
+      read: the verifier's state at the step's end.
+      looked: rows at the end of their lookahead.
+      first: where lookahead began, as the verifier counts.
+
+    Returns:
+      The scores, which rows went on at all, and how many tokens of each the verifier read.
+    """
+    ahead, real = text.lookahead(first, looked.cache.length + 1)
+    scores, _ = verifier.read(ahead.tokens, ahead.real, read, looked)
+    where = take_along(ahead.read, jnp.maximum(real - 1, 0)[..., None], -1)
+    scores = take_along(scores, jnp.clip(where, 0, scores.shape[-1] - 1), -1)
+    return scores, real > 0, ahead.real

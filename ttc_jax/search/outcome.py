@@ -1,0 +1,55 @@
+"""What a search gives for a question, and the error for a question that it cannot score."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from ttc_jax.compute.ledger import Ledger
+from ttc_jax.errors import UserError
+from ttc_jax.search.state import Lineage
+
+
+class Outcome(NamedTuple):
+    """What became of a question's N candidates, on the host.
+
+    Of answers that are revised there are N·s: chain by chain, where rows are chains; else revision
+    by revision.
+    """
+
+    tokens: np.ndarray  # [N, T] int32, 0 behind the end
+    lengths: np.ndarray  # [N] tokens drawn, the end token included
+    log_prob: np.ndarray  # [N] nats
+    finished: np.ndarray  # [N] bool; False: cut off by the limit of tokens or rounds
+    step_scores: np.ndarray  # [N, T] at the last token of each step ...
+    scored: np.ndarray  # [N, T] bool ... where this holds
+    lineage: Lineage  # arrays [R, N], of the rounds that came
+    ledger: Ledger
+    question_score: float | None  # the verifier's, before any answer; None: it reads no questions
+    sequential: int = 1  # s, where rows are chains
+    revisions: int = 1  # answers that follow each other, in chains or not
+
+    def is_revised(self, n: int) -> bool:
+        """Whether candidate n stands behind earlier answers, and not right behind the prompt."""
+        if self.sequential > 1:
+            return n % self.sequential > 0
+        return n * self.revisions >= len(self.lengths)
+
+    def scores_of(self, n: int) -> tuple[float, ...]:
+        """The scores of candidate n's steps."""
+        return tuple(self.step_scores[n][self.scored[n]].tolist())
+
+
+class Failed(UserError):
+    """A verifier's score was NaN.
+
+    Attributes:
+      index: of the prompt.
+      reason: the message without it.
+    """
+
+    def __init__(self, index: int):
+        self.index = index
+        self.reason = "a step's score is NaN; check the weights of the generator and the verifier"
+        super().__init__(f"prompt {index}: {self.reason}")
