@@ -18,7 +18,7 @@ from ttc_jax import (
     make_strategy,
     question_accuracy,
 )
-from ttc_jax.sampling.draw import Drawing
+from ttc_jax.sampling.draw import SamplingParams
 
 
 def searches(
@@ -63,5 +63,7 @@ CASES: dict[str, Callable[[], None]] = {
         "revision", "revision_orm", ("best_of_n", {}), revisions=3, candidates=2
     ),
     "particles": lambda: searches(strategy=("particles", {"temperature": 1.0})),
-    "greedy": lambda: searches(verifier="", strategy=("best_of_n", {}), drawing=Drawing(0.0)),
+    "greedy": lambda: searches(
+        verifier="", strategy=("best_of_n", {}), drawing=SamplingParams(0.0)
+    ),
 }

@@ -18,7 +18,7 @@ from ttc_jax.experiments import build
 from ttc_jax.experiments.sections import questions_at_once
 from ttc_jax.models.cache import BLOCK, KVCache, PromptCache
 from ttc_jax.models.config import ModelConfig
-from ttc_jax.sampling.draw import Drawing
+from ttc_jax.sampling.draw import SamplingParams
 from ttc_jax.search.plan import Plan
 from ttc_jax.search.strategies import make_strategy
 from ttc_jax.tasks.prompts import PromptFormat
@@ -110,7 +110,7 @@ def test_variant_is_consistent(pair: str, chips: str):
         max_new_tokens=config.sampling.max_new_tokens,
         max_step_tokens=config.search.max_step_tokens,
         rounds=config.search.rounds,
-        drawing=Drawing(config.sampling.temperature),
+        drawing=SamplingParams(config.sampling.temperature),
     )
     assert (config.generator.dtype, config.verifier.dtype) == ("bfloat16", "bfloat16")
     assert (config.task.name, config.limit, config.sampling.max_new_tokens) == ("math", 0, 2048)

@@ -19,23 +19,23 @@ if TYPE_CHECKING:
     from ttc_jax.models.weights import load_generator
     from ttc_jax.results.curves import accuracy_curves, question_accuracy
     from ttc_jax.results.store import ResultsStore
-    from ttc_jax.sampling.draw import Drawing
+    from ttc_jax.sampling.draw import SamplingParams
     from ttc_jax.sampling.sampler import Sampler
     from ttc_jax.search.plan import Plan
     from ttc_jax.search.search import Search
     from ttc_jax.search.strategies import make_strategy
     from ttc_jax.tasks import load_task
     from ttc_jax.tasks.prompts import PromptFormat
+    from ttc_jax.verifiers.adapter import PRMAdapter
     from ttc_jax.verifiers.load import load_verifier
-    from ttc_jax.verifiers.presentation import Presentation
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "Delimiter": "models.delimiters",
-    "Drawing": "sampling.draw",
+    "SamplingParams": "sampling.draw",
     "Plan": "search.plan",
-    "Presentation": "verifiers.presentation",
+    "PRMAdapter": "verifiers.adapter",
     "PromptFormat": "tasks.prompts",
     "Recorder": "experiments.recorder",
     "ResultsStore": "results.store",
@@ -52,13 +52,13 @@ _HOMES = {
 }
 __all__ = [
     "Delimiter",
-    "Drawing",
+    "PRMAdapter",
     "Plan",
-    "Presentation",
     "PromptFormat",
     "Recorder",
     "ResultsStore",
     "Sampler",
+    "SamplingParams",
     "Search",
     "Solver",
     "accuracy_curves",

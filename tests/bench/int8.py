@@ -42,7 +42,7 @@ from ttc_jax.models.transformer import Transformer
 from ttc_jax.models.weights import load_generator
 from ttc_jax.report.console import _print, _table
 from ttc_jax.results.curves import bootstrap, question_accuracy
-from ttc_jax.sampling.draw import Drawing
+from ttc_jax.sampling.draw import SamplingParams
 from ttc_jax.sampling.sampler import Sampler, bucket, pad_prompts
 from ttc_jax.search.strategies import make_strategy
 from ttc_jax.tasks import load_task
@@ -224,7 +224,7 @@ def write_answers(model: Transformer, texts: Texts) -> tuple[list[list[int]], fl
         candidates=1,
         max_new_tokens=texts.new_tokens,
         batch=texts.batch,
-        drawing=Drawing(temperature=0.0),
+        drawing=SamplingParams(temperature=0.0),
     )
     answers = []
     for first in range(0, len(texts.prompts), texts.batch):

@@ -43,7 +43,7 @@ from ttc_jax.models.hub import transformers
 from ttc_jax.models.transformer import Transformer
 from ttc_jax.search.engine import Request
 from ttc_jax.search.plan import Plan
-from ttc_jax.search.search import Outcome, Search, Work
+from ttc_jax.search.search import Search, SearchResult, Work
 from ttc_jax.search.state import NONE
 from ttc_jax.search.strategies.beam import Beam
 from ttc_jax.verifiers.prm import ProcessRewardModel
@@ -189,7 +189,7 @@ def compile_search(search: Search, prompt: list[int]) -> float:
     return time.perf_counter() - began
 
 
-def timed(search: Search, prompts: list[list[int]]) -> tuple[float, list[Outcome]]:
+def timed(search: Search, prompts: list[list[int]]) -> tuple[float, list[SearchResult]]:
     began = time.perf_counter()
     outcomes = [outcome for _, outcome in search.run(prompts, range(len(prompts)))]
     seconds = time.perf_counter() - began
@@ -398,7 +398,7 @@ def share(material: Material, settings: Settings) -> dict[str, float]:
         search.refill, search.work = name == "refill", Work()
         seconds, outcomes = timed(search, prompts)
         shares[name] = search.work.useful_share
-        rounds = np.mean([len(outcome.lineage.starts) for outcome in outcomes])
+        rounds = np.mean([len(outcome.trace.starts) for outcome in outcomes])
         print(
             f"{name}: {len(prompts)} questions, {rounds:.1f} rounds on average, {seconds:.0f} s, "
             f"useful share of row-steps {shares[name]:.3f}",

@@ -28,8 +28,8 @@ from ttc_jax.models.delimiters import Delimiter
 from ttc_jax.models.gguf_tokenizer import build
 from ttc_jax.models.hub import transformers
 from ttc_jax.models.tokenizers import HFTokenizer, Tokenizer, load_tokenizer
+from ttc_jax.verifiers.adapter import PRMAdapter
 from ttc_jax.verifiers.load import load_verifier
-from ttc_jax.verifiers.presentation import Presentation
 from ttc_jax.verifiers.prm import ProcessRewardModel
 from ttc_jax.verifiers.steps import step_ends
 
@@ -342,13 +342,13 @@ def torch_scores(
 
 def our_scores(
     prm: ProcessRewardModel,
-    presentation: Presentation,
+    adapter: PRMAdapter,
     solutions: Sequence[Solution],
     delimiter: Delimiter,
     cuts: np.ndarray,
 ) -> list[np.ndarray]:
     """The same, read in pieces that end where `cuts` says, [K, B·N]."""
-    prompts = [presentation.prompt(question) for question in QUESTIONS]
+    prompts = [adapter.prompt(question) for question in QUESTIONS]
     width = max(map(len, prompts))
     padded = np.zeros((B, width), np.int32)
     for row, prompt in zip(padded, prompts, strict=True):
@@ -359,7 +359,7 @@ def our_scores(
         text[n, : lengths[n] + 1] = [prompts[n // N][-1], *solution.tokens]
     ended = np.array([solution.ended for solution in solutions])
     ends = np.pad(step_ends(text[:, 1:], lengths, ended, delimiter), ((0, 0), (1, 0)))
-    steps, shape = T, presentation.step_format
+    steps, shape = T, adapter.step_format
     graph, weights = nnx.split(prm)
 
     @jax.jit
@@ -403,9 +403,9 @@ def test_scores_are_the_model_cards(
     record_property: Any,
 ):
     tokenizer = tokenizer_of(tokenizers, case.tokenizer, case.fields["vocab_size"])
-    presentation = Presentation(prm, tokenizer, case.delimiter)
-    assert not presentation.bridged
-    marks = len(presentation.step_format.markers)  # Mistral's has one for a blank and a word
+    adapter = PRMAdapter(prm, tokenizer, case.delimiter)
+    assert not adapter.bridged
+    marks = len(adapter.step_format.markers)  # Mistral's has one for a blank and a word
     assert marks == prm.format.mark_tokens - (name == "math-shepherd")
     delimiter = Delimiter.of(tokenizer, case.delimiter)
     solutions = solutions_of(tokenizer, case.delimiter)
@@ -422,7 +422,7 @@ def test_scores_are_the_model_cards(
     pieces = np.sort(rng.integers(0, T, (3, B * N)), 0)
     worst = {}
     for how, cuts in {"in one pass": pieces[:0], "in pieces": pieces}.items():
-        found = our_scores(prm, presentation, solutions, delimiter, cuts)
+        found = our_scores(prm, adapter, solutions, delimiter, cuts)
         for scores, wanted in zip(found, expected, strict=True):
             assert scores.shape == wanted.shape
         worst[how] = float(np.abs(np.concatenate(found) - np.concatenate(expected)).max())
@@ -442,15 +442,15 @@ def test_over_the_bridge_the_prm_reads_the_model_cards_tokens(
     name: str, case: Case, tokenizers: Path, theirs: Any, prm
 ):
     tokenizer = tokenizer_of(tokenizers, case.other)
-    presentation = Presentation(prm, tokenizer, case.delimiter)
-    assert presentation.bridged
+    adapter = PRMAdapter(prm, tokenizer, case.delimiter)
+    assert adapter.bridged
     delimiter = Delimiter.of(tokenizer, case.delimiter)
     same = []
     for n, solution in enumerate(solutions_of(tokenizer, case.delimiter)):
         tokens = np.array([solution.tokens], np.int32)
         ends = step_ends(tokens, np.array([tokens.shape[1]]), np.array([solution.ended]), delimiter)
-        shown, read = presentation.show(solution.tokens, ends[0].tolist(), first=True)
-        prompt = presentation.prompt(QUESTIONS[n // N])
+        shown, read = adapter.show(solution.tokens, ends[0].tolist(), first=True)
+        prompt = adapter.prompt(QUESTIONS[n // N])
         wanted, places = card_tokens(name, theirs, QUESTIONS[n // N], solution.texts)
         found = [len(prompt) + read[i] for i in np.flatnonzero(ends[0])]
         size = max(places) + 1

@@ -10,7 +10,7 @@ from flax import nnx
 
 from ttc_jax.models.config import ModelConfig
 from ttc_jax.models.transformer import Transformer
-from ttc_jax.sampling.draw import Drawing, candidate_keys, uniforms
+from ttc_jax.sampling.draw import SamplingParams, candidate_keys, uniforms
 
 TINY = ModelConfig(
     vocab_size=37,
@@ -30,7 +30,7 @@ def tiny_generator(config: ModelConfig = TINY, seed: int = 0) -> Transformer:
     return nnx.jit(lambda: Transformer(config, rngs=nnx.Rngs(seed)))()
 
 
-def keep(scores: np.ndarray, drawing: Drawing) -> tuple[np.ndarray, bool]:
+def keep(scores: np.ndarray, drawing: SamplingParams) -> tuple[np.ndarray, bool]:
     """What top-k and then top-p leave of scaled scores, ties with the last one kept.
 
     Returns:
@@ -79,7 +79,7 @@ class Oracle:
         candidates: int,
         max_new_tokens: int,
         end_tokens: Sequence[int],
-        drawing: Drawing,
+        drawing: SamplingParams,
         seed: int,
     ) -> list[list[Answer]]:
         """What `Sampler.sample` gives, one `Answer` a candidate."""
@@ -96,7 +96,7 @@ class Oracle:
         *,
         max_new_tokens: int,
         end_tokens: Sequence[int],
-        drawing: Drawing,
+        drawing: SamplingParams,
     ) -> list[Answer]:
         """An answer for each row: a prompt, a key, and the tokens that the answer begins with."""
         at = jnp.arange(max_new_tokens)
@@ -127,7 +127,7 @@ def _softmax(scores: np.ndarray) -> np.ndarray:
     return weights / weights.sum()
 
 
-def _draw(logits: np.ndarray, uniform: float, drawing: Drawing) -> int:
+def _draw(logits: np.ndarray, uniform: float, drawing: SamplingParams) -> int:
     if drawing.temperature == 0:
         return int(logits.argmax())
     scaled = logits / drawing.temperature

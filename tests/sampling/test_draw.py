@@ -13,7 +13,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from tests.sampling.oracle import keep
 from ttc_jax.errors import UserError
-from ttc_jax.sampling.draw import Drawing, _truncate, candidate_keys, draw, uniforms
+from ttc_jax.sampling.draw import SamplingParams, _truncate, candidate_keys, draw, uniforms
 from ttc_jax.sharding.mesh import make_mesh
 
 LARGEST = 1 - 2**-24  # the largest float32 below 1
@@ -25,7 +25,9 @@ def softmax(logits: np.ndarray) -> np.ndarray:
     return weights / weights.sum()
 
 
-def draws(logits: np.ndarray, uniform: np.ndarray, drawing: Drawing) -> tuple[np.ndarray, ...]:
+def draws(
+    logits: np.ndarray, uniform: np.ndarray, drawing: SamplingParams
+) -> tuple[np.ndarray, ...]:
     """Tokens and log-probabilities of one distribution for many uniforms."""
     rows = np.broadcast_to(logits, (len(uniform), len(logits)))
     run = jax.jit(partial(draw, drawing=drawing))
@@ -47,7 +49,7 @@ def logits_of(V: int, holes: float = 0.0) -> np.ndarray:
 @pytest.mark.parametrize("V", VOCABULARIES)
 def test_an_even_grid_of_uniforms_gives_every_token_its_share(V: int):
     logits, points = logits_of(V), 2048
-    tokens, _ = draws(logits, grid(points), Drawing())
+    tokens, _ = draws(logits, grid(points), SamplingParams())
     share = np.bincount(tokens, minlength=V) / points
     assert len(share) == V
     assert np.abs(share - softmax(logits)).max() <= 2 / points
@@ -56,13 +58,13 @@ def test_an_even_grid_of_uniforms_gives_every_token_its_share(V: int):
 @pytest.mark.parametrize("temperature", [0.25, 3.0])
 def test_temperature_divides_the_logits(temperature: float):
     logits, points = logits_of(300), 2048
-    tokens, _ = draws(logits, grid(points), Drawing(temperature))
+    tokens, _ = draws(logits, grid(points), SamplingParams(temperature))
     share = np.bincount(tokens, minlength=300) / points
     assert np.abs(share - softmax(logits / temperature)).max() <= 2 / points
 
 
 def test_truncated_shares_are_renormalised():
-    logits, points, drawing = logits_of(300), 2048, Drawing(0.8, top_k=40, top_p=0.7)
+    logits, points, drawing = logits_of(300), 2048, SamplingParams(0.8, top_k=40, top_p=0.7)
     tokens, _ = draws(logits, grid(points), drawing)
     kept = np.where(keep(logits / 0.8, drawing)[0], logits / 0.8, -np.inf)
     share = np.bincount(tokens, minlength=300) / points
@@ -71,18 +73,18 @@ def test_truncated_shares_are_renormalised():
 
 def test_temperature_zero_takes_the_first_of_the_likeliest():
     logits = np.array([0.0, 3.0, -np.inf, 3.0, 1.0], np.float32)
-    tokens, _ = draws(logits, grid(5), Drawing(temperature=0, top_k=1, top_p=0.1))
+    tokens, _ = draws(logits, grid(5), SamplingParams(temperature=0, top_k=1, top_p=0.1))
     assert tokens.tolist() == [1] * 5
 
 
 DRAWINGS = (
-    Drawing(top_k=1),
-    Drawing(top_k=3),
-    Drawing(top_k=100),
-    Drawing(top_p=0.03),
-    Drawing(top_p=0.55),
-    Drawing(top_p=0.9),
-    Drawing(top_k=4, top_p=0.6),
+    SamplingParams(top_k=1),
+    SamplingParams(top_k=3),
+    SamplingParams(top_k=100),
+    SamplingParams(top_p=0.03),
+    SamplingParams(top_p=0.55),
+    SamplingParams(top_p=0.9),
+    SamplingParams(top_k=4, top_p=0.6),
 )
 TRUNCATE = {drawing: jax.jit(partial(_truncate, drawing=drawing)) for drawing in DRAWINGS}
 
@@ -96,7 +98,7 @@ TRUNCATE = {drawing: jax.jit(partial(_truncate, drawing=drawing)) for drawing in
     ),
     st.sampled_from(DRAWINGS),
 )
-def test_truncation_keeps_what_sorting_keeps(logits: np.ndarray, drawing: Drawing):
+def test_truncation_keeps_what_sorting_keeps(logits: np.ndarray, drawing: SamplingParams):
     logits[:, 5] = 1.0  # some token is possible
     scores = logits - logits.max(-1, keepdims=True)
     left = np.asarray(TRUNCATE[drawing](jnp.asarray(scores)))
@@ -107,14 +109,18 @@ def test_truncation_keeps_what_sorting_keeps(logits: np.ndarray, drawing: Drawin
         assert np.array_equal(result[np.isfinite(result)], row[np.isfinite(result)])
 
 
-@pytest.mark.parametrize("drawing", [Drawing(top_k=2), Drawing(top_p=0.5), Drawing(top_p=0.26)])
-def test_tokens_that_tie_with_the_last_one_kept_are_kept(drawing: Drawing):
+@pytest.mark.parametrize(
+    "drawing", [SamplingParams(top_k=2), SamplingParams(top_p=0.5), SamplingParams(top_p=0.26)]
+)
+def test_tokens_that_tie_with_the_last_one_kept_are_kept(drawing: SamplingParams):
     left = _truncate(jnp.array([-50.0, 0.0, 0.0, -50.0, 0.0, 0.0]), drawing)
     assert np.isfinite(left).tolist() == [False, True, True, False, True, True]
 
 
-@pytest.mark.parametrize("drawing", [Drawing(), Drawing(top_p=0.5)], ids=["whole", "top_p"])
-def test_impossible_tokens_are_never_drawn(drawing: Drawing):
+@pytest.mark.parametrize(
+    "drawing", [SamplingParams(), SamplingParams(top_p=0.5)], ids=["whole", "top_p"]
+)
+def test_impossible_tokens_are_never_drawn(drawing: SamplingParams):
     """Not at the ends of [0, 1), nor where the cumulative distribution rounds."""
     for V in VOCABULARIES[1:]:
         logits = logits_of(V, holes=0.7)
@@ -130,8 +136,10 @@ def test_impossible_tokens_are_never_drawn(drawing: Drawing):
         assert np.isfinite(log_prob).all()
 
 
-@pytest.mark.parametrize("drawing", [Drawing(), Drawing(0.3, top_k=5), Drawing(0.0)])
-def test_log_probability_is_the_models_own(drawing: Drawing):
+@pytest.mark.parametrize(
+    "drawing", [SamplingParams(), SamplingParams(0.3, top_k=5), SamplingParams(0.0)]
+)
+def test_log_probability_is_the_models_own(drawing: SamplingParams):
     logits = logits_of(300, holes=0.2) + np.float32(1000)
     tokens, log_prob = draws(logits, grid(64), drawing)
     np.testing.assert_allclose(log_prob, np.log(softmax(logits)[tokens]), atol=1e-5)
@@ -150,7 +158,7 @@ def test_log_probability_is_the_models_own(drawing: Drawing):
 )
 def test_bad_values_are_named(fields: dict, message: str):
     with pytest.raises(UserError, match=f"sampling.{message}; it must"):
-        Drawing(**fields)
+        SamplingParams(**fields)
 
 
 def test_a_uniform_depends_on_seed_question_candidate_and_position_alone():
@@ -175,7 +183,7 @@ def test_a_vocabulary_over_devices_is_not_exchanged_to_draw(V: int):
     uniform = jnp.linspace(0.1, 0.9, 4)
 
     def tokens(logits: jax.Array, uniform: jax.Array) -> jax.Array:
-        return draw(logits, uniform, Drawing())[0]
+        return draw(logits, uniform, SamplingParams())[0]
 
     split = jax.device_put(logits, NamedSharding(mesh, PartitionSpec("data", "model")))
     rows = jax.device_put(uniform, NamedSharding(mesh, PartitionSpec("data")))

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from tests.sampling.oracle import TINY, Oracle, tiny_generator
 from ttc_jax.errors import UserError
-from ttc_jax.sampling.draw import Drawing, candidate_keys
+from ttc_jax.sampling.draw import SamplingParams, candidate_keys
 from ttc_jax.sampling.rollouts import Finished, Prefix, Rollouts
 from ttc_jax.sampling.sampler import Samples, pad_prompts
 
@@ -102,7 +102,9 @@ def test_ends_are_those_of_the_oracle(model, outcomes):
                 found.append(finished.tokens[j, k, : finished.lengths[j, k]].tolist())
                 assert not finished.tokens[j, k, finished.lengths[j, k] :].any()
     oracle = Oracle(model, len(rows), 40 + LONGEST)
-    answers = oracle.write(rows, max_new_tokens=LONGEST, end_tokens=(END,), drawing=Drawing())
+    answers = oracle.write(
+        rows, max_new_tokens=LONGEST, end_tokens=(END,), drawing=SamplingParams()
+    )
     assert found == [answer.tokens for answer in answers]
     assert longest > 64
     assert 0 < sum(answer.finished for answer in answers) < len(answers)

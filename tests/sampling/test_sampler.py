@@ -13,7 +13,7 @@ from tests.sampling.oracle import TINY, Answer, Oracle, tiny_generator
 from ttc_jax.errors import UserError
 from ttc_jax.models.cache import BLOCK, Layers
 from ttc_jax.models.delimiters import Delimiter
-from ttc_jax.sampling.draw import Drawing, candidate_keys
+from ttc_jax.sampling.draw import SamplingParams, candidate_keys
 from ttc_jax.sampling.sampler import (
     DecodeState,
     Sampler,
@@ -88,7 +88,7 @@ def test_tokens_are_those_of_the_oracle(oracle, samples):
         max_new_tokens=LONGEST,
         candidates=CANDIDATES,
         end_tokens=(END,),
-        drawing=Drawing(),
+        drawing=SamplingParams(),
         seed=SEED,
     )
     assert_as_oracle(samples, expected)
@@ -97,8 +97,8 @@ def test_tokens_are_those_of_the_oracle(oracle, samples):
 @pytest.mark.parametrize(
     ("drawing", "candidates", "ends"),
     [
-        (Drawing(temperature=0.7, top_k=20, top_p=0.8), 2, (END, 30)),
-        (Drawing(temperature=0), 1, (9,)),
+        (SamplingParams(temperature=0.7, top_k=20, top_p=0.8), 2, (END, 30)),
+        (SamplingParams(temperature=0), 1, (9,)),
     ],
     ids=["truncated", "greedy"],
 )
@@ -189,7 +189,9 @@ def steps(model):
 
     @jax.jit
     def go_on(state, live, pauses, limit):
-        return decode(nnx.merge(graph, parameters), state, live, ends, pauses, limit, Drawing())
+        return decode(
+            nnx.merge(graph, parameters), state, live, ends, pauses, limit, SamplingParams()
+        )
 
     return begin, go_on
 

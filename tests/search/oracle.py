@@ -21,7 +21,7 @@ from tests.sampling.oracle import keep
 from tests.search.toy import Grader, grader_flops
 from ttc_jax.compute.ledger import Ledger
 from ttc_jax.models.transformer import Transformer
-from ttc_jax.sampling.draw import Drawing
+from ttc_jax.sampling.draw import SamplingParams
 from ttc_jax.search.plan import Plan
 from ttc_jax.search.strategies.beam import Beam
 from ttc_jax.search.strategies.dvts import DVTS
@@ -76,7 +76,7 @@ class Row:
 
 @dataclasses.dataclass
 class Found:
-    """What `Outcome` says; every entry of `rounds` is a list over rows."""
+    """What `SearchResult` says; every entry of `rounds` is a list over rows."""
 
     rows: list[Row]
     rounds: list[dict[str, list]]
@@ -263,7 +263,7 @@ class SearchOracle:
                 position = len(row.prompt) - 1 + len(row.text)  # of the token that was fed
                 self.costs["generator_flops"] += self._token_cost(position, True)
                 self.costs[cost] += 1
-                drawing = Drawing(temperature=0) if greedy else plan.drawing
+                drawing = SamplingParams(temperature=0) if greedy else plan.drawing
                 token = pick(scores, numbers[id(row)][len(row.text)], drawing)
                 log_probs = scores - np.log(np.exp(scores - scores.max()).sum()) - scores.max()
                 row.log_prob += log_probs[token]
@@ -366,7 +366,7 @@ def _number(key: jax.Array, position: jax.Array) -> jax.Array:
     return jax.random.uniform(jax.random.fold_in(key, position))
 
 
-def pick(logits: np.ndarray, uniform: float, drawing: Drawing) -> int:
+def pick(logits: np.ndarray, uniform: float, drawing: SamplingParams) -> int:
     """A token by the inverse of the cumulative distribution, or the likeliest one."""
     if drawing.temperature == 0:
         second, first = np.sort(logits)[-2:]

@@ -18,11 +18,11 @@ from ttc_jax.models.characters import CharTokenizer
 from ttc_jax.models.delimiters import Delimiter
 from ttc_jax.search import kernel
 from ttc_jax.search.plan import Plan
-from ttc_jax.search.search import Outcome, Search
+from ttc_jax.search.search import Search, SearchResult
 from ttc_jax.sharding.mesh import make_mesh
+from ttc_jax.verifiers.adapter import PRMAdapter
 from ttc_jax.verifiers.flipped import Flipped
 from ttc_jax.verifiers.formats import PRMFormat
-from ttc_jax.verifiers.presentation import Presentation
 from ttc_jax.verifiers.prm import ProcessRewardModel
 from ttc_jax.verifiers.question import question_scores
 
@@ -70,17 +70,17 @@ def taught(tokenizer: CharTokenizer) -> ProcessRewardModel:
 def search_of(
     prm, plan: Plan, *, delimiter: str = "\n", bridged: bool | None = None, **changes
 ) -> Search:
-    presentation = Presentation(prm, TOKENIZER, delimiter, bridged)
+    adapter = PRMAdapter(prm, TOKENIZER, delimiter, bridged)
     options = {
         "end_tokens": TOKENIZER.eos_ids,
         "delimiter": Delimiter.of(TOKENIZER, delimiter),
-        "presentation": presentation,
+        "adapter": adapter,
         "batch": 3,
     }
     return make_search(tiny_generator(SHALLOW), prm, plan, **options | changes)
 
 
-def outcomes_of(search: Search, order: Sequence[int] = (0, 1, 2, 3, 4, 5)) -> list[Outcome]:
+def outcomes_of(search: Search, order: Sequence[int] = (0, 1, 2, 3, 4, 5)) -> list[SearchResult]:
     prompts = [TOKENIZER.encode(TEXTS[i]) for i in order]
     return run_shown(search, [TEXTS[i] for i in order], prompts, list(order))
 
@@ -119,7 +119,7 @@ def test_the_bridge_gives_what_xla_gives(plan: Plan, delimiter: str):
     steps = 0
     for one, other in zip(outcomes_of(inside), outcomes_of(over), strict=True):
         np.testing.assert_array_equal(one.tokens, other.tokens)
-        np.testing.assert_array_equal(one.lineage.parents, other.lineage.parents)
+        np.testing.assert_array_equal(one.trace.parents, other.trace.parents)
         np.testing.assert_array_equal(one.scored, other.scored)
         np.testing.assert_allclose(one.step_scores, other.step_scores, atol=1e-5)
         assert one.ledger == other.ledger
@@ -178,7 +178,7 @@ def test_a_mesh_changes_nothing(own: CharTokenizer):
     alone = outcomes_of(search_of(prm, plan, batch=2))
     for one, found in zip(alone, outcomes_of(over), strict=True):
         np.testing.assert_array_equal(one.tokens, found.tokens)
-        np.testing.assert_array_equal(one.lineage.parents, found.lineage.parents)
+        np.testing.assert_array_equal(one.trace.parents, found.trace.parents)
         np.testing.assert_array_equal(one.step_scores, found.step_scores)
 
 
@@ -187,8 +187,8 @@ def test_what_cannot_be(other):
     plan = PLANS["best of N"]
     with pytest.raises(UserError, match=r"search.revisions is 2: a PRM that was trained elsewhere"):
         search_of(prm, dataclasses.replace(plan, revisions=2))
-    with pytest.raises(UserError, match="needs a Presentation"):
-        list(search_of(prm, plan, presentation=None).run([[5]], [0]))
+    with pytest.raises(UserError, match="needs a PRMAdapter"):
+        list(search_of(prm, plan, adapter=None).run([[5]], [0]))
     with pytest.raises(ValueError, match="and only that, is given what is shown"):
         list(other.run([[5]], [0]))
     with pytest.raises(UserError, match="tokens more over the bridge do not fit the verifier's"):

@@ -24,8 +24,8 @@ from tests.search.toy import (
     run,
 )
 from ttc_jax.models.transformer import Transformer
-from ttc_jax.sampling.draw import Drawing
-from ttc_jax.search.search import Outcome
+from ttc_jax.sampling.draw import SamplingParams
+from ttc_jax.search.search import SearchResult
 from ttc_jax.verifiers.confidence import Confidence
 from ttc_jax.verifiers.steps import StepFormat
 from ttc_jax.verifiers.verifier import Verifier
@@ -39,9 +39,9 @@ CASES: dict[str, Case] = {
     ),
     "best_of_n, self-certainty": (
         lambda: Confidence("self_certainty"),
-        {"strategy": "best_of_n", "candidates": 3, "drawing": Drawing(temperature=0.8)},
+        {"strategy": "best_of_n", "candidates": 3, "drawing": SamplingParams(temperature=0.8)},
     ),
-    "beam M=1, ties": (Grader, {"options": {"width": 1}, "drawing": Drawing(top_k=30)}),
+    "beam M=1, ties": (Grader, {"options": {"width": 1}, "drawing": SamplingParams(top_k=30)}),
     "beam M=2 of 8, lookahead, ties, markers, lanes": (
         lambda: Grader(step_format=StepFormat((9, 6), -1)),
         {"options": {"width": 2}, "candidates": 8, "lookahead": 1, "lanes": 5},
@@ -121,7 +121,7 @@ QUESTIONS = st.lists(
 )
 
 
-def assert_as_oracle(outcome: Outcome, found: Found) -> None:
+def assert_as_oracle(outcome: SearchResult, found: Found) -> None:
     rows = found.rows
     assert len(outcome.tokens) == len(rows)
     for n, row in enumerate(rows):
@@ -146,9 +146,9 @@ def assert_as_oracle(outcome: Outcome, found: Found) -> None:
     )
     for name in names:
         expected = [entry[name] for entry in found.rounds]
-        np.testing.assert_array_equal(getattr(outcome.lineage, name), expected, name)
+        np.testing.assert_array_equal(getattr(outcome.trace, name), expected, name)
     scores = [entry["scores"] for entry in found.rounds]
-    np.testing.assert_allclose(outcome.lineage.scores, scores, atol=1e-4)
+    np.testing.assert_allclose(outcome.trace.scores, scores, atol=1e-4)
     assert outcome.ledger == found.ledger
 
 

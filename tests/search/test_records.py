@@ -11,7 +11,7 @@ from ttc_jax.compute.ledger import Ledger
 from ttc_jax.errors import UserError
 from ttc_jax.experiments.recorder import Recorder, keep_prompts
 from ttc_jax.models.characters import CharTokenizer
-from ttc_jax.search.search import Failed, Outcome
+from ttc_jax.search.search import Failed, SearchResult
 from ttc_jax.search.strategies.beam import Beam
 from ttc_jax.tasks.arithmetic import PIECES, Arithmetic
 from ttc_jax.tasks.prompts import PromptFormat
@@ -28,7 +28,7 @@ QUESTIONS = [
 class Recited:
     """A search that knows its answers, and is done with the last question first."""
 
-    presentation = None
+    adapter = None
     plan = SimpleNamespace(between=[1], strategy=Beam(2))
 
     def __init__(self, failing: int = -1, sequential: int = 1, revisions: int = 1):
@@ -54,14 +54,14 @@ class Recited:
                 raise Failed(index)
             yield (
                 index,
-                Outcome(
+                SearchResult(
                     tokens=tokens,
                     lengths=np.array([len(answer) for answer in answers]),
                     log_prob=np.array([-1.0 * len(prompts[index]), -2.5, -0.25], np.float32),
                     finished=np.array([True, True, False]),
                     step_scores=np.where(scored, 0.25, np.nan),
                     scored=scored,
-                    lineage=None,  # type: ignore[arg-type]
+                    trace=None,  # type: ignore[arg-type]
                     ledger=Ledger(generations=6, decode_tokens=len(prompts[index])),
                     question_score=0.75,
                     sequential=self.sequential,

@@ -16,7 +16,7 @@ from tests.search.toy import SHALLOW, make_plan, make_search, marked_prm, run
 from ttc_jax.models.cache import BLOCK
 from ttc_jax.models.transformer import Transformer
 from ttc_jax.search.plan import Plan
-from ttc_jax.search.search import Outcome, Search
+from ttc_jax.search.search import Search, SearchResult
 from ttc_jax.verifiers.confidence import Confidence
 from ttc_jax.verifiers.verifier import Verifier
 
@@ -47,7 +47,7 @@ def search(request) -> Search:
 
 
 @pytest.fixture(scope="module")
-def expected(search: Search) -> list[Outcome]:
+def expected(search: Search) -> list[SearchResult]:
     return run(search, QUESTIONS)
 
 

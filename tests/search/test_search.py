@@ -1,4 +1,4 @@
-"""Many questions: slots, refill, compilations, refusals; and what a lineage says."""
+"""Many questions: slots, refill, compilations, refusals; and what a trace says."""
 
 import dataclasses
 from collections.abc import Iterator, Sequence
@@ -28,12 +28,12 @@ from tests.search.toy import (
 )
 from ttc_jax.errors import UserError
 from ttc_jax.models.transformer import Transformer
-from ttc_jax.sampling.draw import Drawing
+from ttc_jax.sampling.draw import SamplingParams
 from ttc_jax.sampling.sampler import SHORTEST_BUCKET, Sampler
 from ttc_jax.search import kernel
 from ttc_jax.search.engine import Request
 from ttc_jax.search.plan import Plan
-from ttc_jax.search.search import Failed, Outcome, Search
+from ttc_jax.search.search import Failed, Search, SearchResult
 from ttc_jax.verifiers.prm import ProcessRewardModel
 from ttc_jax.verifiers.verifier import Verifier
 
@@ -73,7 +73,7 @@ def search(request, prm) -> Search:
 
 
 @pytest.fixture(scope="module")
-def outcomes(search) -> list[Outcome]:
+def outcomes(search) -> list[SearchResult]:
     return run(search, QUESTIONS)
 
 
@@ -86,7 +86,7 @@ def served(search: Search, *, refill: bool, segment: int) -> Iterator[None]:
     search.refill, search.segment = before
 
 
-def assert_same(found: Outcome, expected: Outcome) -> None:
+def assert_same(found: SearchResult, expected: SearchResult) -> None:
     """Bit for bit."""
     jax.tree.map(np.testing.assert_array_equal, found, expected)
 
@@ -94,8 +94,8 @@ def assert_same(found: Outcome, expected: Outcome) -> None:
 def test_outcomes_are_worth_comparing(outcomes):
     ended = np.stack([outcome.finished for outcome in outcomes])
     assert 0.2 < ended.mean() < 1
-    assert len({len(outcome.lineage.parents) for outcome in outcomes}) > 1
-    moved = [outcome.lineage.parents != np.arange(4) for outcome in outcomes]
+    assert len({len(outcome.trace.parents) for outcome in outcomes}) > 1
+    moved = [outcome.trace.parents != np.arange(4) for outcome in outcomes]
     assert np.concatenate(moved).mean() > 0.1
     assert any(outcome.ledger.lookahead_tokens for outcome in outcomes)
 
@@ -271,7 +271,7 @@ def test_the_program_stays_on_the_device_and_reuses_its_state(search):
 
 
 def test_best_of_n_draws_the_samplers_answers(generator):
-    drawing = Drawing(temperature=0.9, top_p=0.9)
+    drawing = SamplingParams(temperature=0.9, top_p=0.9)
     plan = make_plan("best_of_n", drawing=drawing, max_new_tokens=30, candidates=3)
     options: dict[str, Any] = {"end_tokens": ENDS, "batch": 2, "seed": 3}
     sampler = Sampler(generator, candidates=3, max_new_tokens=30, drawing=drawing, **options)
@@ -290,10 +290,10 @@ def test_best_of_n_draws_the_samplers_answers(generator):
                 assert outcome.ledger.decode_tokens == samples.lengths[i].sum()
 
 
-# Scores, and what a lineage says.
+# Scores, and what a trace says.
 
 
-def written(outcome: Outcome, n: int) -> list[int]:
+def written(outcome: SearchResult, n: int) -> list[int]:
     return outcome.tokens[n, : outcome.lengths[n]].tolist()
 
 
@@ -317,7 +317,7 @@ def test_incremental_scores_are_those_of_reading_the_text_anew(
     compared = moved = 0
     found = run(make_search(generator, prm, plan), QUESTIONS[:5])
     for outcome, (prompt, _) in zip(found, QUESTIONS, strict=False):
-        moved += (outcome.lineage.parents != np.arange(4)).sum()
+        moved += (outcome.trace.parents != np.arange(4)).sum()
         texts = np.zeros((4, 33 + 20 + 2 * 20), np.int32)
         places = []
         for n in range(4):
@@ -341,42 +341,42 @@ def test_incremental_scores_are_those_of_reading_the_text_anew(
 def test_a_lineage_is_a_tree_of_the_answers(outcomes):
     """Rows go on from rows that were not finished; a finished row stays as it is, for good."""
     for outcome in outcomes:
-        lineage = outcome.lineage
-        R, N = lineage.parents.shape
+        trace = outcome.trace
+        R, N = trace.parents.shape
         assert len(outcome.tokens) == N == 4
         assert PLAN.rounds >= R
-        assert not lineage.starts[0].any()
+        assert not trace.starts[0].any()
         for r in range(R):
-            wrote = lineage.ends[r] > lineage.starts[r]
+            wrote = trace.ends[r] > trace.starts[r]
             assert wrote.any()
-            assert (lineage.ends[r] - lineage.starts[r] <= PLAN.step).all()
-            assert (lineage.looks[r] >= lineage.ends[r]).all()
-            np.testing.assert_array_equal(lineage.reads[r] > 0, wrote)
-            assert not lineage.peeks[r][~wrote].any()
+            assert (trace.ends[r] - trace.starts[r] <= PLAN.step).all()
+            assert (trace.looks[r] >= trace.ends[r]).all()
+            np.testing.assert_array_equal(trace.reads[r] > 0, wrote)
+            assert not trace.peeks[r][~wrote].any()
             if r + 1 == R:
-                np.testing.assert_array_equal(lineage.ends[r], outcome.lengths)
+                np.testing.assert_array_equal(trace.ends[r], outcome.lengths)
                 continue
-            goes_on = lineage.ends[r + 1] > lineage.starts[r + 1]
-            parents = lineage.parents[r]
+            goes_on = trace.ends[r + 1] > trace.starts[r + 1]
+            parents = trace.parents[r]
             assert goes_on[parents[goes_on]].all()
             assert (parents[~goes_on] == np.flatnonzero(~goes_on)).all()
-            np.testing.assert_array_equal(lineage.starts[r + 1], lineage.ends[r][parents])
+            np.testing.assert_array_equal(trace.starts[r + 1], trace.ends[r][parents])
             # Who rests stays: slot, text and score.
             assert not (goes_on & ~wrote).any()
             for later in range(r + 1, R):
                 for name in ("starts", "ends", "looks"):
-                    value = getattr(lineage, name)[later][~goes_on]
+                    value = getattr(trace, name)[later][~goes_on]
                     np.testing.assert_array_equal(value, outcome.lengths[~goes_on])
-                kept = lineage.scores[later][~goes_on]
-                np.testing.assert_array_equal(kept, lineage.scores[r][~goes_on])
+                kept = trace.scores[later][~goes_on]
+                np.testing.assert_array_equal(kept, trace.scores[r][~goes_on])
         # An answer is what its ancestors wrote, one after the other.
         for n in range(N):
             text: list[int] = []
             at = n
             for r in reversed(range(R)):
-                at = at if r + 1 == R else lineage.parents[r][at]
-                size = lineage.ends[r][at] - lineage.starts[r][at]
-                text = lineage.tokens[r][at][:size].tolist() + text
+                at = at if r + 1 == R else trace.parents[r][at]
+                size = trace.ends[r][at] - trace.starts[r][at]
+                text = trace.tokens[r][at][:size].tolist() + text
             assert text == written(outcome, n)
 
 
@@ -384,12 +384,12 @@ def test_rows_that_went_on_from_one_row_differ_afterwards(outcomes):
     """A copy draws numbers of its own."""
     same = copies = 0
     for outcome in outcomes:
-        lineage = outcome.lineage
-        for r in range(len(lineage.parents) - 1):
-            for n, parent in enumerate(lineage.parents[r].tolist()):
-                if parent != n and lineage.parents[r][parent] == parent:
+        trace = outcome.trace
+        for r in range(len(trace.parents) - 1):
+            for n, parent in enumerate(trace.parents[r].tolist()):
+                if parent != n and trace.parents[r][parent] == parent:
                     copies += 1
-                    same += (lineage.tokens[r + 1][n] == lineage.tokens[r + 1][parent]).all()
+                    same += (trace.tokens[r + 1][n] == trace.tokens[r + 1][parent]).all()
     assert copies > 5
     assert same < copies / 3
 
@@ -397,7 +397,7 @@ def test_rows_that_went_on_from_one_row_differ_afterwards(outcomes):
 def test_the_rounds_are_limited(generator):
     plan = make_plan(rounds=2, max_step_tokens=3)
     for outcome in run(make_search(generator, Grader(), plan), QUESTIONS[:4]):
-        assert len(outcome.lineage.parents) <= 2
+        assert len(outcome.trace.parents) <= 2
         assert (outcome.lengths <= 6).all()
 
 
@@ -413,7 +413,7 @@ def judged_by(search: Search, generator: Transformer, verifier: Verifier) -> Ite
     search.engine.parameters = before
 
 
-def failure(found: Iterator[tuple[int, Outcome]]) -> int:
+def failure(found: Iterator[tuple[int, SearchResult]]) -> int:
     """The index of the prompt with which the search fails next."""
     with pytest.raises(Failed, match="score is NaN") as error:
         next(found)
@@ -435,7 +435,7 @@ def test_the_question_whose_score_is_nan_is_named(generator, strategy: str):
     search = make_search(generator, verifier, make_plan(strategy), batch=1)
     questions = QUESTIONS[4:6]
     healthy, ill = run(search, questions)
-    (bad, *_) = sorted(set(step_tokens(ill)) - set(healthy.lineage.tokens.ravel().tolist()))
+    (bad, *_) = sorted(set(step_tokens(ill)) - set(healthy.trace.tokens.ravel().tolist()))
     verifier.table[...] = verifier.table[...].at[bad].set(jnp.nan)
     with judged_by(search, generator, verifier):
         found = search.run([prompt for prompt, _ in questions], [n for _, n in questions])
@@ -443,7 +443,7 @@ def test_the_question_whose_score_is_nan_is_named(generator, strategy: str):
         assert failure(found) == 1
 
 
-def step_tokens(outcome: Outcome) -> list[int]:
+def step_tokens(outcome: SearchResult) -> list[int]:
     """The last token of each row's last step."""
     return [written(outcome, n)[np.flatnonzero(outcome.scored[n])[-1]] for n in range(4)]
 

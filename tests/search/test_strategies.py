@@ -212,15 +212,15 @@ def test_a_strategy_of_ones_own_searches():
     assert strategy == KeepFirst(0.6)
     plan = make_plan("tests.search.own_strategy:KeepFirst", {"above": 0.6})
     (outcome,) = run(make_search(tiny_generator(SHALLOW), Grader(), plan), [([1, 2], 5)])
-    lineage, going = outcome.lineage, np.ones(4, bool)
+    trace, going = outcome.trace, np.ones(4, bool)
     selections = 0
-    for r in range(len(lineage.parents) - 1):
-        going = lineage.starts[r + 1] < lineage.ends[r + 1]
+    for r in range(len(trace.parents) - 1):
+        going = trace.starts[r + 1] < trace.ends[r + 1]
         if going.any():
-            good = going & (lineage.scores[r] > 0.6)
+            good = going & (trace.scores[r] > 0.6)
             first = good.argmax() if good.any() else going.argmax()
-            assert (lineage.parents[r][going] == first).all()
-            assert (lineage.parents[r][~going] == np.flatnonzero(~going)).all()
+            assert (trace.parents[r][going] == first).all()
+            assert (trace.parents[r][~going] == np.flatnonzero(~going)).all()
             selections += 1
     assert selections > 1
 

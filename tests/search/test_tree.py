@@ -9,8 +9,8 @@ from tests.search.toy import SHALLOW, delimiter, make_plan, make_search, marked_
 from ttc_jax.experiments.tree import tree
 from ttc_jax.results.store import Node
 from ttc_jax.search.plan import Plan
-from ttc_jax.search.search import Outcome
-from ttc_jax.search.state import Lineage
+from ttc_jax.search.search import SearchResult
+from ttc_jax.search.state import SearchTrace
 
 
 class Letters:
@@ -36,13 +36,13 @@ PLANS = {
 
 
 @pytest.fixture(scope="module", params=PLANS, ids=str)
-def found(request) -> tuple[Plan, list[Outcome]]:
+def found(request) -> tuple[Plan, list[SearchResult]]:
     plan = PLANS[request.param]
     search = make_search(tiny_generator(SHALLOW), marked_prm(SHALLOW, MARKERS), plan, batch=3)
     return plan, run(search, QUESTIONS[:3])
 
 
-def grow(outcome: Outcome, plan: Plan, tokenizer: Letters | None = None) -> tuple[Node, ...]:
+def grow(outcome: SearchResult, plan: Plan, tokenizer: Letters | None = None) -> tuple[Node, ...]:
     letters = tokenizer or Letters()
     return tree(outcome, plan, letters, delimiter())  # type: ignore[arg-type]
 
@@ -74,7 +74,7 @@ def test_rows_that_went_on_from_others_are_kept_once(found):
     pruned = shared = 0
     for outcome in outcomes:
         nodes = grow(outcome, plan)
-        line = outcome.lineage
+        line = outcome.trace
         parents = [node.parent for node in nodes]
         assert all(parent < i for i, parent in enumerate(parents))
         if plan.strategy.stops_at_steps:
@@ -93,7 +93,7 @@ def test_rows_that_went_on_from_others_are_kept_once(found):
 def test_a_tree_by_hand():
     """Round 0: ab, ac. Row 1 goes on from row 0. Round 1: row 0 writes d, row 1 writes e."""
     zero = np.zeros((2, 2), np.int32)
-    lineage = Lineage(
+    trace = SearchTrace(
         tokens=np.array([[[10, 11], [10, 12]], [[13, 0], [14, 0]]]),  # type: ignore[arg-type]
         parents=np.array([[0, 0], [0, 1]]),  # type: ignore[arg-type]
         scores=np.array([[0.5, 0.25], [0.75, 0.125]]),  # type: ignore[arg-type]
@@ -101,14 +101,14 @@ def test_a_tree_by_hand():
         ends=np.array([[2, 2], [3, 3]]),  # type: ignore[arg-type]
         **dict.fromkeys(("looks", "reads", "peeks", "answers", "contexts"), zero),  # type: ignore
     )
-    outcome: Outcome = Outcome(
+    outcome: SearchResult = SearchResult(
         tokens=np.array([[10, 11, 13], [10, 11, 14]]),
         lengths=np.array([3, 3]),
         log_prob=np.zeros(2),
         finished=np.array([True, True]),
         step_scores=np.zeros((2, 3)),
         scored=np.array([[False, True, True]] * 2),
-        lineage=lineage,
+        trace=trace,
         ledger=None,  # type: ignore[arg-type]
         question_score=None,
     )

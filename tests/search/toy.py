@@ -17,7 +17,7 @@ from ttc_jax.models.config import ModelConfig
 from ttc_jax.models.delimiters import Delimiter
 from ttc_jax.sampling.sampler import DecodeState
 from ttc_jax.search.plan import Plan
-from ttc_jax.search.search import Outcome, Search
+from ttc_jax.search.search import Search, SearchResult
 from ttc_jax.search.strategies import make_strategy
 from ttc_jax.verifiers.prm import ProcessRewardModel
 from ttc_jax.verifiers.probe import HiddenStateProbe
@@ -112,26 +112,26 @@ def make_search(generator, verifier, plan: Plan, **changes) -> Search:
     return Search(generator, verifier, plan, **options | changes)
 
 
-def run(search: Search, questions: Questions) -> list[Outcome]:
+def run(search: Search, questions: Questions) -> list[SearchResult]:
     """The outcomes in the questions' order."""
     found = dict(search.run([prompt for prompt, _ in questions], [n for _, n in questions]))
     return [found[i] for i in range(len(questions))]
 
 
-def assert_alike(found: Outcome, expected: Outcome) -> None:
+def assert_alike(found: SearchResult, expected: SearchResult) -> None:
     """The same choices, from numbers that differ by rounding alone."""
     assert found.ledger == expected.ledger
     np.testing.assert_array_equal(found.tokens, expected.tokens)
-    np.testing.assert_array_equal(found.lineage.parents, expected.lineage.parents)
+    np.testing.assert_array_equal(found.trace.parents, expected.trace.parents)
     np.testing.assert_allclose(found.step_scores, expected.step_scores, atol=1e-5)
     np.testing.assert_allclose(found.log_prob, expected.log_prob, rtol=1e-5)
 
 
 def run_shown(
     search: Search, texts: Sequence[str], prompts: Sequence[Sequence[int]], numbers: Sequence[int]
-) -> list[Outcome]:
+) -> list[SearchResult]:
     """The outcomes where a verifier with a format is asked these texts."""
-    assert search.presentation is not None
-    shown = [search.presentation.prompt(text) for text in texts]
+    assert search.adapter is not None
+    shown = [search.adapter.prompt(text) for text in texts]
     found = dict(search.run(prompts, numbers, shown))
     return [found[i] for i in range(len(prompts))]

@@ -29,10 +29,10 @@ from ttc_jax.errors import UserError
 from ttc_jax.models import int8, parameters
 from ttc_jax.models.cache import KVCache
 from ttc_jax.models.transformer import Transformer
-from ttc_jax.sampling.draw import Drawing
+from ttc_jax.sampling.draw import SamplingParams
 from ttc_jax.sampling.rollouts import Prefix, Rollouts
 from ttc_jax.sampling.sampler import Sampler
-from ttc_jax.search.search import Outcome, Search
+from ttc_jax.search.search import Search, SearchResult
 from ttc_jax.sharding.mesh import make_mesh
 from ttc_jax.verifiers.prm import PRMConfig, ProcessRewardModel
 
@@ -77,7 +77,7 @@ def compiled_programs() -> Iterator[list[str]]:
 
 
 @functools.cache
-def alone(config) -> list[Outcome]:
+def alone(config) -> list[SearchResult]:
     """On one device, question by question."""
     return run(make(config), QUESTIONS)
 
@@ -135,7 +135,7 @@ def test_a_search_in_int8_is_that_of_one_device_question_by_question():
     )
     for one, other in zip(found, expected, strict=True):
         np.testing.assert_array_equal(one.tokens, other.tokens)
-        np.testing.assert_array_equal(one.lineage.parents, other.lineage.parents)
+        np.testing.assert_array_equal(one.trace.parents, other.trace.parents)
         np.testing.assert_allclose(one.step_scores, other.step_scores, atol=1e-5)
 
 
@@ -191,7 +191,7 @@ def test_caches_have_the_dtype_of_the_weights_and_lie_over_the_mesh():
 
 @pytest.mark.parametrize(("data", "model"), [(8, 1), (2, 4)])
 def test_samples_and_rollouts_are_those_of_one_device(data: int, model: int):
-    settings = OPTIONS | {"candidates": 2, "max_new_tokens": 10, "drawing": Drawing(0.9)}
+    settings = OPTIONS | {"candidates": 2, "max_new_tokens": 10, "drawing": SamplingParams(0.9)}
     generator = tiny_generator(TWO_HEADS)
 
     def roll(mesh, batch: int, slots: int):

@@ -16,9 +16,9 @@ from ttc_jax.errors import UserError
 from ttc_jax.models.characters import CharTokenizer
 from ttc_jax.models.config import ModelConfig
 from ttc_jax.models.delimiters import Delimiter
+from ttc_jax.verifiers.adapter import PRMAdapter, agree
 from ttc_jax.verifiers.formats import PRMFormat, find_format, known
 from ttc_jax.verifiers.load import load_verifier, outline_verifier
-from ttc_jax.verifiers.presentation import Presentation, agree
 from ttc_jax.verifiers.prm import ProcessRewardModel
 from ttc_jax.verifiers.public import _head
 from ttc_jax.verifiers.steps import NOTHING, step_ends
@@ -29,7 +29,7 @@ FORMAT = PRMFormat("q {question}: ", mark="<|end|>", between="\n", head=("score"
 IDS = {piece: TOKENIZER.encode(piece)[0] for piece in PIECES}
 
 
-def presentation(
+def adapter(
     form: PRMFormat = FORMAT,
     own: CharTokenizer = TOKENIZER,
     delimiter: str = "\n",
@@ -38,11 +38,11 @@ def presentation(
 ):
     prm = nnx.clone(tiny_prm(layered=False))
     prm.format, prm.tokenizer = form, own
-    return Presentation(prm, written, delimiter, **options)
+    return PRMAdapter(prm, written, delimiter, **options)
 
 
 def test_delimiters_and_special_tokens_are_swapped():
-    found = presentation()
+    found = adapter()
     assert found.step_format.markers == (IDS["<|end|>"], IDS["\n"])
     assert found.step_format.offset == -1
     assert dict(found.step_format.swaps) == {
@@ -58,7 +58,7 @@ def test_delimiters_and_special_tokens_are_swapped():
 
 def test_over_the_bridge_texts_are_written_anew():
     own = CharTokenizer([*reversed(PIECES[:-1]), "<|end|>"])
-    found = presentation(own=own)
+    found = adapter(own=own)
     assert found.bridged
     assert found.step_format.swaps == ()
     assert own.decode(found.prompt("x")) == "q x:"
@@ -94,8 +94,7 @@ def test_a_delimiter_of_several_tokens_is_not_shown(
     ends = step_ends(tokens, length, np.array(False), automaton)
     form = dataclasses.replace(FORMAT, mark="#", between="")
     over, inside = (
-        presentation(form, written, delimiter, written, bridged=bridged)
-        for bridged in (True, False)
+        adapter(form, written, delimiter, written, bridged=bridged) for bridged in (True, False)
     )
     shown, read = over.show(tokens.tolist(), ends.tolist(), first=False)
     assert written.decode(shown) == expected
@@ -116,12 +115,12 @@ def test_whether_tokenizers_agree():
 
 def test_a_chat_that_is_no_chat_is_refused():
     with pytest.raises(UserError, match="the format of the PRM wants a chat; the character tokeni"):
-        presentation(dataclasses.replace(FORMAT, chat=True))
+        adapter(dataclasses.replace(FORMAT, chat=True))
 
 
 def test_a_mark_that_is_no_token_is_refused():
     with pytest.raises(UserError, match=r"the format's mark holds <\|end\|>, which is no token of"):
-        presentation(own=CharTokenizer([*PIECES[:-1], *"<|>"]))
+        adapter(own=CharTokenizer([*PIECES[:-1], *"<|>"]))
 
 
 @pytest.mark.parametrize(

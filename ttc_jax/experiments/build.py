@@ -18,7 +18,7 @@ from ttc_jax.experiments.sections import mesh_of, questions_at_once, storage, to
 from ttc_jax.models.delimiters import Delimiter
 from ttc_jax.models.transformer import Transformer
 from ttc_jax.models.weights import load_generator
-from ttc_jax.sampling.draw import Drawing
+from ttc_jax.sampling.draw import SamplingParams
 from ttc_jax.sampling.programs import shards
 from ttc_jax.search.plan import Plan
 from ttc_jax.search.search import Search, check_shards
@@ -26,8 +26,8 @@ from ttc_jax.search.strategies import Strategy, make_strategy
 from ttc_jax.search.strategies.check import check_strategy
 from ttc_jax.tasks.prompts import PromptFormat
 from ttc_jax.tasks.task import Task
+from ttc_jax.verifiers.adapter import PRMAdapter
 from ttc_jax.verifiers.load import load_verifier
-from ttc_jax.verifiers.presentation import Presentation
 from ttc_jax.verifiers.verifier import Verifier
 
 _log = logging.getLogger(__name__)
@@ -96,10 +96,10 @@ def recorder(
     path = assets.locate(config.generator.path)
     generator = load.generator(path, **storage(config.generator), mesh=mesh)
     tokenizer = tokenizer_of(config.generator, generator.config.vocab_size)
-    presentation = None
+    adapter = None
     if verifier is not None and verifier.format is not None:
-        presentation = Presentation(verifier, tokenizer, config.step_delimiter)
-        way = "over the host: its tokenizer is another" if presentation.bridged else "in XLA"
+        adapter = PRMAdapter(verifier, tokenizer, config.step_delimiter)
+        way = "over the host: its tokenizer is another" if adapter.bridged else "in XLA"
         _log.info("the verifier reads what the generator writes %s", way)
     prompt = PromptFormat(**config.prompt)
     return Recorder(
@@ -117,7 +117,7 @@ def recorder(
             segment=execution.segment,
             seed=config.seed,
             front=prompt.front(tokenizer),
-            presentation=presentation,
+            adapter=adapter,
             mesh=mesh,
         ),
         strategy=config.search.strategy,
@@ -138,5 +138,5 @@ def plan(config: ConfigDict, strategy: Strategy, between: tuple[int, ...]) -> Pl
         lanes=config.execution.lanes,
         revisions=search.revisions,
         between=between,
-        drawing=Drawing(sampling.temperature, sampling.top_k, sampling.top_p),
+        drawing=SamplingParams(sampling.temperature, sampling.top_k, sampling.top_p),
     )

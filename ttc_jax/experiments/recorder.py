@@ -14,7 +14,7 @@ from ttc_jax.experiments.tree import tree
 from ttc_jax.hosts import hosts
 from ttc_jax.models.tokenizers import Tokenizer
 from ttc_jax.results.store import Candidate, Node, Record
-from ttc_jax.search.search import Failed, Outcome, Search
+from ttc_jax.search.search import Failed, Search, SearchResult
 from ttc_jax.search.strategies import name_of
 from ttc_jax.tasks.extraction import opened_thought
 from ttc_jax.tasks.prompts import PromptFormat
@@ -125,8 +125,8 @@ class Recorder:
         Raises:
           UserError: one does not fit the context; names the question.
         """
-        presentation = self.search.presentation
-        show = None if presentation is None else presentation.prompt
+        adapter = self.search.adapter
+        show = None if adapter is None else adapter.prompt
         return encode(questions, self.prompt, self.tokenizer, self.search.check, show)
 
     def run(self, prompted: Sequence[Prompted]) -> Iterator[Record]:
@@ -148,7 +148,7 @@ class Recorder:
         except Failed as error:
             raise UserError(f"{prompted[error.index].question.id}: {error.reason}") from error
 
-    def _record(self, prompted: Prompted, outcome: Outcome) -> Record:
+    def _record(self, prompted: Prompted, outcome: SearchResult) -> Record:
         question = prompted.question
         tokens = [
             tuple(row[:length].tolist())

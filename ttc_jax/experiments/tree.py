@@ -1,4 +1,4 @@
-"""A search's lineage as the tree that it is, in text (paper, figure 2)."""
+"""A search's trace as the tree that it is, in text (paper, figure 2)."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from ttc_jax.models.delimiters import Delimiter
 from ttc_jax.models.tokenizers import Tokenizer
 from ttc_jax.results.store import Node
 from ttc_jax.search.plan import Plan
-from ttc_jax.search.search import Outcome
+from ttc_jax.search.search import SearchResult
 from ttc_jax.verifiers.steps import step_ends
 
 
 def tree(
-    outcome: Outcome, plan: Plan, tokenizer: Tokenizer, delimiter: Delimiter
+    outcome: SearchResult, plan: Plan, tokenizer: Tokenizer, delimiter: Delimiter
 ) -> tuple[Node, ...]:
     """Every step that was written, also of rows that were then pruned, parents before children.
 
@@ -30,7 +30,7 @@ def tree(
     Returns:
       The nodes; along a path from a root to a candidate their texts make the candidate's.
     """
-    line, judged = outcome.lineage, bool(outcome.scored.any())
+    line, judged = outcome.trace, bool(outcome.scored.any())
     R, N = line.parents.shape
     parents: list[int] = []
     rounds: list[int] = []

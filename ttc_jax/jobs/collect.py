@@ -26,7 +26,7 @@ from ttc_jax.models.weights import load_generator
 from ttc_jax.report.console import print_collection
 from ttc_jax.results.store import ResultsStore
 from ttc_jax.results.summary import summarise_collection, write_summary
-from ttc_jax.sampling.draw import Drawing
+from ttc_jax.sampling.draw import SamplingParams
 from ttc_jax.sampling.rollouts import Rollouts
 from ttc_jax.tasks import load_task
 from ttc_jax.tasks.grading import unparsed_kept
@@ -88,7 +88,7 @@ def build(config: ConfigDict, task: Task) -> Collector:
             candidates=sampling.n,
             max_new_tokens=sampling.max_new_tokens,
             batch=questions_at_once(config, sampling.n),
-            drawing=Drawing(sampling.temperature, sampling.top_k, sampling.top_p),
+            drawing=SamplingParams(sampling.temperature, sampling.top_k, sampling.top_p),
             seed=config.seed,
             mesh=mesh,
         ),

@@ -45,7 +45,7 @@ from ttc_jax.models.delimiters import Delimiter
 from ttc_jax.models.shapes import read_shape
 from ttc_jax.models.transformer import Transformer
 from ttc_jax.report.console import print_programs
-from ttc_jax.sampling.draw import Drawing
+from ttc_jax.sampling.draw import SamplingParams
 from ttc_jax.sampling.sampler import Sampler, bucket
 from ttc_jax.search.search import Search
 from ttc_jax.search.strategies import make_strategy
@@ -195,7 +195,7 @@ def _sampling(config: ConfigDict, topology: Topology, width: int) -> Job:
         candidates=sampling.n,
         max_new_tokens=sampling.max_new_tokens,
         batch=questions_at_once(config, sampling.n),
-        drawing=Drawing(sampling.temperature, sampling.top_k, sampling.top_p),
+        drawing=SamplingParams(sampling.temperature, sampling.top_k, sampling.top_p),
         mesh=mesh,
     )
     state = sampler.state(width)

@@ -22,7 +22,7 @@ SHARES = 64  # devices that a vocabulary may be split over
 
 
 @dataclasses.dataclass(frozen=True)
-class Drawing:
+class SamplingParams:
     """How a token is drawn. Hashable: a static argument of `jax.jit`.
 
     `temperature` 0 takes the likeliest token. `top_k` 0 and `top_p` 1 leave the distribution whole;
@@ -48,7 +48,7 @@ class Drawing:
 def draw(
     logits: Float[Array, "*B V"],
     uniform: Float[Array, "*B"],
-    drawing: Drawing,
+    drawing: SamplingParams,
     greedy: Bool[Array, "*B"] | None = None,
 ) -> tuple[Int[Array, "*B"], Float[Array, "*B"]]:
     """A token of every row, and its log-probability.
@@ -73,7 +73,7 @@ def draw(
         if greedy is not None:
             tokens = jnp.where(greedy, logits.argmax(-1), tokens)
     chosen = take_along(logits, tokens[..., None], -1)
-    if mass is None or drawing != Drawing():  # else the draw has summed the model's own
+    if mass is None or drawing != SamplingParams():  # else the draw has summed the model's own
         mass = jnp.exp(logits - top).sum(-1)
     return tokens, (chosen - top)[..., 0] - jnp.log(mass)
 
@@ -132,7 +132,7 @@ def _first_above(
     return index, before
 
 
-def _truncate(scores: Float[Array, "*B V"], drawing: Drawing) -> Float[Array, "*B V"]:
+def _truncate(scores: Float[Array, "*B V"], drawing: SamplingParams) -> Float[Array, "*B V"]:
     """Scores, -inf where top-k or top-p leaves a token out; top-p applies to what top-k left."""
     if 0 < drawing.top_k < scores.shape[-1]:
         kept = jnp.ones_like(scores)

@@ -21,7 +21,7 @@ from ttc_jax.models.delimiters import Delimiter
 from ttc_jax.models.indexing import take_along
 from ttc_jax.models.transformer import Transformer
 from ttc_jax.models.vocabulary import check_tokens
-from ttc_jax.sampling.draw import Drawing, candidate_keys, doubts, draw, uniforms
+from ttc_jax.sampling.draw import SamplingParams, candidate_keys, doubts, draw, uniforms
 from ttc_jax.sampling.programs import ROWS, abstract, outcome, program, put, shards
 from ttc_jax.sharding.mesh import place
 
@@ -142,7 +142,7 @@ def decode(
     ends: Bool[Array, " V"],
     pauses: Delimiter | None,
     limit: Int[Array, " B"],
-    drawing: Drawing,
+    drawing: SamplingParams,
     until: Callable[[Bool[Array, "B N"]], Bool[Array, ""]] | None = None,
 ) -> DecodeState:
     """Decodes live rows until each draws an end token or ends a step, or holds `limit` tokens.
@@ -180,7 +180,7 @@ def decode_token(
     ends: Bool[Array, " V"],
     pauses: Delimiter | None,
     limit: Int[Array, "B N"],
-    drawing: Drawing,
+    drawing: SamplingParams,
     *,
     greedy: Bool[Array, "B N"] | None = None,
     doubt: bool = False,
@@ -286,7 +286,7 @@ class Sampler:
         candidates: int,
         max_new_tokens: int,
         batch: int = 1,
-        drawing: Drawing | None = None,
+        drawing: SamplingParams | None = None,
         seed: int = 0,
         mesh: Mesh | None = None,
     ):
@@ -305,7 +305,7 @@ class Sampler:
         check_tokens(end_tokens, model.config.vocab_size, "end_tokens")
         self._ends = np.zeros((model.config.vocab_size,), bool)
         self._ends[list(end_tokens)] = True
-        self._drawing, self._compilations = drawing or Drawing(), 0
+        self._drawing, self._compilations = drawing or SamplingParams(), 0
         self._start = program(self._run_start, mesh)
         self._decode = program(self._run_decode, mesh, donate_argnums=1)
 

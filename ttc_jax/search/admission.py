@@ -15,7 +15,7 @@ from ttc_jax.sampling.draw import candidate_keys
 from ttc_jax.sampling.sampler import start, wake
 from ttc_jax.search import lookahead
 from ttc_jax.search.plan import Plan
-from ttc_jax.search.state import Answers, Lineage, SearchState
+from ttc_jax.search.state import Answers, SearchState, SearchTrace
 from ttc_jax.verifiers.steps import Marked
 from ttc_jax.verifiers.verifier import CONTEXT_PIECE, Verifier
 
@@ -76,7 +76,7 @@ def admit(
         scored=jnp.zeros((1, N, T), bool),
         saved=lookahead.saved(plan, decode),
         told=_nothing_told(plan),
-        lineage=Lineage(written, trace, trace.astype(jnp.float32), *[trace] * 7),
+        trace=SearchTrace(written, trace, trace.astype(jnp.float32), *[trace] * 7),
         answers=Answers(
             tokens=text,
             lengths=number.astype(jnp.int32),

@@ -17,14 +17,14 @@ from ttc_jax.models.cache import KVCache
 from ttc_jax.models.delimiters import Delimiter
 from ttc_jax.search.plan import Plan
 from ttc_jax.search.state import SearchState
-from ttc_jax.verifiers.presentation import Presentation
+from ttc_jax.verifiers.adapter import PRMAdapter
 from ttc_jax.verifiers.steps import Marked, step_ends
 
 _log = logging.getLogger(__name__)
 
 
 def tell(
-    plan: Plan, presentation: Presentation, delimiter: Delimiter, state: SearchState
+    plan: Plan, adapter: PRMAdapter, delimiter: Delimiter, state: SearchState
 ) -> tuple[Marked, ...]:
     """What the verifier is shown of the questions whose turn has come: `SearchState.told`.
 
@@ -54,7 +54,7 @@ def tell(
         if plan.lookahead:
             parts.append(([], int(length[row]), int(reached[row]), beyond[row]))
         for chunk, (before, start, end, is_end), cut in zip(told, parts, taken, strict=False):
-            found, read = presentation.show(
+            found, read = adapter.show(
                 text[start:end],
                 is_end[start:end].tolist(),
                 first=start == 0,

@@ -8,7 +8,7 @@ from ttc_jax.compute.flops import Cumulative, generator_flops
 from ttc_jax.compute.ledger import Ledger
 from ttc_jax.models.config import ModelConfig
 from ttc_jax.search.plan import Plan
-from ttc_jax.search.state import Lineage
+from ttc_jax.search.state import SearchTrace
 from ttc_jax.verifiers.verifier import Verifier
 
 
@@ -27,58 +27,58 @@ class CostModel:
         self._decoding = Cumulative(lambda n: generator_flops(generator, 0, n, logits=n))
         self._judging = Cumulative(lambda n: verifier.flops(0, n) if verifier is not None else 0)
 
-    def ledger(self, lineage: Lineage, prompt: int, shown: int) -> Ledger:
+    def ledger(self, trace: SearchTrace, prompt: int, shown: int) -> Ledger:
         """Returns what a question cost.
 
         Its prompts are read once, but for their last tokens, which every candidate is fed
         (`KVCache`).
 
         Args:
-          lineage: arrays [R, N], of the rounds that came.
+          trace: arrays [R, N], of the rounds that came.
           prompt: tokens that the generator read before it wrote.
           shown: the same of the verifier.
         """
         shared, seen, N = np.array(prompt - 1), np.array(shown - 1), self._plan.candidates
         # Rounds in which rows began to revise, for which they had read their contexts.
-        again = np.flatnonzero(np.diff(lineage.answers[:, 0])) + 1
-        contexts = int(lineage.contexts[again].sum())
+        again = np.flatnonzero(np.diff(trace.answers[:, 0])) + 1
+        contexts = int(trace.contexts[again].sum())
         cost = Ledger(
             generations=N * (self._plan.lookahead + 1) * self._plan.revisions,
             prefill_tokens=int(shared) + contexts,
-            decode_tokens=int((lineage.ends - lineage.starts).sum()),
-            lookahead_tokens=int((lineage.looks - lineage.ends).sum()),
+            decode_tokens=int((trace.ends - trace.starts).sum()),
+            lookahead_tokens=int((trace.looks - trace.ends).sum()),
             verifier_tokens=(int(seen) + contexts) * self._reads_prompt
-            + int((lineage.reads + lineage.peeks).sum()),
+            + int((trace.reads + trace.peeks).sum()),
             generator_flops=int(self._reading(shared)),
             verifier_flops=int(self._judging(seen)),
         )
-        cost += self._generator_flops(lineage, shared, again)
-        return cost + self._verifier_flops(lineage, seen, again)
+        cost += self._generator_flops(trace, shared, again)
+        return cost + self._verifier_flops(trace, seen, again)
 
-    def _generator_flops(self, lineage: Lineage, shared: np.ndarray, again: np.ndarray) -> Ledger:
+    def _generator_flops(self, trace: SearchTrace, shared: np.ndarray, again: np.ndarray) -> Ledger:
         """The FLOPs of all rounds: from the cache, and if every step read all before it anew."""
         cached = anew = 0
-        for r in range(len(lineage.starts)):
-            context = shared + lineage.contexts[r]
+        for r in range(len(trace.starts)):
+            context = shared + trace.contexts[r]
             if r in again:
                 cached += (self._reading(context) - self._reading(shared)).sum()
-            first, end = context + lineage.starts[r], context + lineage.looks[r]
+            first, end = context + trace.starts[r], context + trace.looks[r]
             decoded = self._decoding(end) - self._decoding(first)
             cached += decoded.sum()
             anew += (decoded + self._reading(first))[end > first].sum()
         return Ledger(generator_flops=cached, uncached_generator_flops=anew)
 
-    def _verifier_flops(self, lineage: Lineage, seen: np.ndarray, again: np.ndarray) -> Ledger:
+    def _verifier_flops(self, trace: SearchTrace, seen: np.ndarray, again: np.ndarray) -> Ledger:
         """The same of the verifier."""
         cached = anew = 0
         kept = np.zeros(self._plan.candidates, np.int64)  # tokens in its cache, a row
-        for r in range(len(lineage.starts)):
+        for r in range(len(trace.starts)):
             if r in again:
-                kept = lineage.contexts[r]
+                kept = trace.contexts[r]
                 cached += (self._judging(seen + kept) - self._judging(seen)).sum()
-            read, first = lineage.reads[r], seen + kept
-            judged = self._judging(first + read + lineage.peeks[r])
+            read, first = trace.reads[r], seen + kept
+            judged = self._judging(first + read + trace.peeks[r])
             cached += (judged - self._judging(first))[read > 0].sum()
             anew += judged[read > 0].sum()
-            kept = (kept + read)[lineage.parents[r]]
+            kept = (kept + read)[trace.parents[r]]
         return Ledger(verifier_flops=cached, uncached_verifier_flops=anew)

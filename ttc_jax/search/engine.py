@@ -26,10 +26,10 @@ from ttc_jax.sampling.sampler import SHORTEST_BUCKET, bucket, pad_prompts
 from ttc_jax.search import bridge, kernel
 from ttc_jax.search.admission import admit
 from ttc_jax.search.plan import Plan
-from ttc_jax.search.state import Answers, Lineage, SearchState, insert
+from ttc_jax.search.state import Answers, SearchState, SearchTrace, insert
 from ttc_jax.sharding.mesh import place
+from ttc_jax.verifiers.adapter import PRMAdapter
 from ttc_jax.verifiers.confidence import Confidence
-from ttc_jax.verifiers.presentation import Presentation
 from ttc_jax.verifiers.steps import StepFormat
 from ttc_jax.verifiers.verifier import Verifier
 
@@ -54,7 +54,7 @@ class Found(NamedTuple):
     """A question that is done; NumPy's arrays, once it is fetched."""
 
     answers: Answers
-    lineage: Lineage
+    trace: SearchTrace
     rounds: Array
     failed: Array
     question_score: Array
@@ -64,7 +64,7 @@ class Engine:
     """B slots for questions, and the programs that work on them.
 
     Args:
-      end_tokens, delimiter, batch, seed, presentation, mesh: as those of `Search`.
+      end_tokens, delimiter, batch, seed, adapter, mesh: as those of `Search`.
       prefix: tokens that prompts begin with; those of fewer than a bucket are not shared.
 
     Attributes:
@@ -83,18 +83,18 @@ class Engine:
         batch: int,
         seed: int,
         prefix: Sequence[int] = (),
-        presentation: Presentation | None = None,
+        adapter: PRMAdapter | None = None,
         mesh: Mesh | None = None,
     ):
         if isinstance(verifier, Confidence):
             plan = dataclasses.replace(plan, doubt=verifier.sign != "log_prob")
-        shown = presentation or verifier
+        shown = adapter or verifier
         self.plan = dataclasses.replace(
             plan,
             # Of one shard, as all that is compiled; no more than there are rows.
             lanes=min(plan.lanes, batch * plan.candidates) // shards(mesh),
             step_format=shown.step_format if shown is not None else StepFormat(),
-            bridged=presentation is not None and presentation.bridged,
+            bridged=adapter is not None and adapter.bridged,
         )
         self.batch, self.mesh, self.delimiter = batch, mesh, delimiter
         self.reads_prompt = verifier is not None and verifier.vocab_size > 0
@@ -105,7 +105,7 @@ class Engine:
         self._ends = np.zeros((V,), bool)
         self._ends[list(end_tokens)] = True
         self._graph, self.parameters = nnx.split(place((generator, verifier), mesh))
-        self._seed, self._presentation = seed, presentation
+        self._seed, self._adapter = seed, adapter
         self._prefix = tuple(prefix) if len(prefix) >= SHORTEST_BUCKET else ()
         self._prefill = program(self._run_prefill, mesh)
         self._admit = program(self._run_admit, mesh)
@@ -177,8 +177,8 @@ class Engine:
         patience = put(np.int32(tokens), self.mesh)
         state, work = self._segment((self.parameters, *self._tables, patience), state)
         active, work = jax.device_get((state.active, work))
-        if self.plan.bridged and self._presentation is not None:
-            told = bridge.tell(self.plan, self._presentation, self.delimiter, state)
+        if self.plan.bridged and self._adapter is not None:
+            told = bridge.tell(self.plan, self._adapter, self.delimiter, state)
             state = dataclasses.replace(state, told=put(told, self.mesh, ROWS))
         return state, active, work
 
@@ -252,7 +252,7 @@ def _insert(_: Any, *slots: Any) -> SearchState:
 
 
 def _harvest(_: Any, state: SearchState, slot: jax.Array) -> Found:
-    found = Found(state.answers, state.lineage, state.round, state.failed, state.question_score)
+    found = Found(state.answers, state.trace, state.round, state.failed, state.question_score)
     at = jnp.maximum(slot, 0)
     return jax.tree.map(lambda x: x[at], found)
 

@@ -40,8 +40,8 @@ from ttc_jax.search.revisions import revise
 from ttc_jax.search.scoring import score
 from ttc_jax.search.state import (
     Answers,
-    Lineage,
     SearchState,
+    SearchTrace,
     gather,
     put,
     take,
@@ -196,7 +196,7 @@ def _turn(
     state = dataclasses.replace(
         state,
         failed=failed,
-        lineage=_write(plan, state, parents, length, looked.cache.length, reads, peeks),
+        trace=_write(plan, state, parents, length, looked.cache.length, reads, peeks),
         answers=_complete(state, complete),
         answer=answer,
         done=done,
@@ -217,20 +217,20 @@ def _turn(
     )
 
 
-def _write(plan: Plan, state: SearchState, parents: Array, *entries: Array) -> Lineage:
-    """The lineage with this round's entry: ends, looks, reads and peeks."""
+def _write(plan: Plan, state: SearchState, parents: Array, *entries: Array) -> SearchTrace:
+    """The trace with this round's entry: ends, looks, reads and peeks."""
     ends, looks, reads, peeks = entries
     at = state.started[..., None] + jnp.arange(plan.step)[None, None]
     tokens = take_along(state.decode.tokens, jnp.minimum(at, plan.max_new_tokens - 1), -1)
     tokens = jnp.where(at < ends[..., None], tokens, 0)
     answers = jnp.broadcast_to(state.answer[:, None], parents.shape)
     contexts = state.decode.cache.context
-    entry = Lineage(
+    entry = SearchTrace(
         tokens, parents, state.score, state.started, ends, looks, reads, peeks, answers, contexts
     )
 
     add = jax.vmap(partial(lax.dynamic_update_index_in_dim, axis=0))
-    return jax.tree.map(lambda old, new: add(old, new, state.round), state.lineage, entry)
+    return jax.tree.map(lambda old, new: add(old, new, state.round), state.trace, entry)
 
 
 def _complete(state: SearchState, complete: Bool[Array, " G"]) -> Answers:

@@ -6,7 +6,7 @@ import dataclasses
 
 from ttc_jax.errors import UserError
 from ttc_jax.models.transformer import Transformer
-from ttc_jax.sampling.draw import Drawing
+from ttc_jax.sampling.draw import SamplingParams
 from ttc_jax.search.strategies.check import check_strategy
 from ttc_jax.search.strategies.strategy import Strategy
 from ttc_jax.tasks.prompts import EARLIER
@@ -40,7 +40,7 @@ class Plan:
     max_step_tokens: int
     rounds: int = 40
     lookahead: int = 0
-    drawing: Drawing = dataclasses.field(default_factory=Drawing)
+    drawing: SamplingParams = dataclasses.field(default_factory=SamplingParams)
     doubt: bool = False
     lanes: int = 0
     revisions: int = 1

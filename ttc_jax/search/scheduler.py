@@ -10,7 +10,7 @@ import numpy as np
 
 from ttc_jax.sampling.programs import shards
 from ttc_jax.search.engine import Engine, Found, PromptBuckets, Request
-from ttc_jax.search.outcome import Failed
+from ttc_jax.search.result import Failed
 from ttc_jax.search.state import NONE, SearchState
 
 UNLIMITED = np.iinfo(np.int32).max

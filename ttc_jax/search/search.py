@@ -14,14 +14,14 @@ from ttc_jax.models.vocabulary import check_tokens
 from ttc_jax.sampling.programs import shards
 from ttc_jax.search.cost import CostModel
 from ttc_jax.search.engine import Engine, Found, Request
-from ttc_jax.search.outcome import Failed, Outcome
 from ttc_jax.search.plan import Plan, check_plan
+from ttc_jax.search.result import Failed, SearchResult
 from ttc_jax.search.scheduler import Scheduler, Work
 from ttc_jax.search.state import SearchState
-from ttc_jax.verifiers.presentation import Presentation
+from ttc_jax.verifiers.adapter import PRMAdapter
 from ttc_jax.verifiers.verifier import Verifier
 
-__all__ = ["Failed", "Outcome", "Search", "Work", "check_shards"]
+__all__ = ["Failed", "Search", "SearchResult", "Work", "check_shards"]
 
 
 class Search:
@@ -50,7 +50,7 @@ class Search:
       front: tokens that prompts begin with, such as worked examples: the generator reads them once
         for all questions, where they are as many as a bucket has. Questions whose prompts begin
         otherwise are read whole. A question is still charged for all of its prompt.
-      presentation: of a verifier with a format of its own, which is then shown `run`'s `shown`.
+      adapter: of a verifier with a format of its own, which is then shown `run`'s `shown`.
       mesh: from `sharding.mesh.make_mesh`: questions are split over `data`, of which every shard is
         a search of its own, weights and caches over `model`; None: the models' own device. Where
         `model` is 1, results are the same bits as with B / data questions on one device.
@@ -74,7 +74,7 @@ class Search:
         segment: int = 1,
         seed: int = 0,
         front: Sequence[int] = (),
-        presentation: Presentation | None = None,
+        adapter: PRMAdapter | None = None,
         mesh: Mesh | None = None,
     ):
         check_plan(plan, generator, verifier)
@@ -91,11 +91,11 @@ class Search:
             batch=batch,
             seed=seed,
             prefix=front,
-            presentation=presentation,
+            adapter=adapter,
             mesh=mesh,
         )
         self.plan = self.engine.plan
-        self.presentation, self.delimiter = presentation, delimiter
+        self.adapter, self.delimiter = adapter, delimiter
         self.batch, self.refill, self.segment, self.mesh = batch, refill, segment, mesh
         self.generator, self.verifier, self.work = generator.config, verifier, Work()
         self._cost = CostModel(generator.config, verifier, plan)
@@ -140,13 +140,13 @@ class Search:
         prompts: Sequence[Sequence[int]],
         numbers: Sequence[int],
         shown: Sequence[Sequence[int]] | None = None,
-    ) -> Iterator[tuple[int, Outcome]]:
+    ) -> Iterator[tuple[int, SearchResult]]:
         """Searches for answers to all prompts.
 
         Args:
           prompts: token ids, of different lengths; those of one bucket are searched together.
           numbers: each question's own number (uint32), which its draws are keyed by.
-          shown: what the verifier reads of each question (`Presentation.prompt`), where it is not
+          shown: what the verifier reads of each question (`PRMAdapter.prompt`), where it is not
             what the generator reads.
 
         Yields:
@@ -155,10 +155,10 @@ class Search:
         Raises:
           UserError: as `check`, before the first is begun; or `Failed`.
         """
-        if self.verifier is not None and self.verifier.format and self.presentation is None:
-            raise UserError("verifier.path: a PRM with a format of its own needs a Presentation")
-        if prompts and (self.presentation is None) != (shown is None):
-            raise ValueError("a Search with a presentation, and only that, is given what is shown")
+        if self.verifier is not None and self.verifier.format and self.adapter is None:
+            raise UserError("verifier.path: a PRM with a format of its own needs a PRMAdapter")
+        if prompts and (self.adapter is None) != (shown is None):
+            raise ValueError("a Search with an adapter, and only that, is given what is shown")
         shown = prompts if shown is None else shown
         requests = [Request(*one) for one in zip(prompts, shown, numbers, strict=True)]
         for request in requests:
@@ -180,10 +180,10 @@ class Search:
         """The B slots for prompts of `width` tokens, as shapes with their shardings."""
         return self.engine.state(width)
 
-    def _outcome(self, found: Found, request: Request) -> Outcome:
+    def _outcome(self, found: Found, request: Request) -> SearchResult:
         plan, rounds = self.plan, int(found.rounds)
-        lineage = jax.tree.map(lambda x: x[:rounds], found.lineage)
-        if not ((lineage.parents >= 0) & (lineage.parents < plan.candidates)).all():
+        trace = jax.tree.map(lambda x: x[:rounds], found.trace)
+        if not ((trace.parents >= 0) & (trace.parents < plan.candidates)).all():
             raise UserError(
                 f"search.strategy: {type(plan.strategy).__name__}.select returned rows beyond "
                 f"0 to {plan.candidates - 1}"
@@ -193,11 +193,11 @@ class Search:
             answers = {name: x.swapaxes(0, 1) for name, x in answers.items()}
         flat = {name: x.reshape(-1, *x.shape[2:]) for name, x in answers.items()}
         # Elsewhere PRMs are not taught to score questions.
-        scores_questions = self.engine.reads_prompt and self.presentation is None
-        return Outcome(
+        scores_questions = self.engine.reads_prompt and self.adapter is None
+        return SearchResult(
             **flat,
-            lineage=lineage,
-            ledger=self._cost.ledger(lineage, len(request.prompt), len(request.shown)),
+            trace=trace,
+            ledger=self._cost.ledger(trace, len(request.prompt), len(request.shown)),
             question_score=float(found.question_score) if scores_questions else None,
             sequential=plan.sequential,
             revisions=plan.revisions,

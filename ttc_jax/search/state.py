@@ -22,7 +22,7 @@ CURSOR = ("pending", "hidden", "log_prob", "entropy", "certainty", "ended")
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
-class Lineage:
+class SearchTrace:
     """What happened in each round: all that a search tree or a ledger needs.
 
     Row n wrote tokens starts … ends in round r and got scores[r, n]; in round r + 1 it went on from
@@ -84,7 +84,7 @@ class SearchState:
     saved: dict[str, Array]  # cursors at the step's end while lookahead goes on; {} without it
     # Over a bridge, what the verifier is shown of the step, and then of its lookahead; else ().
     told: tuple[Marked, ...]
-    lineage: Lineage
+    trace: SearchTrace
     answers: Answers
     earlier: Int[Array, "B N E T"]  # the latest answers, the newest last, without end tokens ...
     earlier_length: Int[Array, "B N E"]  # ... and how long they are

@@ -22,7 +22,7 @@ from ttc_jax.verifiers.verifier import Verifier
 def question_scores(
     verifier: Verifier, prompts: Sequence[Sequence[int]], batch: int = 8
 ) -> list[float]:
-    """The scores at the prompts' last tokens, which a search finds too (`Outcome.question_score`).
+    """The scores at the prompts' last tokens, as `SearchResult.question_score`.
 
     Args:
       prompts: token ids, of different lengths.

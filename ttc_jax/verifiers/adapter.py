@@ -14,7 +14,7 @@ from ttc_jax.verifiers.steps import NOTHING, StepFormat
 from ttc_jax.verifiers.verifier import Verifier
 
 
-class Presentation:
+class PRMAdapter:
     """A PRM's format in the tokens of a generator and of the PRM.
 
     Where their tokens of text mean the same, the PRM is shown the generator's own, in XLA:

@@ -8,10 +8,10 @@ import numpy as np
 
 from ttc_jax.compute.ledger import Ledger
 from ttc_jax.errors import UserError
-from ttc_jax.search.state import Lineage
+from ttc_jax.search.state import SearchTrace
 
 
-class Outcome(NamedTuple):
+class SearchResult(NamedTuple):
     """What became of a question's N candidates, on the host.
 
     Of answers that are revised there are N·s: chain by chain, where rows are chains; else revision
@@ -24,7 +24,7 @@ class Outcome(NamedTuple):
     finished: np.ndarray  # [N] bool; False: cut off by the limit of tokens or rounds
     step_scores: np.ndarray  # [N, T] at the last token of each step ...
     scored: np.ndarray  # [N, T] bool ... where this holds
-    lineage: Lineage  # arrays [R, N], of the rounds that came
+    trace: SearchTrace  # arrays [R, N], of the rounds that came
     ledger: Ledger
     question_score: float | None  # the verifier's, before any answer; None: it reads no questions
     sequential: int = 1  # s, where rows are chains
