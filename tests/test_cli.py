@@ -250,6 +250,16 @@ def test_log_shows_our_messages_and_warnings_of_libraries(monkeypatch, capsys):
     ]
 
 
+def test_threads_that_outlive_orbax_say_nothing():
+    told: list = []
+    show = cli._shown_unless_closed(told.append)
+    closed, other = RuntimeError("Event loop is closed"), RuntimeError("Event loop")
+    for error in (closed, other, ValueError("Event loop is closed")):
+        show(types.SimpleNamespace(exc_value=error))
+    assert [type(what.exc_value) for what in told] == [RuntimeError, ValueError]
+    assert told[0].exc_value is other
+
+
 def test_errors_that_orbax_raises_again_are_not_logged_before(monkeypatch):
     def shown(path: str, name: str, error: Exception | None) -> bool:
         about = (type(error), error, None) if error else None

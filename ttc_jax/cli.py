@@ -16,7 +16,7 @@ import os
 import pkgutil
 import sys
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -71,6 +71,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: the arguments after the command's name; those of the process by default.
     """
     signals = Signals()
+    if argv is None and not os.environ.get("TTC_DEBUG"):
+        sys.unraisablehook = _shown_unless_closed(sys.unraisablehook)
     try:
         with signals.handled(to_the_end=argv is None):
             return _run(_checked(sys.argv[1:] if argv is None else argv))
@@ -318,6 +320,20 @@ def _is_shown(record: logging.LogRecord) -> bool:
     return record.levelno >= logging.WARNING and not (
         told_again and not os.environ.get("TTC_DEBUG")
     )
+
+
+def _shown_unless_closed(shown: Callable[[Any], Any]) -> Callable[[Any], None]:
+    """What prints exceptions that nobody can catch, but for those that an ended job leaves behind.
+
+    Threads of TensorStore go on for a moment when Orbax has given up, for which they are told that
+    its event loop is closed.
+    """
+
+    def show(what: Any) -> None:
+        if (type(what.exc_value), str(what.exc_value)) != (RuntimeError, "Event loop is closed"):
+            shown(what)
+
+    return show
 
 
 def _disk_is_full(error: BaseException | None) -> bool:
