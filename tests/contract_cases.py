@@ -1,8 +1,11 @@
 """What `tests.contracts` runs, so that every annotation of a kernel's shapes is executed."""
 
+import dataclasses
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+from tests.sampling.oracle import TINY, tiny_generator
 from ttc_jax import (
     Delimiter,
     Plan,
@@ -18,7 +21,13 @@ from ttc_jax import (
     make_strategy,
     question_accuracy,
 )
+from ttc_jax.models.characters import CharTokenizer
 from ttc_jax.sampling.draw import SamplingParams
+from ttc_jax.tasks.arithmetic import PIECES, Arithmetic
+from ttc_jax.training import sft
+from ttc_jax.training.batches import Batches
+from ttc_jax.training.loop import fit
+from ttc_jax.training.optimisation import Optimisation
 
 
 def searches(
@@ -52,18 +61,39 @@ def searches(
     recorder = Recorder(task, tokenizer, prompt, search)
     records = list(recorder.run(recorder.encode(task.questions("test"))))
     assert len(records) == 3
-    assert accuracy_curves(question_accuracy(records, budgets=[4]))
+    budget = fields["candidates"] * fields.get("revisions", 1)
+    assert accuracy_curves(question_accuracy(records, budgets=[budget]))
 
 
-CASES: dict[str, Callable[[], None]] = {
-    "beam": searches,
-    "lookahead": lambda: searches(lookahead=1),
-    "lanes": lambda: searches(lanes=3),
-    "revisions": lambda: searches(
+def trains(folder: Path) -> None:
+    """Trains a small generator on worked solutions, two steps."""
+    tokenizer = CharTokenizer(PIECES)
+    model = tiny_generator(dataclasses.replace(TINY, vocab_size=tokenizer.vocab_size))
+    questions = [q for q in Arithmetic(size=60).questions("train") if len(q.solution) < 45][:6]
+    found = sft.examples(questions, PromptFormat(), tokenizer)
+    examples = [row for rows in found.values() for row in rows]
+    longest = max(len(example.tokens) for example in examples)
+    batches = Batches(examples, lengths=(longest,), tokens=8 * longest, seed=0)
+    fit(
+        model,
+        sft.loss,
+        batches,
+        batches,
+        Optimisation(steps=2, learning_rate=0.01, warmup=1),
+        folder,
+    )
+
+
+CASES: dict[str, Callable[[Path], None]] = {
+    "beam": lambda _: searches(),
+    "lookahead": lambda _: searches(lookahead=1),
+    "lanes": lambda _: searches(lanes=3),
+    "revisions": lambda _: searches(
         "revision", "revision_orm", ("best_of_n", {}), revisions=3, candidates=2
     ),
-    "particles": lambda: searches(strategy=("particles", {"temperature": 1.0})),
-    "greedy": lambda: searches(
+    "particles": lambda _: searches(strategy=("particles", {"temperature": 1.0})),
+    "greedy": lambda _: searches(
         verifier="", strategy=("best_of_n", {}), drawing=SamplingParams(0.0)
     ),
+    "training": trains,
 }

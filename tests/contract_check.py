@@ -5,16 +5,19 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-from beartype import beartype
+from beartype import BeartypeConf, beartype
 from beartype.roar import BeartypeDecorHintException
 
+_beartype = beartype(conf=BeartypeConf(is_pep484_tower=True))  # an int is a float
 UNCHECKED: list[str] = []  # functions with an annotation, none of a shape, that beartype lacks
 
 
 def check(function: Callable[..., Any]) -> Callable[..., Any]:
     """The function with its annotations checked at every call."""
+    hints = getattr(function, "__annotations__", {})  # beartype knows Self in whole classes alone
+    function.__annotations__ = {name: x for name, x in hints.items() if "Self" not in str(x)}
     try:
-        checked = beartype(function)
+        checked = _beartype(function)
     except BeartypeDecorHintException:
         UNCHECKED.append(f"{function.__module__}.{function.__qualname__}")
         return function

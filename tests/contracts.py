@@ -2,8 +2,11 @@
 
 It is a program of its own, since what it checks must not have been imported before:
 
-    python -m tests.contracts
+    python -m tests.contracts FOLDER
 """
+
+import sys
+from pathlib import Path
 
 from jaxtyping import install_import_hook
 
@@ -17,6 +20,6 @@ with install_import_hook([f"ttc_jax.{room}" for room in ROOMS], "tests.contract_
 
 if __name__ == "__main__":
     for name, case in CASES.items():
-        case()
+        case(Path(sys.argv[1]))
         print(name, flush=True)
     print("unchecked:", *UNCHECKED)

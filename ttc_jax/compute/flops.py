@@ -32,7 +32,7 @@ class Cumulative:
         if most >= known:
             more = [self._flops(n) for n in range(known, max(2 * known, most + 1))]
             self._table = np.concatenate([self._table, np.array(more, np.int64)])
-        return self._table[tokens]
+        return np.asarray(self._table[tokens])  # of one count NumPy makes no array
 
 
 def layers_flops(config: ModelConfig, first: int, tokens: int) -> int:

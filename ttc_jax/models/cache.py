@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, Protocol, Self
+from typing import Any, Protocol, Self, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -41,6 +41,7 @@ Layers = tuple[Stored, ...]  # one entry a layer
 _SMALL = ("prompt_length", "context", "length", "live")  # fields of a `KVCache` that a view slices
 
 
+@runtime_checkable
 class Cache(Protocol):
     """What a layer puts its keys and values into, and attends over."""
 

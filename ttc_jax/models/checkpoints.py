@@ -15,7 +15,7 @@ import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -38,6 +38,7 @@ GENERATOR = "generator"
 ANEW = "copy the folder anew"
 
 
+@runtime_checkable
 class Savable(Protocol):
     """A tokenizer, as far as a checkpoint is concerned."""
 

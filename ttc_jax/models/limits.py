@@ -7,7 +7,7 @@ import dataclasses
 import numbers
 import reprlib
 from collections.abc import Iterator, Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from ttc_jax.errors import UserError
 
@@ -52,6 +52,7 @@ def naming(where: str, names: Mapping[str, str] | None = None, prefix: str = "")
         raise UserError(f"{where}: {error.sentence(names or {}, prefix)}") from error
 
 
+@runtime_checkable
 class Limit(Protocol):
     """A condition on one value."""
 

@@ -7,7 +7,7 @@ import json
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -30,6 +30,7 @@ MOST_TOKENS = 1 << 24  # that a tokenizer may have: many times those of any publ
 _log = logging.getLogger(__name__)
 
 
+@runtime_checkable
 class Tokenizer(Protocol):
     """What the rest of the code asks of a tokenizer."""
 

@@ -9,7 +9,7 @@ import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -31,6 +31,7 @@ COMPARED = 1 << 22  # numbers of each of two tensors in memory at a time
 KEPT = ("dtype", "weights", "cache")
 
 
+@runtime_checkable
 class Source(Protocol):
     """A checkpoint whose tensors can be read one by one."""
 

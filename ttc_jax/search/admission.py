@@ -6,7 +6,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Int
+from jaxtyping import Array, Int, UInt
 
 from ttc_jax.models.cache import PromptCache
 from ttc_jax.models.indexing import take_along
@@ -26,7 +26,7 @@ def admit(
     verifier: Verifier | None,
     prompts: tuple[Int[Array, "1 P"], Int[Array, "1 Q"]],
     lengths: Int[Array, "1 2"],
-    numbers: Int[Array, " 1"],
+    numbers: UInt[Array, " 1"],
     seed: int,
     front: PromptCache | None = None,
 ) -> SearchState:

@@ -66,7 +66,7 @@ class CostModel:
             decoded = self._decoding(end) - self._decoding(first)
             cached += decoded.sum()
             anew += (decoded + self._reading(first))[end > first].sum()
-        return Ledger(generator_flops=cached, uncached_generator_flops=anew)
+        return Ledger(generator_flops=int(cached), uncached_generator_flops=int(anew))
 
     def _verifier_flops(self, trace: SearchTrace, seen: np.ndarray, again: np.ndarray) -> Ledger:
         """The same of the verifier."""
@@ -81,4 +81,4 @@ class CostModel:
             cached += (judged - self._judging(first))[read > 0].sum()
             anew += judged[read > 0].sum()
             kept = (kept + read)[trace.parents[r]]
-        return Ledger(verifier_flops=cached, uncached_verifier_flops=anew)
+        return Ledger(verifier_flops=int(cached), uncached_verifier_flops=int(anew))

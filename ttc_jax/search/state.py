@@ -27,32 +27,36 @@ class SearchTrace:
 
     Row n wrote tokens starts … ends in round r and got scores[r, n]; in round r + 1 it went on from
     row parents[r, n]. Finished rows write nothing: their starts equal their ends. Rounds that never
-    came hold zeros.
+    came hold zeros. On the host it is that of one question, without B; a round that is written has
+    no R.
     """
 
-    tokens: Int[Array, "B R N C"]  # what was written, also by rows that were then pruned; 0 behind
-    parents: Int[Array, "B R N"]
-    scores: Float[Array, "B R N"]
-    starts: Int[Array, "B R N"]
-    ends: Int[Array, "B R N"]
-    looks: Int[Array, "B R N"]  # tokens that lookahead reached; equals `ends` without it
-    reads: Int[Array, "B R N"]  # tokens that the verifier kept of the step, markers included
-    peeks: Int[Array, "B R N"]  # tokens that it read of the lookahead, and forgot
-    answers: Int[Array, "B R N"]  # which of its s answers the row was writing
-    contexts: Int[Array, "B R N"]  # tokens that were read before that answer: see `KVCache`
+    tokens: Int[Array, "B *R N C"]  # what was written, also by rows that were then pruned; 0 behind
+    parents: Int[Array, "B *R N"]
+    scores: Float[Array, "B *R N"]
+    starts: Int[Array, "B *R N"]
+    ends: Int[Array, "B *R N"]
+    looks: Int[Array, "B *R N"]  # tokens that lookahead reached; equals `ends` without it
+    reads: Int[Array, "B *R N"]  # tokens that the verifier kept of the step, markers included
+    peeks: Int[Array, "B *R N"]  # tokens that it read of the lookahead, and forgot
+    answers: Int[Array, "B *R N"]  # which of its s answers the row was writing
+    contexts: Int[Array, "B *R N"]  # tokens that were read before that answer: see `KVCache`
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Answers:
-    """The s answers that each row completes, one after the other; 0 for those to come."""
+    """The s answers that each row completes, one after the other; 0 for those to come.
 
-    tokens: Int[Array, "B N s T"]
-    lengths: Int[Array, "B N s"]
-    log_prob: Float[Array, "B N s"]
-    finished: Bool[Array, "B N s"]
-    step_scores: Float[Array, "B N s T"]
-    scored: Bool[Array, "B N s T"]
+    Of an answer that is being completed the arrays have no s.
+    """
+
+    tokens: Int[Array, "B N *s T"]
+    lengths: Int[Array, "B N *s"]
+    log_prob: Float[Array, "B N *s"]
+    finished: Bool[Array, "B N *s"]
+    step_scores: Float[Array, "B N *s T"]
+    scored: Bool[Array, "B N *s T"]
 
 
 @jax.tree_util.register_dataclass

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from jaxtyping import Array, Float, Int
 
@@ -14,6 +14,7 @@ from ttc_jax.verifiers.steps import StepFormat
 CONTEXT_PIECE = 64  # tokens of a context that are read at a time
 
 
+@runtime_checkable
 class Verifier(Protocol):
     """Scores steps, incrementally: it keeps what it has read of every candidate.
 
