@@ -10,7 +10,6 @@ import difflib
 import errno
 import functools
 import importlib
-import itertools
 import logging
 import os
 import pkgutil
@@ -273,8 +272,7 @@ def _job_help(job: str, spec: str, overrides: list[str]) -> str:
     about = _jobs()[job]
     lines = [about.text, "", "Usage", f"  {about.usage(job)}", ""]
     if not spec:
-        listed = list(itertools.chain(*(config_files.listing(taken) for taken in about.takes)))
-        lines += ["Configs", *listed, ""]
+        lines += ["Configs", *config_files.listing(about.takes), ""]
         lines += [f"ttc {job} --config=NAME --help shows every field of a config."]
         return "\n".join(lines)
 
@@ -285,7 +283,7 @@ def _job_help(job: str, spec: str, overrides: list[str]) -> str:
     path, _ = config_files.find(spec)
     lines += [spec.partition(":")[0], textwrap.indent(config_files.docstring(path), "  "), ""]
     found = config_files.variants_of(path).items()
-    variants = [f"  :{name}  {about.summary} (job: {about.job})" for name, about in found]
+    variants = [f"  :{name}  {variant}" for name, variant in found]
     lines += ["Variants", *variants, ""] if variants else []
     lines += ["Fields and their values, which may be pasted into a command"]
     for name, value in config.fields(settings).items():
@@ -323,7 +321,7 @@ def _is_shown(record: logging.LogRecord) -> bool:
 
 
 def _shown_unless_closed(shown: Callable[[Any], Any]) -> Callable[[Any], None]:
-    """What prints exceptions that nobody can catch, but for those that an ended job leaves behind.
+    """Returns a hook that shows exceptions nobody can catch, but for those an ended job leaves.
 
     Threads of TensorStore go on for a moment when Orbax has given up, for which they are told that
     its event loop is closed.

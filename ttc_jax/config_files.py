@@ -1,19 +1,19 @@
 """Config files: where they lie, and what they say of themselves, read without running them."""
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 from ttc_jax.errors import UserError
 
 _PACKAGE = Path(__file__).parent
-# Of a wheel inside the package, of a checkout beside it.
+# A wheel has them inside the package, a checkout beside it.
 SHIPPED = next((x for x in (_PACKAGE / "configs", _PACKAGE.parent / "configs") if x.is_dir()), None)
 
 
 class Variant(NamedTuple):
-    """What a config file says of one of its variants.
+    """A variant of a config file, as the file lists it.
 
     Attributes:
       job: the job that takes it; "" where the file does not say.
@@ -22,6 +22,9 @@ class Variant(NamedTuple):
 
     job: str
     summary: str
+
+    def __str__(self) -> str:
+        return self.summary + (f" (job: {self.job})" if self.job else "")
 
 
 def find(spec: str) -> tuple[Path, str]:
@@ -40,31 +43,23 @@ def find(spec: str) -> tuple[Path, str]:
     for found in (shipped, path):
         if found.is_file():
             return found, variant
-    own = [str(path) for path in sorted(Path("configs").glob("*.py"))]
-    known = ", ".join([*(path.stem for path in _shipped()), *own])
+    known = ", ".join(_known())
     raise UserError(f"--config={spec}: no such file or shipped config; there are {known}")
 
 
-def listing(job: str = "") -> Iterator[str]:
+def listing(jobs: Collection[str] = ()) -> Iterator[str]:
     """The lines of --help about configs: those shipped, then those in ./configs.
 
     Args:
-      job: to list only the variants that this job takes, and those that do not say.
+      jobs: to list only the variants that one of these takes, and those that do not say.
     """
-    own = sorted(Path("configs").glob("*.py"))
-    if SHIPPED is not None and own and own[0].parent.resolve() == SHIPPED.resolve():
-        own = []
-    for path in (*_shipped(), *own):
-        name = path.stem if path.parent == SHIPPED else str(path)
-        variants = {
-            variant: found
-            for variant, found in variants_of(path).items()
-            if job in ("", found.job) or not found.job
-        }
-        if variants or not variants_of(path):
+    for name, path in _known().items():
+        every = variants_of(path)
+        variants = {x: y for x, y in every.items() if not jobs or y.job in ("", *jobs)}
+        if variants or not every:
             yield f"  {name}  {docstring(path).partition(chr(10))[0]}"
         for variant, found in variants.items():
-            yield f"    :{variant}  {found.summary}" + (f" (job: {found.job})" if found.job else "")
+            yield f"    :{variant}  {found}"
 
 
 def docstring(path: Path) -> str:
@@ -86,8 +81,14 @@ def variants_of(path: Path) -> dict[str, Variant]:
     return {}
 
 
-def _shipped() -> list[Path]:
-    return sorted(SHIPPED.glob("*.py")) if SHIPPED is not None else []
+def _known() -> dict[str, Path]:
+    """The configs that there are, by the name that --config takes; those in ./configs last."""
+    shipped = sorted(SHIPPED.glob("*.py")) if SHIPPED is not None else []
+    own = Path("configs")
+    theirs = (
+        sorted(own.glob("*.py")) if SHIPPED is None or own.resolve() != SHIPPED.resolve() else []
+    )
+    return {path.stem: path for path in shipped} | {str(path): path for path in theirs}
 
 
 def _parsed(path: Path) -> ast.Module:

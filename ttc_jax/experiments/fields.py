@@ -23,7 +23,7 @@ from ttc_jax.results.selection import AGGREGATIONS, RULES
 
 @dataclasses.dataclass(frozen=True)
 class Field:
-    """What is known of a field.
+    """A line of the table: what a field sets, and what it may hold.
 
     Attributes:
       help: one line that says what it sets.
@@ -188,7 +188,7 @@ def check_fields(config: ConfigDict) -> None:
 
 
 def field_of(name: str) -> Field | None:
-    """What is known of the field of a dotted name; None for one of a user's own config.
+    """Returns the table's line for a dotted name; None for one of a user's own config.
 
     That of a stage, `stage.NAME.field`, is what `field` is.
     """
