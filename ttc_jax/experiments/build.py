@@ -9,16 +9,20 @@ from typing import NamedTuple
 import jax
 from ml_collections import ConfigDict
 
-from ttc_jax import assets
 from ttc_jax.config import as_flag
 from ttc_jax.errors import UserError
 from ttc_jax.experiments.fields import check_fields
 from ttc_jax.experiments.recorder import Recorder
-from ttc_jax.experiments.sections import mesh_of, questions_at_once, storage, tokenizer_of
+from ttc_jax.experiments.sections import (
+    generator_of,
+    mesh_of,
+    questions_at_once,
+    sampling_params,
+    storage,
+)
 from ttc_jax.models.delimiters import Delimiter
 from ttc_jax.models.transformer import Transformer
 from ttc_jax.models.weights import load_generator
-from ttc_jax.sampling.draw import SamplingParams
 from ttc_jax.sampling.programs import shards
 from ttc_jax.search.plan import Plan
 from ttc_jax.search.search import Search, check_shards
@@ -93,9 +97,7 @@ def recorder(
         batch = min(batch, -(-questions // shards(mesh)) * shards(mesh))
     # First: a mistake in its path costs nothing, while the generator may be a long download.
     verifier = load.verifier(config.verifier.path, **storage(config.verifier), mesh=mesh)
-    path = assets.locate(config.generator.path)
-    generator = load.generator(path, **storage(config.generator), mesh=mesh)
-    tokenizer = tokenizer_of(config.generator, generator.config.vocab_size)
+    generator, tokenizer = generator_of(config, mesh, load.generator)
     adapter = None
     if verifier is not None and verifier.format is not None:
         adapter = PRMAdapter(verifier, tokenizer, config.step_delimiter)
@@ -138,5 +140,5 @@ def plan(config: ConfigDict, strategy: Strategy, between: tuple[int, ...]) -> Pl
         lanes=config.execution.lanes,
         revisions=search.revisions,
         between=between,
-        drawing=SamplingParams(sampling.temperature, sampling.top_k, sampling.top_p),
+        drawing=sampling_params(config),
     )

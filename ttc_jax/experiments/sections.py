@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from jax.sharding import Mesh
@@ -10,7 +10,9 @@ from ml_collections import ConfigDict
 
 from ttc_jax import assets
 from ttc_jax.models.tokenizers import Tokenizer, load_tokenizer
-from ttc_jax.models.weights import KEPT
+from ttc_jax.models.transformer import Transformer
+from ttc_jax.models.weights import KEPT, load_generator
+from ttc_jax.sampling.draw import SamplingParams
 from ttc_jax.sharding.mesh import make_mesh
 
 
@@ -52,3 +54,22 @@ def questions_at_once(config: ConfigDict, candidates: int) -> int:
     """
     shards = config.execution.mesh.data
     return shards * max(1, config.execution.rows // (candidates * shards))
+
+
+def sampling_params(config: ConfigDict) -> SamplingParams:
+    """How tokens are drawn, from the section `sampling`."""
+    sampling = config.sampling
+    return SamplingParams(sampling.temperature, sampling.top_k, sampling.top_p)
+
+
+def generator_of(
+    config: ConfigDict, mesh: Mesh | None, load: Callable[..., Transformer] = load_generator
+) -> tuple[Transformer, Tokenizer]:
+    """The generator that a config names, and its tokenizer.
+
+    Raises:
+      UserError: as `load_generator` and `load_tokenizer`.
+    """
+    path = assets.locate(config.generator.path)
+    generator = load(path, **storage(config.generator), mesh=mesh)
+    return generator, tokenizer_of(config.generator, generator.config.vocab_size)

@@ -29,7 +29,7 @@ import numpy as np
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from ttc_jax import assets, hashing
+from ttc_jax import hashing
 from ttc_jax.compute.ledger import Ledger
 from ttc_jax.config import as_flag
 from ttc_jax.errors import UserError
@@ -37,7 +37,7 @@ from ttc_jax.experiments import build
 from ttc_jax.experiments.fields import check_fields
 from ttc_jax.experiments.fitted import load_policy
 from ttc_jax.experiments.recorder import Prompted, Recorder, keep_prompts
-from ttc_jax.experiments.sections import mesh_of, storage, tokenizer_of
+from ttc_jax.experiments.sections import generator_of, mesh_of, storage
 from ttc_jax.experiments.spending import PARALLEL, is_pool, spend
 from ttc_jax.models.weights import load_generator
 from ttc_jax.policy import difficulty
@@ -207,9 +207,7 @@ class Solver:
         """By the verifier's score of the question, which costs reading it."""
         config, began = self._config, time.perf_counter()
         mesh = mesh_of(config, jax.local_devices())
-        path = assets.locate(config.generator.path)
-        generator = self._load.generator(path, **storage(config.generator), mesh=mesh)
-        tokenizer = tokenizer_of(config.generator, generator.config.vocab_size)
+        _, tokenizer = generator_of(config, mesh, self._load.generator)
         verifier = self._load.verifier(config.verifier.path, **storage(config.verifier), mesh=mesh)
         if verifier is None:
             raise UserError("verifier.path is empty: question difficulty needs a PRM or an ORM")

@@ -13,20 +13,22 @@ import jax
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from ttc_jax import assets
 from ttc_jax.config import to_json
 from ttc_jax.experiments.fields import check_fields
 from ttc_jax.experiments.recorder import keep_prompts
-from ttc_jax.experiments.sections import mesh_of, questions_at_once, storage, tokenizer_of
+from ttc_jax.experiments.sections import (
+    generator_of,
+    mesh_of,
+    questions_at_once,
+    sampling_params,
+)
 from ttc_jax.experiments.workdir import Claim, exclusive
 from ttc_jax.files import write_json
 from ttc_jax.hosts import hosts
 from ttc_jax.models.delimiters import Delimiter
-from ttc_jax.models.weights import load_generator
 from ttc_jax.report.console import print_collection
 from ttc_jax.results.store import ResultsStore
 from ttc_jax.results.summary import summarise_collection, write_summary
-from ttc_jax.sampling.draw import SamplingParams
 from ttc_jax.sampling.rollouts import Rollouts
 from ttc_jax.tasks import load_task
 from ttc_jax.tasks.grading import unparsed_kept
@@ -71,9 +73,7 @@ def build(config: ConfigDict, task: Task) -> Collector:
     """The collector with the generator that a config names."""
     sampling, rollouts = config.sampling, config.rollouts
     mesh = mesh_of(config, jax.local_devices())
-    path = assets.locate(config.generator.path)
-    generator = load_generator(path, **storage(config.generator), mesh=mesh)
-    tokenizer = tokenizer_of(config.generator, generator.config.vocab_size)
+    generator, tokenizer = generator_of(config, mesh)
     prompt = PromptFormat(**config.prompt)
     return Collector(
         task=task,
@@ -88,7 +88,7 @@ def build(config: ConfigDict, task: Task) -> Collector:
             candidates=sampling.n,
             max_new_tokens=sampling.max_new_tokens,
             batch=questions_at_once(config, sampling.n),
-            drawing=SamplingParams(sampling.temperature, sampling.top_k, sampling.top_p),
+            drawing=sampling_params(config),
             seed=config.seed,
             mesh=mesh,
         ),

@@ -35,7 +35,7 @@ from ml_collections import ConfigDict
 from ttc_jax.errors import UserError
 from ttc_jax.experiments import build
 from ttc_jax.experiments.fields import check_fields
-from ttc_jax.experiments.sections import mesh_of, questions_at_once, storage
+from ttc_jax.experiments.sections import mesh_of, questions_at_once, sampling_params, storage
 from ttc_jax.files import refuse_url, write_json
 from ttc_jax.jobs import sweep
 from ttc_jax.models import int8, parameters
@@ -45,7 +45,6 @@ from ttc_jax.models.delimiters import Delimiter
 from ttc_jax.models.shapes import read_shape
 from ttc_jax.models.transformer import Transformer
 from ttc_jax.report.console import print_programs
-from ttc_jax.sampling.draw import SamplingParams
 from ttc_jax.sampling.sampler import Sampler, bucket
 from ttc_jax.search.search import Search
 from ttc_jax.search.strategies import make_strategy
@@ -195,7 +194,7 @@ def _sampling(config: ConfigDict, topology: Topology, width: int) -> Job:
         candidates=sampling.n,
         max_new_tokens=sampling.max_new_tokens,
         batch=questions_at_once(config, sampling.n),
-        drawing=SamplingParams(sampling.temperature, sampling.top_k, sampling.top_p),
+        drawing=sampling_params(config),
         mesh=mesh,
     )
     state = sampler.state(width)
