@@ -24,13 +24,14 @@ from ttc_jax.results.selection import (
     answer_score,
     ballot_boxes,
     shares,
-    shares_of_boxes,
     vote_weights,
+    winning_boxes,
 )
 from ttc_jax.results.store import Record
 
 PASS: Final = "pass"  # pass@N: some candidate of N is correct; the ceiling of every selection rule
 _CLOSED: Final = (PASS, "best_of_n")  # rules that need no subsets
+_Key = tuple[str, bytes]  # a rule and the scores that it reads
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,12 +45,12 @@ class Pool:
     sequential: int = 1  # answers of a chain: see `Record`
 
     @functools.cached_property
-    def truth(self) -> NDArray[np.float64] | None:
-        """[boxes] 1.0 for a correct answer; None where equal answers differ; first that of none."""
-        right = np.bincount(self.answers + 1, self.correct)
+    def right(self) -> NDArray[np.int64] | None:
+        """The ballot boxes of the correct answers; None where equal answers are graded unlike."""
+        correct = np.bincount(self.answers + 1, self.correct)
         every = np.bincount(self.answers + 1)
-        same = ((right == 0) | (right == every)).all()
-        return (right > 0).astype(np.float64) if same else None
+        same = ((correct == 0) | (correct == every)).all()
+        return np.flatnonzero(correct) if same else None
 
 
 def expected_credit(
@@ -66,9 +67,10 @@ def expected_credit(
         record, budgets, rules, aggregation, subsets, seed: see `question_accuracy`.
     """
     pool = as_pool(record, aggregation, seed)
+    draws = _Draws(pool, budgets, subsets)
     columns = []  # rules that read the same scores share one: with one step all aggregations do
-    closed: dict[tuple[str, bytes], Callable[[int], float]] = {}
-    voting: dict[tuple[str, bytes], Callable[[_Votes], float]] = {}
+    closed: dict[_Key, Callable[[int], float]] = {}
+    voting: dict[_Key, Callable[[_Votes], float]] = {}
     for name in rules:
         rule, _, how = name.partition("/")
         other = rule not in (PASS, "majority") and how not in ("", aggregation)
@@ -80,13 +82,12 @@ def expected_credit(
         if rule in _CLOSED:
             closed[key] = _closed_form(rule, seen)
         else:
-            voting[key] = _by_votes(rule, seen)
-    orders = draw_orders(len(pool.answers), budgets if voting else (), subsets, pool.seed)
+            voting[key] = _by_votes(rule, seen, draws)
     values = np.empty((len(budgets), len(rules)))
     for i, n in enumerate(budgets):
         found = {key: credit(n) for key, credit in closed.items()}
         if voting:
-            votes = _Votes(pool, subset_indices(orders, n, subsets))
+            votes = _Votes(pool, draws, n)
             found |= {key: credit(votes) for key, credit in voting.items()}
         values[i] = [found[key] for key in columns]
     return values
@@ -114,8 +115,13 @@ def subset_indices(orders: NDArray[np.int64], n: int, subsets: int) -> NDArray[n
     pool_size = orders.shape[1]
     if math.comb(pool_size, n) <= subsets:
         return np.array(list(itertools.combinations(range(pool_size), n)), dtype=np.int64)
-    runs = pool_size // n
-    taken = orders[: math.ceil(subsets / runs)]
+    return _runs(orders, n, subsets)
+
+
+def _runs(ordered: NDArray[Any], n: int, subsets: int) -> NDArray[Any]:
+    """[subsets, n] What stands in orders [orders, pool_size], cut into disjoint runs of n."""
+    runs = ordered.shape[1] // n
+    taken = ordered[: math.ceil(subsets / runs)]
     return taken[:, : runs * n].reshape(-1, n)[:subsets]
 
 
@@ -156,44 +162,85 @@ def _closed_form(rule: str, pool: Pool) -> Callable[[int], float]:
     return best
 
 
+class _Draws:
+    """Subsets of a pool, those of all sizes cut from the same random orders of it."""
+
+    def __init__(self, pool: Pool, budgets: Sequence[int], subsets: int):
+        self._pool, self._budgets, self._count = pool, budgets, subsets
+
+    @functools.cached_property
+    def _orders(self) -> NDArray[np.int64]:
+        return draw_orders(len(self._pool.answers), self._budgets, self._count, self._pool.seed)
+
+    def of(self, values: NDArray[Any]) -> Callable[[int], NDArray[Any]]:
+        """Returns n -> the values [S, n] in the subsets; values are looked up once for all n."""
+        return functools.partial(_subsets, values, _take(values, self._orders), self._count)
+
+    @functools.cached_property
+    def answers(self) -> Callable[[int], NDArray[np.int64]]:
+        """Returns n -> the answers [S, n] in the subsets."""
+        return self.of(self._pool.answers)
+
+    @functools.cached_property
+    def correct(self) -> Callable[[int], NDArray[np.float64]]:
+        """Returns n -> 1.0 [S, n] for correct candidates of the subsets."""
+        return self.of(self._pool.correct)
+
+
+def _subsets(values: NDArray[Any], ordered: NDArray[Any], count: int, n: int) -> NDArray[Any]:
+    """[S, n] The values in the subsets of n; `ordered` holds them [orders, pool_size]."""
+    if math.comb(len(values), n) <= count:
+        return _take(values, subset_indices(ordered, n, count))
+    return _runs(ordered, n, count)
+
+
 class _Votes:
     """The votes in subsets [S, n] of a pool, counted once for all rules.
 
     Attributes:
+        n: candidates of a subset.
         answers: [S, n] as `Pool.answers`.
         slots, counts: see `ballot_boxes`.
-        correct: [S·boxes] correct candidates in each ballot box.
     """
 
-    def __init__(self, pool: Pool, chosen: NDArray[np.int64]):
-        self.chosen = chosen
-        self.answers = _take(pool.answers, chosen)
+    def __init__(self, pool: Pool, draws: _Draws, n: int):
+        self.n, self.answers = n, draws.answers(n)
         self.slots, self.counts = ballot_boxes(self.answers)
-        if pool.truth is not None:
-            self.correct = (self.counts * pool.truth[: self.counts.shape[1]]).ravel()
+        self._right = pool.right
+        if self._right is None:
+            correct = np.bincount(self.slots, draws.correct(n).ravel(), self.counts.size)
+            self._fraction = correct.reshape(self.counts.shape) / np.maximum(self.counts, 1)
+
+    def credit(self, winners: NDArray[np.bool_]) -> float:
+        """The mean over subsets of the fraction of correct candidates in the winning boxes.
+
+        Args:
+            winners: [S, boxes] as `winning_boxes`.
+        """
+        if self._right is not None:
+            right = self._right[self._right < winners.shape[1]]
+            earned = winners[:, right].sum(1)
         else:
-            correct = _take(pool.correct, chosen).ravel()
-            self.correct = np.bincount(self.slots, correct, self.counts.size)
+            earned = (winners * self._fraction).sum(1)
+        return float((earned / np.maximum(winners.sum(1), 1)).mean())
 
 
-def _by_votes(rule: str, pool: Pool) -> Callable[[_Votes], float]:
+def _by_votes(rule: str, pool: Pool, draws: _Draws) -> Callable[[_Votes], float]:
     """Returns votes -> the mean over subsets of the shares that correct candidates hold."""
-    if rule not in ("majority", "best_of_n_weighted") or pool.sequential > 1:
-        return functools.partial(_by_shares, rule, pool)
-    weights = None if rule == "majority" else vote_weights(pool.scores)
+    if rule == "majority":
+        return lambda votes: votes.credit(winning_boxes(votes.slots, votes.counts, None))
+    if rule == "best_of_n_weighted" and pool.sequential == 1:
+        weights = draws.of(vote_weights(pool.scores))
+        return lambda votes: votes.credit(
+            winning_boxes(votes.slots, votes.counts, weights(votes.n))
+        )
+    scores = draws.of(pool.scores)
 
-    def by_boxes(votes: _Votes) -> float:
-        drawn = None if weights is None else _take(weights, votes.chosen)
-        held = shares_of_boxes(votes.slots, votes.counts, drawn)
-        return float((held * votes.correct).sum() / len(votes.chosen))
+    def by_shares(votes: _Votes) -> float:
+        held = shares(rule, votes.answers, scores(votes.n), pool.sequential)
+        return float((held * draws.correct(votes.n)).sum() / len(held))
 
-    return by_boxes
-
-
-def _by_shares(rule: str, pool: Pool, votes: _Votes) -> float:
-    """The same by rules whose shares are of single candidates."""
-    held = shares(rule, votes.answers, pool.scores[votes.chosen], pool.sequential).ravel()
-    return float((held * pool.correct[votes.chosen].ravel()).sum() / len(votes.chosen))
+    return by_shares
 
 
 def _take(values: NDArray[Any], chosen: NDArray[np.int64]) -> NDArray[Any]:

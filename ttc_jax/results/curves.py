@@ -6,7 +6,9 @@ less noisy than looking at one subset. See `ttc_jax.results.credit` for one pool
 """
 
 import functools
+import os
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Final
 
@@ -124,11 +126,16 @@ def question_accuracy(
     if chained and set(budgets) != {limit}:
         raise UserError(f"budgets: chains of revisions count as a whole: N must be {limit}")
 
+    ordered = sorted(records, key=lambda record: record.key)
+    options = budgets, rules, aggregation, subsets, seed
     by_question: dict[str, list[NDArray[np.float64]]] = {}
-    for record in sorted(records, key=lambda record: record.key):
-        by_question.setdefault(record.question, []).append(
-            expected_credit(record, budgets, rules, aggregation, subsets, seed)
-        )
+    executor = ThreadPoolExecutor(os.cpu_count())  # NumPy lets go of the lock where it counts
+    try:
+        found = executor.map(lambda record: expected_credit(record, *options), ordered)
+        for record, credit in zip(ordered, found, strict=True):
+            by_question.setdefault(record.question, []).append(credit)
+    finally:
+        executor.shutdown(cancel_futures=True)
     means = np.array([np.mean(seeds, axis=0) for seeds in by_question.values()])
     values = {rule: means[:, :, index] for index, rule in enumerate(rules)}
     return QuestionAccuracy(tuple(by_question), tuple(budgets), values)

@@ -142,14 +142,14 @@ def tally(
     """Counts votes, each of the S rows [..., N] of answers by itself.
 
     Args:
-        weights: [..., N] of each vote; None: all count alike.
+        weights: [..., N] of each vote, not negative; None: all count alike.
 
     Returns:
         [S·N] the ballot box of each candidate, one a row and answer; and for each box the share of
         the choice that each of its candidates holds.
     """
     slots, counts = ballot_boxes(answers)
-    return slots, shares_of_boxes(slots, counts, weights)
+    return slots, shares_of_boxes(winning_boxes(slots, counts, weights), counts)
 
 
 def ballot_boxes(answers: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -166,21 +166,29 @@ def ballot_boxes(answers: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray
     return slots, counts
 
 
-def shares_of_boxes(
+def winning_boxes(
     slots: NDArray[np.int64], counts: NDArray[np.int64], weights: NDArray[np.float64] | None
-) -> NDArray[np.float64]:
-    """[S·boxes] The share of the choice that each candidate of a box holds.
+) -> NDArray[np.bool_]:
+    """[S, boxes] Whether a box holds the largest total of its row; several may tie.
 
     Args:
         slots, counts: as `ballot_boxes` returns them.
-        weights: see `tally`.
+        weights: see `tally`; not negative.
     """
     if weights is None:
-        totals = counts.astype(np.float64)
-    else:
-        totals = np.bincount(slots, weights.ravel(), counts.size).reshape(counts.shape)
-    totals[counts == 0] = -np.inf
-    winners = (counts > 0) & (totals >= totals.max(1, keepdims=True) * (1 - _TIE_TOLERANCE))
+        best = counts.max(1, keepdims=True)
+        return (counts == best) & (best > 0)
+    totals = np.bincount(slots, weights.ravel(), counts.size).reshape(counts.shape)
+    totals[:, 0] = 0  # of candidates without an answer
+    best = totals.max(1, keepdims=True)
+    winners = totals >= best * (1 - _TIE_TOLERANCE)
+    if not (best > 0).all():  # a row in which nothing weighs anything: all its answers tie
+        winners &= counts > 0
+    return winners
+
+
+def shares_of_boxes(winners: NDArray[np.bool_], counts: NDArray[np.int64]) -> NDArray[np.float64]:
+    """[S·boxes] The share of the choice that each candidate of a box holds."""
     return (winners / np.maximum(winners.sum(1, keepdims=True) * counts, 1)).ravel()
 
 
