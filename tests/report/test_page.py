@@ -19,7 +19,8 @@ from tests.report import samples
 from tests.report.samples import HOSTILE
 from ttc_jax.errors import UserError
 from ttc_jax.jobs import report
-from ttc_jax.report.sections import Table, records_of_work, sections
+from ttc_jax.report.sections import records_of_work, sections
+from ttc_jax.report.table import Table
 from ttc_jax.report.viewer import CANDIDATES, NODES, viewer
 from ttc_jax.results.store import Node
 

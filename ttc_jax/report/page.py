@@ -14,7 +14,7 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from ttc_jax.report.figures import images
-from ttc_jax.report.sections import Section
+from ttc_jax.report.table import Section
 
 
 def page(
