@@ -22,7 +22,8 @@ from ttc_jax.files import CHECKSUMS
 from ttc_jax.results.store import ResultsStore
 
 _SECONDS = re.compile(rb'"seconds":[^,]*,|,"crc32":"\w{8}"')
-_OF_STAGE = re.compile(rb'"(seconds_of_last_run|checksum)": [^,\n]*')
+# A stage's inputs are earlier stages, whose seconds differ, and which are compared themselves.
+_OF_STAGE = re.compile(rb'"(seconds_of_last_run|checksum)": [^,\n]*|"inputs": \{[^}]*\}')
 
 
 def differences(found: Path, reference: Path) -> list[str]:
