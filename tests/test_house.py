@@ -28,7 +28,7 @@ FLOORS = (
     ("results", "verifiers"),
     ("policy", "report", "search"),
     ("experiments",),
-    ("training",),
+    ("llm", "training"),
     ("jobs",),
     ("__init__", "cli"),
 )

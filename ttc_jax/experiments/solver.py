@@ -141,6 +141,7 @@ class Solver:
       config: as `configs/arithmetic.py:solve`.
       store: where records of all searches go, if anywhere.
       held: records of an earlier call with this config, which need not be searched for again.
+      load: gives the models of a path; by default each is loaded once.
 
     Raises:
       UserError: a field that cannot be, or a policy that cannot be followed.
@@ -151,6 +152,7 @@ class Solver:
         config: ConfigDict,
         store: ResultsStore | None = None,
         held: Iterable[Record] = (),
+        load: build.Loaders | None = None,
     ):
         _check(config)
         self._config, self._store = config, store
@@ -159,7 +161,9 @@ class Solver:
         self._fitted = load_policy(config.policy.path, own) if config.policy.path else None
         self._task = load_task(config.task)
         self._recorders: dict[tuple[str, int], Recorder] = {}
-        self._load = build.Loaders(functools.cache(load_generator), functools.cache(load_verifier))
+        self._load = load or build.Loaders(
+            functools.cache(load_generator), functools.cache(load_verifier)
+        )
 
     def solve(self, questions: Sequence[str | Question]) -> list[Solution]:
         """Solutions in the order of the questions.
