@@ -6,6 +6,7 @@ import re
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -30,7 +31,7 @@ RUN = {
     "docs/bring-your-own-task.md": 3,  # test_own
     "docs/bring-your-own-strategy.md": 1,
     "docs/configs.md": 1,
-    "docs/quickstart.md": 1,
+    "docs/quickstart.md": 3,
 }
 every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 
@@ -104,9 +105,18 @@ def test_python_is_run_or_says_why_not():
     assert found == RUN
 
 
-def block(page: str) -> str:
-    [(_, found)] = PYTHON.findall((ROOT / "docs" / page).read_text(encoding="utf-8"))
+def block(page: str, holds: str = "") -> str:
+    """The one block of Python that holds a text."""
+    blocks = [found for _, found in PYTHON.findall((ROOT / "docs" / page).read_text("utf-8"))]
+    [found] = [found for found in blocks if holds in found]
     return found
+
+
+def printed_by(code: str, names: dict[str, Any]) -> list[str]:
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        exec(code, names)
+    return printed.getvalue().splitlines()
 
 
 def test_the_strategy_of_ones_own():
@@ -119,12 +129,24 @@ def test_the_strategy_of_ones_own():
 
 
 def test_the_solver_example():
-    printed = io.StringIO()
-    with contextlib.redirect_stdout(printed):
-        exec(block("quickstart.md"), {})
-    answers = [line.split() for line in printed.getvalue().splitlines()]
+    answers = [x.split() for x in printed_by(block("quickstart.md", "Solver"), {})]
     assert [rest for _, *rest in answers] == [["best_of_n", "16"]] * 2
     assert answers[0][0] == "82"
+
+
+def test_the_example_of_completions():
+    names: dict[str, Any] = {}
+    printed_by(block("quickstart.md", "asyncio"), names)
+    assert len(names["outputs"]) == 2
+    assert all("boxed" not in x.text for y in names["outputs"] for x in y.completions)
+
+
+def test_the_example_of_a_search():
+    code = block("quickstart.md", "Recorder").replace('"size": 40', '"size": 3')
+    names: dict[str, Any] = {}
+    rules = [x.split()[0] for x in printed_by(code.replace("batch=20", "batch=2"), names)]
+    assert rules == ["majority", "best_of_n", "best_of_n_weighted", "pass"]
+    assert {record.strategy for record in names["records"]} == {"beam"}
 
 
 def test_the_site_has_every_page_and_name():
