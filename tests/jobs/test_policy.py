@@ -121,6 +121,8 @@ def test_against_a_larger_model_at_equal_flops(config, tmp_path):
     ResultsStore(tmp_path / "large").append(greedy)
     policy.main(changed(config, flops_match__large=str(tmp_path / "large")), tmp_path / "out")
     found = json.loads((tmp_path / "out" / "summary.json").read_text())["flops_match"]
+    assert list(found) == ["oracle", config.policy.difficulty]
+    found = found[config.policy.difficulty]
     assert list(found) == ["0.16", "0.79", "22"]
     plain = found["22"]["generator"]
     assert plain["generations"] == pytest.approx(14 + 3 / 22 * 13)
@@ -139,7 +141,7 @@ def test_against_a_larger_model_at_equal_flops(config, tmp_path):
     all_samples = changed(config, policy__difficulty="oracle")
     all_samples.flops_match.large = str(tmp_path / "large")
     policy.main(all_samples, tmp_path / "oracle")
-    found = json.loads((tmp_path / "oracle" / "summary.json").read_text())["flops_match"]
+    found = json.loads((tmp_path / "oracle" / "summary.json").read_text())["flops_match"]["oracle"]
     assert not found["22"]["verifier_and_difficulty"]["affordable"]  # 32 samples a question
 
 
@@ -152,12 +154,12 @@ def test_samples_that_do_not_tell_flops_are_matched_without_the_verifiers(
     ResultsStore(tmp_path / "large").append([record(i, "large", 1, 0.6, 0) for i in range(60)])
     config = changed(config, data__path=str(tmp_path / "told"))
     policy.main(changed(config, flops_match__large=str(tmp_path / "large")), tmp_path / "out")
-    found = json.loads((tmp_path / "out" / "summary.json").read_text())["flops_match"]
+    found = json.loads((tmp_path / "out" / "summary.json").read_text())["flops_match"]["oracle"]
     assert [list(charged) for charged in found.values()] == [["generator"]] * 3
     assert "FLOPs are not told in data.path" in caplog.text
     config.flops_match.formula = "iclr"  # which charges a verifier of the generator's size
     policy.main(changed(config, flops_match__large=str(tmp_path / "large")), tmp_path / "iclr")
-    found = json.loads((tmp_path / "iclr" / "summary.json").read_text())["flops_match"]
+    found = json.loads((tmp_path / "iclr" / "summary.json").read_text())["flops_match"]["oracle"]
     assert list(found["22"]) == ["verifier", "verifier_and_difficulty"]
 
 

@@ -235,7 +235,7 @@ SUMMARIES = [
                 "compute_optimal.few.choice": ([], {"bin_1": 3}, {"bin_1": {"n_1": 3}}),
                 "efficiency": ([], {"few": 3}, {"few": {"1": {}}}),
                 "allocation": ([], {"x": {}}, {"1": 3}),
-                "flops_match": ([], {"1": 3}, {"1": {"generator": {}}}),
+                "flops_match": ([], {"few": 3}, {"few": {"1": {"generator": {}}}}),
             }.items()
             for value in values
         ],
