@@ -43,13 +43,13 @@ def test_the_policy_is_the_argmax_in_each_bin():
         inside = [i for i, q in enumerate(found.questions) if bins[q] == which]
         for n, budget in enumerate(BUDGETS):
             means = found.values[inside, :, n].mean((0, 2))
-            assert policy.choice[which][n] == NAMES[int(means.argmax())]
+            assert policy.choice[which][budget] == NAMES[int(means.argmax())]
             assert (
                 policy.strategy(easiness[found.questions[inside[0]]], budget)[0]
-                == (policy.choice[which][n])
+                == (policy.choice[which][budget])
             )
-    assert policy.choice[4][0] == "beam"
-    assert policy.choice[0][0] == "best_of_n"
+    assert policy.choice[4][4] == "beam"
+    assert policy.choice[0][4] == "best_of_n"
     assert all(policy.bin_of(easiness[q]) == bins[q] for q in found.questions)
 
 
@@ -58,12 +58,26 @@ def test_a_policy_written_and_read_is_the_same():
     policy = fit_policy(found, Binning(easiness))
     assert Policy.from_dict(policy.to_dict()) == policy
     assert policy.strategy(0.5, 63)[1] == 16
-    with pytest.raises(UserError, match="budget 3 is below the policy's least, 4"):
+    with pytest.raises(UserError, match=r"budget 3 is below the least of policy\.choice\.bin_3, 4"):
         policy.strategy(0.5, 3)
     broken = policy.to_dict()
     del broken["choice"]["bin_2"]
     with pytest.raises(UserError, match=r"policy\.choice lacks bin_2"):
         Policy.from_dict(broken)
+
+
+def test_bins_have_budgets_of_their_own():
+    policy = Policy(({4: "few", 64: "many"}, {16: "some"}), (0.5,))
+    assert policy.least == 16
+    assert [policy.strategy(0.9, n) for n in (4, 63, 64)] == [("few", 4), ("few", 4), ("many", 64)]
+    assert [policy.strategy(0.1, n) for n in (16, 1000)] == [("some", 16)] * 2
+    assert Policy.from_dict(policy.to_dict()) == policy
+    with pytest.raises(
+        UserError, match=r"policy\.choice\.bin_3: no such bin; 1 policy\.edges make 2"
+    ):
+        Policy.from_dict(
+            policy.to_dict() | {"choice": {f"bin_{i}": {"n_4": ""} for i in (1, 2, 3)}}
+        )
 
 
 def test_worth_beside_a_plain_loop():
@@ -118,7 +132,7 @@ def test_a_strategy_that_cannot_spend_a_budget_is_never_chosen_there():
     found = table(values)
     easiness = {question: float(i) for i, question in enumerate(found.questions)}
     policy = fit_policy(found, Binning(easiness))
-    assert policy.choice[0] == ("best_of_n", "beam", "beam")
+    assert tuple(policy.choice[0].values()) == ("best_of_n", "beam", "beam")
     result = evaluate_policy(found, Binning(easiness), found, name="best_of_n", count=20)
     assert [x.mean for x in result.accuracy] == pytest.approx([0.5, 0.9, 0.9])
     assert result.censored == (False, True, True)
@@ -142,7 +156,7 @@ def test_of_equal_strategies_the_first_is_chosen_though_sums_round_otherwise():
     values[:, 1] = 0.3
     found = table(values)
     policy = fit_policy(found, Binning(dict.fromkeys(found.questions, 0.5)))
-    assert {name for row in policy.choice for name in row} == {"best_of_n"}
+    assert {name for row in policy.choice for name in row.values()} == {"best_of_n"}
 
 
 def test_choosing_by_bin_is_compared_with_the_best_single_strategy():

@@ -28,7 +28,6 @@ from ttc_jax.compute.ledger import Ledger
 from ttc_jax.config import as_flag, to_json
 from ttc_jax.errors import UserError
 from ttc_jax.experiments.fields import check_fields
-from ttc_jax.experiments.fitted import FILE, Entry, PolicyFile
 from ttc_jax.experiments.workdir import claim_workdir
 from ttc_jax.hosts import hosts
 from ttc_jax.policy import difficulty
@@ -36,6 +35,7 @@ from ttc_jax.policy.allocation import evaluate_allocation, walks
 from ttc_jax.policy.difficulty import Binning
 from ttc_jax.policy.flops_match import Match, generations, match
 from ttc_jax.policy.policy import Policy, PolicyEvaluation, costs, evaluate_policy, fit_policy
+from ttc_jax.policy_file import FILE, Entry, PolicyFile
 from ttc_jax.report.console import print_policy
 from ttc_jax.report.figures import write_compute_optimal
 from ttc_jax.results.accuracy_table import AccuracyTable, accuracy_table, largest_pools
@@ -251,7 +251,7 @@ def _plain(sides: Match) -> dict[str, Any]:
 
 
 def write_policy(path: Path, config: ConfigDict, policy: Policy, samples: int) -> Path:
-    """Writes the policy as a file that `load_policy` reads.
+    """Writes the policy as a file that `read_policy` reads.
 
     Args:
       samples: that tell the difficulty of a question, 0 where its score does.
@@ -260,13 +260,18 @@ def write_policy(path: Path, config: ConfigDict, policy: Policy, samples: int) -
       UserError: the disk is full or not writable, or the sweep's config is damaged.
     """
     kind = "predicted" if config.policy.difficulty == "few" else config.policy.difficulty
-    used = {name for row in policy.choice for name in row}
-    entries = _entries(Path(config.data.path))
+    used = {name for row in policy.choice for name in row.values()}
+    # Those that no bin uses are there to be switched to, as far as that takes no code of one's own.
+    strategies = {
+        name: entry
+        for name, entry in _entries(Path(config.data.path)).items()
+        if name in used or ":" not in entry.strategy
+    }
     source = config.data.path.encode("utf-8", "replace").decode()  # a path may be no Unicode text
     PolicyFile(
         difficulty=kind,
         samples=samples,
-        strategies={name: entry for name, entry in entries.items() if name in used},
+        strategies=strategies,
         about=f"The compute-optimal policy fitted to {source}. Bin 1 is the easiest. A "
         "question whose difficulty (higher is easier) is below edges[i] is in bin i + 2 or harder; "
         f"it is {_ABOUT[kind].format(samples=samples)}.",

@@ -29,58 +29,78 @@ class Policy:
     """A table of strategies.
 
     Attributes:
-      choice: [bins, N] names of strategies.
-      budgets: [N] generations a question.
+      choice: [bins] budget -> strategy, the bin of the easiest questions first; a budget is the
+        generations of a question, and bins may have different ones.
       edges: [bins - 1] difficulty at which one bin ends and the next, a harder one, begins:
         descending, for a number that is the higher the easier a question is.
     """
 
-    choice: tuple[tuple[str, ...], ...]
-    budgets: tuple[int, ...]
+    choice: tuple[Mapping[int, str], ...]
     edges: tuple[float, ...]
 
+    @property
+    def least(self) -> int:
+        """The least budget that every bin can follow."""
+        return max(map(min, self.choice))
+
     def bin_of(self, easiness: float) -> int:
-        """The bin of a question, 0 the easiest."""
+        """Returns the bin of a question, 0 the easiest."""
         return sum(easiness < edge for edge in self.edges)
 
     def strategy(self, easiness: float, budget: int) -> tuple[str, int]:
-        """The strategy for a question, and the largest known budget that does not exceed `budget`.
+        """Returns the strategy for a question, and the largest budget of its bin within `budget`.
 
         Raises:
-          UserError: a budget below all that the policy was fitted to.
+          UserError: a budget below all of that bin.
         """
-        known = [n for n in self.budgets if n <= budget]
-        if not known:
-            raise UserError(f"budget {budget} is below the policy's least, {self.budgets[0]}")
-        return self.choice[self.bin_of(easiness)][self.budgets.index(known[-1])], known[-1]
+        place = self.bin_of(easiness)
+        known = self.choice[place]
+        if budget < min(known):
+            raise UserError(
+                f"budget {budget} is below the least of policy.choice.bin_{place + 1}, {min(known)}"
+            )
+        largest = max(n for n in known if n <= budget)
+        return known[largest], largest
 
     def to_dict(self) -> dict[str, Any]:
-        """For a config or JSON."""
+        """Returns what a config or JSON holds."""
         return {
-            "budgets": self.budgets,
             "edges": self.edges,
             "choice": {
-                f"bin_{i + 1}": {f"n_{n}": name for n, name in zip(self.budgets, row, strict=True)}
-                for i, row in enumerate(self.choice)
+                f"bin_{i}": {f"n_{n}": name for n, name in known.items()}
+                for i, known in enumerate(self.choice, 1)
             },
         }
 
     @classmethod
     def from_dict(cls, found: Mapping[str, Any]) -> Policy:
-        """What `to_dict` wrote.
+        """Returns the policy that `to_dict` wrote.
 
         Raises:
-          UserError: a table with holes.
+          UserError: a bin too many or too few for the edges, or one without budgets.
         """
-        budgets, edges = tuple(found["budgets"]), tuple(found["edges"])
-        try:
-            choice = tuple(
-                tuple(found["choice"][f"bin_{i + 1}"][f"n_{n}"] for n in budgets)
-                for i in range(len(edges) + 1)
+        edges, choice = tuple(found["edges"]), found["choice"]
+        names = [f"bin_{i + 1}" for i in range(len(edges) + 1)]
+        for name in names:
+            if not choice.get(name):
+                raise UserError(
+                    f"policy.choice lacks {name}: {len(edges)} policy.edges make {len(names)} bins"
+                )
+        if more := [name for name in choice if name not in names]:
+            raise UserError(
+                f"policy.choice.{more[0]}: no such bin; {len(edges)} policy.edges make {len(names)}"
             )
-        except KeyError as error:
-            raise UserError(f"policy.choice lacks {error.args[0]}") from error
-        return cls(choice, budgets, edges)
+        return cls(
+            tuple(
+                {n: choice[name][f"n_{n}"] for n in sorted(map(_budget, choice[name]))}
+                for name in names
+            ),
+            edges,
+        )
+
+
+def _budget(key: str) -> int:
+    return int(key.removeprefix("n_"))
 
 
 def fit_policy(table: AccuracyTable, binning: Binning) -> Policy:
@@ -102,8 +122,8 @@ def fit_policy(table: AccuracyTable, binning: Binning) -> Policy:
         of_bin = [easiness[row] for row in inside if row.any()]
         edges = [float(a.min() + b.max()) / 2 for a, b in itertools.pairwise(of_bin)]
     names = np.array(table.strategies)
-    choice = tuple(tuple(map(str, row)) for row in names[best])
-    return Policy(choice, table.budgets, tuple(edges))
+    choice = tuple(dict(zip(table.budgets, map(str, row), strict=True)) for row in names[best])
+    return Policy(choice, tuple(edges))
 
 
 @dataclasses.dataclass(frozen=True)
