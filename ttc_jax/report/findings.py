@@ -133,8 +133,8 @@ def _of_policy(summary: Summary) -> Iterator[str]:
         )
     elif ratios:
         yield (
-            f"The policy by {_KINDS.get(kind, kind)} saves no generations of {label(baseline)} that "
-            "can be told from none."
+            f"The policy by {_KINDS.get(kind, kind)} saves no generations of {label(baseline)} "
+            "that can be told from none."
         )
     if over := fitted[kind].get("over_single"):
         n = max(over, key=lambda n: over[n]["low"])
