@@ -11,11 +11,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import pytest
+from ml_collections import ConfigDict
 
 import ttc_jax
 from ttc_jax import cli
 from ttc_jax.config import parse_config
 from ttc_jax.experiments.fields import check_fields
+from ttc_jax.experiments.fitted import followed
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "ttc_jax"
@@ -32,6 +34,7 @@ RUN = {
     "docs/bring-your-own-strategy.md": 1,
     "docs/configs.md": 1,
     "docs/quickstart.md": 3,
+    "docs/studies.md": 1,
 }
 every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 
@@ -82,6 +85,9 @@ def test_commands_parse(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPa
             (tmp_path / name).write_text(code, encoding="utf-8")
     (tmp_path / "configs").symlink_to(ROOT / "configs")
     monkeypatch.chdir(tmp_path)
+    if page.name == "studies.md":  # the policy by hand stands for the one that ttc policy writes
+        Path("runs/policy").mkdir(parents=True)
+        Path("runs/policy/policy.json").write_text(by_hand().policy.to_json())
     jobs = cli._jobs()
     for job, arguments in commands(page):
         if job in ("JOB", "--help", "--version"):
@@ -117,6 +123,22 @@ def printed_by(code: str, names: dict[str, Any]) -> list[str]:
     with contextlib.redirect_stdout(printed):
         exec(code, names)
     return printed.getvalue().splitlines()
+
+
+def by_hand() -> ConfigDict:
+    """The config with a policy that is written by hand."""
+    names: dict = {}
+    exec(block("studies.md"), names)
+    return names["get_config"]()
+
+
+def test_the_policy_by_hand():
+    config = by_hand()
+    check_fields(config)
+    _, fitted = followed(config)
+    assert fitted is not None
+    spent = [fitted.policy.strategy(easiness, config.budget) for easiness in (0.9, 0.5, 0.1)]
+    assert spent == [("best_of_n", 4), ("beam_4", 16), ("best_of_n", 64)]
 
 
 def test_the_strategy_of_ones_own():

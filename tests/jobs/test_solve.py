@@ -382,11 +382,14 @@ def test_mistakes_are_named(config, recited, monkeypatch, tmp_path):
         refused(message, "x", policy__path=str(path), budget=budget)
 
     policy("oracle difficulty cannot be told of a new question", difficulty="oracle")
-    policy("predicted difficulty cannot be told", difficulty="predicted")
-    policy("does not say what beam_2 is", strategies={"best_of_n": ENTRY})
+    policy("policy.samples=0: must be at least 1", difficulty="predicted")
+    policy(
+        r"bin_2\.n_2: 'beam_2' is no strategy .* has best_of_n$", strategies={"best_of_n": ENTRY}
+    )
     policy("policy.choice lacks bin_3", edges=(0.5, 0.1))
     policy("budget 1 is below the policy's least, 2", 1, difficulty="predicted", samples=2)
     policy("edges.0: .* finite number, found nan", edges=(float("nan"),))
+    policy("choice.bin_1.x.* should match pattern", choice={"bin_1": {"x": "best_of_n"}})
     policy("budgets.0: .* integer.*, found 'x'", budgets=("x",))
     policy("stratgies: .*Unexpected keyword argument", stratgies={})
     (tmp_path / "empty.json").write_text("{}")

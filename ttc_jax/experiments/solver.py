@@ -13,7 +13,7 @@
             print(other.answer, other.weight, other.votes)
         print(solution.ledger.generations, solution.ledger.generator_flops)
 
-Without policy.path all questions are answered as the config's section `search` says.
+Without a policy all questions are answered as the config's section `search` says.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from ttc_jax.config import as_flag
 from ttc_jax.errors import UserError
 from ttc_jax.experiments import build
 from ttc_jax.experiments.fields import check_fields
-from ttc_jax.experiments.fitted import load_policy
+from ttc_jax.experiments.fitted import followed
 from ttc_jax.experiments.recorder import Prompted, Recorder, keep_prompts
 from ttc_jax.experiments.sections import generator_of, mesh_of, storage
 from ttc_jax.experiments.spending import PARALLEL, is_pool, spend
@@ -155,10 +155,9 @@ class Solver:
         load: build.Loaders | None = None,
     ):
         _check(config)
-        self._config, self._store = config, store
+        self._config, self._fitted = followed(config)
+        self._store = store
         self._held: dict[Key, Record] = {record.key: record for record in held}
-        own = config.get("own", "")
-        self._fitted = load_policy(config.policy.path, own) if config.policy.path else None
         self._task = load_task(config.task)
         self._recorders: dict[tuple[str, int], Recorder] = {}
         self._load = load or build.Loaders(

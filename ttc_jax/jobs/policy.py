@@ -28,13 +28,14 @@ from ttc_jax.compute.ledger import Ledger
 from ttc_jax.config import as_flag, to_json
 from ttc_jax.errors import UserError
 from ttc_jax.experiments.fields import check_fields
-from ttc_jax.experiments.fitted import FILE, Entry, PolicyFile
 from ttc_jax.experiments.workdir import claim_workdir
 from ttc_jax.hosts import hosts
 from ttc_jax.policy import difficulty
 from ttc_jax.policy.allocation import evaluate_allocation, walks
+from ttc_jax.policy.difficulty import Binning
 from ttc_jax.policy.flops_match import Match, generations, match
 from ttc_jax.policy.policy import Policy, PolicyEvaluation, costs, evaluate_policy, fit_policy
+from ttc_jax.policy_file import FILE, Entry, PolicyFile
 from ttc_jax.report.console import print_policy
 from ttc_jax.report.figures import write_compute_optimal
 from ttc_jax.results.accuracy_table import AccuracyTable, accuracy_table, largest_pools
@@ -58,13 +59,11 @@ class Difficulty(NamedTuple):
     """How hard questions are, told in one way.
 
     Attributes:
-      ease: question -> the higher the easier.
-      bins: question -> bin, 0 the easiest.
+      binning: what puts questions into bins.
       samples: drawn of each question to tell it.
     """
 
-    easiness: Mapping[str, float]
-    bins: Mapping[str, int]
+    binning: Binning
     samples: int
 
 
@@ -90,7 +89,7 @@ def main(config: ConfigDict, workdir: Path) -> None:
     worths = {
         kind: evaluate_policy(
             table,
-            told.bins,
+            told.binning,
             baseline,
             name=config.policy.baseline,
             cost=costs(table, told.samples, config.policy.pools),
@@ -99,17 +98,18 @@ def main(config: ConfigDict, workdir: Path) -> None:
         )
         for kind, told in found.items()
     }
-    edges = config.policy.edges
-    policies = {
-        kind: fit_policy(table, told.easiness, told.bins, edges) for kind, told in found.items()
-    }
+    policies = {kind: fit_policy(table, told.binning) for kind, told in found.items()}
     chosen, told = policies[config.policy.difficulty], found[config.policy.difficulty]
     path = write_policy(workdir / FILE, config, chosen, told.samples)
-    summary = _summarise(config, table, baseline, policies, worths)
+    binnings = {kind: told.binning for kind, told in found.items()}
+    summary = _summarise(config, table, baseline, policies, worths, binnings)
     if allocation := _allocation(config, pool):
         summary["allocation"] = allocation
     if config.flops_match.large:
-        summary["flops_match"] = _flops_match(config, table, told, records)
+        kinds = dict.fromkeys(("oracle", config.policy.difficulty))
+        summary["flops_match"] = {
+            kind: _flops_match(config, table, found[kind], records) for kind in kinds
+        }
     write_summary(workdir, summary)
     write_compute_optimal(summary, workdir)
     print_policy(summary)
@@ -163,26 +163,21 @@ def _difficulties(config: ConfigDict, records: Sequence[Record]) -> dict[str, Di
     samples = difficulty_samples(records, config.policy.baseline)
     if all(record.strategy != DIFFICULTY for record in records):
         _log.warning("difficulty comes from the samples that are scored, which flatters it")
-    count = min(len(record.candidates) for record in samples)
-    few = min(config.policy.samples, count)
+    drawn = min(len(record.candidates) for record in samples)
+    few = min(config.policy.samples, drawn)
     first = [dataclasses.replace(x, candidates=x.candidates[:few]) for x in samples]
     aggregation = config.selection.aggregation
-    eases = {"oracle": (difficulty.oracle(samples), count)}
+    eases = {"oracle": (difficulty.oracle(samples), drawn)}
     if scored(samples):
-        eases["predicted"] = difficulty.predicted(samples, aggregation), count
+        eases["predicted"] = difficulty.predicted(samples, aggregation), drawn
         eases["few"] = difficulty.predicted(first, aggregation), few
     if all(record.question_score is not None for record in samples):
         eases["question"] = difficulty.of_questions(samples), 0
+    count, edges = config.policy.bins, tuple(config.policy.edges)
     return {
-        kind: Difficulty(easiness, _bins(config, easiness), drawn)
-        for kind, (easiness, drawn) in eases.items()
+        kind: Difficulty(Binning(easiness, count, edges), samples_drawn)
+        for kind, (easiness, samples_drawn) in eases.items()
     }
-
-
-def _bins(config: ConfigDict, easiness: Mapping[str, float]) -> dict[str, int]:
-    if config.policy.edges:
-        return difficulty.absolute_bins(easiness, config.policy.edges)
-    return difficulty.quantile_bins(easiness, config.policy.bins)
 
 
 def _allocation(config: ConfigDict, pool: Sequence[Record]) -> dict[str, Any]:
@@ -228,7 +223,7 @@ def _flops_match(
         budgets[f"{ratio:g}", "verifier_and_difficulty"] = spent - told.samples
     matches = match(
         table,
-        told.bins,
+        told.binning,
         difficulty.oracle(large),
         list(budgets.values()),
         seed=config.seed,
@@ -256,7 +251,7 @@ def _plain(sides: Match) -> dict[str, Any]:
 
 
 def write_policy(path: Path, config: ConfigDict, policy: Policy, samples: int) -> Path:
-    """Writes the policy as a file that `load_policy` reads.
+    """Writes the policy as a file that `read_policy` reads.
 
     Args:
       samples: that tell the difficulty of a question, 0 where its score does.
@@ -265,13 +260,18 @@ def write_policy(path: Path, config: ConfigDict, policy: Policy, samples: int) -
       UserError: the disk is full or not writable, or the sweep's config is damaged.
     """
     kind = "predicted" if config.policy.difficulty == "few" else config.policy.difficulty
-    used = {name for row in policy.choice for name in row}
-    entries = _entries(Path(config.data.path))
+    used = {name for row in policy.choice for name in row.values()}
+    # Those that no bin uses are there to be switched to, as far as that takes no code of one's own.
+    strategies = {
+        name: entry
+        for name, entry in _entries(Path(config.data.path)).items()
+        if name in used or ":" not in entry.strategy
+    }
     source = config.data.path.encode("utf-8", "replace").decode()  # a path may be no Unicode text
     PolicyFile(
         difficulty=kind,
         samples=samples,
-        strategies={name: entry for name, entry in entries.items() if name in used},
+        strategies=strategies,
         about=f"The compute-optimal policy fitted to {source}. Bin 1 is the easiest. A "
         "question whose difficulty (higher is easier) is below edges[i] is in bin i + 2 or harder; "
         f"it is {_ABOUT[kind].format(samples=samples)}.",
@@ -309,6 +309,7 @@ def _summarise(
     baseline: AccuracyTable,
     policies: Mapping[str, Policy],
     worths: Mapping[str, PolicyEvaluation],
+    binnings: Mapping[str, Binning],
 ) -> dict[str, Any]:
     """What summary.json holds."""
     budgets = [str(n) for n in table.budgets]
@@ -333,6 +334,9 @@ def _summarise(
                 "accuracy": by_budget(found.accuracy),
                 "by_bin": [by_budget(row) for row in found.by_bin],
                 "gain": by_budget(found.gain),
+                "single": by_budget(found.single),
+                "over_single": by_budget(found.over_single),
+                "tied": round(binnings[kind].tied(table.questions), 6),
                 "choice": policies[kind].to_dict()["choice"],
             }
             for kind, found in worths.items()

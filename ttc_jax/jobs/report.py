@@ -25,6 +25,7 @@ from ttc_jax.hosts import hosts
 from ttc_jax.plugins import check_named_by_data
 from ttc_jax.policy.difficulty import oracle, quantile_bins
 from ttc_jax.report.figures import write_files
+from ttc_jax.report.findings import findings
 from ttc_jax.report.page import files, page
 from ttc_jax.report.sections import records_of_work, sections
 from ttc_jax.report.viewer import viewer
@@ -61,11 +62,14 @@ def main(config: ConfigDict, workdir: Path) -> None:
     own = config.get("own", "")
     trees = _trees(folders["search"], summaries["search"], own) if "search" in folders else {}
     contents = files(found)
-    text = page(config.title, found, contents, trees, about)
+    sentences = findings(summaries)
+    text = page(config.title, found, contents, trees, about, sentences)
     # An answer in a table may hold lone surrogates, which no file can.
     contents[PAGE] = text.encode("utf-8", "replace")
     write_files(contents, workdir)
     path = write_summary(workdir, combine(summaries))
+    for sentence in sentences:
+        print(f"- {sentence}")
     print(f"report: {workdir / PAGE}\nsummary: {path}")
 
 

@@ -29,6 +29,7 @@ from ttc_jax.compute.ledger import Ledger
 from ttc_jax.config import to_json
 from ttc_jax.experiments import build
 from ttc_jax.experiments.fields import check_fields
+from ttc_jax.experiments.fitted import followed
 from ttc_jax.experiments.recorder import keep_prompts
 from ttc_jax.experiments.solver import Solution, Solver
 from ttc_jax.experiments.stages import run_stages
@@ -114,7 +115,9 @@ def follow(config: ConfigDict, workdir: Path) -> None:
       UserError: as `Solver`.
     """
     check_fields(config)
-    claim = Claim(workdir, config, may_change=build.SCHEDULE)
+    config, _ = followed(config)
+    # What a policy says counts, and not from which file it came.
+    claim = Claim(workdir, config, may_change=(*build.SCHEDULE, "policy.path", "policy.loaded"))
     store = ResultsStore(workdir, shard=hosts.index(), claim=claim)
     solver = Solver(config, store, held=store.read())
     questions = load_task(config.task).questions(config.split)[: config.limit or None]

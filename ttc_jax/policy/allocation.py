@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 from ttc_jax.errors import UserError
 from ttc_jax.policy.flops_match import at_budget
-from ttc_jax.policy.policy import FOLDS, draws, estimates, halves
+from ttc_jax.policy.policy import FOLDS, deal, draws, estimates
 from ttc_jax.results.credit import as_pool
 from ttc_jax.results.curves import Estimate, budget_grid
 from ttc_jax.results.selection import NO_ANSWER, best_of_n_weighted
@@ -239,9 +239,9 @@ def evaluate_allocation(
     """What allocation is worth at each average budget, with 95 % intervals.
 
     Each half of the questions is spent on by what was fitted to the other one. The intervals are of
-    these two allocations: questions (within their half) and seeds are drawn with replacement, and
-    nothing is fitted anew. Fitted to draws, in which questions repeat, allocations are worse than
-    those that are judged here, and the intervals would lie too low.
+    these two allocations: questions are drawn with replacement, and nothing is fitted anew. Fitted
+    to draws, in which questions repeat, allocations are worse than those that are judged here, and
+    the intervals would lie too low.
 
     Args:
       cells: see `fit_allocation`.
@@ -252,23 +252,19 @@ def evaluate_allocation(
     """
     if len(walks.questions) < FOLDS:
         raise UserError("allocation: needs at least 2 questions, one to fit and one to judge")
-    groups = halves(walks.questions, dict.fromkeys(walks.questions, 0))[0]
-    drawn = np.array(  # [draws, Q, T] weights
-        [
-            np.outer(weights, share) / weights.sum()
-            for weights, share in draws(groups, walks.right.shape[1], seed=seed, count=count)
-        ]
-    )
-    curves = np.einsum("dqt,qtn->dn", drawn, walks.right.mean(2))
+    dealt = deal(walks.questions)
+    groups = [np.isin(np.arange(len(dealt)), dealt[fold::FOLDS]) for fold in range(FOLDS)]
+    drawn = np.array(list(draws(len(dealt), seed, count))) / len(dealt)  # [draws, Q] weights
+    curves = drawn @ walks.right.mean((1, 2))
     found = []
     for budget in budgets:
         stops = np.empty_like(walks.right)
         for fold in range(FOLDS):
-            fitted, judged = groups[fold] > 0, groups[1 - fold] > 0
+            fitted, judged = groups[fold], groups[1 - fold]
             allocation = fit_allocation(_part(walks, fitted), budget, cells=cells)
             stops[judged] = allocation.stops(walks.states[judged])
-        accuracy = np.einsum("dqt,qt->d", drawn, (stops * walks.right).sum(-1).mean(2))
-        spread = np.einsum("dqt,qtn->dn", drawn, stops.mean(2))
+        accuracy = drawn @ (stops * walks.right).sum(-1).mean((1, 2))
+        spread = drawn @ stops.mean((1, 2))
         spent, blind = spread @ walks.grid, (spread * curves).sum(1)
         same = [at_budget(row, walks.grid, n) for row, n in zip(curves, spent, strict=True)]
         rows = np.stack([accuracy, spent, same, accuracy - same, accuracy - blind], 1)
