@@ -184,7 +184,7 @@ def test_caches_have_the_dtype_of_the_weights_and_lie_over_the_mesh():
             assert x.dtype == jnp.bfloat16
             assert x.shape[:3] == (4, PLAN.candidates, 4)  # copies of the one head
             assert x.sharding.shard_shape(x.shape)[:3] == (2, PLAN.candidates, 1)
-    assert state.decode.log_prob.dtype == state.score.dtype == jnp.float32
+    assert state.decode.log_prob.dtype == state.scores.last.dtype == jnp.float32
     made = Sampler(tiny_generator(CONFIG), candidates=2, max_new_tokens=4, **OPTIONS).state(WIDTH)
     assert made.cache.suffix[0].values.shape[2] == 1
 

@@ -15,7 +15,16 @@ from ttc_jax.sampling.draw import candidate_keys
 from ttc_jax.sampling.sampler import start, wake
 from ttc_jax.search import lookahead
 from ttc_jax.search.plan import Plan
-from ttc_jax.search.state import Answers, SearchState, SearchTrace
+from ttc_jax.search.state import (
+    Answers,
+    Earlier,
+    Progress,
+    Question,
+    Rows,
+    Scores,
+    SearchState,
+    SearchTrace,
+)
 from ttc_jax.verifiers.steps import Marked
 from ttc_jax.verifiers.verifier import CONTEXT_PIECE, Verifier
 
@@ -37,56 +46,35 @@ def admit(
       front: what the generator has read before its own.
     """
     asked, judged = prompts
-    N, T, s = plan.candidates, plan.max_new_tokens, plan.revisions
+    N, T = plan.candidates, plan.max_new_tokens
     keys = candidate_keys(seed, numbers, N)
     decode = start(generator, asked, lengths[:, 0], keys, T, context=_room(plan), front=front)
-    given = take_along(judged, lengths[:, 1:] - 1, 1)
-    rows = jnp.zeros((1, N), jnp.int32)
-    trace = jnp.zeros((1, plan.all_turns, N), jnp.int32)
-    written = jnp.zeros((1, plan.all_turns, N, plan.step), jnp.int32)
-    text, number = jnp.zeros((1, N, s, T), jnp.int32), jnp.zeros((1, N, s), jnp.float32)
-    nothing = jnp.zeros((1,), jnp.int32)
-    limit = jnp.full((1, N), plan.step, jnp.int32)
+    given = jnp.broadcast_to(take_along(judged, lengths[:, 1:] - 1, 1), (1, N))
     shown: Any = ()
     if verifier is not None:
         capacity = _room(plan) + plan.most_shown + 1
         shown = verifier.start(judged, lengths[:, 1], N, capacity)
-    decode = wake(decode, jnp.ones((1, N), bool), limit)
+    rows = Rows.start(given, plan.step)
+    decode = wake(decode, jnp.ones((1, N), bool), rows.limit)
     return SearchState(
         decode=decode,
         verifier=shown,
-        last=decode.pending[:, 0],
-        given=jnp.broadcast_to(given, (1, N)),
-        keys=jax.vmap(lambda n: jax.random.fold_in(jax.random.key(seed), n))(numbers),
-        active=nothing == 0,
-        ready=nothing != 0,
-        revising=nothing != 0,
-        failed=nothing != 0,
-        question_score=nothing.astype(jnp.float32),
-        round=nothing,
-        began=nothing,
-        answer=nothing,
-        looked=nothing,
-        done=rows != 0,
-        limit=limit,
-        started=rows,
-        shown=rows,
-        score=jnp.zeros((1, N), jnp.float32),
-        step_scores=jnp.zeros((1, N, T), jnp.float32),
-        scored=jnp.zeros((1, N, T), bool),
+        question=Question(
+            keys=jax.vmap(lambda n: jax.random.fold_in(jax.random.key(seed), n))(numbers),
+            last=decode.pending[:, 0],
+            score=jnp.zeros((1,), jnp.float32),
+        ),
+        progress=Progress.start(),
+        rows=rows,
+        scores=Scores.start(decode.tokens),
         saved=lookahead.saved(plan, decode),
         told=_nothing_told(plan),
-        trace=SearchTrace(written, trace, trace.astype(jnp.float32), *[trace] * 7),
-        answers=Answers(
-            tokens=text,
-            lengths=number.astype(jnp.int32),
-            log_prob=number,
-            finished=number != 0,
-            step_scores=text.astype(jnp.float32),
-            scored=text != 0,
+        trace=SearchTrace.start(plan),
+        answers=Answers.start(plan),
+        earlier=Earlier(
+            jnp.zeros((1, N, plan.earlier, T), jnp.int32),
+            jnp.zeros((1, N, plan.earlier), jnp.int32),
         ),
-        earlier=jnp.zeros((1, N, plan.earlier, T), jnp.int32),
-        earlier_length=jnp.zeros((1, N, plan.earlier), jnp.int32),
     )
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from ttc_jax.models.cache import KVCache
 from ttc_jax.models.delimiters import Delimiter
 from ttc_jax.search.plan import Plan
-from ttc_jax.search.state import SearchState
+from ttc_jax.search.state import SearchState, Status
 from ttc_jax.verifiers.adapter import PRMAdapter
 from ttc_jax.verifiers.steps import Marked, step_ends
 
@@ -32,7 +32,8 @@ def tell(
     not read, and the steps that end there score 0.
     """
     told = list(jax.tree.map(lambda x: np.zeros(x.shape, np.int32), state.told))
-    ready, looked = jax.device_get(state.ready), state.decode
+    looked, rows = state.decode, state.rows
+    ready = jax.device_get(state.progress.status) == Status.SELECTING
     if not ready.any():
         return tuple(told)
     reached, ended = jax.device_get((looked.cache.length, looked.ended))
@@ -40,7 +41,14 @@ def tell(
     if plan.lookahead:
         length, ended = jax.device_get((state.saved["length"], state.saved["ended"]))
     tokens, given, shown, started, done, kept = jax.device_get(
-        (looked.tokens, state.given, state.shown, state.started, state.done, _kept(state.verifier))
+        (
+            looked.tokens,
+            rows.given,
+            state.scores.shown,
+            rows.started,
+            rows.done,
+            _kept(state.verifier),
+        )
     )
     ends = step_ends(tokens, length, ended, delimiter)
     ends &= np.arange(plan.max_new_tokens) >= started[..., None]

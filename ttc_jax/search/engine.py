@@ -26,7 +26,7 @@ from ttc_jax.sampling.sampler import SHORTEST_BUCKET, bucket, pad_prompts
 from ttc_jax.search import bridge, kernel
 from ttc_jax.search.admission import admit
 from ttc_jax.search.plan import Plan
-from ttc_jax.search.state import Answers, SearchState, SearchTrace, insert
+from ttc_jax.search.state import ACTIVE, Answers, SearchState, SearchTrace, insert
 from ttc_jax.sharding.mesh import place
 from ttc_jax.verifiers.adapter import PRMAdapter
 from ttc_jax.verifiers.confidence import Confidence
@@ -55,8 +55,8 @@ class Found(NamedTuple):
 
     answers: Answers
     trace: SearchTrace
+    status: Array  # a `Status`
     rounds: Array
-    failed: Array
     question_score: Array
 
 
@@ -176,11 +176,11 @@ class Engine:
         """
         patience = put(np.int32(tokens), self.mesh)
         state, work = self._segment((self.parameters, *self._tables, patience), state)
-        active, work = jax.device_get((state.active, work))
+        status, work = jax.device_get((state.progress.status, work))
         if self.plan.bridged and self._adapter is not None:
             told = bridge.tell(self.plan, self._adapter, self.delimiter, state)
             state = dataclasses.replace(state, told=put(told, self.mesh, ROWS))
-        return state, active, work
+        return state, np.isin(status, ACTIVE), work
 
     def harvest(self, state: SearchState, slots: Sequence[int]) -> list[Found]:
         """Fetches the questions in a slot of each shard; any question, where that is `NONE`."""
@@ -252,7 +252,8 @@ def _insert(_: Any, *slots: Any) -> SearchState:
 
 
 def _harvest(_: Any, state: SearchState, slot: jax.Array) -> Found:
-    found = Found(state.answers, state.trace, state.round, state.failed, state.question_score)
+    progress = state.progress
+    found = Found(state.answers, state.trace, progress.status, progress.round, state.question.score)
     at = jnp.maximum(slot, 0)
     return jax.tree.map(lambda x: x[at], found)
 

@@ -40,8 +40,10 @@ from ttc_jax.search.revisions import revise
 from ttc_jax.search.scoring import score
 from ttc_jax.search.state import (
     Answers,
+    Progress,
     SearchState,
     SearchTrace,
+    Status,
     gather,
     put,
     take,
@@ -90,7 +92,7 @@ def segment(
             state.decode,
             ends,
             pauses,
-            state.limit,
+            state.rows.limit,
             plan.drawing,
             greedy=lookahead.greedy_rows(plan, state),
             doubt=plan.doubt,
@@ -100,27 +102,33 @@ def segment(
         went = jnp.minimum(live.sum(dtype=jnp.int32), plan.lanes or live.size)
         return state, iteration + 1, useful + went
 
-    group = together(state.done.shape[0], plan)
+    group = together(state.rows.done.shape[0], plan)
 
     def one_turn(state: SearchState) -> SearchState:
-        slots, there = _next(state.ready, group)
+        slots, there = _next(state.has(Status.SELECTING), group)
         some = take(state, slots)
-        some = dataclasses.replace(some, done=some.done | ~there[:, None])  # nothing to read
+        done = some.rows.done | ~there[:, None]  # nothing to read
+        some = dataclasses.replace(some, rows=dataclasses.replace(some.rows, done=done))
         return put(state, _turn(plan, verifier, delimiter, some), slots)
 
     def one_revision(state: SearchState) -> SearchState:
-        slots, there = _next(state.revising, group)
+        slots, there = _next(state.has(Status.REVISING), group)
         some = take(state, slots)
-        some = dataclasses.replace(some, answer=jnp.where(there, some.answer, 0))  # no context
+        answer = jnp.where(there, some.progress.answer, 0)  # no context
+        progress = dataclasses.replace(some.progress, answer=answer)
+        some = dataclasses.replace(some, progress=progress)
         return put(state, revise(plan, generator, verifier, some), slots)
 
     def decoded(carry: Carry) -> Carry:
-        return lax.while_loop(lambda c: goes_on(c) & ~c[0].ready.any(), one_token, carry)
+        def decodes(carry: Carry) -> Array:
+            return goes_on(carry) & ~carry[0].has(Status.SELECTING).any()
+
+        return lax.while_loop(decodes, one_token, carry)
 
     def turned(state: SearchState) -> SearchState:
-        state = lax.while_loop(lambda s: s.ready.any(), one_turn, state)
+        state = lax.while_loop(lambda s: s.has(Status.SELECTING).any(), one_turn, state)
         if plan.revisions > 1:
-            state = lax.while_loop(lambda s: s.revising.any(), one_revision, state)
+            state = lax.while_loop(lambda s: s.has(Status.REVISING).any(), one_revision, state)
         return state
 
     def body(carry: Carry) -> Carry:
@@ -132,7 +140,7 @@ def segment(
         state, iterations, useful = decoded((turned(state), zero, zero))
     else:
         state, iterations, useful = lax.while_loop(goes_on, body, (state, zero, zero))
-    return state, jnp.stack([useful, iterations * (plan.lanes or state.done.size)])
+    return state, jnp.stack([useful, iterations * (plan.lanes or state.rows.done.size)])
 
 
 def together(questions: int, plan: Plan) -> int:
@@ -154,57 +162,55 @@ def _next(waiting: Bool[Array, " B"], count: int) -> tuple[Int[Array, " G"], Boo
 
 def _rest(plan: Plan, state: SearchState) -> SearchState:
     """What follows when a question's last row comes to rest: lookahead's next step, or its turn."""
-    resting = state.active & ~state.decode.cache.live.any(-1)
+    active = state.active
+    resting = active & ~state.decode.cache.live.any(-1)
     if plan.lookahead:
         state, more = lookahead.go_on(plan, state, resting)
         resting &= ~more
-    return dataclasses.replace(state, ready=resting)
+    status = jnp.where(resting, Status.SELECTING, Status.SEARCHING).astype(jnp.int8)
+    status = jnp.where(active, status, state.progress.status)
+    return dataclasses.replace(state, progress=dataclasses.replace(state.progress, status=status))
 
 
 def _turn(
     plan: Plan, verifier: Verifier | None, delimiter: Delimiter, state: SearchState
 ) -> SearchState:
     """The turn of questions whose rows all rest."""
-    N, T = plan.candidates, plan.max_new_tokens
+    T = plan.max_new_tokens
     looked = state.decode
     decode = lookahead.rewind(looked, state.saved)
     length = decode.cache.length
     at = jnp.arange(T)[None, None]
     steps = step_ends(looked.tokens, length, decode.ended, delimiter)
-    steps &= (at >= state.started[..., None]) & ~state.done[..., None]
+    steps &= (at >= state.rows.started[..., None]) & ~state.rows.done[..., None]
     state = dataclasses.replace(state, decode=decode)
     reads = peeks = jnp.zeros_like(length)
     if verifier is not None:
         state, reads, peeks = score(plan, verifier, delimiter, state, looked, steps)
 
-    last_turn = state.round + 1 >= state.began + plan.turns
-    done = state.done | decode.ended | (length >= T) | last_turn[:, None]
+    progress = state.progress
+    last_turn = progress.round + 1 >= progress.began + plan.turns
+    done = state.rows.done | decode.ended | (length >= T) | last_turn[:, None]
     complete = done.all(-1)
-    rows = jnp.arange(N)[None]
+    parents = jnp.broadcast_to(jnp.arange(plan.candidates)[None], done.shape)
     if plan.strategy.stops_at_steps:
-        keys = jax.vmap(lambda key, r: fold_in(fold_in(key, CHOICE), r))(state.keys, state.round)
-        chosen = jax.vmap(plan.strategy.select)(state.score, ~done, keys).astype(jnp.int32)
-        # A finished row is nobody's parent, nor one that does not exist, whatever a strategy says.
-        fits = ~done & (chosen >= 0) & (chosen < N)
-        fits &= ~take_along(done, jnp.clip(chosen, 0, N - 1), 1)
-        parents = jnp.where(fits, chosen, rows)
-    else:
-        parents = jnp.broadcast_to(rows, done.shape)
-    failed = state.failed | jnp.isnan(state.score).any(-1)
-    answer = jnp.where(complete, state.answer + 1, state.answer)
-    revising = complete & (answer < plan.revisions) & ~failed
+        parents = _select(plan, state, done)
+    answer = jnp.where(complete, progress.answer + 1, progress.answer)
+    status = jnp.where(answer < plan.revisions, Status.REVISING, Status.DONE)
+    status = jnp.where(complete, status, Status.SEARCHING)
+    status = jnp.where(jnp.isnan(state.scores.last).any(-1), Status.FAILED, status)
     state = dataclasses.replace(
         state,
-        failed=failed,
         trace=_write(plan, state, parents, length, looked.cache.length, reads, peeks),
         answers=_complete(state, complete),
-        answer=answer,
-        done=done,
-        active=state.active & (~complete | revising) & ~failed,
-        ready=jnp.zeros_like(state.ready),
-        revising=revising,
-        round=state.round + 1,
-        looked=jnp.zeros_like(state.looked),
+        progress=Progress(
+            status=status.astype(jnp.int8),
+            round=progress.round + 1,
+            began=progress.began,
+            answer=answer,
+            looked=jnp.zeros_like(progress.looked),
+        ),
+        rows=dataclasses.replace(state.rows, done=done),
     )
     if not plan.strategy.stops_at_steps:
         return state
@@ -213,24 +219,46 @@ def _turn(
     limit = jnp.minimum(length + plan.step, T)
     live = ~done & state.active[:, None]
     return dataclasses.replace(
-        state, decode=wake(state.decode, live, limit), started=length, limit=limit
+        state,
+        decode=wake(state.decode, live, limit),
+        rows=dataclasses.replace(state.rows, started=length, limit=limit),
     )
+
+
+def _select(plan: Plan, state: SearchState, done: Bool[Array, "G N"]) -> Int[Array, "G N"]:
+    """The row that each row goes on from, as the strategy says."""
+    N, keys, r = plan.candidates, state.question.keys, state.progress.round
+    keys = jax.vmap(lambda key, r: fold_in(fold_in(key, CHOICE), r))(keys, r)
+    chosen = jax.vmap(plan.strategy.select)(state.scores.last, ~done, keys).astype(jnp.int32)
+    # A finished row is nobody's parent, nor one that does not exist, whatever a strategy says.
+    fits = ~done & (chosen >= 0) & (chosen < N)
+    fits &= ~take_along(done, jnp.clip(chosen, 0, N - 1), 1)
+    return jnp.where(fits, chosen, jnp.arange(N)[None])
 
 
 def _write(plan: Plan, state: SearchState, parents: Array, *entries: Array) -> SearchTrace:
     """The trace with this round's entry: ends, looks, reads and peeks."""
     ends, looks, reads, peeks = entries
-    at = state.started[..., None] + jnp.arange(plan.step)[None, None]
+    at = state.rows.started[..., None] + jnp.arange(plan.step)[None, None]
     tokens = take_along(state.decode.tokens, jnp.minimum(at, plan.max_new_tokens - 1), -1)
     tokens = jnp.where(at < ends[..., None], tokens, 0)
-    answers = jnp.broadcast_to(state.answer[:, None], parents.shape)
+    answers = jnp.broadcast_to(state.progress.answer[:, None], parents.shape)
     contexts = state.decode.cache.context
     entry = SearchTrace(
-        tokens, parents, state.score, state.started, ends, looks, reads, peeks, answers, contexts
+        tokens,
+        parents,
+        state.scores.last,
+        state.rows.started,
+        ends,
+        looks,
+        reads,
+        peeks,
+        answers,
+        contexts,
     )
 
     add = jax.vmap(partial(lax.dynamic_update_index_in_dim, axis=0))
-    return jax.tree.map(lambda old, new: add(old, new, state.round), state.trace, entry)
+    return jax.tree.map(lambda old, new: add(old, new, state.progress.round), state.trace, entry)
 
 
 def _complete(state: SearchState, complete: Bool[Array, " G"]) -> Answers:
@@ -241,12 +269,13 @@ def _complete(state: SearchState, complete: Bool[Array, " G"]) -> Answers:
         lengths=decode.cache.length,
         log_prob=decode.log_prob,
         finished=decode.ended,
-        step_scores=state.step_scores,
-        scored=state.scored,
+        step_scores=state.scores.steps,
+        scored=state.scores.scored,
     )
 
     def add(all_answers: Array, answer: Array) -> Array:  # all_answers: [G, N, s, ...]
-        here = (jnp.arange(all_answers.shape[2])[None] == state.answer[:, None]) & complete[:, None]
+        at = jnp.arange(all_answers.shape[2])[None]
+        here = (at == state.progress.answer[:, None]) & complete[:, None]
         here = jnp.expand_dims(here, (1, *range(3, all_answers.ndim)))
         return jnp.where(here, answer[:, :, None], all_answers)
 

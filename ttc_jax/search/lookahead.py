@@ -50,7 +50,7 @@ def greedy_rows(plan: Plan, state: SearchState) -> Bool[Array, "B N"] | None:
     """Returns which rows roll out lookahead, and so take the likeliest tokens."""
     if not plan.lookahead:
         return None
-    return jnp.broadcast_to(state.looked[:, None] > 0, state.done.shape)
+    return jnp.broadcast_to(state.progress.looked[:, None] > 0, state.rows.done.shape)
 
 
 def go_on(
@@ -63,24 +63,24 @@ def go_on(
     Returns:
       The state, and which questions go on so.
     """
-    cache = state.decode.cache
-    at_step_end = (paused & (state.looked == 0))[:, None]
+    cache, looked = state.decode.cache, state.progress.looked
+    at_step_end = (paused & (looked == 0))[:, None]
     kept = {}
     for name, x in cursors(state.decode).items():
         here = jnp.expand_dims(at_step_end, tuple(range(2, x.ndim)))
         kept[name] = jnp.where(here, x, state.saved[name])
-    can = ~state.done & ~state.decode.ended & (cache.length < plan.max_new_tokens)
-    looks = (paused & (state.looked < plan.lookahead))[:, None] & can
+    can = ~state.rows.done & ~state.decode.ended & (cache.length < plan.max_new_tokens)
+    looks = (paused & (looked < plan.lookahead))[:, None] & can
     limit = jnp.where(
-        looks, jnp.minimum(cache.length + plan.step, plan.max_new_tokens), state.limit
+        looks, jnp.minimum(cache.length + plan.step, plan.max_new_tokens), state.rows.limit
     )
     more = looks.any(-1)
     live = jnp.where(more[:, None], looks, cache.live)
     state = dataclasses.replace(
         state,
         decode=dataclasses.replace(state.decode, cache=dataclasses.replace(cache, live=live)),
-        looked=state.looked + more.astype(jnp.int32),
-        limit=limit,
+        progress=dataclasses.replace(state.progress, looked=looked + more.astype(jnp.int32)),
+        rows=dataclasses.replace(state.rows, limit=limit),
         saved=kept,
     )
     return state, more

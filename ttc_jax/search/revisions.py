@@ -20,7 +20,7 @@ from ttc_jax.models.transformer import Transformer
 from ttc_jax.sampling.sampler import wake
 from ttc_jax.search import lookahead
 from ttc_jax.search.plan import Plan
-from ttc_jax.search.state import SearchState
+from ttc_jax.search.state import Earlier, Rows, Scores, SearchState, Status
 from ttc_jax.verifiers.verifier import CONTEXT_PIECE, Verifier
 
 
@@ -28,21 +28,24 @@ def revise(
     plan: Plan, generator: Transformer, verifier: Verifier | None, state: SearchState
 ) -> SearchState:
     """Questions' rows begin their next answers, with the latest ones in their context."""
-    decode, rows, T = state.decode, state.done.shape, plan.max_new_tokens
+    decode, progress = state.decode, state.progress
+    rows, T = state.rows.done.shape, plan.max_new_tokens
     chosen = jnp.arange(plan.candidates)[None]
     if plan.strategy.stops_at_steps:
-        chosen = state.score.argmax(-1)[:, None]
+        chosen = state.scores.last.argmax(-1)[:, None]
     chosen = jnp.broadcast_to(chosen, rows)
     answer = take_along(decode.tokens, chosen[..., None], 1)
     length = take_along(decode.cache.length - decode.ended.astype(jnp.int32), chosen, 1)
-    earlier = jnp.concatenate([state.earlier[:, :, 1:], answer[:, :, None]], 2)
-    earlier_length = jnp.concatenate([state.earlier_length[:, :, 1:], length[..., None]], 2)
-    text, real = _context(plan, state, earlier, earlier_length)
+    earlier = Earlier(
+        jnp.concatenate([state.earlier.tokens[:, :, 1:], answer[:, :, None]], 2),
+        jnp.concatenate([state.earlier.lengths[:, :, 1:], length[..., None]], 2),
+    )
+    text, real = _context(plan, state, earlier.tokens, earlier.lengths)
 
     cache = _read(generator, dataclasses.replace(decode.cache, live=real > 0).clear(), text, real)
     given = take_along(text, real[..., None], 2)[..., 0]
     fork = jax.vmap(jax.vmap(jax.random.fold_in, (0, None)))
-    nothing, zero = jnp.zeros(rows, jnp.int32), jnp.zeros(rows, jnp.float32)
+    zero = jnp.zeros(rows, jnp.float32)
     decode = dataclasses.replace(
         decode,
         cache=cache.settle(),
@@ -51,31 +54,24 @@ def revise(
         log_prob=zero,
         entropy=zero,
         certainty=zero,
-        ended=nothing != 0,
+        ended=jnp.zeros(rows, bool),
         # Positions are folded in below T, rounds from there on, answers behind them.
-        keys=fork(decode.keys, T + plan.all_turns + state.answer),
+        keys=fork(decode.keys, T + plan.all_turns + progress.answer),
     )
     shown = state.verifier
     if verifier is not None:
         shown = verifier.reread(text, real, shown)
-    limit = jnp.full(rows, plan.step, jnp.int32)
+    begun = Rows.start(given, plan.step)
+    status = jnp.full_like(progress.status, Status.SEARCHING)
     return dataclasses.replace(
         state,
-        decode=wake(decode, jnp.ones(rows, bool), limit),
+        decode=wake(decode, jnp.ones(rows, bool), begun.limit),
         verifier=shown,
-        given=given,
-        revising=jnp.zeros_like(state.revising),
-        began=state.round,
-        done=nothing != 0,
-        limit=limit,
-        started=nothing,
-        shown=nothing,
-        score=zero,
-        step_scores=jnp.zeros_like(state.step_scores),
-        scored=jnp.zeros_like(state.scored),
+        progress=dataclasses.replace(progress, status=status, began=progress.round),
+        rows=begun,
+        scores=Scores.start(decode.tokens),
         saved=lookahead.saved(plan, decode),
         earlier=earlier,
-        earlier_length=earlier_length,
     )
 
 
@@ -89,8 +85,9 @@ def _context(
       to be fed with the answer, as a prompt's last token is.
     """
     b, width = len(plan.between), 1 + plan.context
-    text = jnp.zeros((*state.done.shape, width), jnp.int32).at[..., 0].set(state.last[:, None])
-    exists = jnp.arange(plan.earlier)[None, None] >= plan.earlier - state.answer[:, None, None]
+    last, answer = state.question.last, state.progress.answer
+    text = jnp.zeros((*state.rows.done.shape, width), jnp.int32).at[..., 0].set(last[:, None])
+    exists = jnp.arange(plan.earlier)[None, None] >= plan.earlier - answer[:, None, None]
     sizes = jnp.where(exists, length + b, 0)
     starts = 1 + jnp.cumsum(sizes, -1) - sizes
     at = jnp.arange(plan.max_new_tokens)[None, None]

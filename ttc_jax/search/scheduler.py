@@ -11,7 +11,7 @@ import numpy as np
 from ttc_jax.sampling.programs import shards
 from ttc_jax.search.engine import Engine, Found, PromptBuckets, Request
 from ttc_jax.search.result import Failed
-from ttc_jax.search.state import NONE, SearchState
+from ttc_jax.search.state import NONE, SearchState, Status
 
 UNLIMITED = np.iinfo(np.int32).max
 
@@ -94,7 +94,7 @@ class Scheduler:
                 if slot == NONE:
                     continue
                 index, slots[shard, slot] = int(slots[shard, slot]), NONE
-                if found[shard].failed:
+                if found[shard].status == Status.FAILED:
                     raise Failed(index)
                 yield index, found[shard]
 

@@ -13,7 +13,7 @@ from ttc_jax.sampling.sampler import DecodeState
 from ttc_jax.search import lookahead
 from ttc_jax.search.plan import Plan
 from ttc_jax.search.shown import Text
-from ttc_jax.search.state import SearchState
+from ttc_jax.search.state import Scores, SearchState
 from ttc_jax.verifiers.verifier import Verifier
 
 
@@ -34,12 +34,13 @@ def score(
     Returns:
       The state, and how many tokens of each row's step and of its lookahead were read.
     """
-    decode, at = state.decode, jnp.arange(plan.max_new_tokens)[None, None]
+    decode, before, question = state.decode, state.scores, state.question
+    at = jnp.arange(plan.max_new_tokens)[None, None]
     text = Text(plan, delimiter, state, looked.tokens)
     end = decode.cache.length + 1
     shown, _ = text.step(end, steps)
     scores, read = verifier.read(shown.tokens, shown.real, state.verifier, decode)
-    index = jnp.clip(at + 1 - state.shown[..., None], 0, plan.step)  # of token i in the chunk
+    index = jnp.clip(at + 1 - before.shown[..., None], 0, plan.step)  # of token i in the chunk
     where = jnp.clip(take_along(shown.read, index, -1), 0, scores.shape[-1] - 1)
     found = take_along(scores, where, -1)
     last = at == jnp.where(steps, at, -1).max(-1, keepdims=True)  # none, where no step ends now
@@ -52,14 +53,19 @@ def score(
     if not verifier.vocab_size:
         reads, peeks = jnp.zeros_like(reads), jnp.zeros_like(peeks)
     ends_here = steps & last
+    now = jnp.where(ends_here, found, 0.0).sum(-1)
     state = dataclasses.replace(
         state,
         verifier=read,
-        shown=jnp.where(state.done, state.shown, end),
         # All rows of the first round begin with the prompt's last token.
-        question_score=jnp.where(state.round == 0, scores[:, 0, 0], state.question_score),
-        score=jnp.where(ends_here.any(-1), jnp.where(ends_here, found, 0.0).sum(-1), state.score),
-        step_scores=jnp.where(steps, found, state.step_scores),
-        scored=state.scored | steps,
+        question=dataclasses.replace(
+            question, score=jnp.where(state.progress.round == 0, scores[:, 0, 0], question.score)
+        ),
+        scores=Scores(
+            shown=jnp.where(state.rows.done, before.shown, end),
+            last=jnp.where(ends_here.any(-1), now, before.last),
+            steps=jnp.where(steps, found, before.steps),
+            scored=before.scored | steps,
+        ),
     )
     return state, reads, peeks

@@ -33,7 +33,7 @@ class Text:
         self, end: Int[Array, "B N"], step_ends: Bool[Array, "B N T"]
     ) -> tuple[Marked, Int[Array, "B N"]]:
         """Returns what is shown of the text up to `end`, and how many tokens that is."""
-        return self._chunk(0, self.state.shown, end, step_ends, self.plan.step + 1)
+        return self._chunk(0, self.state.scores.shown, end, step_ends, self.plan.step + 1)
 
     def lookahead(
         self, first: Int[Array, "B N"], end: Int[Array, "B N"]
@@ -47,12 +47,12 @@ class Text:
     ) -> tuple[Marked, Array]:
         """The part of the text from `first` to `end`, of which the host tells as `number`."""
         plan, state, T = self.plan, self.state, self.plan.max_new_tokens
-        real = jnp.where(state.done, 0, end - first)
+        real = jnp.where(state.rows.done, 0, end - first)
         if plan.bridged:
             told = state.told[number]
-            return told._replace(real=jnp.where(state.done, 0, told.real)), real
+            return told._replace(real=jnp.where(state.rows.done, 0, told.real)), real
         index = jnp.minimum(first[..., None] + jnp.arange(width)[None, None], T)
-        text = jnp.concatenate([state.given[..., None], self.tokens], -1)
+        text = jnp.concatenate([state.rows.given[..., None], self.tokens], -1)
         tokens, here = (take_along(x, index, -1) for x in (text, _behind_prompt(step_ends)))
         taken = None
         if plan.step_format.cuts:

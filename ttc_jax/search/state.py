@@ -3,18 +3,35 @@
 from __future__ import annotations
 
 import dataclasses
+import enum
+import functools
+import operator
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, Int8
 
 from ttc_jax.models.cache import KVCache
 from ttc_jax.models.indexing import put_slots, take_rows, take_slots
 from ttc_jax.sampling.sampler import DecodeState
+from ttc_jax.search.plan import Plan
 from ttc_jax.verifiers.steps import Marked
 
+
+class Status(enum.IntEnum):
+    """What the question in a slot is at."""
+
+    IDLE = 0  # there is no question
+    SEARCHING = 1  # rows are decoded
+    SELECTING = 2  # all rows have paused: its selection step has come
+    REVISING = 3  # the answers are complete, and not the last ones
+    DONE = 4
+    FAILED = 5  # a score was NaN
+
+
+ACTIVE = (Status.SEARCHING, Status.SELECTING, Status.REVISING)  # neither free nor done
 NONE = -1  # number of a slot, or of a question, where there is none
 # What a row is, beside its cache and tokens: lookahead puts it back.
 CURSOR = ("pending", "hidden", "log_prob", "entropy", "certainty", "ended")
@@ -42,6 +59,15 @@ class SearchTrace:
     answers: Int[Array, "B *R N"]  # which of its s answers the row was writing
     contexts: Int[Array, "B *R N"]  # tokens that were read before that answer: see `KVCache`
 
+    @classmethod
+    def start(cls, plan: Plan) -> SearchTrace:
+        """One of no rounds."""
+        rounds = (1, plan.all_turns, plan.candidates)
+        fields = {field.name: jnp.zeros(rounds, jnp.int32) for field in dataclasses.fields(cls)}
+        fields["scores"] = jnp.zeros(rounds, jnp.float32)
+        fields["tokens"] = jnp.zeros((*rounds, plan.step), jnp.int32)
+        return cls(**fields)
+
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
@@ -58,6 +84,91 @@ class Answers:
     step_scores: Float[Array, "B N *s T"]
     scored: Bool[Array, "B N *s T"]
 
+    @classmethod
+    def start(cls, plan: Plan) -> Answers:
+        """One without an answer."""
+        rows = (1, plan.candidates, plan.revisions)
+        tokens, number = (jnp.zeros((*rows, plan.max_new_tokens), jnp.int32), jnp.zeros(rows))
+        return cls(
+            tokens=tokens,
+            lengths=number.astype(jnp.int32),
+            log_prob=number,
+            finished=number != 0,
+            step_scores=tokens.astype(jnp.float32),
+            scored=tokens != 0,
+        )
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Question:
+    """What a question is, whatever is written for it."""
+
+    keys: jax.Array  # [B] the questions' own
+    last: Int[Array, " B"]  # last token of the prompt
+    score: Float[Array, " B"]  # the verifier's, where the prompt ends
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Progress:
+    """How far a question has come."""
+
+    status: Int8[Array, " B"]  # a `Status`
+    round: Int[Array, " B"]
+    began: Int[Array, " B"]  # round in which the answers began
+    answer: Int[Array, " B"]  # answers that are complete
+    looked: Int[Array, " B"]  # lookahead steps begun in this round
+
+    @classmethod
+    def start(cls) -> Progress:
+        """A question that is searched from now on."""
+        zero = jnp.zeros((1,), jnp.int32)
+        return cls(jnp.full((1,), Status.SEARCHING, jnp.int8), zero, zero, zero, zero)
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Rows:
+    """Where rows stand in their answers, beside what is decoded."""
+
+    given: Int[Array, "B N"]  # last token before the answer, the first that a verifier is shown
+    done: Bool[Array, "B N"]  # rows that are finished or cut off
+    limit: Int[Array, "B N"]  # tokens at which a row pauses at the latest
+    started: Int[Array, "B N"]  # tokens that a row held when the round began
+
+    @classmethod
+    def start(cls, given: Int[Array, "B N"], step: int) -> Rows:
+        """Rows that begin an answer, whose first step has at most `step` tokens."""
+        zero = jnp.zeros(given.shape, jnp.int32)
+        return cls(given, done=zero != 0, limit=jnp.full_like(zero, step), started=zero)
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Scores:
+    """What the verifier has read and said of an answer."""
+
+    shown: Int[Array, "B N"]  # tokens that it was shown, the last before the answer included
+    last: Float[Array, "B N"]  # of the last step
+    steps: Float[Array, "B N T"]  # at the last token of every scored step
+    scored: Bool[Array, "B N T"]
+
+    @classmethod
+    def start(cls, tokens: Int[Array, "B N T"]) -> Scores:
+        """Of answers that begin."""
+        rows, steps = (jnp.zeros(tokens.shape[:2], jnp.int32), jnp.zeros(tokens.shape, jnp.float32))
+        return cls(rows, rows.astype(jnp.float32), steps, scored=steps != 0)
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Earlier:
+    """The latest answers of each row, the newest last, without end tokens."""
+
+    tokens: Int[Array, "B N E T"]
+    lengths: Int[Array, "B N E"]
+
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
@@ -66,32 +177,25 @@ class SearchState:
 
     decode: DecodeState
     verifier: Any  # its own state, see `Verifier.start`
-    last: Int[Array, " B"]  # last token of the prompt
-    given: Int[Array, "B N"]  # last token before the answer, the first that a verifier is shown
-    keys: jax.Array  # [B] the questions' own
-    active: Bool[Array, " B"]  # slots with a question that is not done
-    ready: Bool[Array, " B"]  # all rows rest: the question's turn has come
-    revising: Bool[Array, " B"]  # the answers are complete, and not the last ones
-    failed: Bool[Array, " B"]  # a score was NaN
-    question_score: Float[Array, " B"]  # the verifier's, where the prompt ends
-    round: Int[Array, " B"]
-    began: Int[Array, " B"]  # round in which the answers began
-    answer: Int[Array, " B"]  # answers that are complete
-    looked: Int[Array, " B"]  # lookahead steps begun in this round
-    done: Bool[Array, "B N"]  # rows that are finished or cut off
-    limit: Int[Array, "B N"]  # tokens at which a row rests at the latest
-    started: Int[Array, "B N"]  # tokens that a row held when the round began
-    shown: Int[Array, "B N"]  # tokens that the verifier was shown, the prompt's last included
-    score: Float[Array, "B N"]  # of the last step
-    step_scores: Float[Array, "B N T"]  # at the last token of every scored step
-    scored: Bool[Array, "B N T"]
+    question: Question
+    progress: Progress
+    rows: Rows
+    scores: Scores
     saved: dict[str, Array]  # cursors at the step's end while lookahead goes on; {} without it
     # Over a bridge, what the verifier is shown of the step, and then of its lookahead; else ().
     told: tuple[Marked, ...]
     trace: SearchTrace
     answers: Answers
-    earlier: Int[Array, "B N E T"]  # the latest answers, the newest last, without end tokens ...
-    earlier_length: Int[Array, "B N E"]  # ... and how long they are
+    earlier: Earlier
+
+    def has(self, *statuses: Status) -> Bool[Array, " B"]:
+        """Which questions have one of these statuses."""
+        return functools.reduce(operator.or_, (self.progress.status == x for x in statuses))
+
+    @property
+    def active(self) -> Bool[Array, " B"]:
+        """Slots with a question that is not done."""
+        return self.has(*ACTIVE)
 
 
 @jax.named_scope("gather_parents")
@@ -111,7 +215,7 @@ def gather(state: SearchState, parents: Int[Array, "B N"]) -> SearchState:
     own = jnp.arange(parents.shape[1])[None] == parents
     fork = jax.vmap(jax.vmap(jax.random.fold_in, (0, None)))
     # Folding in T + round: positions, below T, are folded in to draw.
-    new = fork(decode.keys, decode.tokens.shape[2] + state.round)
+    new = fork(decode.keys, decode.tokens.shape[2] + state.progress.round)
     decode = dataclasses.replace(
         decode,
         cache=rows(decode.cache),
@@ -119,12 +223,11 @@ def gather(state: SearchState, parents: Int[Array, "B N"]) -> SearchState:
         keys=jnp.where(own, decode.keys, new),
         **{name: rows(getattr(decode, name)) for name in CURSOR},
     )
-    fields = ("shown", "score", "step_scores", "scored")
     return dataclasses.replace(
         state,
         decode=decode,
         verifier=jax.tree.map(rows, state.verifier, is_leaf=_is_cache),
-        **{name: rows(getattr(state, name)) for name in fields},
+        scores=jax.tree.map(rows, state.scores),
     )
 
 
