@@ -10,7 +10,8 @@ from flax import nnx
 
 from ttc_jax.models.config import ModelConfig
 from ttc_jax.models.transformer import Transformer
-from ttc_jax.sampling.draw import SamplingParams, candidate_keys, uniforms
+from ttc_jax.sampling.draw import SamplingParams
+from ttc_jax.sampling.keys import candidate_keys, uniforms
 
 TINY = ModelConfig(
     vocab_size=37,

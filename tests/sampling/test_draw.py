@@ -13,7 +13,8 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from tests.sampling.oracle import keep
 from ttc_jax.errors import UserError
-from ttc_jax.sampling.draw import SamplingParams, _truncate, candidate_keys, draw, uniforms
+from ttc_jax.sampling.draw import SamplingParams, _truncate, draw
+from ttc_jax.sampling.keys import candidate_keys, uniforms
 from ttc_jax.sharding.mesh import make_mesh
 
 LARGEST = 1 - 2**-24  # the largest float32 below 1

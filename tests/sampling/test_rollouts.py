@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from tests.sampling.oracle import TINY, Oracle, tiny_generator
 from ttc_jax.errors import UserError
-from ttc_jax.sampling.draw import SamplingParams, candidate_keys
+from ttc_jax.sampling.draw import SamplingParams
+from ttc_jax.sampling.keys import candidate_keys
 from ttc_jax.sampling.rollouts import Finished, Prefix, Rollouts
 from ttc_jax.sampling.sampler import Samples, pad_prompts
 

@@ -13,7 +13,8 @@ from tests.sampling.oracle import TINY, Answer, Oracle, tiny_generator
 from ttc_jax.errors import UserError
 from ttc_jax.models.cache import BLOCK, Layers
 from ttc_jax.models.delimiters import Delimiter
-from ttc_jax.sampling.draw import SamplingParams, candidate_keys
+from ttc_jax.sampling.draw import SamplingParams
+from ttc_jax.sampling.keys import candidate_keys
 from ttc_jax.sampling.sampler import (
     DecodeState,
     Sampler,

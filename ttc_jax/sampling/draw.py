@@ -13,7 +13,7 @@ import math
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Bool, Float, Int, UInt
+from jaxtyping import Array, Bool, Float, Int
 
 from ttc_jax.errors import UserError
 from ttc_jax.models.indexing import take_along
@@ -165,27 +165,3 @@ def _reaches(
     high = order.max(-1) + 1
     low, _ = lax.fori_loop(0, 32, halve, (low, high))
     return order >= low[..., None]
-
-
-def uniforms(
-    keys: jax.Array,
-    position: Int[Array, "*B"],
-) -> Float[Array, "*B"]:
-    """One number in [0, 1) for each row's `position`, from its candidate's key.
-
-    It depends on nothing but (seed, question, candidate, position): neither on what else is in the
-    batch, nor on refill or resume.
-    """
-    flat = jax.vmap(lambda key, at: jax.random.uniform(jax.random.fold_in(key, at)))
-    return flat(keys.reshape(-1), position.reshape(-1)).reshape(position.shape)
-
-
-def candidate_keys(seed: int, questions: UInt[Array, " B"], candidates: int) -> jax.Array:
-    """A key for every candidate, [B, N], from the seed, the question's number and its own index."""
-    root = jax.random.key(seed)
-
-    def of_question(number: Array) -> jax.Array:
-        fold = jax.vmap(jax.random.fold_in, (None, 0))
-        return fold(jax.random.fold_in(root, number), jnp.arange(candidates))
-
-    return jax.vmap(of_question)(questions)

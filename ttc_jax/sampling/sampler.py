@@ -21,7 +21,8 @@ from ttc_jax.models.delimiters import Delimiter
 from ttc_jax.models.indexing import take_along
 from ttc_jax.models.transformer import Transformer
 from ttc_jax.models.vocabulary import check_tokens
-from ttc_jax.sampling.draw import SamplingParams, candidate_keys, doubts, draw, uniforms
+from ttc_jax.sampling.draw import SamplingParams, doubts, draw
+from ttc_jax.sampling.keys import candidate_keys, rollout_keys, uniforms
 from ttc_jax.sampling.programs import ROWS, abstract, outcome, program, put, shards
 from ttc_jax.sharding.mesh import place
 
@@ -104,9 +105,7 @@ def fork(
     T = state.tokens.shape[2]
     inside = jnp.arange(T)[None, None] < lengths[..., None]
     tokens = jnp.where(inside, state.tokens[question, parents], 0)
-    fold = jax.vmap(jax.vmap(jax.random.fold_in))
-    # Folding in T + length: positions, below T, are folded in to draw.
-    keys = fold(fold(state.keys[question, parents], T + lengths), numbers)
+    keys = rollout_keys(state.keys[question, parents], T, lengths, numbers)
     live = jnp.ones(parents.shape, bool)
     return _begin(
         dataclasses.replace(state.cache.gather(parents), length=lengths, live=live),

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Int, UInt
 
 from ttc_jax.models.cache import PromptCache
 from ttc_jax.models.indexing import take_along
 from ttc_jax.models.transformer import Transformer
-from ttc_jax.sampling.draw import candidate_keys
+from ttc_jax.sampling.keys import candidate_keys, question_keys
 from ttc_jax.sampling.sampler import start, wake
 from ttc_jax.search import lookahead
 from ttc_jax.search.plan import Plan
@@ -60,7 +59,7 @@ def admit(
         decode=decode,
         verifier=shown,
         question=Question(
-            keys=jax.vmap(lambda n: jax.random.fold_in(jax.random.key(seed), n))(numbers),
+            keys=question_keys(seed, numbers),
             last=decode.pending[:, 0],
             score=jnp.zeros((1,), jnp.float32),
         ),

@@ -27,12 +27,12 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jax.random import fold_in
 from jaxtyping import Array, Bool, Int
 
 from ttc_jax.models.delimiters import Delimiter
 from ttc_jax.models.indexing import take_along
 from ttc_jax.models.transformer import Transformer
+from ttc_jax.sampling.keys import selection_keys
 from ttc_jax.sampling.sampler import decode_token, wake
 from ttc_jax.search import lookahead
 from ttc_jax.search.plan import Plan
@@ -51,7 +51,6 @@ from ttc_jax.search.state import (
 from ttc_jax.verifiers.steps import step_ends
 from ttc_jax.verifiers.verifier import Verifier
 
-CHOICE = 2**32 - 1  # folded into a question's key for its selections; no candidate has this index
 # Rows whose steps are scored together: enough for products with weights to be worth their reading.
 TURN_ROWS = 64
 Carry = tuple[SearchState, Array, Array]  # with decode iterations, and row-steps that were useful
@@ -227,8 +226,7 @@ def _turn(
 
 def _select(plan: Plan, state: SearchState, done: Bool[Array, "G N"]) -> Int[Array, "G N"]:
     """The row that each row goes on from, as the strategy says."""
-    N, keys, r = plan.candidates, state.question.keys, state.progress.round
-    keys = jax.vmap(lambda key, r: fold_in(fold_in(key, CHOICE), r))(keys, r)
+    N, keys = plan.candidates, selection_keys(state.question.keys, state.progress.round)
     chosen = jax.vmap(plan.strategy.select)(state.scores.last, ~done, keys).astype(jnp.int32)
     # A finished row is nobody's parent, nor one that does not exist, whatever a strategy says.
     fits = ~done & (chosen >= 0) & (chosen < N)

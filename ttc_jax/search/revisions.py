@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 
-import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Int
@@ -17,6 +16,7 @@ from jaxtyping import Array, Int
 from ttc_jax.models.cache import KVCache
 from ttc_jax.models.indexing import take_along
 from ttc_jax.models.transformer import Transformer
+from ttc_jax.sampling.keys import answer_keys
 from ttc_jax.sampling.sampler import wake
 from ttc_jax.search import lookahead
 from ttc_jax.search.plan import Plan
@@ -44,7 +44,6 @@ def revise(
 
     cache = _read(generator, dataclasses.replace(decode.cache, live=real > 0).clear(), text, real)
     given = take_along(text, real[..., None], 2)[..., 0]
-    fork = jax.vmap(jax.vmap(jax.random.fold_in, (0, None)))
     zero = jnp.zeros(rows, jnp.float32)
     decode = dataclasses.replace(
         decode,
@@ -55,8 +54,7 @@ def revise(
         entropy=zero,
         certainty=zero,
         ended=jnp.zeros(rows, bool),
-        # Positions are folded in below T, rounds from there on, answers behind them.
-        keys=fork(decode.keys, T + plan.all_turns + progress.answer),
+        keys=answer_keys(decode.keys, T, plan.all_turns, progress.answer),
     )
     shown = state.verifier
     if verifier is not None:

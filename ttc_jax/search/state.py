@@ -15,6 +15,7 @@ from jaxtyping import Array, Bool, Float, Int, Int8
 
 from ttc_jax.models.cache import KVCache
 from ttc_jax.models.indexing import put_slots, take_rows, take_slots
+from ttc_jax.sampling.keys import copy_keys
 from ttc_jax.sampling.sampler import DecodeState
 from ttc_jax.search.plan import Plan
 from ttc_jax.verifiers.steps import Marked
@@ -213,9 +214,7 @@ def gather(state: SearchState, parents: Int[Array, "B N"]) -> SearchState:
 
     decode = state.decode
     own = jnp.arange(parents.shape[1])[None] == parents
-    fork = jax.vmap(jax.vmap(jax.random.fold_in, (0, None)))
-    # Folding in T + round: positions, below T, are folded in to draw.
-    new = fork(decode.keys, decode.tokens.shape[2] + state.progress.round)
+    new = copy_keys(decode.keys, decode.tokens.shape[2], state.progress.round)
     decode = dataclasses.replace(
         decode,
         cache=rows(decode.cache),
