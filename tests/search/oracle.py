@@ -302,7 +302,10 @@ class SearchOracle:
         self, rows: list[Row], before: dict[int, int], ahead: dict[int, Row]
     ) -> tuple[dict[int, int], dict[int, int]]:
         """Shows the verifier what is new; tells how much it read of each row and its lookahead."""
-        markers, offset = self.verifier.step_format.markers, self.verifier.step_format.offset
+        markers, offset = (
+            self.verifier.spec.step_format.markers,
+            self.verifier.spec.step_format.offset,
+        )
         asked: list[tuple[Row, Row, dict[int, int]]] = []
         reads, peeks = {}, {}
         for row in rows:
@@ -317,10 +320,10 @@ class SearchOracle:
             if new:
                 copy.shown += [*new, *markers]
                 places = {i: len(copy.shown) - 1 + offset for i in places}
-            if not self.verifier.every_step:
+            if not self.verifier.spec.every_step:
                 places = dict(list(places.items())[-1:])
             asked.append((row, copy, places))
-            if self.verifier.vocab_size:
+            if self.verifier.spec.vocab_size:
                 reads[id(row)] = len(row.shown) - row.kept
                 peeks[id(row)] = len(copy.shown) - len(row.shown)
                 self._charge_verifier(row.kept, len(copy.shown))
@@ -341,7 +344,7 @@ class SearchOracle:
         """A token of a prompt or a context, read by both models."""
         self.costs["prefill_tokens"] += 1
         self.costs["generator_flops"] += self._token_cost(position, False)
-        if self.verifier.vocab_size:
+        if self.verifier.spec.vocab_size:
             self.costs["verifier_tokens"] += 1
             self.costs["verifier_flops"] += verifier_token(self.verifier, position)
 

@@ -52,7 +52,7 @@ def admit(
     shown: Any = ()
     if verifier is not None:
         capacity = _room(plan) + plan.most_shown + 1
-        shown = verifier.start(judged, lengths[:, 1], N, capacity)
+        shown = verifier.init(judged, lengths[:, 1], N, capacity)
     rows = Rows.start(given, plan.step)
     decode = wake(decode, jnp.ones((1, N), bool), rows.limit)
     return SearchState(

@@ -22,7 +22,7 @@ class CostModel:
 
     def __init__(self, generator: ModelConfig, verifier: Verifier | None, plan: Plan):
         self._plan = plan
-        self._reads_prompt = verifier is not None and verifier.vocab_size > 0
+        self._reads_prompt = verifier is not None and verifier.spec.reads_tokens
         self._reading = Cumulative(lambda n: generator_flops(generator, 0, n, logits=0))
         self._decoding = Cumulative(lambda n: generator_flops(generator, 0, n, logits=n))
         self._judging = Cumulative(lambda n: verifier.flops(0, n) if verifier is not None else 0)

@@ -29,9 +29,7 @@ from ttc_jax.search.plan import Plan
 from ttc_jax.search.state import ACTIVE, Answers, SearchState, SearchTrace, insert
 from ttc_jax.sharding.mesh import place
 from ttc_jax.verifiers.adapter import PRMAdapter
-from ttc_jax.verifiers.confidence import Confidence
-from ttc_jax.verifiers.steps import StepFormat
-from ttc_jax.verifiers.verifier import Verifier
+from ttc_jax.verifiers.verifier import Verifier, VerifierSpec
 
 
 class Request(NamedTuple):
@@ -86,18 +84,17 @@ class Engine:
         adapter: PRMAdapter | None = None,
         mesh: Mesh | None = None,
     ):
-        if isinstance(verifier, Confidence):
-            plan = dataclasses.replace(plan, doubt=verifier.sign != "log_prob")
-        shown = adapter or verifier
+        spec = verifier.spec if verifier is not None else VerifierSpec()
         self.plan = dataclasses.replace(
             plan,
             # Of one shard, as all that is compiled; no more than there are rows.
             lanes=min(plan.lanes, batch * plan.candidates) // shards(mesh),
-            step_format=shown.step_format if shown is not None else StepFormat(),
+            doubt=spec.confidence_stats,
+            step_format=(adapter or spec).step_format,
             bridged=adapter is not None and adapter.bridged,
         )
         self.batch, self.mesh, self.delimiter = batch, mesh, delimiter
-        self.reads_prompt = verifier is not None and verifier.vocab_size > 0
+        self.reads_prompt = verifier is not None and verifier.spec.reads_tokens
         self.compilations = 0
         V = generator.config.vocab_size
         check_tokens(end_tokens, V, "end_tokens")

@@ -100,7 +100,7 @@ def score_end(
       The scores, which rows went on at all, and how many tokens of each the verifier read.
     """
     ahead, real = text.lookahead(first, looked.cache.length + 1)
-    scores, _ = verifier.read(ahead.tokens, ahead.real, read, looked)
+    scores, _ = verifier.score_steps(ahead.tokens, ahead.real, read, looked)
     where = take_along(ahead.read, jnp.maximum(real - 1, 0)[..., None], -1)
     scores = take_along(scores, jnp.clip(where, 0, scores.shape[-1] - 1), -1)
     return scores, real > 0, ahead.real

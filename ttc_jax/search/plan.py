@@ -10,9 +10,8 @@ from ttc_jax.sampling.draw import SamplingParams
 from ttc_jax.search.strategies.check import check_strategy
 from ttc_jax.search.strategies.strategy import Strategy
 from ttc_jax.tasks.prompts import EARLIER
-from ttc_jax.verifiers.probe import HiddenStateProbe
 from ttc_jax.verifiers.steps import StepFormat
-from ttc_jax.verifiers.verifier import Verifier
+from ttc_jax.verifiers.verifier import Verifier, VerifierSpec
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,20 +117,21 @@ def check_plan(plan: Plan, generator: Transformer, verifier: Verifier | None) ->
     if plan.lookahead < 0:
         raise UserError(f"search.lookahead is {plan.lookahead}; it must be 0 (none) or more")
     check_strategy(plan.strategy, plan.candidates, plan.lookahead, scored=verifier is not None)
-    if isinstance(verifier, HiddenStateProbe) and verifier.width != generator.config.width:
+    spec = verifier.spec if verifier is not None else VerifierSpec()
+    if spec.hidden_width not in (0, generator.config.width):
         raise UserError(
-            f"verifier.path: the probe reads hidden states of width {verifier.width}, the "
+            f"verifier.path: the probe reads hidden states of width {spec.hidden_width}, the "
             f"generator's is {generator.config.width}; choose a probe of this generator"
         )
     vocabulary = generator.config.vocab_size
-    if verifier is not None and verifier.format is not None:
+    if spec.format is not None:
         if plan.revisions > 1:
             raise UserError(
                 f"search.revisions is {plan.revisions}: a PRM that was trained elsewhere reads no "
                 "earlier answers; set it to 1, or choose a verifier that ttc train wrote"
             )
-    elif verifier is not None and verifier.vocab_size not in (0, vocabulary):
+    elif spec.vocab_size not in (0, vocabulary):
         raise UserError(
-            f"verifier.path: its vocabulary has {verifier.vocab_size} tokens, the generator's "
+            f"verifier.path: its vocabulary has {spec.vocab_size} tokens, the generator's "
             f"{vocabulary}; choose a verifier with the generator's tokenizer"
         )

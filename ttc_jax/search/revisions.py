@@ -58,7 +58,7 @@ def revise(
     )
     shown = state.verifier
     if verifier is not None:
-        shown = verifier.reread(text, real, shown)
+        shown = verifier.reset(text, real, shown)
     begun = Rows.start(given, plan.step)
     status = jnp.full_like(progress.status, Status.SEARCHING)
     return dataclasses.replace(

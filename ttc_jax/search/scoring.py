@@ -39,7 +39,7 @@ def score(
     text = Text(plan, delimiter, state, looked.tokens)
     end = decode.cache.length + 1
     shown, _ = text.step(end, steps)
-    scores, read = verifier.read(shown.tokens, shown.real, state.verifier, decode)
+    scores, read = verifier.score_steps(shown.tokens, shown.real, state.verifier, decode)
     index = jnp.clip(at + 1 - before.shown[..., None], 0, plan.step)  # of token i in the chunk
     where = jnp.clip(take_along(shown.read, index, -1), 0, scores.shape[-1] - 1)
     found = take_along(scores, where, -1)
@@ -48,9 +48,9 @@ def score(
     if plan.lookahead:
         later, went_on, peeks = lookahead.score_end(verifier, text, read, looked, end)
         found = jnp.where(last & went_on[..., None], later, found)
-    if not verifier.every_step:
+    if not verifier.spec.every_step:
         steps = steps & last
-    if not verifier.vocab_size:
+    if not verifier.spec.reads_tokens:
         reads, peeks = jnp.zeros_like(reads), jnp.zeros_like(peeks)
     ends_here = steps & last
     now = jnp.where(ends_here, found, 0.0).sum(-1)

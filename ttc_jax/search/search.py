@@ -112,7 +112,7 @@ class Search:
         check_tokens(prompt, self.generator.vocab_size, "a prompt")
         if shown is not None and self.engine.reads_prompt:
             assert self.verifier is not None
-            check_tokens(shown, self.verifier.vocab_size, "what the verifier is shown")
+            check_tokens(shown, self.verifier.spec.vocab_size, "what the verifier is shown")
         longest = len(prompt) + self.plan.context + self.plan.max_new_tokens
         answers = f"an answer of up to {self.plan.max_new_tokens}"
         if self.plan.context:
@@ -122,16 +122,16 @@ class Search:
                 f"a prompt of {len(prompt)} tokens and {answers} do not fit the generator's "
                 f"context of {self.generator.context} tokens; lower sampling.max_new_tokens"
             )
-        if self.verifier is None or not self.verifier.context:
+        if self.verifier is None or not self.verifier.spec.max_context:
             return
         shown = prompt if shown is None else shown
         more = self.plan.most_shown - self.plan.max_new_tokens
         longest = len(shown) + self.plan.context + self.plan.max_new_tokens + more
-        if longest > self.verifier.context:
+        if longest > self.verifier.spec.max_context:
             what = "tokens more over the bridge" if self.plan.bridged else "step markers"
             raise UserError(
                 f"a prompt of {len(shown)} tokens, {answers} and {more} {what} do not "
-                f"fit the verifier's context of {self.verifier.context} tokens; lower "
+                f"fit the verifier's context of {self.verifier.spec.max_context} tokens; lower "
                 "sampling.max_new_tokens" + (" or search.rounds" if more else "")
             )
 
@@ -155,7 +155,7 @@ class Search:
         Raises:
           UserError: as `check`, before the first is begun; or `Failed`.
         """
-        if self.verifier is not None and self.verifier.format and self.adapter is None:
+        if self.verifier is not None and self.verifier.spec.format and self.adapter is None:
             raise UserError("verifier.path: a PRM with a format of its own needs a PRMAdapter")
         if prompts and (self.adapter is None) != (shown is None):
             raise ValueError("a Search with an adapter, and only that, is given what is shown")

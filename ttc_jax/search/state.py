@@ -177,7 +177,7 @@ class SearchState:
     """B slots for questions, each with N rows in the middle of a search."""
 
     decode: DecodeState
-    verifier: Any  # its own state, see `Verifier.start`
+    verifier: Any  # its own state, see `Verifier.init`
     question: Question
     progress: Progress
     rows: Rows

@@ -35,8 +35,9 @@ class PRMAdapter:
     def __init__(
         self, verifier: Verifier, tokenizer: Tokenizer, delimiter: str, bridged: bool | None = None
     ):
-        assert verifier.format is not None and verifier.tokenizer is not None  # noqa: PT018
-        self._format, self._own = verifier.format, verifier.tokenizer
+        spec = verifier.spec
+        assert spec.format is not None and spec.tokenizer is not None  # noqa: PT018
+        self._format, self._own = spec.format, spec.tokenizer
         self._tokenizer, self._delimiter = tokenizer, delimiter
         self._delimits = tokenizer.containing(delimiter)
         self._taken = Delimiter.of(tokenizer, delimiter).taken

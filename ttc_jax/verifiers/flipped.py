@@ -9,15 +9,11 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from flax import nnx
 from jaxtyping import Array, Float, Int, UInt32
 
 from ttc_jax.errors import UserError
-from ttc_jax.models.tokenizers import Tokenizer
 from ttc_jax.sampling.sampler import DecodeState
-from ttc_jax.verifiers.formats import PRMFormat
-from ttc_jax.verifiers.steps import StepFormat
-from ttc_jax.verifiers.verifier import Verifier
+from ttc_jax.verifiers.verifier import Verifier, VerifierWrapper
 
 
 class FlippedState(NamedTuple):
@@ -28,7 +24,7 @@ class FlippedState(NamedTuple):
     text: UInt32[Array, "B N"]  # and for what was read since
 
 
-class Flipped(nnx.Module):
+class Flipped(VerifierWrapper):
     """Scores p of a share of all steps become 1 - p.
 
     Which ones, the text decides: the same step of the same answer is judged alike wherever and
@@ -45,72 +41,39 @@ class Flipped(nnx.Module):
     def __init__(self, verifier: Verifier, share: float):
         if not 0 <= share <= 1:
             raise UserError(f"verifier.path: the share of flipped scores is {share:g}, not 0 to 1")
-        if not verifier.vocab_size:
+        if not verifier.spec.reads_tokens:
             raise UserError("verifier.path: only scores of a PRM or an ORM can be flipped")
-        self.verifier, self.share = verifier, share
+        super().__init__(verifier)
+        self.share = share
 
-    @property
-    def step_format(self) -> StepFormat:
-        """As the other verifier's, which is what all properties are."""
-        return self.verifier.step_format
-
-    @property
-    def format(self) -> PRMFormat | None:
-        """See `Verifier`."""
-        return self.verifier.format
-
-    @property
-    def tokenizer(self) -> Tokenizer | None:
-        """See `Verifier`."""
-        return self.verifier.tokenizer
-
-    @property
-    def every_step(self) -> bool:
-        """See `Verifier`."""
-        return self.verifier.every_step
-
-    @property
-    def vocab_size(self) -> int:
-        """See `Verifier`."""
-        return self.verifier.vocab_size
-
-    @property
-    def context(self) -> int:
-        """See `Verifier`."""
-        return self.verifier.context
-
-    def start(
+    def init(
         self, prompts: Int[Array, "B P"], lengths: Int[Array, " B"], candidates: int, capacity: int
     ) -> FlippedState:
-        """Reads prompts but for their last token."""
-        inner = self.verifier.start(prompts, lengths, candidates, capacity)
+        """Returns its state and a number of each prompt."""
+        inner = self.verifier.init(prompts, lengths, candidates, capacity)
         seen = jnp.arange(prompts.shape[1])[None] < lengths[:, None] - 1
         none = jnp.zeros(len(prompts), jnp.uint32)
         found = jax.lax.scan(_after, none, (prompts.T, seen.T))[0]
         numbers = jnp.broadcast_to(found[:, None], (len(prompts), candidates))
         return FlippedState(inner, numbers, numbers)
 
-    def read(
-        self, tokens: Int[Array, "B N T"], real: Int[Array, "B N"], state: FlippedState,
-        decoded: DecodeState,
+    def score_steps(
+        self, tokens: Int[Array, "B N T"], count: Int[Array, "B N"], state: FlippedState,
+        decode: DecodeState,
     ) -> tuple[Float[Array, "B N T"], FlippedState]:  # fmt: skip
-        """The other verifier's scores, flipped."""
-        scores, inner = self.verifier.read(tokens, real, state.inner, decoded)
-        text, numbers = _number(tokens, real, state.text)
+        """Returns the other verifier's scores, some of them flipped."""
+        scores, inner = self.verifier.score_steps(tokens, count, state.inner, decode)
+        text, numbers = _number(tokens, count, state.text)
         # The upper 24 bits are a uniform number that float32 holds exactly.
         flips = (_mixed(numbers) >> 8).astype(jnp.float32) * 2.0**-24 < self.share
         return jnp.where(flips, 1 - scores, scores), FlippedState(inner, state.prompt, text)
 
-    def reread(
-        self, tokens: Int[Array, "B N T"], real: Int[Array, "B N"], state: FlippedState
+    def reset(
+        self, context: Int[Array, "B N C"], count: Int[Array, "B N"], state: FlippedState
     ) -> FlippedState:
-        """Begins anew behind the prompt and these tokens."""
-        inner = self.verifier.reread(tokens, real, state.inner)
-        return FlippedState(inner, state.prompt, _number(tokens, real, state.prompt)[0])
-
-    def flops(self, first: int, tokens: int) -> int:
-        """Those of the other verifier."""
-        return self.verifier.flops(first, tokens)
+        """Returns its state behind the prompt and a context."""
+        inner = self.verifier.reset(context, count, state.inner)
+        return FlippedState(inner, state.prompt, _number(context, count, state.prompt)[0])
 
 
 def _number(

@@ -28,10 +28,10 @@ from ttc_jax.models.train_mode import TrainMode
 from ttc_jax.models.transformer import FLOAT32, Layers, RMSNorm, Transformer, matrix
 from ttc_jax.verifiers.formats import PRMFormat
 from ttc_jax.verifiers.steps import StepFormat
-from ttc_jax.verifiers.verifier import CONTEXT_PIECE
+from ttc_jax.verifiers.verifier import CONTEXT_PIECE, Verifier, VerifierSpec
 
 KIND = "prm"
-PIECES = (8, 10)  # tokens of a row that `read` takes in at a time, see `_at_a_time`
+PIECES = (8, 10)  # tokens of a row that `score_steps` takes in at a time, see `_at_a_time`
 CLUES = 3  # numbers a token about how likely the trunk finds the answer: see `_clues`
 _TOKEN, _OFFSET = limits.Whole(0, 2**24), limits.Whole(-(2**24), 0)
 _LIMITS = {"hidden": limits.Whole(0, 2**20)}
@@ -117,14 +117,14 @@ class PRMState:
     log_prob: Float[Array, "B N"]  # of each answer so far under the trunk, nats
 
 
-class ProcessRewardModel(nnx.Module):
+class ProcessRewardModel(Verifier):
     """Scores every token as if a step ended there; the caller reads it where steps do end.
 
-    `extend` gives logits; their sigmoid, which `read` gives, is the estimated chance of a correct
-    final answer.
+    `extend` gives logits; their sigmoid, which `score_steps` gives, is the estimated chance of a
+    correct final answer.
 
     Attributes:
-      format, tokenizer: of a PRM that was trained elsewhere; see `Verifier.format`.
+      format, tokenizer: of a PRM that was trained elsewhere; see `VerifierSpec`.
     """
 
     format: PRMFormat | None = None
@@ -159,24 +159,17 @@ class ProcessRewardModel(nnx.Module):
             self.score_bias = nnx.Param(jnp.zeros((), dtype))
 
     @property
-    def step_format(self) -> StepFormat:
-        """What it is shown of a step."""
-        return self.config.step_format
-
-    @property
-    def every_step(self) -> bool:
-        """Whether it is a PRM and no ORM."""
-        return self.config.every_step
-
-    @property
-    def vocab_size(self) -> int:
-        """Of its trunk."""
-        return self.config.trunk.vocab_size
-
-    @property
-    def context(self) -> int:
-        """Of its trunk."""
-        return self.config.trunk.context
+    def spec(self) -> VerifierSpec:
+        """What its config and its trunk say."""
+        trunk = self.config.trunk
+        return VerifierSpec(
+            vocab_size=trunk.vocab_size,
+            max_context=trunk.context,
+            every_step=self.config.every_step,
+            step_format=self.config.step_format,
+            format=self.format,
+            tokenizer=self.tokenizer,
+        )
 
     def flops(self, first: int, tokens: int) -> int:
         """As `PRMConfig.flops`."""
@@ -199,7 +192,7 @@ class ProcessRewardModel(nnx.Module):
         x, _ = self.layers(self._enter(tokens, hidden, clues), PromptCache(), regime)
         return self._head(self.norm(x))
 
-    def start(
+    def init(
         self,
         prompts: Int[Array, "B P"],
         lengths: Int[Array, " B"],
@@ -222,20 +215,20 @@ class ProcessRewardModel(nnx.Module):
             log_prob=jnp.zeros(rows, jnp.float32),
         )
 
-    def read(
+    def score_steps(
         self,
         tokens: Int[Array, "B N T"],
-        real: Int[Array, "B N"],
+        count: Int[Array, "B N"],
         state: PRMState,
-        decoded: Any = None,
+        decode: Any = None,
     ) -> tuple[Float[Array, "B N T"], PRMState]:
-        """Scores in [0, 1] of further tokens, of which the first `real` are kept.
+        """Returns scores in [0, 1] of further tokens, of which its state keeps the first `count`.
 
         It reads a piece of some rows at a time, those with most left to read first: cost follows
         what is there to read, not the longest row.
         """
-        del decoded
-        return self._read(tokens, real, state, self._at_a_time(state), in_answer=True)
+        del decode
+        return self._read(tokens, count, state, self._at_a_time(state), in_answer=True)
 
     def _at_a_time(self, state: PRMState) -> tuple[int, int]:
         """How many rows are read at a time, and how many tokens of each.
@@ -249,18 +242,18 @@ class ProcessRewardModel(nnx.Module):
             return -(-rows // 2), PIECES[0]
         return rows, PIECES[1]
 
-    def reread(
-        self, tokens: Int[Array, "B N T"], real: Int[Array, "B N"], state: PRMState
+    def reset(
+        self, context: Int[Array, "B N C"], count: Int[Array, "B N"], state: PRMState
     ) -> PRMState:
-        """What rows hold is their prompt, and of `tokens` the first `real`, which are no answer."""
+        """Returns the state of rows that hold their prompt and a context, which is no answer."""
         state = dataclasses.replace(
             state,
             trunk=state.trunk.clear(),
             layers=state.layers and state.layers.clear(),
             log_prob=jnp.zeros_like(state.log_prob),
         )
-        shape = (real.size, CONTEXT_PIECE)
-        _, state = self._read(tokens, real, state, shape, in_answer=False)
+        shape = (count.size, CONTEXT_PIECE)
+        _, state = self._read(context, count, state, shape, in_answer=False)
         return dataclasses.replace(
             state, trunk=state.trunk.settle(), layers=state.layers and state.layers.settle()
         )
@@ -274,7 +267,7 @@ class ProcessRewardModel(nnx.Module):
         *,
         in_answer: bool,
     ) -> tuple[Float[Array, "B N T"], PRMState]:
-        """As `read`, which is of answers, or `reread`, which is of contexts."""
+        """Reads answers, as `score_steps`, or contexts, as `reset`."""
         B, N, T = tokens.shape
         lanes, width = at_a_time[0], min(at_a_time[1], T)
         at = jnp.arange(width)[None]

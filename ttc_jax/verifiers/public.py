@@ -36,8 +36,8 @@ def load_public(
 ) -> ProcessRewardModel:
     """The PRM at `path` with its format; what it is kept in is as for `load_generator`.
 
-    Its head becomes one output, of which `read` gives the sigmoid: softmax over two outputs is the
-    sigmoid of their difference. So of a head over the vocabulary two rows are read.
+    Its head becomes one output, of which `score_steps` gives the sigmoid: softmax over two outputs
+    is the sigmoid of their difference. So of a head over the vocabulary two rows are read.
 
     Args:
       path: a folder with `config.json`, safetensors and a tokenizer, or a hub name.
