@@ -13,6 +13,7 @@ from ttc_jax.models.transformer import Transformer
 from ttc_jax.sampling.keys import candidate_keys, question_keys
 from ttc_jax.sampling.sampler import start, wake
 from ttc_jax.search import lookahead
+from ttc_jax.search.layout import Layout
 from ttc_jax.search.plan import Plan
 from ttc_jax.search.state import (
     Answers,
@@ -29,7 +30,7 @@ from ttc_jax.verifiers.verifier import CONTEXT_PIECE, Verifier
 
 
 def admit(
-    plan: Plan,
+    layout: Layout,
     generator: Transformer,
     verifier: Verifier | None,
     prompts: tuple[Int[Array, "1 P"], Int[Array, "1 Q"]],
@@ -44,14 +45,14 @@ def admit(
       prompts: the generator's, and the verifier's.
       front: what the generator has read before its own.
     """
-    asked, judged = prompts
+    plan, (asked, judged) = layout.plan, prompts
     N, T = plan.candidates, plan.max_new_tokens
     keys = candidate_keys(seed, numbers, N)
     decode = start(generator, asked, lengths[:, 0], keys, T, context=_room(plan), front=front)
     given = jnp.broadcast_to(take_along(judged, lengths[:, 1:] - 1, 1), (1, N))
     shown: Any = ()
     if verifier is not None:
-        capacity = _room(plan) + plan.most_shown + 1
+        capacity = _room(plan) + layout.most_shown + 1
         shown = verifier.init(judged, lengths[:, 1], N, capacity)
     rows = Rows.start(given, plan.step)
     decode = wake(decode, jnp.ones((1, N), bool), rows.limit)
@@ -67,7 +68,7 @@ def admit(
         rows=rows,
         scores=Scores.start(decode.tokens),
         saved=lookahead.saved(plan, decode),
-        told=_nothing_told(plan),
+        told=_nothing_told(layout),
         trace=SearchTrace.start(plan),
         answers=Answers.start(plan),
         earlier=Earlier(
@@ -77,16 +78,17 @@ def admit(
     )
 
 
-def _nothing_told(plan: Plan) -> tuple[Marked, ...]:
+def _nothing_told(layout: Layout) -> tuple[Marked, ...]:
     """Where the host puts what it tells of a question over a bridge."""
-    if not plan.bridged:
+    if not layout.bridged:
         return ()
+    plan = layout.plan
     rows = (1, plan.candidates)
     lengths = (plan.step + 1, *([plan.lookahead * plan.step] if plan.lookahead else []))
     found = []
     for tokens in lengths:
         # A step may grow more than an answer does; and the last place is never taken.
-        width = plan.step_format.longest(2 * plan.growth * tokens, plan.steps_a_turn) + 1
+        width = layout.step_format.longest(2 * layout.growth * tokens, layout.steps_a_round) + 1
         shapes = ((*rows, width), rows, (*rows, tokens))
         found.append(Marked(*(jnp.zeros(shape, jnp.int32) for shape in shapes)))
     return tuple(found)

@@ -15,7 +15,7 @@ import numpy as np
 
 from ttc_jax.models.cache import KVCache
 from ttc_jax.models.delimiters import Delimiter
-from ttc_jax.search.plan import Plan
+from ttc_jax.search.layout import Layout
 from ttc_jax.search.state import SearchState, Status
 from ttc_jax.verifiers.adapter import PRMAdapter
 from ttc_jax.verifiers.steps import Marked, step_ends
@@ -24,13 +24,14 @@ _log = logging.getLogger(__name__)
 
 
 def tell(
-    plan: Plan, adapter: PRMAdapter, delimiter: Delimiter, state: SearchState
+    layout: Layout, adapter: PRMAdapter, delimiter: Delimiter, state: SearchState
 ) -> tuple[Marked, ...]:
     """What the verifier is shown of the questions whose turn has come: `SearchState.told`.
 
     Of an answer that takes more tokens of the verifier than there is room for, what does not fit is
     not read, and the steps that end there score 0.
     """
+    plan = layout.plan
     told = list(jax.tree.map(lambda x: np.zeros(x.shape, np.int32), state.told))
     looked, rows = state.decode, state.rows
     ready = jax.device_get(state.progress.status) == Status.SELECTING
@@ -55,7 +56,7 @@ def tell(
     taken = delimiter.taken(tokens, length), delimiter.taken(tokens, reached)
     beyond = np.arange(plan.max_new_tokens) == reached[..., None] - 1  # where lookahead ends
     for row in zip(*np.nonzero(ready[:, None] & ~done), strict=True):
-        text, room = tokens[row].tolist(), plan.most_shown + 1 - int(kept[row])
+        text, room = tokens[row].tolist(), layout.most_shown + 1 - int(kept[row])
         first = max(int(shown[row]) - 1, 0)
         before = [int(given[row])] if shown[row] == 0 else []
         parts = [(before, first, int(length[row]), ends[row])]

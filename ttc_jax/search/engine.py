@@ -25,6 +25,7 @@ from ttc_jax.sampling.programs import ROWS, abstract, laid, outcome, program, pu
 from ttc_jax.sampling.sampler import SHORTEST_BUCKET, bucket, pad_prompts
 from ttc_jax.search import bridge, kernel
 from ttc_jax.search.admission import admit
+from ttc_jax.search.layout import Layout
 from ttc_jax.search.plan import Plan
 from ttc_jax.search.state import ACTIVE, Answers, SearchState, SearchTrace, insert
 from ttc_jax.sharding.mesh import place
@@ -85,14 +86,7 @@ class Engine:
         mesh: Mesh | None = None,
     ):
         spec = verifier.spec if verifier is not None else VerifierSpec()
-        self.plan = dataclasses.replace(
-            plan,
-            # Of one shard, as all that is compiled; no more than there are rows.
-            lanes=min(plan.lanes, batch * plan.candidates) // shards(mesh),
-            doubt=spec.confidence_stats,
-            step_format=(adapter or spec).step_format,
-            bridged=adapter is not None and adapter.bridged,
-        )
+        self.layout = Layout.of(plan, spec, adapter, batch, shards(mesh))
         self.batch, self.mesh, self.delimiter = batch, mesh, delimiter
         self.reads_prompt = verifier is not None and verifier.spec.reads_tokens
         self.compilations = 0
@@ -174,8 +168,8 @@ class Engine:
         patience = put(np.int32(tokens), self.mesh)
         state, work = self._segment((self.parameters, *self._tables, patience), state)
         status, work = jax.device_get((state.progress.status, work))
-        if self.plan.bridged and self._adapter is not None:
-            told = bridge.tell(self.plan, self._adapter, self.delimiter, state)
+        if self.layout.bridged and self._adapter is not None:
+            told = bridge.tell(self.layout, self._adapter, self.delimiter, state)
             state = dataclasses.replace(state, told=put(told, self.mesh, ROWS))
         return state, np.isin(status, ACTIVE), work
 
@@ -234,13 +228,13 @@ class Engine:
     ) -> SearchState:
         prompts, lengths, ids = questions
         models = nnx.merge(self._graph, parameters)
-        return admit(self.plan, *models, prompts, lengths, ids, self._seed, prefix)
+        return admit(self.layout, *models, prompts, lengths, ids, self._seed, prefix)
 
     def _run_segment(self, shared: Any, state: SearchState) -> Any:
         self.compilations += 1  # runs when traced, not when called
         parameters, ends, delimiter, tokens = shared
         models = nnx.merge(self._graph, parameters)
-        state, work = kernel.segment(self.plan, *models, ends, delimiter, state, tokens)
+        state, work = kernel.segment(self.layout, *models, ends, delimiter, state, tokens)
         return state, work[None]
 
 

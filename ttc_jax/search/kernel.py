@@ -11,7 +11,7 @@ shapes in whatever company, its tokens and scores are the same bits.
     rows rest ──► verifier reads ──► select ──► gather ──► rows go on        (a round, up to R)
         └─► lookahead (`search.lookahead`)
 
-Over a bridge (`Plan.bridged`) the program returns when a question's rows rest, and takes the turn
+Over a bridge (`Layout.bridged`) the program returns when a question's rows rest, and takes the turn
 once it is called again, with what the host told it to show the verifier.
 
 With s > 1 a row whose answer is complete begins the next one, with the latest answers in its
@@ -35,6 +35,7 @@ from ttc_jax.models.transformer import Transformer
 from ttc_jax.sampling.keys import selection_keys
 from ttc_jax.sampling.sampler import decode_token, wake
 from ttc_jax.search import lookahead
+from ttc_jax.search.layout import Layout
 from ttc_jax.search.plan import Plan
 from ttc_jax.search.revisions import revise
 from ttc_jax.search.scoring import score
@@ -57,7 +58,7 @@ Carry = tuple[SearchState, Array, Array]  # with decode iterations, and row-step
 
 
 def segment(
-    plan: Plan,
+    layout: Layout,
     generator: Transformer,
     verifier: Verifier | None,
     ends: Bool[Array, " V"],
@@ -77,6 +78,7 @@ def segment(
     Returns:
       The state, and how many row-steps were decoded for rows that went on, and in all.
     """
+    plan = layout.plan
     pauses = delimiter if plan.strategy.stops_at_steps else None
 
     def goes_on(carry: Carry) -> Array:
@@ -94,11 +96,11 @@ def segment(
             state.rows.limit,
             plan.drawing,
             greedy=lookahead.greedy_rows(plan, state),
-            doubt=plan.doubt,
-            lanes=plan.lanes,
+            doubt=layout.confidence_stats,
+            lanes=layout.lanes,
         )
         state = _rest(plan, dataclasses.replace(state, decode=decode))
-        went = jnp.minimum(live.sum(dtype=jnp.int32), plan.lanes or live.size)
+        went = jnp.minimum(live.sum(dtype=jnp.int32), layout.lanes or live.size)
         return state, iteration + 1, useful + went
 
     group = together(state.rows.done.shape[0], plan)
@@ -108,7 +110,7 @@ def segment(
         some = take(state, slots)
         done = some.rows.done | ~there[:, None]  # nothing to read
         some = dataclasses.replace(some, rows=dataclasses.replace(some.rows, done=done))
-        return put(state, _turn(plan, verifier, delimiter, some), slots)
+        return put(state, _turn(layout, verifier, delimiter, some), slots)
 
     def one_revision(state: SearchState) -> SearchState:
         slots, there = _next(state.has(Status.REVISING), group)
@@ -135,11 +137,11 @@ def segment(
         return turned(state), iterations, useful
 
     zero = jnp.zeros((), jnp.int32)
-    if plan.bridged:
+    if layout.bridged:
         state, iterations, useful = decoded((turned(state), zero, zero))
     else:
         state, iterations, useful = lax.while_loop(goes_on, body, (state, zero, zero))
-    return state, jnp.stack([useful, iterations * (plan.lanes or state.rows.done.size)])
+    return state, jnp.stack([useful, iterations * (layout.lanes or state.rows.done.size)])
 
 
 def together(questions: int, plan: Plan) -> int:
@@ -172,11 +174,11 @@ def _rest(plan: Plan, state: SearchState) -> SearchState:
 
 
 def _turn(
-    plan: Plan, verifier: Verifier | None, delimiter: Delimiter, state: SearchState
+    layout: Layout, verifier: Verifier | None, delimiter: Delimiter, state: SearchState
 ) -> SearchState:
     """The turn of questions whose rows all rest."""
+    plan, looked = layout.plan, state.decode
     T = plan.max_new_tokens
-    looked = state.decode
     decode = lookahead.rewind(looked, state.saved)
     length = decode.cache.length
     at = jnp.arange(T)[None, None]
@@ -185,7 +187,7 @@ def _turn(
     state = dataclasses.replace(state, decode=decode)
     reads = peeks = jnp.zeros_like(length)
     if verifier is not None:
-        state, reads, peeks = score(plan, verifier, delimiter, state, looked, steps)
+        state, reads, peeks = score(layout, verifier, delimiter, state, looked, steps)
 
     progress = state.progress
     last_turn = progress.round + 1 >= progress.began + plan.turns

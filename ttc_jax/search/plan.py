@@ -1,4 +1,4 @@
-"""What is decided about a search before it is compiled, and what cannot work."""
+"""What a user chooses of a search, and what cannot work."""
 
 from __future__ import annotations
 
@@ -10,13 +10,12 @@ from ttc_jax.sampling.draw import SamplingParams
 from ttc_jax.search.strategies.check import check_strategy
 from ttc_jax.search.strategies.strategy import Strategy
 from ttc_jax.tasks.prompts import EARLIER
-from ttc_jax.verifiers.steps import StepFormat
 from ttc_jax.verifiers.verifier import Verifier, VerifierSpec
 
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """What is static in a search. Hashable.
+    """What a user chooses of a search. Hashable.
 
     Attributes:
       candidates: N.
@@ -24,13 +23,10 @@ class Plan:
       max_step_tokens: a step that reaches it ends there.
       rounds: R, selections at most; then what is not finished is cut off.
       lookahead: k, greedy steps rolled out before a step is scored.
-      doubt: whether the verifier reads entropy or self-certainty.
       lanes: W, rows decoded in an iteration, whichever go on; 0: all B·N, those that rest included.
       revisions: s, answers that follow each other, each with the latest `EARLIER` before it in its
         context; 1: no answer is revised.
       between: tokens behind an earlier answer, in place of its end token.
-      step_format: what the verifier is shown of a step.
-      bridged: whether it is the host that says so between rounds (`search.bridge`).
     """
 
     strategy: Strategy
@@ -40,12 +36,9 @@ class Plan:
     rounds: int = 40
     lookahead: int = 0
     drawing: SamplingParams = dataclasses.field(default_factory=SamplingParams)
-    doubt: bool = False
     lanes: int = 0
     revisions: int = 1
     between: tuple[int, ...] = ()
-    step_format: StepFormat = dataclasses.field(default_factory=StepFormat)
-    bridged: bool = False
 
     @property
     def step(self) -> int:
@@ -78,27 +71,6 @@ class Plan:
     def context(self) -> int:
         """Tokens of a context at most."""
         return self.earlier * (self.max_new_tokens + len(self.between))
-
-    @property
-    def most_steps(self) -> int:
-        """Steps that a verifier can be shown in a row at most, the end of a lookahead included."""
-        return min(self.turns * self.steps_a_turn, self.max_new_tokens) + (self.lookahead > 0)
-
-    @property
-    def steps_a_turn(self) -> int:
-        """Step ends that a row can have between two turns."""
-        # One token can hold all of a step, its delimiter included.
-        return 1 if self.strategy.stops_at_steps else self.max_new_tokens
-
-    @property
-    def most_shown(self) -> int:
-        """Tokens of an answer as the verifier is shown it, markers included, at most."""
-        return self.step_format.longest(self.growth * self.max_new_tokens, self.most_steps)
-
-    @property
-    def growth(self) -> int:
-        """Tokens of the verifier that there is room for, for each token of an answer."""
-        return 2 if self.bridged else 1
 
 
 def check_plan(plan: Plan, generator: Transformer, verifier: Verifier | None) -> None:

@@ -11,14 +11,14 @@ from ttc_jax.models.delimiters import Delimiter
 from ttc_jax.models.indexing import take_along
 from ttc_jax.sampling.sampler import DecodeState
 from ttc_jax.search import lookahead
-from ttc_jax.search.plan import Plan
+from ttc_jax.search.layout import Layout
 from ttc_jax.search.shown import Text
 from ttc_jax.search.state import Scores, SearchState
 from ttc_jax.verifiers.verifier import Verifier
 
 
 def score(
-    plan: Plan,
+    layout: Layout,
     verifier: Verifier,
     delimiter: Delimiter,
     state: SearchState,
@@ -34,9 +34,10 @@ def score(
     Returns:
       The state, and how many tokens of each row's step and of its lookahead were read.
     """
+    plan = layout.plan
     decode, before, question = state.decode, state.scores, state.question
     at = jnp.arange(plan.max_new_tokens)[None, None]
-    text = Text(plan, delimiter, state, looked.tokens)
+    text = Text(layout, delimiter, state, looked.tokens)
     end = decode.cache.length + 1
     shown, _ = text.step(end, steps)
     scores, read = verifier.score_steps(shown.tokens, shown.real, state.verifier, decode)

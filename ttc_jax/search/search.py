@@ -94,7 +94,7 @@ class Search:
             adapter=adapter,
             mesh=mesh,
         )
-        self.plan = self.engine.plan
+        self.plan = plan
         self.adapter, self.delimiter = adapter, delimiter
         self.batch, self.refill, self.segment, self.mesh = batch, refill, segment, mesh
         self.generator, self.verifier, self.work = generator.config, verifier, Work()
@@ -125,10 +125,10 @@ class Search:
         if self.verifier is None or not self.verifier.spec.max_context:
             return
         shown = prompt if shown is None else shown
-        more = self.plan.most_shown - self.plan.max_new_tokens
+        more = self.engine.layout.most_shown - self.plan.max_new_tokens
         longest = len(shown) + self.plan.context + self.plan.max_new_tokens + more
         if longest > self.verifier.spec.max_context:
-            what = "tokens more over the bridge" if self.plan.bridged else "step markers"
+            what = "tokens more over the bridge" if self.engine.layout.bridged else "step markers"
             raise UserError(
                 f"a prompt of {len(shown)} tokens, {answers} and {more} {what} do not "
                 f"fit the verifier's context of {self.verifier.spec.max_context} tokens; lower "
