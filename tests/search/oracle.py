@@ -239,9 +239,9 @@ class SearchOracle:
         reads, peeks = self._score(going, before, ahead)
         return {
             "ends": [len(row.text) for row in rows],
-            "looks": [len(ahead.get(id(row), row).text) for row in rows],
-            "reads": [reads.get(id(row), 0) for row in rows],
-            "peeks": [peeks.get(id(row), 0) for row in rows],
+            "lookahead_ends": [len(ahead.get(id(row), row).text) for row in rows],
+            "verifier_tokens": [reads.get(id(row), 0) for row in rows],
+            "lookahead_verifier_tokens": [peeks.get(id(row), 0) for row in rows],
         }
 
     @property
@@ -263,8 +263,8 @@ class SearchOracle:
                 position = len(row.prompt) - 1 + len(row.text)  # of the token that was fed
                 self.costs["generator_flops"] += self._token_cost(position, True)
                 self.costs[cost] += 1
-                drawing = SamplingParams(temperature=0) if greedy else plan.drawing
-                token = pick(scores, numbers[id(row)][len(row.text)], drawing)
+                sampling = SamplingParams(temperature=0) if greedy else plan.sampling
+                token = pick(scores, numbers[id(row)][len(row.text)], sampling)
                 log_probs = scores - np.log(np.exp(scores - scores.max()).sum()) - scores.max()
                 row.log_prob += log_probs[token]
                 row.entropy -= (np.exp(log_probs) * log_probs).sum()
@@ -369,15 +369,15 @@ def _number(key: jax.Array, position: jax.Array) -> jax.Array:
     return jax.random.uniform(jax.random.fold_in(key, position))
 
 
-def pick(logits: np.ndarray, uniform: float, drawing: SamplingParams) -> int:
+def pick(logits: np.ndarray, uniform: float, sampling: SamplingParams) -> int:
     """A token by the inverse of the cumulative distribution, or the likeliest one."""
-    if drawing.temperature == 0:
+    if sampling.temperature == 0:
         second, first = np.sort(logits)[-2:]
         if first - second < CLOSE_SCORE:
             raise UnclearError
         return int(logits.argmax())
-    scaled = logits / drawing.temperature
-    kept, clear = keep(scaled, drawing)
+    scaled = logits / sampling.temperature
+    kept, clear = keep(scaled, sampling)
     weights = np.exp(scaled - scaled.max()) * kept
     cumulative = np.cumsum(weights / weights.sum())
     if not clear or np.abs(cumulative[:-1] - uniform).min() < CLOSE_DRAW:

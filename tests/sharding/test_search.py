@@ -99,8 +99,8 @@ def test_a_search_is_that_of_one_device(data: int, model: int):
 def test_a_front_is_read_by_every_shard():
     front = RNG.integers(0, 40, 64).tolist()
     questions = [(front + prompt, number) for prompt, number in QUESTIONS[:5]]
-    expected = run(make(CONFIG, front=front), questions)
-    search = make(CONFIG, mesh_of(2, 2), front=front)
+    expected = run(make(CONFIG, prefix=front), questions)
+    search = make(CONFIG, mesh_of(2, 2), prefix=front)
     with jax.transfer_guard_host_to_device("disallow"):
         found = run(search, questions)
     for one, other in zip(found, expected, strict=True):
@@ -191,7 +191,7 @@ def test_caches_have_the_dtype_of_the_weights_and_lie_over_the_mesh():
 
 @pytest.mark.parametrize(("data", "model"), [(8, 1), (2, 4)])
 def test_samples_and_rollouts_are_those_of_one_device(data: int, model: int):
-    settings = OPTIONS | {"candidates": 2, "max_new_tokens": 10, "drawing": SamplingParams(0.9)}
+    settings = OPTIONS | {"candidates": 2, "max_new_tokens": 10, "sampling": SamplingParams(0.9)}
     generator = tiny_generator(TWO_HEADS)
 
     def roll(mesh, batch: int, slots: int):

@@ -118,7 +118,7 @@ def recorder(
             refill=execution.refill,
             segment=execution.segment,
             seed=config.seed,
-            front=prompt.front(tokenizer),
+            prefix=prompt.front(tokenizer),
             adapter=adapter,
             mesh=mesh,
         ),
@@ -140,5 +140,5 @@ def plan(config: ConfigDict, strategy: Strategy, between: tuple[int, ...]) -> Pl
         lanes=config.execution.lanes,
         revisions=search.revisions,
         between=between,
-        drawing=sampling_params(config),
+        sampling=sampling_params(config),
     )

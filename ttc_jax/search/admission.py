@@ -1,4 +1,4 @@
-"""A question at the beginning of its search: its prompts are read, its rows may go on."""
+"""Admission: reads the prompts of a question, and builds the state at the start of its search."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ttc_jax.models.cache import PromptCache
 from ttc_jax.models.indexing import take_along
 from ttc_jax.models.transformer import Transformer
 from ttc_jax.sampling.keys import candidate_keys, question_keys
-from ttc_jax.sampling.sampler import start, wake
+from ttc_jax.sampling.sampler import resume, start
 from ttc_jax.search import lookahead
 from ttc_jax.search.layout import Layout
 from ttc_jax.search.plan import Plan
@@ -35,32 +35,33 @@ def admit(
     verifier: Verifier | None,
     prompts: tuple[Int[Array, "1 P"], Int[Array, "1 Q"]],
     lengths: Int[Array, "1 2"],
-    numbers: UInt[Array, " 1"],
+    question_ids: UInt[Array, " 1"],
     seed: int,
-    front: PromptCache | None = None,
+    prefix: PromptCache | None = None,
 ) -> SearchState:
-    """The state of one question at its beginning: its prompts are read, its rows may go on.
+    """Returns the state of one question whose prompts have been read, with all rows active.
 
     Args:
       prompts: the generator's, and the verifier's.
-      front: what the generator has read before its own.
+      question_ids: what its draws are keyed by.
+      prefix: the shared prefix that the generator's prompt stands behind.
     """
     plan, (asked, judged) = layout.plan, prompts
     N, T = plan.candidates, plan.max_new_tokens
-    keys = candidate_keys(seed, numbers, N)
-    decode = start(generator, asked, lengths[:, 0], keys, T, context=_room(plan), front=front)
+    keys = candidate_keys(seed, question_ids, N)
+    decode = start(generator, asked, lengths[:, 0], keys, T, context=_room(plan), prefix=prefix)
     given = jnp.broadcast_to(take_along(judged, lengths[:, 1:] - 1, 1), (1, N))
-    shown: Any = ()
+    verifier_state: Any = ()
     if verifier is not None:
         capacity = _room(plan) + layout.most_shown + 1
-        shown = verifier.init(judged, lengths[:, 1], N, capacity)
+        verifier_state = verifier.init(judged, lengths[:, 1], N, capacity)
     rows = Rows.start(given, plan.step)
-    decode = wake(decode, jnp.ones((1, N), bool), rows.limit)
+    decode = resume(decode, jnp.ones((1, N), bool), rows.limit)
     return SearchState(
         decode=decode,
-        verifier=shown,
+        verifier=verifier_state,
         question=Question(
-            keys=question_keys(seed, numbers),
+            keys=question_keys(seed, question_ids),
             last=decode.pending[:, 0],
             score=jnp.zeros((1,), jnp.float32),
         ),
@@ -68,7 +69,7 @@ def admit(
         rows=rows,
         scores=Scores.start(decode.tokens),
         saved=lookahead.saved(plan, decode),
-        told=_nothing_told(layout),
+        retokenized=_nothing_retokenized(layout),
         trace=SearchTrace.start(plan),
         answers=Answers.start(plan),
         earlier=Earlier(
@@ -78,22 +79,22 @@ def admit(
     )
 
 
-def _nothing_told(layout: Layout) -> tuple[Marked, ...]:
-    """Where the host puts what it tells of a question over a bridge."""
+def _nothing_retokenized(layout: Layout) -> tuple[Marked, ...]:
+    """Returns room for what the host retokenizes of a question over a bridge."""
     if not layout.bridged:
         return ()
     plan = layout.plan
     rows = (1, plan.candidates)
     lengths = (plan.step + 1, *([plan.lookahead * plan.step] if plan.lookahead else []))
-    found = []
+    chunks = []
     for tokens in lengths:
         # A step may grow more than an answer does; and the last place is never taken.
         width = layout.step_format.longest(2 * layout.growth * tokens, layout.steps_a_round) + 1
         shapes = ((*rows, width), rows, (*rows, tokens))
-        found.append(Marked(*(jnp.zeros(shape, jnp.int32) for shape in shapes)))
-    return tuple(found)
+        chunks.append(Marked(*(jnp.zeros(shape, jnp.int32) for shape in shapes)))
+    return tuple(chunks)
 
 
 def _room(plan: Plan) -> int:
-    """Slots that a row's context takes; its last piece may hang over."""
+    """Returns the cache slots that a row's context takes; its last piece may hang over."""
     return plan.context + CONTEXT_PIECE if plan.context else 0

@@ -1,4 +1,4 @@
-"""The compiled programs of a search: they read prompts, fill slots, search on, and give results.
+"""The engine: the compiled programs that read prompts, fill slots, search on and give results.
 
 The engine knows no queue: which question comes into which slot is the scheduler's to say.
 """
@@ -21,7 +21,7 @@ from ttc_jax.models.cache import PromptCache
 from ttc_jax.models.delimiters import Delimiter
 from ttc_jax.models.transformer import Transformer
 from ttc_jax.models.vocabulary import check_tokens
-from ttc_jax.sampling.programs import ROWS, abstract, laid, outcome, program, put, shards
+from ttc_jax.sampling.programs import ROWS, abstract, laid, program, put, result_shapes, shards
 from ttc_jax.sampling.sampler import SHORTEST_BUCKET, bucket, pad_prompts
 from ttc_jax.search import bridge, kernel
 from ttc_jax.search.admission import admit
@@ -116,10 +116,10 @@ class Engine:
         prompt, shown, _ = request
         prefix = len(self._prefix)
         if self._prefix and len(prompt) > prefix and tuple(prompt[:prefix]) == self._prefix:
-            # Of few sizes: what a short rest saves is little beside the prefix.
-            rest = max(len(prompt) - prefix, 2 * SHORTEST_BUCKET + 1)
+            # Of few sizes: what a short remainder saves is little beside the prefix.
+            remainder = max(len(prompt) - prefix, 2 * SHORTEST_BUCKET + 1)
             judged = len(shown) if self.reads_prompt else 1
-            return PromptBuckets(bucket(rest), bucket(judged), shares_prefix=True)
+            return PromptBuckets(bucket(remainder), bucket(judged), shares_prefix=True)
         width = bucket(max(len(prompt), len(shown)))
         return PromptBuckets(width, width)
 
@@ -163,14 +163,14 @@ class Engine:
 
         Returns:
           The state; which slots hold a question that is not done, [B]; and of each shard how many
-          row-steps were decoded for rows that went on, and in all, [data, 2].
+          row-steps were decoded for active rows, and in all, [data, 2].
         """
         patience = put(np.int32(tokens), self.mesh)
         state, work = self._segment((self.parameters, *self._tables, patience), state)
         status, work = jax.device_get((state.progress.status, work))
         if self.layout.bridged and self._adapter is not None:
-            told = bridge.tell(self.layout, self._adapter, self.delimiter, state)
-            state = dataclasses.replace(state, told=put(told, self.mesh, ROWS))
+            retokenized = bridge.retokenize(self.layout, self._adapter, self.delimiter, state)
+            state = dataclasses.replace(state, retokenized=put(retokenized, self.mesh, ROWS))
         return state, np.isin(status, ACTIVE), work
 
     def harvest(self, state: SearchState, slots: Sequence[int]) -> list[Found]:
@@ -192,16 +192,20 @@ class Engine:
         shared = (self.parameters, *tables, abstract((), np.int32, mesh))
         return {
             "admit": self._admit.lower(*read),
-            "insert": self._insert.lower((), state, outcome(self._admit, mesh, *read), number),
+            "insert": self._insert.lower(
+                (), state, result_shapes(self._admit, mesh, *read), number
+            ),
             "segment": self._segment.lower(shared, state),
         }
 
     def state(self, width: int) -> SearchState:
         """Returns the slots for prompts of `width` tokens, as shapes with their shardings."""
-        return outcome(functools.partial(self._run_empty, PromptBuckets(width, width)), self.mesh)
+        return result_shapes(
+            functools.partial(self._run_empty, PromptBuckets(width, width)), self.mesh
+        )
 
     def _over_shards(self, numbers: Sequence[int]) -> jax.Array:
-        """A number for each shard."""
+        """Puts a number on each shard."""
         return put(np.array(numbers, np.int32), self.mesh, ROWS)
 
     @functools.cached_property
@@ -250,7 +254,7 @@ def _harvest(_: Any, state: SearchState, slot: jax.Array) -> Found:
 
 
 def _zeros(batch: int, shape: jax.ShapeDtypeStruct) -> jax.Array:
-    """An array of B for a shape of 1; keys are typed, and zeros of them do not exist."""
+    """Returns zeros for B questions like one of `shape`; keys are typed, and have no zeros."""
     rows = (batch, *shape.shape[1:])
     if jnp.issubdtype(shape.dtype, jax.dtypes.prng_key):
         return jnp.broadcast_to(jax.random.key(0), rows)

@@ -50,7 +50,9 @@ class Layout:
     def most_shown(self) -> int:
         """Tokens of an answer as the verifier is shown it, markers included, at most."""
         plan = self.plan
-        steps = min(plan.turns * self.steps_a_round, plan.max_new_tokens) + (plan.lookahead > 0)
+        steps = min(plan.rounds_per_answer * self.steps_a_round, plan.max_new_tokens) + (
+            plan.lookahead > 0
+        )
         return self.step_format.longest(self.growth * plan.max_new_tokens, steps)
 
     @property

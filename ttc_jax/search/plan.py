@@ -23,7 +23,8 @@ class Plan:
       max_step_tokens: a step that reaches it ends there.
       rounds: R, selections at most; then what is not finished is cut off.
       lookahead: k, greedy steps rolled out before a step is scored.
-      lanes: W, rows decoded in an iteration, whichever go on; 0: all B·N, those that rest included.
+      sampling: how tokens are drawn.
+      lanes: W, rows decoded in an iteration, active ones first; 0: all B·N, paused ones included.
       revisions: s, answers that follow each other, each with the latest `EARLIER` before it in its
         context; 1: no answer is revised.
       between: tokens behind an earlier answer, in place of its end token.
@@ -35,20 +36,20 @@ class Plan:
     max_step_tokens: int
     rounds: int = 40
     lookahead: int = 0
-    drawing: SamplingParams = dataclasses.field(default_factory=SamplingParams)
+    sampling: SamplingParams = dataclasses.field(default_factory=SamplingParams)
     lanes: int = 0
     revisions: int = 1
     between: tuple[int, ...] = ()
 
     @property
     def step(self) -> int:
-        """Tokens that a row may write before it rests."""
+        """Tokens that a row may write before it pauses."""
         if not self.strategy.stops_at_steps:
             return self.max_new_tokens
         return min(self.max_step_tokens, self.max_new_tokens)
 
     @property
-    def turns(self) -> int:
+    def rounds_per_answer(self) -> int:
         """Rounds of an answer: R, or 1 where answers are written in one go."""
         return self.rounds if self.strategy.stops_at_steps else 1
 
@@ -58,9 +59,9 @@ class Plan:
         return 1 if self.strategy.stops_at_steps else self.revisions
 
     @property
-    def all_turns(self) -> int:
+    def all_rounds(self) -> int:
         """Rounds of all answers that follow each other."""
-        return self.turns * self.revisions
+        return self.rounds_per_answer * self.revisions
 
     @property
     def earlier(self) -> int:

@@ -1,4 +1,4 @@
-"""What a search gives for a question, and the error for a question that it cannot score."""
+"""The result of a search, and the error of a question that cannot be scored."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ttc_jax.search.state import SearchTrace
 
 
 class SearchResult(NamedTuple):
-    """What became of a question's N candidates, on the host.
+    """A question's N candidates, on the host.
 
     Of answers that are revised there are N·s: chain by chain, where rows are chains; else revision
     by revision.

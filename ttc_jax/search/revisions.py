@@ -17,7 +17,7 @@ from ttc_jax.models.cache import KVCache
 from ttc_jax.models.indexing import take_along
 from ttc_jax.models.transformer import Transformer
 from ttc_jax.sampling.keys import answer_keys
-from ttc_jax.sampling.sampler import wake
+from ttc_jax.sampling.sampler import resume
 from ttc_jax.search import lookahead
 from ttc_jax.search.plan import Plan
 from ttc_jax.search.state import Earlier, Rows, Scores, SearchState, Status
@@ -27,7 +27,7 @@ from ttc_jax.verifiers.verifier import CONTEXT_PIECE, Verifier
 def revise(
     plan: Plan, generator: Transformer, verifier: Verifier | None, state: SearchState
 ) -> SearchState:
-    """Questions' rows begin their next answers, with the latest ones in their context."""
+    """Begins the next answers of questions' rows, with the latest ones in their context."""
     decode, progress = state.decode, state.progress
     rows, T = state.rows.done.shape, plan.max_new_tokens
     chosen = jnp.arange(plan.candidates)[None]
@@ -42,7 +42,7 @@ def revise(
     )
     text, real = _context(plan, state, earlier.tokens, earlier.lengths)
 
-    cache = _read(generator, dataclasses.replace(decode.cache, live=real > 0).clear(), text, real)
+    cache = _read(generator, dataclasses.replace(decode.cache, active=real > 0).clear(), text, real)
     given = take_along(text, real[..., None], 2)[..., 0]
     zero = jnp.zeros(rows, jnp.float32)
     decode = dataclasses.replace(
@@ -54,17 +54,17 @@ def revise(
         entropy=zero,
         certainty=zero,
         ended=jnp.zeros(rows, bool),
-        keys=answer_keys(decode.keys, T, plan.all_turns, progress.answer),
+        keys=answer_keys(decode.keys, T, plan.all_rounds, progress.answer),
     )
-    shown = state.verifier
+    verifier_state = state.verifier
     if verifier is not None:
-        shown = verifier.reset(text, real, shown)
+        verifier_state = verifier.reset(text, real, verifier_state)
     begun = Rows.start(given, plan.step)
     status = jnp.full_like(progress.status, Status.SEARCHING)
     return dataclasses.replace(
         state,
-        decode=wake(decode, jnp.ones(rows, bool), begun.limit),
-        verifier=shown,
+        decode=resume(decode, jnp.ones(rows, bool), begun.limit),
+        verifier=verifier_state,
         progress=dataclasses.replace(progress, status=status, began=progress.round),
         rows=begun,
         scores=Scores.start(decode.tokens),
@@ -76,7 +76,7 @@ def revise(
 def _context(
     plan: Plan, state: SearchState, earlier: Int[Array, "G N E T"], length: Int[Array, "G N E"]
 ) -> tuple[Int[Array, "G N C"], Int[Array, "G N"]]:
-    """The prompt's last token and the earlier answers behind it, as one text.
+    """Returns the prompt's last token and the earlier answers behind it, as one text.
 
     Returns:
       The text, and how many of its tokens are read before the answer. The one behind them is left
@@ -104,7 +104,7 @@ def _context(
 def _read(
     generator: Transformer, cache: KVCache, text: Int[Array, "G N C"], real: Int[Array, "G N"]
 ) -> KVCache:
-    """A cache that holds the first `real` tokens of each row's text, read in pieces."""
+    """Returns a cache that holds the first `real` tokens of each row's text, read in pieces."""
     width = min(CONTEXT_PIECE, text.shape[2])
     text = jnp.pad(text, ((0, 0), (0, 0), (0, -text.shape[2] % width)))
 

@@ -47,12 +47,16 @@ class Text:
     def _chunk(
         self, number: int, first: Array, end: Array, step_ends: Array, width: int
     ) -> tuple[Marked, Array]:
-        """The part of the text from `first` to `end`, of which the host tells as `number`."""
+        """Returns the text from `first` to `end`, over a bridge as the host wrote it.
+
+        Args:
+          number: of the part of `SearchState.retokenized`.
+        """
         layout, state, T = self.layout, self.state, self.layout.plan.max_new_tokens
         real = jnp.where(state.rows.done, 0, end - first)
         if layout.bridged:
-            told = state.told[number]
-            return told._replace(real=jnp.where(state.rows.done, 0, told.real)), real
+            retokenized = state.retokenized[number]
+            return retokenized._replace(real=jnp.where(state.rows.done, 0, retokenized.real)), real
         index = jnp.minimum(first[..., None] + jnp.arange(width)[None, None], T)
         text = jnp.concatenate([state.rows.given[..., None], self.tokens], -1)
         tokens, here = (take_along(x, index, -1) for x in (text, _behind_prompt(step_ends)))
@@ -65,5 +69,5 @@ class Text:
 
 
 def _behind_prompt(x: Array) -> Array:
-    """[B, N, T] -> [B, N, 1 + T], with nothing for the last token before the answer."""
+    """Returns [B, N, 1 + T] for [B, N, T], with nothing for the last token before the answer."""
     return jnp.pad(x, ((0, 0), (0, 0), (1, 0)))

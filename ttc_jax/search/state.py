@@ -22,19 +22,19 @@ from ttc_jax.verifiers.steps import Marked
 
 
 class Status(enum.IntEnum):
-    """What the question in a slot is at."""
+    """What happens next to the question in a slot."""
 
-    IDLE = 0  # there is no question
-    SEARCHING = 1  # rows are decoded
-    SELECTING = 2  # all rows have paused: its selection step has come
-    REVISING = 3  # the answers are complete, and not the last ones
-    DONE = 4
-    FAILED = 5  # a score was NaN
+    IDLE = 0  # nothing: the slot is free
+    SEARCHING = 1  # its active rows are decoded
+    SELECTING = 2  # its selection step, since all rows have paused
+    REVISING = 3  # its rows begin their next answers
+    DONE = 4  # it is harvested
+    FAILED = 5  # the run ends, since a score was NaN
 
 
 ACTIVE = (Status.SEARCHING, Status.SELECTING, Status.REVISING)  # neither free nor done
 NONE = -1  # number of a slot, or of a question, where there is none
-# What a row is, beside its cache and tokens: lookahead puts it back.
+# Fields of `DecodeState` that lookahead puts back, beside the cache and the tokens.
 CURSOR = ("pending", "hidden", "log_prob", "entropy", "certainty", "ended")
 
 
@@ -54,16 +54,16 @@ class SearchTrace:
     scores: Float[Array, "B *R N"]
     starts: Int[Array, "B *R N"]
     ends: Int[Array, "B *R N"]
-    looks: Int[Array, "B *R N"]  # tokens that lookahead reached; equals `ends` without it
-    reads: Int[Array, "B *R N"]  # tokens that the verifier kept of the step, markers included
-    peeks: Int[Array, "B *R N"]  # tokens that it read of the lookahead, and forgot
+    lookahead_ends: Int[Array, "B *R N"]  # where lookahead stopped; `ends` without it
+    verifier_tokens: Int[Array, "B *R N"]  # that it read of the step, markers included
+    lookahead_verifier_tokens: Int[Array, "B *R N"]  # that it read of the lookahead, and forgot
     answers: Int[Array, "B *R N"]  # which of its s answers the row was writing
-    contexts: Int[Array, "B *R N"]  # tokens that were read before that answer: see `KVCache`
+    contexts: Int[Array, "B *R N"]  # tokens of the earlier answers before it, see `KVCache`
 
     @classmethod
     def start(cls, plan: Plan) -> SearchTrace:
-        """One of no rounds."""
-        rounds = (1, plan.all_turns, plan.candidates)
+        """Returns the trace of a question before its first round."""
+        rounds = (1, plan.all_rounds, plan.candidates)
         fields = {field.name: jnp.zeros(rounds, jnp.int32) for field in dataclasses.fields(cls)}
         fields["scores"] = jnp.zeros(rounds, jnp.float32)
         fields["tokens"] = jnp.zeros((*rounds, plan.step), jnp.int32)
@@ -87,7 +87,7 @@ class Answers:
 
     @classmethod
     def start(cls, plan: Plan) -> Answers:
-        """One without an answer."""
+        """Returns room for the answers of a question, none of which is complete."""
         rows = (1, plan.candidates, plan.revisions)
         tokens, number = (jnp.zeros((*rows, plan.max_new_tokens), jnp.int32), jnp.zeros(rows))
         return cls(
@@ -103,7 +103,7 @@ class Answers:
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Question:
-    """What a question is, whatever is written for it."""
+    """What stays the same of a question while it is searched."""
 
     keys: jax.Array  # [B] the questions' own
     last: Int[Array, " B"]  # last token of the prompt
@@ -113,17 +113,17 @@ class Question:
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Progress:
-    """How far a question has come."""
+    """How far the search for a question has come."""
 
     status: Int8[Array, " B"]  # a `Status`
     round: Int[Array, " B"]
     began: Int[Array, " B"]  # round in which the answers began
     answer: Int[Array, " B"]  # answers that are complete
-    looked: Int[Array, " B"]  # lookahead steps begun in this round
+    lookahead_steps: Int[Array, " B"]  # lookahead steps begun in this round
 
     @classmethod
     def start(cls) -> Progress:
-        """A question that is searched from now on."""
+        """Returns the progress of a question whose search begins."""
         zero = jnp.zeros((1,), jnp.int32)
         return cls(jnp.full((1,), Status.SEARCHING, jnp.int8), zero, zero, zero, zero)
 
@@ -131,7 +131,7 @@ class Progress:
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Rows:
-    """Where rows stand in their answers, beside what is decoded."""
+    """Which part of its answer each row is writing."""
 
     given: Int[Array, "B N"]  # last token before the answer, the first that a verifier is shown
     done: Bool[Array, "B N"]  # rows that are finished or cut off
@@ -140,7 +140,7 @@ class Rows:
 
     @classmethod
     def start(cls, given: Int[Array, "B N"], step: int) -> Rows:
-        """Rows that begin an answer, whose first step has at most `step` tokens."""
+        """Returns rows that begin an answer, whose first step has at most `step` tokens."""
         zero = jnp.zeros(given.shape, jnp.int32)
         return cls(given, done=zero != 0, limit=jnp.full_like(zero, step), started=zero)
 
@@ -148,7 +148,7 @@ class Rows:
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Scores:
-    """What the verifier has read and said of an answer."""
+    """The scores of each row's answer, and how far the verifier has read it."""
 
     shown: Int[Array, "B N"]  # tokens that it was shown, the last before the answer included
     last: Float[Array, "B N"]  # of the last step
@@ -157,7 +157,7 @@ class Scores:
 
     @classmethod
     def start(cls, tokens: Int[Array, "B N T"]) -> Scores:
-        """Of answers that begin."""
+        """Returns the scores of answers that begin: none."""
         rows, steps = (jnp.zeros(tokens.shape[:2], jnp.int32), jnp.zeros(tokens.shape, jnp.float32))
         return cls(rows, rows.astype(jnp.float32), steps, scored=steps != 0)
 
@@ -183,25 +183,25 @@ class SearchState:
     rows: Rows
     scores: Scores
     saved: dict[str, Array]  # cursors at the step's end while lookahead goes on; {} without it
-    # Over a bridge, what the verifier is shown of the step, and then of its lookahead; else ().
-    told: tuple[Marked, ...]
+    # Over a bridge, the step in the verifier's tokens, and then its lookahead; else ().
+    retokenized: tuple[Marked, ...]
     trace: SearchTrace
     answers: Answers
     earlier: Earlier
 
     def has(self, *statuses: Status) -> Bool[Array, " B"]:
-        """Which questions have one of these statuses."""
+        """Returns which questions have one of these statuses."""
         return functools.reduce(operator.or_, (self.progress.status == x for x in statuses))
 
     @property
     def active(self) -> Bool[Array, " B"]:
-        """Slots with a question that is not done."""
+        """Which slots hold a question that is not done."""
         return self.has(*ACTIVE)
 
 
 @jax.named_scope("gather_parents")
 def gather(state: SearchState, parents: Int[Array, "B N"]) -> SearchState:
-    """Every row becomes a copy of its parent, but keeps its slot's own key.
+    """Makes every row a copy of its parent, with its slot's own key.
 
     A row that left its own text draws from a new key: at the positions it writes again it would
     meet the numbers that it has used.
@@ -231,7 +231,7 @@ def gather(state: SearchState, parents: Int[Array, "B N"]) -> SearchState:
 
 
 def take(state: SearchState, slots: Int[Array, " G"]) -> SearchState:
-    """The state of G questions; caches are views. A slot beyond B shows the last question."""
+    """Returns the state of G questions; caches are views, slots beyond B show the last one."""
 
     def of(x: Any) -> Any:
         return x.view(slots) if _is_cache(x) else take_slots(x, slots)
@@ -240,7 +240,7 @@ def take(state: SearchState, slots: Int[Array, " G"]) -> SearchState:
 
 
 def put(state: SearchState, questions: SearchState, slots: Int[Array, " G"]) -> SearchState:
-    """The state after questions, as `take` gave them, were changed; slots beyond B are dropped."""
+    """Returns the state with questions that `take` gave and that changed; slots beyond B drop."""
 
     def into(whole: Any, part: Any) -> Any:
         return whole.merge(part) if _is_cache(whole) else put_slots(whole, part, slots)
@@ -249,7 +249,7 @@ def put(state: SearchState, questions: SearchState, slots: Int[Array, " G"]) -> 
 
 
 def insert(state: SearchState, question: SearchState, slot: Int[Array, " 1"]) -> SearchState:
-    """The state with another question in a slot; as it is, where the slot is `NONE`."""
+    """Returns the state with another question in a slot; unchanged where the slot is `NONE`."""
 
     def put(whole: Array, new: Array) -> Array:
         at = jnp.maximum(slot[0], 0)

@@ -1,4 +1,4 @@
-"""Scores without a verifier: how sure the generator was of what it wrote."""
+"""Scores without a model of their own: how sure the generator was of what it wrote."""
 
 from __future__ import annotations
 

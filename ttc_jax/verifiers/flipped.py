@@ -1,4 +1,4 @@
-"""Another verifier's scores, some of them turned into their opposite: how much do errors matter?
+"""A verifier that errs: another one's scores, some of them turned into their opposite.
 
 The paper flips a fifth of a PRM's scores and asks whether search still pays (ICLR version).
 """
@@ -17,7 +17,7 @@ from ttc_jax.verifiers.verifier import Verifier, VerifierWrapper
 
 
 class FlippedState(NamedTuple):
-    """What it has read of every candidate."""
+    """The other verifier's state, and a number for the text that was read."""
 
     inner: Any  # the other verifier's state
     prompt: UInt32[Array, "B N"]  # a number for each prompt
@@ -79,22 +79,22 @@ class Flipped(VerifierWrapper):
 def _number(
     tokens: Int[Array, "B N T"], real: Int[Array, "B N"], before: UInt32[Array, "B N"]
 ) -> tuple[UInt32[Array, "B N"], UInt32[Array, "B N T"]]:
-    """A number for the text that ends after the first `real` tokens, and after each token."""
-    kept = jnp.arange(tokens.shape[-1])[None, None] < real[..., None]
-    inputs = (jnp.moveaxis(tokens, -1, 0), jnp.moveaxis(kept, -1, 0))
+    """Returns a number for the text up to the first `real` tokens, and up to each token."""
+    is_real = jnp.arange(tokens.shape[-1])[None, None] < real[..., None]
+    inputs = (jnp.moveaxis(tokens, -1, 0), jnp.moveaxis(is_real, -1, 0))
     last, numbers = jax.lax.scan(_after, before, inputs)
     return last, jnp.moveaxis(numbers, 0, -1)
 
 
 def _after(number: Array, token: tuple[Array, Array]) -> tuple[Array, Array]:
-    """The number of a text that goes on with a token, if that is a real one."""
-    value, kept = token
-    number = jnp.where(kept, _mixed(number ^ (value.astype(jnp.uint32) + 1)), number)
+    """Returns the number of a text that goes on with a token, if that is a real one."""
+    value, is_real = token
+    number = jnp.where(is_real, _mixed(number ^ (value.astype(jnp.uint32) + 1)), number)
     return number, number
 
 
 def _mixed(x: UInt32[Array, "*B"]) -> UInt32[Array, "*B"]:
-    """A bijection that changes about half of the bits when one changes (murmur3's finalizer)."""
+    """Mixes bits: about half of them change when one does (murmur3's finalizer, a bijection)."""
     x = (x ^ (x >> 16)) * jnp.uint32(0x85EBCA6B)
     x = (x ^ (x >> 13)) * jnp.uint32(0xC2B2AE35)
     return x ^ (x >> 16)

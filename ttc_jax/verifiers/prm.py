@@ -1,4 +1,4 @@
-"""The process reward model: how likely an answer that goes on from this step is to be correct.
+"""The process reward model: the chance that an answer which goes on from a step is correct.
 
 A trunk, which is a language model, and a scalar head: on the trunk itself, or on a few layers of
 its own above a frozen trunk. Those layers also see how likely the trunk found the answer, since a
@@ -32,7 +32,7 @@ from ttc_jax.verifiers.verifier import CONTEXT_PIECE, Verifier, VerifierSpec
 
 KIND = "prm"
 PIECES = (8, 10)  # tokens of a row that `score_steps` takes in at a time, see `_at_a_time`
-CLUES = 3  # numbers a token about how likely the trunk finds the answer: see `_clues`
+FEATURES = 3  # likelihood features of a token, see `ProcessRewardModel._likelihood_features`
 _TOKEN, _OFFSET = limits.Whole(0, 2**24), limits.Whole(-(2**24), 0)
 _LIMITS = {"hidden": limits.Whole(0, 2**20)}
 _LIMITS |= dict.fromkeys(("every_step", "reads_tokens", "bias"), limits.SWITCH)
@@ -40,7 +40,7 @@ _LIMITS |= dict.fromkeys(("every_step", "reads_tokens", "bias"), limits.SWITCH)
 
 @dataclasses.dataclass(frozen=True)
 class PRMConfig:
-    """Shape of a PRM: its trunk, and the layers on it (their `width` is free), if it has any."""
+    """The shape of a PRM: its trunk, and the layers on it, if any, whose `width` is free."""
 
     trunk: ModelConfig
     layers: ModelConfig | None = None
@@ -54,7 +54,7 @@ class PRMConfig:
     bias: bool = False  # of the head's layers
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data, read back by `from_json`."""
+        """Returns plain data, which `from_json` reads."""
         return {
             "trunk": self.trunk.to_json(),
             "layers": self.layers.to_json() if self.layers else None,
@@ -69,17 +69,17 @@ class PRMConfig:
         }
 
     def flops(self, first: int, tokens: int) -> int:
-        """FLOPs of reading `tokens` tokens at positions first, first + 1, … with KV caches."""
+        """Returns the FLOPs of reading `tokens` tokens from position `first` on, with KV caches."""
         if self.layers is None:
             head = 2 * self.trunk.width * self.hidden * tokens
             return generator_flops(self.trunk, first, tokens, logits=0) + head
-        enter = 2 * (self.trunk.width + CLUES) * self.layers.width
+        enter = 2 * (self.trunk.width + FEATURES) * self.layers.width
         trunk = generator_flops(self.trunk, first, tokens, logits=tokens)
         return trunk + layers_flops(self.layers, first, tokens) + enter * tokens
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> PRMConfig:
-        """The config that `to_json` wrote.
+        """Returns the config that `to_json` wrote.
 
         Raises:
           FieldError: a field is missing, of another type or beyond its limits.
@@ -109,7 +109,7 @@ class PRMConfig:
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class PRMState:
-    """What the PRM has read so far of N candidates of each of B questions."""
+    """What the PRM has read of N candidates of each of B questions, as caches."""
 
     trunk: KVCache
     layers: KVCache | None
@@ -145,7 +145,7 @@ class ProcessRewardModel(Verifier):
             self.layers = None
         else:
             self.enter = matrix(rngs, (config.trunk.width, width), config.trunk.width, dtype)
-            self.enter_clues = matrix(rngs, (CLUES, width), CLUES, dtype)
+            self.enter_clues = matrix(rngs, (FEATURES, width), FEATURES, dtype)
             if config.reads_tokens:
                 self.enter_tokens = matrix(rngs, (config.trunk.vocab_size, width), 1, dtype)
             self.layers = Layers(config.layers, rngs=rngs, dtype=dtype, int8_cache=int8_cache)
@@ -172,24 +172,24 @@ class ProcessRewardModel(Verifier):
         )
 
     def flops(self, first: int, tokens: int) -> int:
-        """As `PRMConfig.flops`."""
+        """Returns what `PRMConfig.flops` does."""
         return self.config.flops(first, tokens)
 
     def __call__(
         self,
         tokens: Int[Array, "B T"],
         prompt_lengths: Int[Array, " B"],
-        regime: TrainMode | None = None,
+        mode: TrainMode | None = None,
     ) -> Float[Array, "B T"]:
-        """Scores of whole sequences, prompt and answer, padded on the right (teacher forcing)."""
+        """Scores whole sequences, prompt and answer, padded on the right (teacher forcing)."""
         if self.layers is None:
-            return self._head(self.trunk(tokens, regime))
+            return self._head(self.trunk(tokens, mode))
         hidden = jax.lax.stop_gradient(self.trunk(tokens))  # as it is when the PRM is used
         before = jnp.pad(hidden[:, :-1], ((0, 0), (1, 0), (0, 0)))
         answer = jnp.arange(tokens.shape[1])[None] >= prompt_lengths[:, None]
         so_far = jnp.zeros(prompt_lengths.shape, jnp.float32)
-        clues, _ = self._clues(before, tokens, answer, so_far)
-        x, _ = self.layers(self._enter(tokens, hidden, clues), PromptCache(), regime)
+        features, _ = self._likelihood_features(before, tokens, answer, so_far)
+        x, _ = self.layers(self._enter(tokens, hidden, features), PromptCache(), mode)
         return self._head(self.norm(x))
 
     def init(
@@ -205,8 +205,8 @@ class ProcessRewardModel(Verifier):
         slots = capacity + max(PIECES)  # the last piece may hang over
         on_trunk = None
         if self.layers is not None:
-            clues = jnp.zeros((*hidden.shape[:-1], CLUES), hidden.dtype)
-            _, layers = self.layers.read(self._enter(prompts[:, :-1], hidden, clues))
+            features = jnp.zeros((*hidden.shape[:-1], FEATURES), hidden.dtype)
+            _, layers = self.layers.read(self._enter(prompts[:, :-1], hidden, features))
             on_trunk = KVCache.fork(layers, lengths - 1, candidates, slots)
         return PRMState(
             trunk=KVCache.fork(trunk, lengths - 1, candidates, slots),
@@ -231,13 +231,13 @@ class ProcessRewardModel(Verifier):
         return self._read(tokens, count, state, self._at_a_time(state), in_answer=True)
 
     def _at_a_time(self, state: PRMState) -> tuple[int, int]:
-        """How many rows are read at a time, and how many tokens of each.
+        """Returns how many rows are read at a time, and how many tokens of each.
 
         Where products with weights, some 24·D² FLOPs a layer and token, outweigh attention to S
         slots, 4·D·S, padding is what costs: half of the rows, and short pieces. Else it is the
         number of times that all rows attend.
         """
-        rows, span = state.trunk.live.size, state.trunk.span(0)
+        rows, span = state.trunk.active.size, state.trunk.span(0)
         if 24 * self.config.trunk.width > 16 * span:
             return -(-rows // 2), PIECES[0]
         return rows, PIECES[1]
@@ -293,7 +293,7 @@ class ProcessRewardModel(Verifier):
     def extend(
         self, tokens: Int[Array, "B N T"], state: PRMState, real: Int[Array, "B N"]
     ) -> tuple[Float[Array, "B N T"], PRMState]:
-        """Scores of T further tokens of every candidate, of which the first `real` are kept."""
+        """Scores T further tokens of every candidate; its state keeps the first `real`."""
         every = LaneCache.of(state.trunk, real.reshape(-1), real.size)
         scores, state = self._extend(every.take(tokens), state, every.take(real), every)
         return every.spread(scores), state
@@ -307,20 +307,20 @@ class ProcessRewardModel(Verifier):
         *,
         in_answer: bool = True,
     ) -> tuple[Float[Array, "W T"], PRMState]:
-        """`extend` for the rows of `window`, which is one of the trunk's cache."""
+        """Scores as `extend` the rows of `window`, a part of the trunk's cache."""
         at = jnp.arange(tokens.shape[1])[None]
         take, spread = window.take, window.spread
         reads = spread(real)
-        hidden, trunk = self.trunk.extend(tokens, window.over(_awake(state.trunk, reads > 0)))
+        hidden, trunk = self.trunk.extend(tokens, window.over(_with_active(state.trunk, reads > 0)))
         if self.layers is None or state.layers is None:
             state = dataclasses.replace(state, trunk=trunk.cache.advance(reads))
             return self._head(hidden), state
         before = jnp.concatenate([take(state.last)[:, None], hidden[:, :-1]], 1)
         # Slot 0 holds the last token before the answer.
         answer = in_answer & (take(state.trunk.length)[:, None] + at > 0)
-        clues, log_prob = self._clues(before, tokens, answer, take(state.log_prob))
-        layers = window.over(_awake(state.layers, reads > 0))
-        x, layers = self.layers(self._enter(tokens, hidden, clues), layers)
+        features, log_prob = self._likelihood_features(before, tokens, answer, take(state.log_prob))
+        layers = window.over(_with_active(state.layers, reads > 0))
+        x, layers = self.layers(self._enter(tokens, hidden, features), layers)
         final = at == real[:, None] - 1
         last, log_prob = spread(_at(final, hidden)), spread(_at(final, log_prob))
         state = PRMState(
@@ -331,16 +331,16 @@ class ProcessRewardModel(Verifier):
         )
         return self._head(self.norm(x)), state
 
-    def _clues(
+    def _likelihood_features(
         self,
         before: Float[Array, "*B T D"],
         tokens: Int[Array, "*B T"],
         answer: Bool[Array, "*B T"],
         log_prob: Float[Array, "*B"],
     ) -> tuple[Float[Array, "*B T 3"], Float[Array, "*B T"]]:
-        """What the trunk's predictions tell of an answer, and its log-probability up to each token.
+        """Returns likelihood features of tokens, and the log-probability up to each of them.
 
-        Clues are the token's log-probability, that of the answer so far, and the entropy of the
+        They are the token's log-probability, that of the answer so far, and the entropy of the
         prediction, in nats. All are 0 in the prompt, which the trunk is not taught to predict.
 
         Args:
@@ -357,10 +357,10 @@ class ProcessRewardModel(Verifier):
         return jnp.stack([token, so_far, entropy], -1), so_far
 
     def _enter(
-        self, tokens: Int[Array, "*B"], hidden: Float[Array, "*B D"], clues: Float[Array, "*B 3"]
+        self, tokens: Int[Array, "*B"], hidden: Float[Array, "*B D"], features: Float[Array, "*B 3"]
     ) -> Float[Array, "*B W"]:
-        """What the layers read of each token."""
-        x = hidden @ self.enter[...] + clues.astype(hidden.dtype) @ self.enter_clues[...]
+        """Returns what the layers read of each token."""
+        x = hidden @ self.enter[...] + features.astype(hidden.dtype) @ self.enter_clues[...]
         return x + self.enter_tokens[...][tokens] if self.config.reads_tokens else x
 
     def _head(self, x: Float[Array, "*B W"]) -> Float[Array, "*B"]:
@@ -388,7 +388,7 @@ def load_prm(
     cache: str = "",
     mesh: Mesh | None = None,
 ) -> ProcessRewardModel:
-    """The PRM in a folder that `save_prm` wrote; what it is kept in is as for `load_generator`.
+    """Loads the PRM in a folder that `save_prm` wrote; its storage is as for `load_generator`.
 
     Raises:
       UserError: not such a folder, parameters of another architecture, or a mesh that does not
@@ -405,12 +405,12 @@ def load_prm(
     return checkpoints.restore(path, build, blocks=blocks, weights=weights, mesh=mesh)
 
 
-def _awake(cache: KVCache, live: Bool[Array, "B N"]) -> KVCache:
-    """The cost of attention follows the rows that read something."""
-    return dataclasses.replace(cache, live=live)
+def _with_active(cache: KVCache, active: Bool[Array, "B N"]) -> KVCache:
+    """Returns a cache whose attention costs just what its active rows need."""
+    return dataclasses.replace(cache, active=active)
 
 
 def _at(final: Bool[Array, "W T"], values: Array) -> Array:
-    """The entry of `values`, [W, T, ...], where `final` holds; 0 where it never does."""
+    """Returns the entry of `values`, [W, T, ...], where `final` holds; 0 where it never does."""
     final = jnp.expand_dims(final, tuple(range(2, values.ndim)))
     return jnp.where(final, values, 0.0).sum(1)

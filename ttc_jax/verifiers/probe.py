@@ -1,4 +1,4 @@
-"""A hidden-state probe: a linear head on what the generator thought, so that verifying is free."""
+"""A hidden-state probe: a linear head on the generator's hidden states, which costs nothing."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def save_probe(path: str | Path, probe: HiddenStateProbe, metadata: Mapping[str,
 
 
 def read_width(path: str | Path) -> int:
-    """Width of the hidden states that the probe in a folder reads."""
+    """Returns the width of the hidden states that the probe in a folder reads."""
 
     def read(config: Mapping[str, Any]) -> int:
         limits.check("width", config["width"], limits.MODEL["width"])
@@ -81,9 +81,10 @@ def load_probe(
     cache: str = "",
     mesh: Mesh | None = None,
 ) -> HiddenStateProbe:
-    """The probe in a folder that `save_probe` wrote; `dtype` and `mesh` as for `load_generator`.
+    """Loads the probe in a folder that `save_probe` wrote.
 
-    It is small and keeps nothing, so that `weights` and `cache` change nothing.
+    `dtype` and `mesh` are as for `load_generator`. It is small and has no cache, so that `weights`
+    and `cache` change nothing.
 
     Raises:
       UserError: not such a folder, or parameters of another width.

@@ -1,4 +1,4 @@
-"""How a verifier rates questions before any answer: predicted difficulty without a sample."""
+"""The scores of questions before any answer: predicted difficulty without a sample."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from ttc_jax.verifiers.verifier import Verifier
 def question_scores(
     verifier: Verifier, prompts: Sequence[Sequence[int]], batch: int = 8
 ) -> list[float]:
-    """The scores at the prompts' last tokens, as `SearchResult.question_score`.
+    """Returns the scores at the prompts' last tokens, as `SearchResult.question_score`.
 
     Args:
       prompts: token ids, of different lengths.
