@@ -13,17 +13,10 @@ from tests.sampling.oracle import TINY, Answer, Oracle, tiny_generator
 from ttc_jax.errors import UserError
 from ttc_jax.models.cache import BLOCK, Layers
 from ttc_jax.models.delimiters import Delimiter
+from ttc_jax.sampling.decode import DecodeState, decode, start
 from ttc_jax.sampling.draw import SamplingParams
 from ttc_jax.sampling.keys import candidate_keys
-from ttc_jax.sampling.sampler import (
-    DecodeState,
-    Sampler,
-    Samples,
-    bucket,
-    decode,
-    pad_prompts,
-    start,
-)
+from ttc_jax.sampling.sampler import Sampler, Samples, bucket, pad_prompts
 from ttc_jax.sharding.mesh import make_mesh
 
 END, DELIMITER = 5, (7, 8)

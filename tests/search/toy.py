@@ -15,7 +15,7 @@ from tests.sampling.oracle import TINY
 from tests.verifiers.toy import tiny_prm
 from ttc_jax.models.config import ModelConfig
 from ttc_jax.models.delimiters import Delimiter
-from ttc_jax.sampling.sampler import DecodeState
+from ttc_jax.sampling.decode import DecodeState
 from ttc_jax.search.plan import Plan
 from ttc_jax.search.search import Search, SearchResult
 from ttc_jax.search.strategies import make_strategy

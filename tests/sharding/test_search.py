@@ -34,7 +34,8 @@ from ttc_jax.sampling.rollouts import Prefix, Rollouts
 from ttc_jax.sampling.sampler import Sampler
 from ttc_jax.search.search import Search, SearchResult
 from ttc_jax.sharding.mesh import make_mesh
-from ttc_jax.verifiers.prm import PRMConfig, ProcessRewardModel
+from ttc_jax.verifiers.prm import ProcessRewardModel
+from ttc_jax.verifiers.prm_config import PRMConfig
 
 # One key/value head, so that whatever `model` is, some devices share it.
 CONFIG = dataclasses.replace(SHALLOW, vocab_size=40, heads=8, kv_heads=1)

@@ -18,7 +18,8 @@ from ttc_jax.errors import UserError
 from ttc_jax.models import parameters
 from ttc_jax.models.checkpoints import save_model
 from ttc_jax.models.train_mode import TrainMode
-from ttc_jax.verifiers.prm import PRMConfig, ProcessRewardModel, load_prm, save_prm
+from ttc_jax.verifiers.prm import ProcessRewardModel, load_prm, save_prm
+from ttc_jax.verifiers.prm_config import PRMConfig
 
 B, N, P, CHUNK, TOTAL = 2, 2, 6, 7, 24
 LENGTHS = (1, 5)  # of the prompts; one token alone is not prefilled

@@ -20,8 +20,9 @@ from jaxtyping import Array, Bool, Int
 
 from ttc_jax.errors import UserError
 from ttc_jax.models.transformer import Transformer
+from ttc_jax.sampling.decode import DecodeState, fork
 from ttc_jax.sampling.programs import ROWS, laid, program, put, shards
-from ttc_jax.sampling.sampler import DecodeState, Sampler, Samples, bucket, fork
+from ttc_jax.sampling.sampler import Sampler, Samples, bucket
 
 IDLE = 16  # once one row in so many pauses that need not, the host is asked for its next task
 # Between segments prompts lie with the sampled answers alone, so that the rows can be donated.

@@ -10,8 +10,8 @@ from jaxtyping import Array, Int, UInt
 from ttc_jax.models.cache import PromptCache
 from ttc_jax.models.indexing import take_along
 from ttc_jax.models.transformer import Transformer
+from ttc_jax.sampling.decode import resume, start
 from ttc_jax.sampling.keys import candidate_keys, question_keys
-from ttc_jax.sampling.sampler import resume, start
 from ttc_jax.search import lookahead
 from ttc_jax.search.layout import Layout
 from ttc_jax.search.plan import Plan

@@ -32,8 +32,8 @@ from jaxtyping import Array, Bool, Int
 from ttc_jax.models.delimiters import Delimiter
 from ttc_jax.models.indexing import take_along
 from ttc_jax.models.transformer import Transformer
+from ttc_jax.sampling.decode import decode_token, resume
 from ttc_jax.sampling.keys import selection_keys
-from ttc_jax.sampling.sampler import decode_token, resume
 from ttc_jax.search import lookahead
 from ttc_jax.search.layout import Layout
 from ttc_jax.search.plan import Plan

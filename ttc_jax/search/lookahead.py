@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from ttc_jax.models.indexing import take_along
-from ttc_jax.sampling.sampler import DecodeState
+from ttc_jax.sampling.decode import DecodeState
 from ttc_jax.search.plan import Plan
 from ttc_jax.search.shown import Text
 from ttc_jax.search.state import CURSOR, SearchState

@@ -16,8 +16,8 @@ from jaxtyping import Array, Int
 from ttc_jax.models.cache import KVCache
 from ttc_jax.models.indexing import take_along
 from ttc_jax.models.transformer import Transformer
+from ttc_jax.sampling.decode import resume
 from ttc_jax.sampling.keys import answer_keys
-from ttc_jax.sampling.sampler import resume
 from ttc_jax.search import lookahead
 from ttc_jax.search.plan import Plan
 from ttc_jax.search.state import Earlier, Rows, Scores, SearchState, Status

@@ -9,7 +9,7 @@ from jaxtyping import Array, Bool, Int
 
 from ttc_jax.models.delimiters import Delimiter
 from ttc_jax.models.indexing import take_along
-from ttc_jax.sampling.sampler import DecodeState
+from ttc_jax.sampling.decode import DecodeState
 from ttc_jax.search import lookahead
 from ttc_jax.search.layout import Layout
 from ttc_jax.search.shown import Text

@@ -15,8 +15,8 @@ from jaxtyping import Array, Bool, Float, Int, Int8
 
 from ttc_jax.models.cache import KVCache
 from ttc_jax.models.indexing import put_slots, take_rows, take_slots
+from ttc_jax.sampling.decode import DecodeState
 from ttc_jax.sampling.keys import copy_keys
-from ttc_jax.sampling.sampler import DecodeState
 from ttc_jax.search.plan import Plan
 from ttc_jax.verifiers.steps import Marked
 

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from ttc_jax.errors import UserError
-from ttc_jax.sampling.sampler import DecodeState
+from ttc_jax.sampling.decode import DecodeState
 from ttc_jax.verifiers.verifier import Verifier, VerifierSpec
 
 # From sums over an answer to the mean over its tokens, brought to [0, 1] in the same order.

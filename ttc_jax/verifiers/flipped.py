@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, UInt32
 
 from ttc_jax.errors import UserError
-from ttc_jax.sampling.sampler import DecodeState
+from ttc_jax.sampling.decode import DecodeState
 from ttc_jax.verifiers.verifier import Verifier, VerifierWrapper
 
 

@@ -18,6 +18,7 @@ from ttc_jax.verifiers import prm, probe
 from ttc_jax.verifiers.confidence import Confidence
 from ttc_jax.verifiers.flipped import Flipped
 from ttc_jax.verifiers.formats import find_format, known
+from ttc_jax.verifiers.prm_config import PRMConfig
 from ttc_jax.verifiers.public import load_public, outline_public
 from ttc_jax.verifiers.verifier import Verifier
 
@@ -94,13 +95,13 @@ def outline_verifier(
         form, of = find_format(path)
         if form is not None:
             return outline_public(read_shape(of), form, dtype=dtype, weights=weights, cache=cache)
-        config = prm.PRMConfig(read_shape(path))
+        config = PRMConfig(read_shape(path))
     else:
         description = _description(path, folder)
         if description.kind == probe.KIND:
             width = probe.read_width(folder)
             return parameters.outline(lambda: probe.HiddenStateProbe(width, dtype=dtype))
-        config = checkpoints.read_config(folder, description.kind, prm.PRMConfig.from_json)
+        config = checkpoints.read_config(folder, description.kind, PRMConfig.from_json)
 
     def build() -> prm.ProcessRewardModel:
         model = prm.ProcessRewardModel(

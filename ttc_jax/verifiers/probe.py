@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, Int
 
 from ttc_jax.models import checkpoints, limits
 from ttc_jax.models.transformer import FLOAT32
-from ttc_jax.sampling.sampler import DecodeState
+from ttc_jax.sampling.decode import DecodeState
 from ttc_jax.verifiers.verifier import Verifier, VerifierSpec
 
 KIND = "probe"

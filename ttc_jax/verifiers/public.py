@@ -19,7 +19,8 @@ from ttc_jax.models.tokenizers import Tokenizer, load_tokenizer
 from ttc_jax.models.weights import SafetensorsFolder, load
 from ttc_jax.sharding.mesh import place, whole
 from ttc_jax.verifiers.formats import PRMFormat
-from ttc_jax.verifiers.prm import PRMConfig, ProcessRewardModel
+from ttc_jax.verifiers.prm import ProcessRewardModel
+from ttc_jax.verifiers.prm_config import PRMConfig
 from ttc_jax.verifiers.steps import StepFormat
 
 WRAPPERS = (("pretrained_model.", ""),)  # what names begin with in checkpoints of wrapped models

@@ -15,7 +15,8 @@ from jaxtyping import Array, Float, Int
 from ttc_jax.errors import UserError
 from ttc_jax.models.indexing import take_along
 from ttc_jax.models.vocabulary import check_tokens
-from ttc_jax.sampling.sampler import DecodeState, bucket, pad_prompts
+from ttc_jax.sampling.decode import DecodeState
+from ttc_jax.sampling.sampler import bucket, pad_prompts
 from ttc_jax.verifiers.verifier import Verifier
 
 

@@ -9,7 +9,7 @@ from flax import nnx
 from jaxtyping import Array, Float, Int
 
 from ttc_jax.models.tokenizers import Tokenizer
-from ttc_jax.sampling.sampler import DecodeState
+from ttc_jax.sampling.decode import DecodeState
 from ttc_jax.verifiers.formats import PRMFormat
 from ttc_jax.verifiers.steps import StepFormat
 
