@@ -57,7 +57,7 @@ def start(
     hidden, prompt = model.prefill(prompts[:, :-1], prefix)
     stored = lengths - 1 + (prefix.tokens if prefix else 0)
     last = take_along(prompts, lengths[:, None] - 1, 1)
-    return _begin(
+    return begin(
         KVCache.fork(prompt, stored, N, context + max_new_tokens),
         tokens=jnp.zeros((B, N, max_new_tokens), jnp.int32),
         pending=jnp.broadcast_to(last, (B, N)),
@@ -88,7 +88,7 @@ def fork(
     tokens = jnp.where(inside, state.tokens[question, parents], 0)
     keys = rollout_keys(state.keys[question, parents], T, lengths, numbers)
     active = jnp.ones(parents.shape, bool)
-    return _begin(
+    return begin(
         dataclasses.replace(state.cache.gather(parents), length=lengths, active=active),
         tokens=tokens,
         pending=take_along(tokens, jnp.maximum(lengths[..., None] - 1, 0), -1)[..., 0],
@@ -97,7 +97,7 @@ def fork(
     )
 
 
-def _begin(
+def begin(
     cache: KVCache, *, tokens: Array, pending: Array, hidden: Array, keys: jax.Array
 ) -> DecodeState:
     """Returns rows that have drawn nothing yet; `hidden` has the width and dtype of theirs."""

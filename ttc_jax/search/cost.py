@@ -56,7 +56,7 @@ class CostModel:
         return cost + self._verifier_flops(trace, seen, again)
 
     def _generator_flops(self, trace: SearchTrace, shared: np.ndarray, again: np.ndarray) -> Ledger:
-        """Returns the FLOPs of all rounds, with caches and with all read anew for every step."""
+        """Returns the FLOPs of the generator, with caches and with all read anew for every step."""
         cached = anew = 0
         for r in range(len(trace.starts)):
             context = shared + trace.contexts[r]
@@ -69,7 +69,7 @@ class CostModel:
         return Ledger(generator_flops=int(cached), uncached_generator_flops=int(anew))
 
     def _verifier_flops(self, trace: SearchTrace, seen: np.ndarray, again: np.ndarray) -> Ledger:
-        """The same of the verifier, which reads the tokens of a round at once."""
+        """Returns the FLOPs of the verifier, with caches and with all read anew for every step."""
         cached = anew = 0
         stored = np.zeros(self._plan.candidates, np.int64)  # tokens in its cache, a row
         for r in range(len(trace.starts)):

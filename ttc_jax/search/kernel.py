@@ -125,7 +125,7 @@ class _Loop:
         return state
 
     def decode_and_select(self, carry: Carry) -> Carry:
-        """Runs both, one after the other."""
+        """Decodes, and then takes the selection steps that have come."""
         state, iterations, useful = self.decode(carry)
         return self.select(state), iterations, useful
 

@@ -1,4 +1,4 @@
-"""What follows from a plan, a verifier and the slots of a search; nobody sets it."""
+"""The layout: what follows from a plan, a verifier and the number of slots."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ttc_jax.verifiers.verifier import VerifierSpec
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-    """All that is static in a compiled search. Hashable.
+    """A plan and what the engine derives for it; static in a compiled search. Hashable.
 
     Attributes:
       lanes: W of one shard, no more than it has rows; 0: all rows.

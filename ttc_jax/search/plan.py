@@ -1,4 +1,4 @@
-"""What a user chooses of a search, and what cannot work."""
+"""The plan: what a user chooses of a search, and checks of what cannot work."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ttc_jax.verifiers.verifier import Verifier, VerifierSpec
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """What a user chooses of a search. Hashable.
+    """The strategy, the budget and the limits of a search, as a user chooses them. Hashable.
 
     Attributes:
       candidates: N.

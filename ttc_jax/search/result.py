@@ -31,18 +31,18 @@ class SearchResult(NamedTuple):
     revisions: int = 1  # answers that follow each other, in chains or not
 
     def is_revised(self, n: int) -> bool:
-        """Whether candidate n stands behind earlier answers, and not right behind the prompt."""
+        """Returns whether candidate n revises an earlier answer."""
         if self.sequential > 1:
             return n % self.sequential > 0
         return n * self.revisions >= len(self.lengths)
 
     def scores_of(self, n: int) -> tuple[float, ...]:
-        """The scores of candidate n's steps."""
+        """Returns the scores of candidate n's steps."""
         return tuple(self.step_scores[n][self.scored[n]].tolist())
 
 
 class Failed(UserError):
-    """A verifier's score was NaN.
+    """The error of a question whose score was NaN.
 
     Attributes:
       index: of the prompt.

@@ -16,7 +16,7 @@ from jaxtyping import Array, Int
 from ttc_jax.models.cache import KVCache
 from ttc_jax.models.indexing import take_along
 from ttc_jax.models.transformer import Transformer
-from ttc_jax.sampling.decode import resume
+from ttc_jax.sampling.decode import begin, resume
 from ttc_jax.sampling.keys import answer_keys
 from ttc_jax.search import lookahead
 from ttc_jax.search.plan import Plan
@@ -44,16 +44,11 @@ def revise(
 
     cache = _read(generator, dataclasses.replace(decode.cache, active=real > 0).clear(), text, real)
     given = take_along(text, real[..., None], 2)[..., 0]
-    zero = jnp.zeros(rows, jnp.float32)
-    decode = dataclasses.replace(
-        decode,
-        cache=cache.settle(),
+    decode = begin(
+        cache.settle(),
         tokens=jnp.zeros_like(decode.tokens),
         pending=given,
-        log_prob=zero,
-        entropy=zero,
-        certainty=zero,
-        ended=jnp.zeros(rows, bool),
+        hidden=decode.hidden,
         keys=answer_keys(decode.keys, T, plan.all_rounds, progress.answer),
     )
     verifier_state = state.verifier

@@ -1,4 +1,4 @@
-"""What a verifier is shown of the text that rows have written since it last read."""
+"""The text that a verifier is shown: what rows have written since it last read."""
 
 from __future__ import annotations
 

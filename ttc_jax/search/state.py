@@ -22,7 +22,7 @@ from ttc_jax.verifiers.steps import Marked
 
 
 class Status(enum.IntEnum):
-    """What happens next to the question in a slot."""
+    """The status of a slot: what happens next to its question."""
 
     IDLE = 0  # nothing: the slot is free
     SEARCHING = 1  # its active rows are decoded
@@ -41,7 +41,7 @@ CURSOR = ("pending", "hidden", "log_prob", "entropy", "certainty", "ended")
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class SearchTrace:
-    """What happened in each round: all that a search tree or a ledger needs.
+    """The record of each round: all that a search tree or a ledger needs.
 
     Row n wrote tokens starts … ends in round r and got scores[r, n]; in round r + 1 it went on from
     row parents[r, n]. Finished rows write nothing: their starts equal their ends. Rounds that never
@@ -103,7 +103,7 @@ class Answers:
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Question:
-    """What stays the same of a question while it is searched."""
+    """The fields of a question that its answers do not change, but for its score."""
 
     keys: jax.Array  # [B] the questions' own
     last: Int[Array, " B"]  # last token of the prompt
@@ -113,7 +113,7 @@ class Question:
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Progress:
-    """How far the search for a question has come."""
+    """The progress of the search for a question."""
 
     status: Int8[Array, " B"]  # a `Status`
     round: Int[Array, " B"]
@@ -131,7 +131,7 @@ class Progress:
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Rows:
-    """Which part of its answer each row is writing."""
+    """The part of its answer that each row is writing."""
 
     given: Int[Array, "B N"]  # last token before the answer, the first that a verifier is shown
     done: Bool[Array, "B N"]  # rows that are finished or cut off

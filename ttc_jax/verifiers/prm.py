@@ -35,7 +35,7 @@ PIECES = (8, 10)  # tokens of a row that `score_steps` takes in at a time, see `
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class PRMState:
-    """What the PRM has read of N candidates of each of B questions, as caches."""
+    """The caches of what the PRM has read of N candidates of each of B questions."""
 
     trunk: KVCache
     layers: KVCache | None
@@ -86,7 +86,7 @@ class ProcessRewardModel(Verifier):
 
     @property
     def spec(self) -> VerifierSpec:
-        """What its config and its trunk say."""
+        """The properties that follow from its config."""
         trunk = self.config.trunk
         return VerifierSpec(
             vocab_size=trunk.vocab_size,

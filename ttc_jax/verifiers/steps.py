@@ -43,7 +43,7 @@ def step_ends(tokens: A, lengths: A, ended: A, delimiter: Delimiter) -> A:
 
 @dataclasses.dataclass(frozen=True)
 class StepFormat:
-    """What a PRM wants to see of a step, and where its score stands.
+    """The tokens that a PRM is shown of a step, and where its score stands.
 
     Attributes:
       markers: tokens put behind every step, for which the PRM was taught to give its score.

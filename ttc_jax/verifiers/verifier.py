@@ -18,7 +18,7 @@ CONTEXT_PIECE = 64  # tokens of a context that are read at a time
 
 @dataclasses.dataclass(frozen=True)
 class VerifierSpec:
-    """What a search must know of a verifier before it is compiled.
+    """The properties of a verifier that a search is compiled for.
 
     Attributes:
       vocab_size: of the tokens that it reads; 0: it reads none.
@@ -55,7 +55,7 @@ class Verifier(nnx.Module):
 
     @property
     def spec(self) -> VerifierSpec:
-        """What the search must know of it."""
+        """The properties that a search is compiled for."""
         raise NotImplementedError
 
     def init(
