@@ -50,8 +50,8 @@ def start(
     """Prefills prompts, padded on the right, and forks each into N candidates.
 
     Every candidate is fed the prompt's last token first, so the prompt part holds one token less.
-    `context` tokens of a row's own find room before its answer. `prefix` is
-    shared: it stands before all prompts.
+    `context` tokens of a row's own find room before its answer. `prefix`
+    stands before all prompts.
     """
     B, N = keys.shape
     hidden, prompt = model.prefill(prompts[:, :-1], prefix)
@@ -170,9 +170,9 @@ def decode_token(
 
     Args:
       pauses: stops rows where it ends a step; None: it stops none.
-      greedy: rows that take the likeliest token whatever `drawing` says.
+      greedy: rows that take the likeliest token whatever `sampling` says.
       confidence_stats: whether to sum entropy and self-certainty, for verifiers that read them.
-      lanes: W, rows that are computed: the first W live ones; 0 computes all rows.
+      lanes: W, rows that are computed: the first W active ones; 0: all rows.
     """
     if lanes:
         active = state.cache.active.reshape(-1)

@@ -210,7 +210,7 @@ class Engine:
 
     @functools.cached_property
     def _tables(self) -> Any:
-        """What ends an answer, and what a step."""
+        """The tokens that end an answer, and the delimiter of steps, on the devices."""
         return put((self._ends, self.delimiter), self.mesh)
 
     def _run_empty(self, buckets: PromptBuckets) -> SearchState:
