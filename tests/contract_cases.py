@@ -93,7 +93,7 @@ CASES: dict[str, Callable[[Path], None]] = {
     ),
     "particles": lambda _: searches(strategy=("particles", {"temperature": 1.0})),
     "greedy": lambda _: searches(
-        verifier="", strategy=("best_of_n", {}), drawing=SamplingParams(0.0)
+        verifier="", strategy=("best_of_n", {}), sampling=SamplingParams(0.0)
     ),
     "training": trains,
 }

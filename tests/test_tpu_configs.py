@@ -110,7 +110,7 @@ def test_variant_is_consistent(pair: str, chips: str):
         max_new_tokens=config.sampling.max_new_tokens,
         max_step_tokens=config.search.max_step_tokens,
         rounds=config.search.rounds,
-        drawing=SamplingParams(config.sampling.temperature),
+        sampling=SamplingParams(config.sampling.temperature),
     )
     assert (config.generator.dtype, config.verifier.dtype) == ("bfloat16", "bfloat16")
     assert (config.task.name, config.limit, config.sampling.max_new_tokens) == ("math", 0, 2048)

@@ -224,7 +224,7 @@ def write_answers(model: Transformer, texts: Texts) -> tuple[list[list[int]], fl
         candidates=1,
         max_new_tokens=texts.new_tokens,
         batch=texts.batch,
-        drawing=SamplingParams(temperature=0.0),
+        sampling=SamplingParams(temperature=0.0),
     )
     answers = []
     for first in range(0, len(texts.prompts), texts.batch):

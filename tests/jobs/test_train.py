@@ -102,7 +102,7 @@ def test_verifiers_are_trained_on_records(trained_generator, samples, chains, tm
         assert quality["steps"] > quality["answers"]
     else:
         assert isinstance(found, ProcessRewardModel)
-        assert not found.every_step
+        assert not found.spec.every_step
         assert quality["steps"] == quality["answers"]  # one score an answer
     assert quality["answers"] % (10 if variant == "revision_orm" else 4) == 0
     assert metadata["config"]["data"]["path"] == str(data)

@@ -99,7 +99,7 @@ def recorder(
     verifier = load.verifier(config.verifier.path, **storage(config.verifier), mesh=mesh)
     generator, tokenizer = generator_of(config, mesh, load.generator)
     adapter = None
-    if verifier is not None and verifier.format is not None:
+    if verifier is not None and verifier.spec.format is not None:
         adapter = PRMAdapter(verifier, tokenizer, config.step_delimiter)
         way = "over the host: its tokenizer is another" if adapter.bridged else "in XLA"
         _log.info("the verifier reads what the generator writes %s", way)
@@ -118,7 +118,7 @@ def recorder(
             refill=execution.refill,
             segment=execution.segment,
             seed=config.seed,
-            front=prompt.front(tokenizer),
+            prefix=prompt.front(tokenizer),
             adapter=adapter,
             mesh=mesh,
         ),
@@ -140,5 +140,5 @@ def plan(config: ConfigDict, strategy: Strategy, between: tuple[int, ...]) -> Pl
         lanes=config.execution.lanes,
         revisions=search.revisions,
         between=between,
-        drawing=sampling_params(config),
+        sampling=sampling_params(config),
     )

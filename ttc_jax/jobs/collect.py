@@ -88,7 +88,7 @@ def build(config: ConfigDict, task: Task) -> Collector:
             candidates=sampling.n,
             max_new_tokens=sampling.max_new_tokens,
             batch=questions_at_once(config, sampling.n),
-            drawing=sampling_params(config),
+            sampling=sampling_params(config),
             seed=config.seed,
             mesh=mesh,
         ),

@@ -194,7 +194,7 @@ def _sampling(config: ConfigDict, topology: Topology, width: int) -> Job:
         candidates=sampling.n,
         max_new_tokens=sampling.max_new_tokens,
         batch=questions_at_once(config, sampling.n),
-        drawing=sampling_params(config),
+        sampling=sampling_params(config),
         mesh=mesh,
     )
     state = sampler.state(width)

@@ -31,7 +31,7 @@ __all__ = ["STRATEGIES", "Strategy", "make_strategy", "name_of"]
 
 
 def make_strategy(name: str, options: Mapping[str, Any]) -> Strategy:
-    """The strategy of that name.
+    """Returns the strategy of that name.
 
     Args:
       name: one of `STRATEGIES`, or "package.module:Class" for one of your own.
