@@ -62,6 +62,18 @@ def test_a_stop_text_ends_a_completion_and_is_not_part_of_it(llm, stop):
         assert completion.finish_reason == "stop"
 
 
+def test_each_token_has_its_log_probability(llm):
+    outputs = llm.generate([EASY, HARD], log_probs=True, **SHORT)
+    for completion in [completion for output in outputs for completion in output.completions]:
+        assert len(completion.log_probs) == len(completion.token_ids)
+        assert all(x <= 0 for x in completion.log_probs)
+        assert sum(completion.log_probs) == pytest.approx(completion.log_prob, abs=1e-4)
+    [likeliest] = llm.generate(
+        EASY, sampling=SamplingParams(temperature=0), log_probs=True, **SHORT
+    )
+    assert min(likeliest.completions[0].log_probs) > -2  # each is the likeliest of 40 tokens
+
+
 def test_greedy_completions_are_the_likeliest(llm):
     [output] = llm.generate(EASY, sampling=SamplingParams(temperature=0), **SHORT)
     assert len(set(output.completions)) == 1

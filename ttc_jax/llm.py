@@ -37,6 +37,7 @@ from ttc_jax.models.delimiters import Delimiter
 from ttc_jax.models.tokenizers import Tokenizer, load_tokenizer
 from ttc_jax.models.weights import load_generator
 from ttc_jax.sampling.draw import SamplingParams
+from ttc_jax.sampling.log_probs import LogProbs
 from ttc_jax.sampling.programs import shards
 from ttc_jax.search.plan import Plan
 from ttc_jax.search.search import Search, SearchResult
@@ -67,6 +68,7 @@ class Completion:
       text: without special tokens, up to the stop text.
       token_ids: all that was drawn for it, the end token included.
       log_prob: nats, of all tokens under the model itself (temperature 1, nothing truncated).
+      log_probs: the same of each token; None where they were not asked for.
       finish_reason: "stop" at an end token or a stop text, "length" at the limit of tokens.
       step_scores: the verifier's, one a step; () without a verifier.
     """
@@ -74,6 +76,7 @@ class Completion:
     text: str
     token_ids: tuple[int, ...]
     log_prob: float
+    log_probs: tuple[float, ...] | None
     finish_reason: Literal["stop", "length"]
     step_scores: tuple[float, ...]
 
@@ -155,6 +158,7 @@ class LLM:
         max_tokens: int = 256,
         sampling: SamplingParams | None = None,
         stop: str | Sequence[str] = (),
+        log_probs: bool = False,
         seed: int = 0,
     ) -> list[Output]:
         """Draws n completions of each prompt; the outputs are in the order of the prompts.
@@ -168,6 +172,7 @@ class LLM:
           max_tokens: longest completion, the end token included.
           sampling: temperature and truncation; temperature 1 by default.
           stop: texts that end a completion, and are not part of it.
+          log_probs: whether to tell the log-probability of each token, which takes another pass.
 
         Raises:
           UserError: no prompt, one that does not fit the model's context, or an argument that
@@ -191,7 +196,8 @@ class LLM:
                 texts = [_question_of(x, self.tokenizer) for x in asked]
                 shown = [search.adapter.prompt(text) for text in texts]
             found = dict(search.run(encoded, numbers, shown))
-        return [self._output(encoded[i], found[i], stops) for i in range(len(encoded))]
+            outputs = [self._output(encoded[i], found[i], stops) for i in range(len(encoded))]
+            return [self._with_log_probs(x) for x in outputs] if log_probs else outputs
 
     def solve(
         self,
@@ -282,9 +288,9 @@ class LLM:
         for text in stops:
             ends |= set(self.tokenizer.containing(text).nonzero()[0].tolist())
         adapter = None
-        if self.verifier is not None and self.verifier.format is not None:
+        if self.verifier is not None and self.verifier.spec.format is not None:
             adapter = PRMAdapter(self.verifier, self.tokenizer, self._delimiter)
-        plan = Plan(make_strategy("best_of_n", {}), n, max_tokens, max_tokens, drawing=sampling)
+        plan = Plan(make_strategy("best_of_n", {}), n, max_tokens, max_tokens, sampling=sampling)
         parts = shards(self.mesh)
         return Search(
             self.generator,
@@ -309,11 +315,25 @@ class LLM:
                     text=text[:cut],
                     token_ids=tuple(tokens),
                     log_prob=float(found.log_prob[i]),
+                    log_probs=None,
                     finish_reason="stop" if stopped else "length",
                     step_scores=found.scores_of(i),
                 )
             )
         return Output(tuple(prompt), tuple(completions), found.ledger)
+
+    @functools.cached_property
+    def _log_probs(self) -> LogProbs:
+        return LogProbs(self.generator, self.mesh)
+
+    def _with_log_probs(self, output: Output) -> Output:
+        answers = [completion.token_ids for completion in output.completions]
+        found = self._log_probs.of(output.prompt_token_ids, answers)
+        completions = tuple(
+            dataclasses.replace(completion, log_probs=tuple(row))
+            for completion, row in zip(output.completions, found, strict=True)
+        )
+        return dataclasses.replace(output, completions=completions)
 
     def _make_solver(
         self,
