@@ -35,11 +35,16 @@ from ml_collections import ConfigDict
 from ttc_jax.errors import UserError
 from ttc_jax.experiments import build
 from ttc_jax.experiments.fields import check_fields
-from ttc_jax.experiments.sections import mesh_of, questions_at_once, sampling_params, storage
+from ttc_jax.experiments.sections import (
+    fresh_tokenizer,
+    mesh_of,
+    questions_at_once,
+    sampling_params,
+    storage,
+)
 from ttc_jax.files import refuse_url, write_json
 from ttc_jax.jobs import sweep
 from ttc_jax.models import int8, parameters
-from ttc_jax.models.characters import CharTokenizer
 from ttc_jax.models.config import ModelConfig
 from ttc_jax.models.delimiters import Delimiter
 from ttc_jax.models.shapes import read_shape
@@ -49,7 +54,6 @@ from ttc_jax.sampling.sampler import Sampler, bucket
 from ttc_jax.search.search import Search
 from ttc_jax.search.strategies import make_strategy
 from ttc_jax.sharding.mesh import make_mesh, place
-from ttc_jax.tasks.arithmetic import PIECES
 from ttc_jax.tpu.program import Program, cache_bytes, capacity, device_bytes
 from ttc_jax.tpu.topology import Topology, describe
 from ttc_jax.training import prm, sft, update
@@ -215,7 +219,7 @@ def _training(config: ConfigDict, topology: Topology) -> Job:
     shape = (
         read_shape(config.start.path)
         if config.start.path
-        else ModelConfig(vocab_size=CharTokenizer(PIECES).vocab_size, **config.model)
+        else ModelConfig(vocab_size=fresh_tokenizer(config).vocab_size, **config.model)
     )
     mesh = _mesh(config, topology)
 
