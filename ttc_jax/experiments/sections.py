@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from jax.sharding import Mesh
@@ -16,8 +16,10 @@ from ttc_jax.models.tokenizers import Tokenizer, load_tokenizer
 from ttc_jax.models.transformer import Transformer
 from ttc_jax.models.weights import KEPT, load_generator
 from ttc_jax.sampling.draw import SamplingParams
+from ttc_jax.search.strategies import Strategy, make_strategy
 from ttc_jax.sharding.mesh import make_mesh
 from ttc_jax.tasks import load_task
+from ttc_jax.tasks.task import Task
 
 
 def storage(section: ConfigDict) -> dict[str, str]:
@@ -39,6 +41,31 @@ def tokenizer_of(section: ConfigDict, vocab_size: int) -> Tokenizer:
     return load_tokenizer(own or path, vocab_size, model=path)
 
 
+def task_of(section: Mapping[str, Any] | ConfigDict) -> Task:
+    """Returns the task that a section describes: its `name`, and the options of its class.
+
+    Raises:
+      UserError: as `load_task`, or there is no name.
+    """
+    options = dict(section)
+    name = options.pop("name", None)
+    if not isinstance(name, str):
+        raise UserError("task.name: must be the name of a task, as text")
+    return load_task(name, **options)
+
+
+def strategy_of(section: ConfigDict) -> Strategy:
+    """Returns the strategy that a section names, with its `options`.
+
+    Args:
+      section: `search`, or an entry of `sweep.strategies`.
+
+    Raises:
+      UserError: as `make_strategy`.
+    """
+    return make_strategy(section.strategy, **section.options)
+
+
 def fresh_tokenizer(config: ConfigDict) -> Tokenizer:
     """Returns the tokenizer of a model that is trained from fresh weights.
 
@@ -50,7 +77,7 @@ def fresh_tokenizer(config: ConfigDict) -> Tokenizer:
     """
     if path := config.start.tokenizer:
         return load_tokenizer(assets.locate(path))
-    pieces: Sequence[str] = getattr(load_task(config.task), "pieces", ())
+    pieces: Sequence[str] = getattr(task_of(config.task), "pieces", ())
     if not pieces:
         raise UserError(
             f"{as_flag('start.tokenizer', '')}: fresh weights need a tokenizer, and the task "

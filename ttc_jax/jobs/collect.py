@@ -20,6 +20,7 @@ from ttc_jax.experiments.sections import (
     mesh_of,
     questions_at_once,
     sampling_params,
+    task_of,
 )
 from ttc_jax.experiments.workdir import exclusive
 from ttc_jax.models.delimiters import Delimiter
@@ -27,7 +28,6 @@ from ttc_jax.report.console import print_collection
 from ttc_jax.results.store import ResultsStore
 from ttc_jax.results.summary import summarise_collection, write_summary
 from ttc_jax.sampling.rollouts import Rollouts
-from ttc_jax.tasks import load_task
 from ttc_jax.tasks.prompts import PromptFormat
 from ttc_jax.tasks.task import Task
 from ttc_jax.training.collection import Collector
@@ -41,7 +41,7 @@ SCHEDULE = ("execution", "rollouts.rows_per_question")
 def main(config: ConfigDict, workdir: Path) -> None:
     """Collects for the questions that the store does not hold yet, then reports."""
     check_fields(config)
-    task = load_task(config.task)
+    task = task_of(config.task)
     questions = task.questions(config.split)[: config.limit or None]
     parts = [Part(lambda: build(config, task))]
     store = fill(workdir, config, questions, parts, may_change=SCHEDULE, title="rollouts")

@@ -41,6 +41,7 @@ from ttc_jax.experiments.sections import (
     questions_at_once,
     sampling_params,
     storage,
+    strategy_of,
 )
 from ttc_jax.files import refuse_url, write_json
 from ttc_jax.jobs import sweep
@@ -52,7 +53,6 @@ from ttc_jax.models.transformer import Transformer
 from ttc_jax.report.console import print_programs
 from ttc_jax.sampling.sampler import Sampler, bucket
 from ttc_jax.search.search import Search
-from ttc_jax.search.strategies import make_strategy
 from ttc_jax.sharding.mesh import make_mesh, place
 from ttc_jax.tpu.program import Program, cache_bytes, capacity, device_bytes
 from ttc_jax.tpu.topology import Topology, describe
@@ -163,7 +163,7 @@ def _search(config: ConfigDict, topology: Topology, width: int) -> Job:
     generator = _generator(config, mesh)
     verifier = outline_verifier(config.verifier.path, **storage(config.verifier))
     verifier = place(verifier, mesh) if isinstance(verifier, nnx.Module) else None
-    strategy = make_strategy(config.search.strategy, config.search.options)
+    strategy = strategy_of(config.search)
     search = Search(
         generator,
         verifier,

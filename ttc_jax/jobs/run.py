@@ -31,6 +31,7 @@ from ttc_jax.experiments.fields import check_fields
 from ttc_jax.experiments.fitted import followed
 from ttc_jax.experiments.recorder import Recorder
 from ttc_jax.experiments.resumable import Part, fill, write_timing
+from ttc_jax.experiments.sections import task_of
 from ttc_jax.experiments.solver import Solution, Solver
 from ttc_jax.experiments.stages import run_stages
 from ttc_jax.experiments.workdir import Claim, exclusive
@@ -42,7 +43,6 @@ from ttc_jax.results.curves import bootstrap
 from ttc_jax.results.store import ResultsStore
 from ttc_jax.results.summary import summarise, versions, write_summary
 from ttc_jax.search.strategies import Strategy
-from ttc_jax.tasks import load_task
 from ttc_jax.tasks.grading import unparsed_kept
 
 
@@ -56,7 +56,7 @@ def main(config: ConfigDict, workdir: Path) -> None:
         follow(config, workdir)
         return
     strategy = build.check(config)
-    task = load_task(config.task)
+    task = task_of(config.task)
     questions = task.questions(config.split)[: config.limit or None]
     trees = frozenset(question.id for question in questions[: config.search.trees])
 
@@ -107,7 +107,7 @@ def follow(config: ConfigDict, workdir: Path) -> None:
     claim = Claim(workdir, config, may_change=(*build.SCHEDULE, "policy.path", "policy.loaded"))
     store = ResultsStore(workdir, shard=hosts.index(), claim=claim)
     solver = Solver(config, store, held=store.read())
-    questions = load_task(config.task).questions(config.split)[: config.limit or None]
+    questions = task_of(config.task).questions(config.split)[: config.limit or None]
     claim.take(download=True)
     with unparsed_kept(workdir, hosts.index()):
         solutions = solver.solve(hosts.mine(questions))

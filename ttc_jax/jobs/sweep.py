@@ -26,6 +26,7 @@ from ttc_jax.experiments import build
 from ttc_jax.experiments.fields import check_fields
 from ttc_jax.experiments.recorder import Recorder
 from ttc_jax.experiments.resumable import Part, fill
+from ttc_jax.experiments.sections import strategy_of, task_of
 from ttc_jax.experiments.spending import PARALLEL, is_pool, spend
 from ttc_jax.experiments.workdir import exclusive
 from ttc_jax.policy.difficulty import oracle, quantile_bins
@@ -39,8 +40,6 @@ from ttc_jax.results.summary import (
     summarise_sweep,
     write_summary,
 )
-from ttc_jax.search.strategies import make_strategy
-from ttc_jax.tasks import load_task
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -69,7 +68,7 @@ def main(config: ConfigDict, workdir: Path) -> None:
     for cell in {(cell.name, cell.budget): cell for cell in cells}.values():
         with naming(f"sweep.strategies.{cell.name}"):
             build.check(cell.config)
-    task = load_task(config.task)
+    task = task_of(config.task)
     questions = task.questions(config.split)[: config.limit or None]
     # Records say their budget and seed, so a grid may grow in its workdir.
     growing = ("sweep.budgets", "sweep.seeds", "sweep.difficulty", "selection")
@@ -79,7 +78,7 @@ def main(config: ConfigDict, workdir: Path) -> None:
 
     def recorder(cell: Cell) -> Recorder:
         search = cell.config.search
-        strategy = make_strategy(search.strategy, search.options)
+        strategy = strategy_of(search)
         found = build.recorder(cell.config, task, strategy, load, questions=len(questions))
         trees = frozenset(question.id for question in questions[: search.trees])
         return dataclasses.replace(found, strategy=cell.name, trees=trees)

@@ -38,7 +38,7 @@ from ttc_jax import assets
 from ttc_jax.config import as_flag
 from ttc_jax.errors import UserError
 from ttc_jax.experiments.fields import check_fields
-from ttc_jax.experiments.sections import fresh_tokenizer, mesh_of, storage, tokenizer_of
+from ttc_jax.experiments.sections import fresh_tokenizer, mesh_of, storage, task_of, tokenizer_of
 from ttc_jax.experiments.workdir import CONFIG, Claim, exclusive
 from ttc_jax.files import write_json
 from ttc_jax.hosts import hosts
@@ -50,7 +50,6 @@ from ttc_jax.models.transformer import Transformer
 from ttc_jax.models.vocabulary import check_tokens
 from ttc_jax.models.weights import load_generator
 from ttc_jax.report.figures import write_calibration
-from ttc_jax.tasks import load_task
 from ttc_jax.tasks.prompts import PromptFormat
 from ttc_jax.training import data, orm, prm, probe, rest_em, revision, sft
 from ttc_jax.training.batches import Batches
@@ -154,12 +153,12 @@ def _examples(
 
 
 def _solutions(config: ConfigDict, tokenizer: Tokenizer) -> Examples:
-    questions = load_task(config.task).questions(config.split)
+    questions = task_of(config.task).questions(config.split)
     return sft.examples(questions, PromptFormat(**config.prompt), tokenizer)
 
 
 def _collected(config: ConfigDict, tokenizer: Tokenizer) -> list[Collected]:
-    questions = load_task(config.task).questions(config.split)
+    questions = task_of(config.task).questions(config.split)
     return data.read(config.data.path, questions, PromptFormat(**config.prompt), tokenizer)
 
 
