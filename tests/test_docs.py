@@ -164,7 +164,7 @@ def test_the_example_of_completions():
 
 
 def test_the_example_of_a_search():
-    code = block("quickstart.md", "Recorder").replace('"size": 40', '"size": 3')
+    code = block("quickstart.md", "Recorder").replace("size=40", "size=3")
     names: dict[str, Any] = {}
     rules = [x.split()[0] for x in printed_by(code.replace("batch=20", "batch=2"), names)]
     assert rules == ["majority", "best_of_n", "best_of_n_weighted", "pass"]

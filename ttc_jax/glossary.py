@@ -4,7 +4,7 @@ Axes, in shapes and in name suffixes (`scores_BxN` has shape [B, N])
 
     B  questions in a batch              L  layers
     N  candidates of a question          D  model width
-    R  steps, also rounds of a search    H  query heads
+    R  rounds of a search                H  query heads
     T  tokens of an answer or a chunk    K  key/value heads
     P  tokens of a prompt                G  query heads per key/value head, H / K
     S  length of a KV cache              h  size of a head

@@ -290,7 +290,7 @@ class LLM:
         adapter = None
         if self.verifier is not None and self.verifier.spec.format is not None:
             adapter = PRMAdapter(self.verifier, self.tokenizer, self._delimiter)
-        plan = Plan(make_strategy("best_of_n", {}), n, max_tokens, max_tokens, sampling=sampling)
+        plan = Plan(make_strategy("best_of_n"), n, max_tokens, max_tokens, sampling=sampling)
         parts = shards(self.mesh)
         return Search(
             self.generator,

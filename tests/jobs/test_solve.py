@@ -250,7 +250,7 @@ def test_a_run_follows_a_policy_and_goes_on_where_it_was(config, tmp_path, recit
     )
     workdir = tmp_path / "run"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(run, "load_task", lambda _: Asked(asked))
+        patch.setattr(run, "task_of", lambda _: Asked(asked))
         run.main(run_config, workdir)
         first = (workdir / "summary.json").read_bytes()
         assert recited == [("best_of_n", 3), ("best_of_n", 1), ("beam", 4)]

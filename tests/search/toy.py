@@ -105,7 +105,7 @@ def delimiter(texts: Sequence[str] = LINES, text: str = "\n") -> Delimiter:
 def make_plan(strategy: str = "beam", options: dict[str, Any] | None = None, **changes) -> Plan:
     settings: dict[str, Any] = {"candidates": 4, "max_new_tokens": 14, "max_step_tokens": 4}
     settings |= {"rounds": 5} | changes
-    return Plan(strategy=make_strategy(strategy, options or {}), **settings)
+    return Plan(strategy=make_strategy(strategy, **(options or {})), **settings)
 
 
 def make_search(generator, verifier, plan: Plan, **changes) -> Search:

@@ -19,6 +19,7 @@ from ttc_jax.experiments.sections import (
     questions_at_once,
     sampling_params,
     storage,
+    strategy_of,
 )
 from ttc_jax.models.delimiters import Delimiter
 from ttc_jax.models.transformer import Transformer
@@ -26,7 +27,7 @@ from ttc_jax.models.weights import load_generator
 from ttc_jax.sampling.programs import shards
 from ttc_jax.search.plan import Plan
 from ttc_jax.search.search import Search, check_shards
-from ttc_jax.search.strategies import Strategy, make_strategy
+from ttc_jax.search.strategies import Strategy
 from ttc_jax.search.strategies.check import check_strategy
 from ttc_jax.tasks.prompts import PromptFormat
 from ttc_jax.tasks.task import Task
@@ -57,7 +58,7 @@ def check(config: ConfigDict) -> Strategy:
         if not text:
             raise UserError(f"{as_flag(name, text)}: must not be empty")
     search = config.search
-    strategy = make_strategy(search.strategy, search.options)
+    strategy = strategy_of(search)
     scored = bool(config.verifier.path)
     check_strategy(strategy, config.sampling.n, search.lookahead, scored=scored)
     mesh = mesh_of(config, jax.local_devices())

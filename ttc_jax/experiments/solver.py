@@ -37,7 +37,7 @@ from ttc_jax.experiments import build
 from ttc_jax.experiments.fields import check_fields
 from ttc_jax.experiments.fitted import followed
 from ttc_jax.experiments.recorder import Prompted, Recorder, keep_prompts
-from ttc_jax.experiments.sections import generator_of, mesh_of, storage
+from ttc_jax.experiments.sections import generator_of, mesh_of, storage, strategy_of, task_of
 from ttc_jax.experiments.spending import PARALLEL, is_pool, spend
 from ttc_jax.models.weights import load_generator
 from ttc_jax.policy import difficulty
@@ -50,8 +50,6 @@ from ttc_jax.results.selection import (
 )
 from ttc_jax.results.store import Candidate, Key, Record, ResultsStore
 from ttc_jax.results.summary import DIFFICULTY, count_candidates
-from ttc_jax.search.strategies import make_strategy
-from ttc_jax.tasks import load_task
 from ttc_jax.tasks.prompts import PromptFormat
 from ttc_jax.tasks.task import Question
 from ttc_jax.verifiers.load import load_verifier
@@ -158,7 +156,7 @@ class Solver:
         self._config, self._fitted = followed(config)
         self._store = store
         self._held: dict[Key, Record] = {record.key: record for record in held}
-        self._task = load_task(config.task)
+        self._task = task_of(config.task)
         self._recorders: dict[tuple[str, int], Recorder] = {}
         self._load = load or build.Loaders(
             functools.cache(load_generator), functools.cache(load_verifier)
@@ -263,7 +261,7 @@ class Solver:
                     f"{as_flag('budget', generations)}: {strategy} cannot spend it exactly"
                 )
             config.seed = self._seed(strategy)
-            made = make_strategy(config.search.strategy, config.search.options)
+            made = strategy_of(config.search)
             recorder = build.recorder(config, self._task, made, self._load)
             self._recorders[key] = dataclasses.replace(recorder, strategy=strategy)
         return self._recorders[key]

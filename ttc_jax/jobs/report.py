@@ -20,6 +20,7 @@ from ml_collections import ConfigDict
 from ttc_jax.config import to_json
 from ttc_jax.errors import UserError, naming
 from ttc_jax.experiments.fields import check_fields
+from ttc_jax.experiments.sections import task_of
 from ttc_jax.experiments.workdir import claim_workdir
 from ttc_jax.hosts import hosts
 from ttc_jax.plugins import check_named_by_data
@@ -41,7 +42,6 @@ from ttc_jax.results.summary import (
     write_summary,
 )
 from ttc_jax.results.summary_file import read_summary
-from ttc_jax.tasks import load_task
 from ttc_jax.tasks.task import Question
 
 PAGE = "report.html"
@@ -118,7 +118,7 @@ def _questions(settings: Mapping[str, Any], own: str) -> dict[str, Question]:
     """The task's questions by id; none where its data are not at hand."""
     try:
         check_named_by_data(str(settings["task"]["name"]), own, "the search's task.name")
-        return {x.id: x for x in load_task(settings["task"]).questions(settings["split"])}
+        return {x.id: x for x in task_of(settings["task"]).questions(settings["split"])}
     except (UserError, KeyError, TypeError) as error:
         _log.warning("trees are shown without the texts of their questions: %s", error)
         return {}

@@ -30,7 +30,7 @@ STRATEGIES: Final[Mapping[str, type[Strategy]]] = MappingProxyType(
 __all__ = ["STRATEGIES", "Strategy", "make_strategy", "name_of"]
 
 
-def make_strategy(name: str, options: Mapping[str, Any]) -> Strategy:
+def make_strategy(name: str, /, **options: Any) -> Strategy:
     """Returns the strategy of that name.
 
     Args:
