@@ -15,6 +15,7 @@ FLOORS = (
         "config_files",
         "files",
         "glossary",
+        "logs",
         "plugins",
         "sharding",
         "signals",

@@ -14,7 +14,8 @@ from tests.jobs.conftest import changed, configure, replace_recorder
 from ttc_jax.compute.ledger import Ledger
 from ttc_jax.errors import UserError
 from ttc_jax.experiments.fitted import load_policy
-from ttc_jax.experiments.solver import Alternative, Solver, elect
+from ttc_jax.experiments.solution import Alternative, elect
+from ttc_jax.experiments.solver import Solver
 from ttc_jax.jobs import run, solve
 from ttc_jax.report.console import print_solution, visible
 from ttc_jax.results.store import Candidate, Record, ResultsStore

@@ -1,18 +1,25 @@
-"""The policy that a config follows, as its section `policy` says it."""
+"""Fitted policies: written to a file, and followed as a config's section `policy` says."""
 
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 from ml_collections import ConfigDict
 
+from ttc_jax import files
 from ttc_jax.errors import UserError
 from ttc_jax.policy.policy import Policy
-from ttc_jax.policy_file import PolicyFile, filled, read_policy
+from ttc_jax.policy_file import Entry, PolicyFile, filled, read_policy
 from ttc_jax.typed_json import check
 
 _USABLE = ("question", "predicted")
 _NO_PART = ("path", "loaded")
+_ABOUT = {
+    "oracle": "the share of {samples} samples that are right",
+    "predicted": "the verifier's mean score of {samples} samples",
+    "question": "the verifier's score of the question alone",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,3 +107,56 @@ def followed(config: ConfigDict) -> tuple[ConfigDict, Fitted | None]:
     with copy.unlocked():
         copy.policy.strategies = found.strategies
     return copy, found
+
+
+def write_policy(path: Path, config: ConfigDict, policy: Policy, samples: int) -> Path:
+    """Writes the policy as a file that `read_policy` reads.
+
+    Args:
+      samples: that tell the difficulty of a question, 0 where its score does.
+
+    Raises:
+      UserError: the disk is full or not writable, or the sweep's config is damaged.
+    """
+    kind = "predicted" if config.policy.difficulty == "few" else config.policy.difficulty
+    used = {name for row in policy.choice for name in row.values()}
+    # Those that no bin uses are there to be switched to, as far as that takes no code of one's own.
+    strategies = {
+        name: entry
+        for name, entry in _entries(Path(config.data.path)).items()
+        if name in used or ":" not in entry.strategy
+    }
+    source = config.data.path.encode("utf-8", "replace").decode()  # a path may be no Unicode text
+    PolicyFile(
+        difficulty=kind,
+        samples=samples,
+        strategies=strategies,
+        about=f"The compute-optimal policy fitted to {source}. Bin 1 is the easiest. A "
+        "question whose difficulty (higher is easier) is below edges[i] is in bin i + 2 or harder; "
+        f"it is {_ABOUT[kind].format(samples=samples)}.",
+        **policy.to_dict(),
+    ).write(path)
+    return path
+
+
+@dataclasses.dataclass(frozen=True)
+class _Sweep:
+    """What a policy needs of a sweep's section of its config."""
+
+    strategies: dict[str, Entry] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
+class _SweepConfig:
+    """What a policy needs of a sweep's config.json."""
+
+    sweep: _Sweep = dataclasses.field(default_factory=_Sweep)
+
+
+def _entries(data: Path) -> dict[str, Entry]:
+    """How the sweep ran each strategy; nothing where the data are no sweep of ours."""
+    path = data / "config.json"
+    if not path.is_file():
+        return {}
+    found = files.read_json(path, "run the sweep anew in another --workdir")
+    return check(found, _SweepConfig, str(path)).sweep.strategies

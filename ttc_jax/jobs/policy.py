@@ -23,19 +23,20 @@ from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
-from ttc_jax import files
 from ttc_jax.compute.ledger import Ledger
 from ttc_jax.config import as_flag, to_json
 from ttc_jax.errors import UserError
 from ttc_jax.experiments.fields import check_fields
+from ttc_jax.experiments.fitted import write_policy
 from ttc_jax.experiments.workdir import claim_workdir
 from ttc_jax.hosts import hosts
 from ttc_jax.policy import difficulty
-from ttc_jax.policy.allocation import evaluate_allocation, walks
+from ttc_jax.policy.allocation import evaluate_allocation
 from ttc_jax.policy.difficulty import Binning
 from ttc_jax.policy.flops_match import Match, generations, match
 from ttc_jax.policy.policy import Policy, PolicyEvaluation, costs, evaluate_policy, fit_policy
-from ttc_jax.policy_file import FILE, Entry, PolicyFile
+from ttc_jax.policy.walks import walks
+from ttc_jax.policy_file import FILE
 from ttc_jax.report.console import print_policy
 from ttc_jax.report.figures import write_compute_optimal
 from ttc_jax.results.accuracy_table import AccuracyTable, accuracy_table, largest_pools
@@ -43,16 +44,8 @@ from ttc_jax.results.curves import Estimate, bootstrap, budget_grid, check_rule,
 from ttc_jax.results.foreign import read_records
 from ttc_jax.results.store import Record
 from ttc_jax.results.summary import DIFFICULTY, difficulty_samples, versions, write_summary
-from ttc_jax.typed_json import check
 
 _log = logging.getLogger(__name__)
-
-
-_ABOUT = {
-    "oracle": "the share of {samples} samples that are right",
-    "predicted": "the verifier's mean score of {samples} samples",
-    "question": "the verifier's score of the question alone",
-}
 
 
 class Difficulty(NamedTuple):
@@ -248,59 +241,6 @@ def _ratio(estimate: Estimate) -> dict[str, float]:
 
 def _plain(sides: Match) -> dict[str, Any]:
     return {name: x and x.rounded() for name, x in vars(sides).items()}
-
-
-def write_policy(path: Path, config: ConfigDict, policy: Policy, samples: int) -> Path:
-    """Writes the policy as a file that `read_policy` reads.
-
-    Args:
-      samples: that tell the difficulty of a question, 0 where its score does.
-
-    Raises:
-      UserError: the disk is full or not writable, or the sweep's config is damaged.
-    """
-    kind = "predicted" if config.policy.difficulty == "few" else config.policy.difficulty
-    used = {name for row in policy.choice for name in row.values()}
-    # Those that no bin uses are there to be switched to, as far as that takes no code of one's own.
-    strategies = {
-        name: entry
-        for name, entry in _entries(Path(config.data.path)).items()
-        if name in used or ":" not in entry.strategy
-    }
-    source = config.data.path.encode("utf-8", "replace").decode()  # a path may be no Unicode text
-    PolicyFile(
-        difficulty=kind,
-        samples=samples,
-        strategies=strategies,
-        about=f"The compute-optimal policy fitted to {source}. Bin 1 is the easiest. A "
-        "question whose difficulty (higher is easier) is below edges[i] is in bin i + 2 or harder; "
-        f"it is {_ABOUT[kind].format(samples=samples)}.",
-        **policy.to_dict(),
-    ).write(path)
-    return path
-
-
-@dataclasses.dataclass(frozen=True)
-class _Sweep:
-    """What a policy needs of a sweep's section of its config."""
-
-    strategies: dict[str, Entry] = dataclasses.field(default_factory=dict)
-
-
-@dataclasses.dataclass(frozen=True)
-class _SweepConfig:
-    """What a policy needs of a sweep's config.json."""
-
-    sweep: _Sweep = dataclasses.field(default_factory=_Sweep)
-
-
-def _entries(data: Path) -> dict[str, Entry]:
-    """How the sweep ran each strategy; nothing where the data are no sweep of ours."""
-    path = data / "config.json"
-    if not path.is_file():
-        return {}
-    found = files.read_json(path, "run the sweep anew in another --workdir")
-    return check(found, _SweepConfig, str(path)).sweep.strategies
 
 
 def _summarise(

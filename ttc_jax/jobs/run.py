@@ -32,7 +32,8 @@ from ttc_jax.experiments.fitted import followed
 from ttc_jax.experiments.recorder import Recorder
 from ttc_jax.experiments.resumable import Part, fill, write_timing
 from ttc_jax.experiments.sections import task_of
-from ttc_jax.experiments.solver import Solution, Solver
+from ttc_jax.experiments.solution import Solution
+from ttc_jax.experiments.solver import Solver
 from ttc_jax.experiments.stages import run_stages
 from ttc_jax.experiments.workdir import Claim, exclusive
 from ttc_jax.hosts import hosts
