@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ttc_jax.experiments.recorder import Recorder
     from ttc_jax.experiments.solver import Solver
-    from ttc_jax.llm import LLM
+    from ttc_jax.llm.llm import LLM
     from ttc_jax.models.delimiters import Delimiter
     from ttc_jax.models.tokenizers import load_tokenizer
     from ttc_jax.models.weights import load_generator
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
-    "LLM": "llm",
+    "LLM": "llm.llm",
     "Delimiter": "models.delimiters",
     "SamplingParams": "sampling.draw",
     "Plan": "search.plan",

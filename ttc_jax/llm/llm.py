@@ -21,18 +21,19 @@ import functools
 import threading
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, NotRequired, TypedDict, Unpack
+from typing import Any, NotRequired, TypedDict, Unpack
 
 import jax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from ttc_jax import assets, hashing
-from ttc_jax.compute.ledger import Ledger
 from ttc_jax.config import enable_compilation_cache
 from ttc_jax.errors import UserError
 from ttc_jax.experiments.build import Loaders
 from ttc_jax.experiments.solver import Solution, Solver
+from ttc_jax.llm.output import Completion, Output
+from ttc_jax.llm.prompts import Prompt, message_of, question_of, several
 from ttc_jax.models.delimiters import Delimiter
 from ttc_jax.models.tokenizers import Tokenizer, load_tokenizer
 from ttc_jax.models.weights import load_generator
@@ -48,9 +49,6 @@ from ttc_jax.verifiers.adapter import PRMAdapter
 from ttc_jax.verifiers.load import load_verifier
 from ttc_jax.verifiers.verifier import Verifier
 
-Message = Mapping[str, str]  # {"role", "content"}
-Prompt = str | Sequence[int] | Sequence[Message]  # text, token ids, or a conversation
-
 
 class Storage(TypedDict):
     """How a model is kept: see `load_generator`."""
@@ -58,47 +56,6 @@ class Storage(TypedDict):
     dtype: NotRequired[jax.typing.DTypeLike]
     weights: NotRequired[str]
     cache: NotRequired[str]
-
-
-@dataclasses.dataclass(frozen=True)
-class Completion:
-    """A text that the model wrote behind a prompt.
-
-    Attributes:
-      text: without special tokens, up to the stop text.
-      token_ids: all that was drawn for it, the end token included.
-      log_prob: nats, of all tokens under the model itself (temperature 1, nothing truncated).
-      log_probs: the same of each token; None where they were not asked for.
-      finish_reason: "stop" at an end token or a stop text, "length" at the limit of tokens.
-      step_scores: the verifier's, one a step; () without a verifier.
-    """
-
-    text: str
-    token_ids: tuple[int, ...]
-    log_prob: float
-    log_probs: tuple[float, ...] | None
-    finish_reason: Literal["stop", "length"]
-    step_scores: tuple[float, ...]
-
-
-@dataclasses.dataclass(frozen=True)
-class Output:
-    """The completions of a prompt.
-
-    Attributes:
-      prompt_token_ids: what the model read.
-      completions: n of them.
-      ledger: tokens and FLOPs that they cost.
-    """
-
-    prompt_token_ids: tuple[int, ...]
-    completions: tuple[Completion, ...]
-    ledger: Ledger
-
-    @property
-    def text(self) -> str:
-        """The text of the first completion."""
-        return self.completions[0].text
 
 
 class LLM:
@@ -181,7 +138,7 @@ class LLM:
         stops = (stop,) if isinstance(stop, str) else tuple(stop)
         if "" in stops:
             raise UserError("stop holds an empty text, which every completion would end with")
-        asked = _several(prompts)
+        asked = several(prompts)
         encoded = [self._encode(prompt) for prompt in asked]
         seen: Counter[tuple[int, ...]] = Counter()
         numbers = []
@@ -193,7 +150,7 @@ class LLM:
             search = self._searches(n, max_tokens, sampling or SamplingParams(), stops)
             shown = None
             if search.adapter is not None:
-                texts = [_question_of(x, self.tokenizer) for x in asked]
+                texts = [question_of(x, self.tokenizer) for x in asked]
                 shown = [search.adapter.prompt(text) for text in texts]
             found = dict(search.run(encoded, numbers, shown))
             outputs = [self._output(encoded[i], found[i], stops) for i in range(len(encoded))]
@@ -234,8 +191,8 @@ class LLM:
         Raises:
           UserError: as `Solver` and `Solver.solve`.
         """
-        several = isinstance(questions, str | Question)
-        asked: Sequence[str | Question] = [questions] if several else list(questions)
+        alone = isinstance(questions, str | Question)
+        asked: Sequence[str | Question] = [questions] if alone else list(questions)
         scored = self.verifier is not None
         form = prompt or PromptFormat(chat=self._chats)
         with self._turn:
@@ -279,7 +236,7 @@ class LLM:
             raise UserError("a prompt is empty: give a text, token ids or messages")
         if all(isinstance(x, int) for x in prompt):
             return [int(x) for x in prompt if isinstance(x, int)]
-        return self.tokenizer.chat([_message(x) for x in prompt])
+        return self.tokenizer.chat([message_of(x) for x in prompt])
 
     def _make_search(
         self, n: int, max_tokens: int, sampling: SamplingParams, stops: tuple[str, ...]
@@ -391,58 +348,3 @@ class LLM:
 
     def _give_verifier(self, *_: Any, **__: Any) -> Verifier | None:
         return self.verifier
-
-
-def _several(prompts: Prompt | Sequence[Prompt]) -> list[Prompt]:
-    """The prompts as a list, whether there is one or several."""
-    if isinstance(prompts, str):
-        return [prompts]
-    given: list[Any] = list(prompts)
-    if not given:
-        raise UserError("prompts is empty: give at least one prompt")
-    kinds = {_kind(x) for x in given}
-    if kinds <= {"token"} or kinds <= {"message"}:
-        return [given]
-    if kinds - {"text", "several"}:
-        raise UserError(
-            "prompts must be a text, token ids or a conversation, or a list of such; a list holds "
-            + " and ".join(sorted({type(x).__name__ for x in given}))
-        )
-    return given
-
-
-def _kind(x: object) -> str:
-    match x:
-        case str():
-            return "text"
-        case bool():
-            return "other"
-        case int():
-            return "token"
-        case Mapping():
-            return "message"
-        case Sequence():
-            return "several"
-        case _:
-            return "other"
-
-
-def _message(x: object) -> dict[str, str]:
-    """A message of a conversation, checked."""
-    if not isinstance(x, Mapping) or not {"role", "content"} <= x.keys():
-        raise UserError(f"prompts: {x!r:.80} is no message; it needs 'role' and 'content'")
-    for name in ("role", "content"):
-        if not isinstance(x[name], str):
-            raise UserError(f"prompts: a message's {name} is {x[name]!r:.80}; it must be text")
-    return {"role": x["role"], "content": x["content"]}
-
-
-def _question_of(prompt: Prompt, tokenizer: Tokenizer) -> str:
-    """What a PRM with a format of its own is shown as the question: the last turn of a user."""
-    if isinstance(prompt, str):
-        return prompt
-    if _kind(prompt[0]) == "token":
-        return tokenizer.decode([int(x) for x in prompt if isinstance(x, int)])
-    messages = [_message(x) for x in prompt]
-    users = [message["content"] for message in messages if message["role"] == "user"]
-    return users[-1] if users else messages[-1]["content"]
