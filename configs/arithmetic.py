@@ -72,9 +72,9 @@ _TRAIN = {
 # Devices: questions, or rows of a training batch, are split over `data`, each model over `model`.
 _MESH = {"mesh": {"data": 1, "model": 1}}
 # weights and cache: "int8", or "" for dtype, which is what is computed in.
-_KEPT = {"dtype": "float32", "weights": "", "cache": ""}
+_STORAGE = {"dtype": "float32", "weights": "", "cache": ""}
 # tokenizer: a folder, .gguf file or hub name of its own; "" for the one that lies in path.
-_GENERATOR = {"path": "embedded:generator", "tokenizer": "", **_KEPT}
+_GENERATOR = {"path": "embedded:generator", "tokenizer": "", **_STORAGE}
 # Buckets of examples, tokens: worked solutions, answers of a model, and answers behind four others.
 _LENGTHS = (64, 96, 128, 160, 192)
 _RECORD_LENGTHS = (64, 96, 128, 160, 208)
@@ -192,7 +192,7 @@ def _stage(job: str, like: Callable[[ConfigDict], ConfigDict], **fields: Any) ->
 def _best_of_n(config: ConfigDict) -> ConfigDict:
     config.split, config.limit = "test", 0  # limit 0: all questions
     config.generator = _GENERATOR
-    config.verifier = {"path": "embedded:prm", **_KEPT}
+    config.verifier = {"path": "embedded:prm", **_STORAGE}
     config.execution = {"rows": 1280, "lanes": 0, "refill": True, "segment": 1, **_MESH}
     config.sampling = _sampling(64)
     config.step_delimiter = "\n"
@@ -399,7 +399,7 @@ def _entry(
 
 
 def _generator(config: ConfigDict) -> ConfigDict:
-    """About 170,000 parameters, stopped while still unsure: 4 million tokens."""
+    """The generator, whose training stops while it is still unsure: after 5 million tokens."""
     config.kind, config.split = "sft", "train"
     config.task.size = 150_000
     config.data = {"held_out": 0.005}

@@ -63,10 +63,13 @@ needed() {
 check_job() {
   needed config "$config" "a config, as in --config=configs/tpu.py:llama3.2-1b,v5e-16"
   needed workdir "$workdir" "where results go, as in --workdir=gs://BUCKET/FOLDER"
-  case $config in
-    configs/*) [ -f "${config%%:*}" ] || die "--config=$config: there is no file ${config%%:*}" ;;
-    *) die "--config=$config: must be a file in configs/, which is what workers get" ;;
+  local file=${config%%:*}
+  case $file in
+    configs/*) ;;
+    */* | *.py) die "--config=$config: must be a file in configs/, which is what workers get" ;;
+    *) file=configs/$file.py ;; # as `ttc` finds a config by its name
   esac
+  [ -f "$file" ] || die "--config=$config: there is no file $file"
 }
 
 # The arguments of `ttc` on a worker, as one line.

@@ -23,7 +23,7 @@
 #   --spot            cheaper, and may be taken away                   TTC_TPU_SPOT=yes
 #   --token=FILE      with a token of the Hugging Face hub, for gated models; `setup` copies it to
 #                     the workers; relative paths start here           TTC_TPU_TOKEN
-#   --config=SPEC     a file of configs/, perhaps with a variant
+#   --config=SPEC     a file of configs/ or its name, perhaps with a variant
 #   --workdir=DIR     gs://BUCKET/FOLDER, or an absolute path that all workers share
 #   --config.X=VALUE  sets a field of the config
 #   --job=JOB         another job of ttc than run

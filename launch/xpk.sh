@@ -18,7 +18,7 @@
 #   --type=TYPE       v5litepod-16 (or v5e-16), v6e-8, v5p-8, ...      TTC_XPK_TYPE
 #   --image=IMAGE     with bash and Python 3.11 to 3.13 (python:3.12)  TTC_XPK_IMAGE
 #   --restarts=N      after a worker was lost (50)
-#   --config=SPEC     a file of configs/, perhaps with a variant
+#   --config=SPEC     a file of configs/ or its name, perhaps with a variant
 #   --workdir=DIR     an absolute path in storage that the cluster mounts. For a bucket, once:
 #                     xpk storage attach results --type=gcsfuse --bucket=BUCKET --size=1 \
 #                       --mount-point=/results --readonly=false --auto-mount=true \

@@ -47,7 +47,7 @@ def searches(
         model,
         load_verifier(f"embedded:{verifier}") if verifier else None,
         Plan(
-            make_strategy(*strategy),
+            make_strategy(strategy[0], **strategy[1]),
             max_new_tokens=48,
             max_step_tokens=24,
             between=tuple(prompt.between(tokenizer)),
@@ -57,7 +57,7 @@ def searches(
         delimiter=Delimiter.of(tokenizer, "\n"),
         batch=batch,
     )
-    task = load_task({"name": "arithmetic", "size": 3})
+    task = load_task("arithmetic", size=3)
     recorder = Recorder(task, tokenizer, prompt, search)
     records = list(recorder.run(recorder.encode(task.questions("test"))))
     assert len(records) == 3
@@ -93,7 +93,7 @@ CASES: dict[str, Callable[[Path], None]] = {
     ),
     "particles": lambda _: searches(strategy=("particles", {"temperature": 1.0})),
     "greedy": lambda _: searches(
-        verifier="", strategy=("best_of_n", {}), drawing=SamplingParams(0.0)
+        verifier="", strategy=("best_of_n", {}), sampling=SamplingParams(0.0)
     ),
     "training": trains,
 }

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ttc_jax import __version__, cli, config
+from ttc_jax import __version__, cli, config, logs
 from ttc_jax.errors import UserError
 
 CONFIG = '''\
@@ -61,7 +61,7 @@ def calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         job.__dict__["main"] = lambda *arguments: found.append(arguments)
         monkeypatch.setitem(sys.modules, f"ttc_jax.jobs.{name}", job)
     monkeypatch.setattr(cli, "_JOBS", tmp_path / "jobs")
-    monkeypatch.setattr(cli, "_set_up_logging", lambda: None)
+    monkeypatch.setattr(logs, "set_up", lambda: None)
     monkeypatch.setattr(config, "enable_compilation_cache", lambda: None)
     monkeypatch.chdir(tmp_path)
     return found
@@ -235,7 +235,7 @@ def test_every_real_job_has_a_docstring():
 def test_log_shows_our_messages_and_warnings_of_libraries(monkeypatch, capsys):
     root = logging.Logger("root")
     monkeypatch.setattr(logging, "root", root)
-    cli._set_up_logging()
+    logs.set_up()
     package = Path(cli.__file__).parent
     for path, level in (
         (str(package / "sampling" / "sampler.py"), logging.INFO),
@@ -252,7 +252,7 @@ def test_log_shows_our_messages_and_warnings_of_libraries(monkeypatch, capsys):
 
 def test_threads_that_outlive_orbax_say_nothing():
     told: list = []
-    show = cli._shown_unless_closed(told.append)
+    show = logs.unless_closed(told.append)
     closed, other = RuntimeError("Event loop is closed"), RuntimeError("Event loop")
     for error in (closed, other, ValueError("Event loop is closed")):
         show(types.SimpleNamespace(exc_value=error))
@@ -263,7 +263,7 @@ def test_threads_that_outlive_orbax_say_nothing():
 def test_errors_that_orbax_raises_again_are_not_logged_before(monkeypatch):
     def shown(path: str, name: str, error: Exception | None) -> bool:
         about = (type(error), error, None) if error else None
-        return cli._is_shown(logging.LogRecord(name, logging.ERROR, path, 1, "", (), about))
+        return logs._is_shown(logging.LogRecord(name, logging.ERROR, path, 1, "", (), about))
 
     future, loop = "/x/orbax/checkpoint/_src/futures/future.py", "/python/asyncio/base_events.py"
     full = OSError(errno.ENOSPC, "No space left on device")

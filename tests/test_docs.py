@@ -6,15 +6,18 @@ import re
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import pytest
+from ml_collections import ConfigDict
 
 import ttc_jax
 from ttc_jax import cli
 from ttc_jax.config import parse_config
 from ttc_jax.experiments.fields import check_fields
+from ttc_jax.experiments.fitted import followed
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "ttc_jax"
@@ -30,7 +33,8 @@ RUN = {
     "docs/bring-your-own-task.md": 3,  # test_own
     "docs/bring-your-own-strategy.md": 1,
     "docs/configs.md": 1,
-    "docs/quickstart.md": 1,
+    "docs/quickstart.md": 3,
+    "docs/studies.md": 1,
 }
 every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 
@@ -81,6 +85,9 @@ def test_commands_parse(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPa
             (tmp_path / name).write_text(code, encoding="utf-8")
     (tmp_path / "configs").symlink_to(ROOT / "configs")
     monkeypatch.chdir(tmp_path)
+    if page.name == "studies.md":  # the policy by hand stands for the one that ttc policy writes
+        Path("runs/policy").mkdir(parents=True)
+        Path("runs/policy/policy.json").write_text(by_hand().policy.to_json())
     jobs = cli._jobs()
     for job, arguments in commands(page):
         if job in ("JOB", "--help", "--version"):
@@ -104,9 +111,34 @@ def test_python_is_run_or_says_why_not():
     assert found == RUN
 
 
-def block(page: str) -> str:
-    [(_, found)] = PYTHON.findall((ROOT / "docs" / page).read_text(encoding="utf-8"))
+def block(page: str, holds: str = "") -> str:
+    """The one block of Python that holds a text."""
+    blocks = [found for _, found in PYTHON.findall((ROOT / "docs" / page).read_text("utf-8"))]
+    [found] = [found for found in blocks if holds in found]
     return found
+
+
+def printed_by(code: str, names: dict[str, Any]) -> list[str]:
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        exec(code, names)
+    return printed.getvalue().splitlines()
+
+
+def by_hand() -> ConfigDict:
+    """The config with a policy that is written by hand."""
+    names: dict = {}
+    exec(block("studies.md"), names)
+    return names["get_config"]()
+
+
+def test_the_policy_by_hand():
+    config = by_hand()
+    check_fields(config)
+    _, fitted = followed(config)
+    assert fitted is not None
+    spent = [fitted.policy.strategy(easiness, config.budget) for easiness in (0.9, 0.5, 0.1)]
+    assert spent == [("best_of_n", 4), ("beam_4", 16), ("best_of_n", 64)]
 
 
 def test_the_strategy_of_ones_own():
@@ -119,12 +151,24 @@ def test_the_strategy_of_ones_own():
 
 
 def test_the_solver_example():
-    printed = io.StringIO()
-    with contextlib.redirect_stdout(printed):
-        exec(block("quickstart.md"), {})
-    answers = [line.split() for line in printed.getvalue().splitlines()]
+    answers = [x.split() for x in printed_by(block("quickstart.md", "Solver"), {})]
     assert [rest for _, *rest in answers] == [["best_of_n", "16"]] * 2
     assert answers[0][0] == "82"
+
+
+def test_the_example_of_completions():
+    names: dict[str, Any] = {}
+    printed_by(block("quickstart.md", "asyncio"), names)
+    assert len(names["outputs"]) == 2
+    assert all("boxed" not in x.text for y in names["outputs"] for x in y.completions)
+
+
+def test_the_example_of_a_search():
+    code = block("quickstart.md", "Recorder").replace("size=40", "size=3")
+    names: dict[str, Any] = {}
+    rules = [x.split()[0] for x in printed_by(code.replace("batch=20", "batch=2"), names)]
+    assert rules == ["majority", "best_of_n", "best_of_n_weighted", "pass"]
+    assert {record.strategy for record in names["records"]} == {"beam"}
 
 
 def test_the_site_has_every_page_and_name():
@@ -132,7 +176,7 @@ def test_the_site_has_every_page_and_name():
     for page in (ROOT / "docs").rglob("*.md"):
         assert f": {page.relative_to(ROOT / 'docs')}\n" in site
     api = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
-    assert sorted(re.findall(r"^::: ttc_jax\.(\w+)$", api, re.MULTILINE)) == ttc_jax.__all__
+    assert sorted(re.findall(r"^::: ttc_jax\.(\w+)$", api, re.MULTILINE)) == sorted(ttc_jax.__all__)
     assert all(hasattr(ttc_jax, name) for name in ttc_jax.__all__)
 
 

@@ -15,12 +15,11 @@ from ttc_jax import cli
 from ttc_jax.config import load_config
 from ttc_jax.errors import UserError
 from ttc_jax.experiments import build
-from ttc_jax.experiments.sections import questions_at_once
+from ttc_jax.experiments.sections import questions_at_once, strategy_of
 from ttc_jax.models.cache import BLOCK, KVCache, PromptCache
 from ttc_jax.models.config import ModelConfig
 from ttc_jax.sampling.draw import SamplingParams
 from ttc_jax.search.plan import Plan
-from ttc_jax.search.strategies import make_strategy
 from ttc_jax.tasks.prompts import PromptFormat
 
 TPU = Path(__file__).parents[1] / "configs" / "tpu.py"
@@ -103,14 +102,14 @@ def test_variant_is_consistent(pair: str, chips: str):
     config = load(pair, chips)
     build.check(config)
     PromptFormat(**config.prompt)
-    strategy = make_strategy(config.search.strategy, config.search.options)
+    strategy = strategy_of(config.search)
     Plan(
         strategy,
         candidates=config.sampling.n,
         max_new_tokens=config.sampling.max_new_tokens,
         max_step_tokens=config.search.max_step_tokens,
         rounds=config.search.rounds,
-        drawing=SamplingParams(config.sampling.temperature),
+        sampling=SamplingParams(config.sampling.temperature),
     )
     assert (config.generator.dtype, config.verifier.dtype) == ("bfloat16", "bfloat16")
     assert (config.task.name, config.limit, config.sampling.max_new_tokens) == ("math", 0, 2048)
@@ -150,7 +149,7 @@ def test_flags_of_the_docstring_search_without_a_verifier():
     flags = ["--config.verifier.path=", "--config.search.strategy=best_of_n"]
     config = load_config(f"{TPU}:llama3.1-8b,v5e-16", flags)
     build.check(config)
-    make_strategy(config.search.strategy, config.search.options)
+    strategy_of(config.search)
 
 
 def test_docstring_figures():

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ttc_jax.experiments.recorder import Recorder
     from ttc_jax.experiments.solver import Solver
+    from ttc_jax.llm.llm import LLM
     from ttc_jax.models.delimiters import Delimiter
     from ttc_jax.models.tokenizers import load_tokenizer
     from ttc_jax.models.weights import load_generator
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "LLM": "llm.llm",
     "Delimiter": "models.delimiters",
     "SamplingParams": "sampling.draw",
     "Plan": "search.plan",
@@ -51,6 +53,7 @@ _HOMES = {
     "question_accuracy": "results.curves",
 }
 __all__ = [
+    "LLM",
     "Delimiter",
     "PRMAdapter",
     "Plan",

@@ -7,24 +7,25 @@ mistake the user can mend ends in one line on stderr and exit code 2, Ctrl-C in 
 
 import ast
 import difflib
-import errno
 import functools
 import importlib
-import logging
 import os
 import pkgutil
 import sys
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import ttc_jax
-from ttc_jax import config_files
+from ttc_jax import config_files, files, logs
 from ttc_jax.errors import UserError
 from ttc_jax.hosts import hosts
 from ttc_jax.signals import Interrupted, Signals
 from ttc_jax.text import check_name, check_text
+
+if TYPE_CHECKING:
+    from ml_collections import ConfigDict
 
 _JOBS = Path(__file__).parent / "jobs"
 _USAGE = "ttc {job} --config=NAME[:VARIANT] {workdir} [--config.field=value ...]"
@@ -71,7 +72,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     signals = Signals()
     if argv is None and not os.environ.get("TTC_DEBUG"):
-        sys.unraisablehook = _shown_unless_closed(sys.unraisablehook)
+        sys.unraisablehook = logs.unless_closed(sys.unraisablehook)
     try:
         with signals.handled(to_the_end=argv is None):
             return _run(_checked(sys.argv[1:] if argv is None else argv))
@@ -83,7 +84,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             return _fail(f"{str(reason) or 'interrupted'}; {_AGAIN}", code)
         if isinstance(error, UserError):
             return _fail(str(error), 2)
-        if _disk_is_full(error):
+        if files.disk_is_full(error):
             return _fail(f"the disk is full ({error}): make room, then {_AGAIN}", 2)
         if isinstance(error, OSError) and error.filename:
             return _fail(f"{str(error.filename)[:300]}: {(error.strerror or '').lower()}", 2)
@@ -105,6 +106,22 @@ def _run(argv: list[str]) -> int:
     if argv[0] == "--version":
         return _print(f"ttc_jax {ttc_jax.__version__}")
     job, rest = argv[0], argv[1:]
+    about = _known(job)
+    # What stands behind "--" is no flag, whatever it looks like.
+    end = rest.index("--") if "--" in rest else len(rest)
+    rest, behind = rest[:end], rest[end + 1 :]
+    wants_help = any(flag in rest for flag in ("--help", "-h"))
+    rest = [flag for flag in rest if flag not in ("--help", "-h")]
+    values, own, overrides = _flags(rest, about.flags)
+    if wants_help:
+        return _print(_job_help(job, values.config, overrides))
+    settings, arguments = _settings(job, about, values, overrides, behind)
+    _start(job, values, settings, arguments, own)
+    return 0
+
+
+def _known(job: str) -> _Job:
+    """Returns what is known of a job; UserError for one that there is not."""
     jobs = _jobs()
     if job.startswith("-"):
         raise UserError(f"the job comes first: ttc JOB {job} ...; jobs: {', '.join(jobs)}")
@@ -112,22 +129,26 @@ def _run(argv: list[str]) -> int:
         close = difflib.get_close_matches(job, jobs, n=1)
         hint = f"did you mean {close[0]}?" if close else f"jobs: {', '.join(jobs)}"
         raise UserError(f"unknown job {job!r}; {hint}")
-    about = jobs[job]
-    # What stands behind "--" is no flag, whatever it looks like.
-    end = rest.index("--") if "--" in rest else len(rest)
-    rest, behind = rest[:end], rest[end + 1 :]
-    wants_help = any(flag in rest for flag in ("--help", "-h"))
-    rest = [flag for flag in rest if flag not in ("--help", "-h")]
-    values, own, overrides = _flags(rest, about.flags)
+    return jobs[job]
+
+
+def _settings(
+    job: str, about: _Job, values: Any, overrides: list[str], behind: list[str]
+) -> "tuple[ConfigDict, list[str]]":
+    """Returns a job's config and arguments; UserError for what is missing, unknown or wrong.
+
+    Args:
+        values: of our flags, by name.
+        overrides: config fields and arguments.
+        behind: arguments behind "--".
+    """
     spec, workdir = values.config, values.workdir
-    if wants_help:
-        return _print(_job_help(job, spec, overrides))
     if not spec:
         raise UserError(f"--config is missing: {about.usage(job)}")
     if not workdir and about.needs_workdir:
         raise UserError("--workdir is missing: the folder for results, as in --workdir=runs/NAME")
 
-    from ttc_jax import config, files
+    from ttc_jax import config
     from ttc_jax.experiments.fields import check_fields
 
     files.refuse_url(workdir, "--workdir")
@@ -148,7 +169,22 @@ def _run(argv: list[str]) -> int:
             f"--config={spec}: a config of ttc {declared}, not of ttc {job}; ttc {job} --help "
             "lists those that it takes"
         )
-    _set_up_logging()
+    return settings, arguments
+
+
+def _start(
+    job: str, values: Any, settings: "ConfigDict", arguments: list[str], own: dict[str, str]
+) -> None:
+    """Runs a job, on many hosts together with them.
+
+    Args:
+        values: of our flags, by name.
+        own: values of the job's flags.
+    """
+    from ttc_jax import config
+
+    spec, workdir = values.config, values.workdir
+    logs.set_up()
     config.enable_compilation_cache()
     folder = Path(workdir) if workdir else None
     here = hosts.place(values.hosts, values.host, values.coordinator, values.hosts_timeout)
@@ -171,7 +207,6 @@ def _run(argv: list[str]) -> int:
                 f"--config={spec}: has no field {str(error)[:100]}, which ttc {job} reads; give a "
                 f"config of that job, see ttc {job} --help"
             ) from error
-    return 0
 
 
 def _flags(argv: list[str], own: Sequence[str]) -> tuple[Any, dict[str, str], list[str]]:
@@ -290,59 +325,6 @@ def _job_help(job: str, spec: str, overrides: list[str]) -> str:
         flag, known = config.as_flag(name, value), field_of(name)
         lines.append(f"  {flag:<42}  # {known.help}" if known else f"  {flag}")
     return "\n".join(lines)
-
-
-def _set_up_logging() -> None:
-    """Sends our own messages to stderr, and of the libraries only warnings and errors."""
-    from absl import logging as absl_logging
-
-    # transformers would say on every start that it found no torch, which ttc_jax does not need.
-    os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
-    handler = logging.StreamHandler()
-    handler.addFilter(_is_shown)
-    logging.basicConfig(
-        level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", handlers=[handler]
-    )
-    absl_logging.set_verbosity(absl_logging.INFO)
-
-
-def _is_shown(record: logging.LogRecord) -> bool:
-    """Whether a message is our own, or a warning or an error of a library.
-
-    Errors in the threads of Orbax are left out: it raises them again, and we tell them in one line.
-    """
-    path = Path(record.pathname)
-    if path.is_relative_to(Path(__file__).parent):
-        return True
-    told_again = record.exc_info and ("orbax" in path.parts or record.name == "asyncio")
-    return record.levelno >= logging.WARNING and not (
-        told_again and not os.environ.get("TTC_DEBUG")
-    )
-
-
-def _shown_unless_closed(shown: Callable[[Any], Any]) -> Callable[[Any], None]:
-    """Returns a hook that shows exceptions nobody can catch, but for those an ended job leaves.
-
-    Threads of TensorStore go on for a moment when Orbax has given up, for which they are told that
-    its event loop is closed.
-    """
-
-    def show(what: Any) -> None:
-        if (type(what.exc_value), str(what.exc_value)) != (RuntimeError, "Event loop is closed"):
-            shown(what)
-
-    return show
-
-
-def _disk_is_full(error: BaseException | None) -> bool:
-    """Whether an error, or one that led to it, says so; libraries wrap it, some as text only."""
-    while error is not None:
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-            return True
-        if os.strerror(errno.ENOSPC) in str(error):
-            return True
-        error = error.__cause__ or error.__context__
-    return False
 
 
 def _print(text: str) -> int:

@@ -62,7 +62,10 @@ def parse_config(spec: str, argv: Sequence[str]) -> tuple[ConfigDict, list[str]]
     Returns:
         The config, and those arguments.
     """
-    return _override(_get_config(*find(spec)), argv)
+    config = _get_config(*find(spec))
+    if "path" in config.get("policy", {}):
+        config = _with_policy(config, argv)
+    return _override(config, argv)
 
 
 def fields(config: Mapping[str, Any] | ConfigDict, prefix: str = "") -> dict[str, Any]:
@@ -150,6 +153,21 @@ def _get_config(path: Path, variant: str) -> ConfigDict:
     if not isinstance(config, ConfigDict):
         raise UserError(f"{path}: get_config() must return an ml_collections.ConfigDict")
     return config
+
+
+def _with_policy(config: ConfigDict, argv: Sequence[str]) -> ConfigDict:
+    """Returns a config whose section `policy` is filled from its file, which a flag may name.
+
+    Where the file is still to be written, only flags that set what it would hold miss it here.
+    """
+    from ttc_jax import policy_file
+
+    known = fields(config)
+    named = [match[1] if (match := _OVERRIDE.match(flag)) else "" for flag in argv]
+    first = [flag for flag, name in zip(argv, named, strict=True) if not name or name in known]
+    config, _ = _override(config, first)
+    sets = any(name.startswith("policy.") and name not in known for name in named)
+    return policy_file.filled(config) if sets or policy_file.exists(config) else config
 
 
 def _load_module(path: Path) -> ModuleType:

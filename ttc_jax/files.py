@@ -104,6 +104,20 @@ def write(path: Path, data: bytes | str) -> Path:
     return path
 
 
+def disk_is_full(error: BaseException | None) -> bool:
+    """Returns whether an error, or one that led to it, says that the disk is full.
+
+    Libraries wrap it, some as text only.
+    """
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return True
+        if os.strerror(errno.ENOSPC) in str(error):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
 def remedy(error: OSError) -> str:
     """What to do about an error of the disk: making room helps only where it is full."""
     full = error.errno in (errno.ENOSPC, errno.EDQUOT)

@@ -4,7 +4,7 @@ Axes, in shapes and in name suffixes (`scores_BxN` has shape [B, N])
 
     B  questions in a batch              L  layers
     N  candidates of a question          D  model width
-    R  steps, also rounds of a search    H  query heads
+    R  rounds of a search                H  query heads
     T  tokens of an answer or a chunk    K  key/value heads
     P  tokens of a prompt                G  query heads per key/value head, H / K
     S  length of a KV cache              h  size of a head
@@ -18,6 +18,13 @@ Words
     ORM                 outcome reward model: one score for a whole answer
     step                a part of an answer up to a delimiter, here a line
     candidate           one of the N answers to a question
+    row                 the place of a candidate in a batch; active while its tokens are drawn, else
+                        paused, at the end of a step, or done
+    round               a step of every row, and the selection step behind it
+    selection step      scores the rows' steps, and selects which row each one goes on from
+    shared prefix       tokens that all prompts begin with, such as worked examples: read once
+    bridge              writes steps in the tokens of a verifier with another tokenizer, on the host
+    rollout             an answer that goes on from the first tokens of another one
     generation budget   candidates that a question may cost, N; lookahead charges N (k + 1)
     pass@1, pass@N      share of candidates that are right; of questions with at least one right
     majority            the answer that most candidates give

@@ -21,7 +21,7 @@ class Worker:
     """One worker process, started when first asked and again after it died. Not thread-safe.
 
     The process reads one JSON value a line and writes one JSON value a line: "ready" at its start,
-    then a reply to each request. It ends by itself when a request breaks the bounds.
+    then one reply or more to each request. It ends by itself when a request breaks the bounds.
 
     Args:
         program: The path of a Python file, which is given the bounds as its two arguments.
@@ -36,7 +36,18 @@ class Worker:
         self._process: subprocess.Popen[str] | None = None
 
     def ask(self, request: Any) -> Any:
-        """The reply to a request, or `DIED`.
+        """Returns the reply to a request, or `DIED`.
+
+        Raises:
+            UserError: The process does not start.
+        """
+        return self.ask_several(request, 1)[0]
+
+    def ask_several(self, request: Any, replies: int) -> list[Any]:
+        """Returns the replies to a request, with `DIED` for those that did not come.
+
+        Args:
+            replies: How many the program writes.
 
         Raises:
             UserError: The process does not start.
@@ -48,15 +59,15 @@ class Worker:
         try:
             process.stdin.write(json.dumps(request) + "\n")
             process.stdin.flush()
-            reply = _read(process)
+            found = [_read(process) for _ in range(replies)]
         except BrokenPipeError:
-            reply = DIED
+            found = [DIED] * replies
         except BaseException:  # Ctrl-C: or the reply would be taken for that to the next request
             self.close()
             raise
-        if reply is DIED:
+        if found[-1] is DIED:
             process.wait()
-        return reply
+        return found
 
     def close(self) -> None:
         """Ends the process."""
@@ -81,7 +92,7 @@ class Worker:
             self.close()
             raise UserError(
                 f"the process of {self._program.name} ended at its start with code {code}: "
-                f"is {self._needs} installed, and is there memory for it?"
+                f"is {self._needs} installed, and is a bound of {self._bounds[1]} MB enough?"
             )
         return process
 

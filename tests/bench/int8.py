@@ -34,6 +34,7 @@ import numpy as np
 from ttc_jax import assets
 from ttc_jax.config import load_config
 from ttc_jax.experiments import build
+from ttc_jax.experiments.sections import strategy_of, task_of
 from ttc_jax.models import parameters
 from ttc_jax.models.cache import KVCache
 from ttc_jax.models.shapes import read_shape
@@ -44,7 +45,6 @@ from ttc_jax.report.console import _print, _table
 from ttc_jax.results.curves import bootstrap, question_accuracy
 from ttc_jax.sampling.draw import SamplingParams
 from ttc_jax.sampling.sampler import Sampler, bucket, pad_prompts
-from ttc_jax.search.strategies import make_strategy
 from ttc_jax.tasks import load_task
 from ttc_jax.tasks.prompts import PromptFormat
 from ttc_jax.tpu.program import cache_bytes
@@ -110,8 +110,8 @@ def searches(count: int) -> Iterator[tuple[str, dict[str, Any]]]:
         flags = [f"--config.{model}.{field}={value}" for model in ("generator", "verifier")
                  for field, value in kept.items()]  # fmt: skip
         config = load_config(f"{CONFIG}:best_of_n", [*flags, f"--config.sampling.n={N}"])
-        task = load_task(config.task)
-        strategy = make_strategy(config.search.strategy, config.search.options)
+        task = task_of(config.task)
+        strategy = strategy_of(config.search)
         recorder = build.recorder(config, task, strategy)
         prompted = recorder.encode(task.questions(config.split)[:count])
         accuracy = question_accuracy(list(recorder.run(prompted)), tuple(RULES), (1, N))
@@ -134,7 +134,7 @@ def searches(count: int) -> Iterator[tuple[str, dict[str, Any]]]:
 def embedded_texts(path: str, count: int) -> Texts:
     """Of the arithmetic task."""
     tokenizer = load_tokenizer(path, read_shape(path).vocab_size)
-    questions = load_task({"name": "arithmetic"}).questions("test")[:count]
+    questions = load_task("arithmetic").questions("test")[:count]
     return Texts(
         [PromptFormat().encode(question.text, tokenizer) for question in questions],
         [[*tokenizer.encode(question.solution), tokenizer.eos_ids[0]] for question in questions],
@@ -149,7 +149,7 @@ def word_problems(model: Path, data: Path, count: int, new_tokens: int) -> Texts
     tokenizer = load_tokenizer(model, read_shape(str(model)).vocab_size)
     prompt = PromptFormat(**load_config(f"{CONFIG.with_name('gsm8k.py')}:smollm2").prompt)
     prompts, solutions = [], []
-    for question in load_task({"name": "gsm8k", "path": str(data)}).questions("test"):
+    for question in load_task("gsm8k", path=str(data)).questions("test"):
         tokens, solution = prompt.encode(question.text, tokenizer), question.solution
         solution = tokenizer.encode(solution)
         if len(tokens) <= 193 and len(solution) <= 128 and len(prompts) < count:
@@ -224,7 +224,7 @@ def write_answers(model: Transformer, texts: Texts) -> tuple[list[list[int]], fl
         candidates=1,
         max_new_tokens=texts.new_tokens,
         batch=texts.batch,
-        drawing=SamplingParams(temperature=0.0),
+        sampling=SamplingParams(temperature=0.0),
     )
     answers = []
     for first in range(0, len(texts.prompts), texts.batch):

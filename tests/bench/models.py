@@ -23,7 +23,8 @@ from ttc_jax.models.tokenizers import HFTokenizer, load_tokenizer
 from ttc_jax.models.transformer import Transformer
 from ttc_jax.models.weights import load_generator
 from ttc_jax.sampling.sampler import bucket
-from ttc_jax.verifiers.prm import PRMConfig, ProcessRewardModel
+from ttc_jax.verifiers.prm import ProcessRewardModel
+from ttc_jax.verifiers.prm_config import PRMConfig
 
 SMOLLM2 = ModelConfig(
     vocab_size=49152,

@@ -30,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     flags.add_argument("--split", default="test", choices=("test", "train"))
     asked = flags.parse_args(argv)
     field = "path" if asked.split == "test" else "train_path"
-    task = load_task({"name": asked.task, field: asked.path})
+    task = load_task(asked.task, **{field: asked.path})
     questions = {question.id: question for question in task.questions(asked.split)}
     counts, changed = Counter[str](), []
     began = time.perf_counter()

@@ -1,7 +1,7 @@
 """FLOPs told token by token and matrix by matrix."""
 
 from ttc_jax.models.config import ModelConfig
-from ttc_jax.verifiers.prm import PRMConfig
+from ttc_jax.verifiers.prm_config import PRMConfig
 
 
 def product(rows: int, inner: int, columns: int) -> int:

@@ -16,7 +16,8 @@ from ttc_jax.compute.flops import generator_flops, layers_flops
 from ttc_jax.models.config import ModelConfig
 from ttc_jax.models.parameters import outline
 from ttc_jax.models.transformer import Transformer
-from ttc_jax.verifiers.prm import PRMConfig, ProcessRewardModel
+from ttc_jax.verifiers.prm import ProcessRewardModel
+from ttc_jax.verifiers.prm_config import PRMConfig
 
 MODEL = dataclasses.replace(TINY, depth=3, windows=(None, 6, 1), ropes=())
 PRM = PRMConfig(MODEL, dataclasses.replace(TINY, width=10, depth=1, windows=(4,), ropes=()))

@@ -17,9 +17,10 @@ from tests.training.toy import sampled
 from ttc_jax.config import load_config
 from ttc_jax.experiments import build
 from ttc_jax.experiments import recorder as records
+from ttc_jax.experiments.sections import task_of
 from ttc_jax.jobs import train
 from ttc_jax.results.store import Record, ResultsStore
-from ttc_jax.tasks import arithmetic, load_task
+from ttc_jax.tasks import arithmetic
 from ttc_jax.tasks.task import Question
 
 CONFIG = Path(__file__).parents[2] / "configs" / "arithmetic.py"
@@ -102,7 +103,7 @@ def trained_generator(tmp_path_factory) -> Path:
 
 def collect(workdir: Path, config: ConfigDict, **kinds) -> Path:
     """Writes answers to the questions that a training's config names."""
-    questions = load_task(config.task).questions(config.split)
+    questions = task_of(config.task).questions(config.split)
     ResultsStore(workdir).append([sampled(question, **kinds) for question in questions])
     return workdir
 

@@ -13,9 +13,9 @@ from tests.jobs.conftest import replace_recorder
 from tests.tasks.test_grading import HOSTILE
 from tests.training.toy import candidate, record
 from ttc_jax.config import load_config
+from ttc_jax.experiments.sections import task_of
 from ttc_jax.jobs import run
 from ttc_jax.results.store import Record, ResultsStore
-from ttc_jax.tasks import load_task
 from ttc_jax.tasks.grading import Grader
 from ttc_jax.tasks.task import Question, Task
 
@@ -53,7 +53,7 @@ def test_the_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     workdir = tmp_path / "run"
     run.main(config, workdir)
     records = ResultsStore(workdir).read()
-    ids = [question.id for question in load_task(config.task).questions("test")]
+    ids = [question.id for question in task_of(config.task).questions("test")]
     assert [r.question for r in records] == ids
     correct = [[c.correct for c in r.candidates] for r in records]
     assert correct == [[False, False, False, right] for right in (True, False)]

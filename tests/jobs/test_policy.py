@@ -11,9 +11,11 @@ from ml_collections import ConfigDict
 from tests.jobs.conftest import changed, configure
 from ttc_jax.compute.ledger import Ledger
 from ttc_jax.errors import UserError
-from ttc_jax.experiments.fitted import Entry, PolicyFile
+from ttc_jax.experiments.fitted import followed
+from ttc_jax.experiments.spending import PARALLEL
 from ttc_jax.jobs import policy
 from ttc_jax.policy.policy import Policy
+from ttc_jax.policy_file import Entry, PolicyFile
 from ttc_jax.results.store import Candidate, Record, ResultsStore
 from ttc_jax.typed_json import read_json
 
@@ -98,7 +100,7 @@ def test_a_sweep_becomes_a_policy_in_a_file(config, tmp_path, capsys):
     assert table.difficulty == "predicted"
     assert table.samples == 4
     found = Policy.from_dict(vars(table))
-    assert found.budgets == BUDGETS
+    assert [tuple(row) for row in found.choice] == [BUDGETS] * 5
     assert found.to_dict()["choice"] == summary["compute_optimal"]["few"]["choice"]
     assert found.strategy(0.0, 16)[0] in ("beam", "best_of_n")
     printed = " ".join(capsys.readouterr().out.split())
@@ -121,6 +123,8 @@ def test_against_a_larger_model_at_equal_flops(config, tmp_path):
     ResultsStore(tmp_path / "large").append(greedy)
     policy.main(changed(config, flops_match__large=str(tmp_path / "large")), tmp_path / "out")
     found = json.loads((tmp_path / "out" / "summary.json").read_text())["flops_match"]
+    assert list(found) == ["oracle", config.policy.difficulty]
+    found = found[config.policy.difficulty]
     assert list(found) == ["0.16", "0.79", "22"]
     plain = found["22"]["generator"]
     assert plain["generations"] == pytest.approx(14 + 3 / 22 * 13)
@@ -139,7 +143,7 @@ def test_against_a_larger_model_at_equal_flops(config, tmp_path):
     all_samples = changed(config, policy__difficulty="oracle")
     all_samples.flops_match.large = str(tmp_path / "large")
     policy.main(all_samples, tmp_path / "oracle")
-    found = json.loads((tmp_path / "oracle" / "summary.json").read_text())["flops_match"]
+    found = json.loads((tmp_path / "oracle" / "summary.json").read_text())["flops_match"]["oracle"]
     assert not found["22"]["verifier_and_difficulty"]["affordable"]  # 32 samples a question
 
 
@@ -152,12 +156,12 @@ def test_samples_that_do_not_tell_flops_are_matched_without_the_verifiers(
     ResultsStore(tmp_path / "large").append([record(i, "large", 1, 0.6, 0) for i in range(60)])
     config = changed(config, data__path=str(tmp_path / "told"))
     policy.main(changed(config, flops_match__large=str(tmp_path / "large")), tmp_path / "out")
-    found = json.loads((tmp_path / "out" / "summary.json").read_text())["flops_match"]
+    found = json.loads((tmp_path / "out" / "summary.json").read_text())["flops_match"]["oracle"]
     assert [list(charged) for charged in found.values()] == [["generator"]] * 3
     assert "FLOPs are not told in data.path" in caplog.text
     config.flops_match.formula = "iclr"  # which charges a verifier of the generator's size
     policy.main(changed(config, flops_match__large=str(tmp_path / "large")), tmp_path / "iclr")
-    found = json.loads((tmp_path / "iclr" / "summary.json").read_text())["flops_match"]
+    found = json.loads((tmp_path / "iclr" / "summary.json").read_text())["flops_match"]["oracle"]
     assert list(found["22"]) == ["verifier", "verifier_and_difficulty"]
 
 
@@ -195,12 +199,31 @@ def test_without_samples_of_its_own_difficulty_comes_from_the_baseline(
 def test_a_policy_says_how_its_strategies_were_run(config, swept, tmp_path):
     """So that they can be run again, where the data come from a sweep."""
     entry = {"strategy": "beam", "options": {"width": 4}}
-    sweep = {"sweep": {"strategies": {"beam": entry, "dvts": {"strategy": "dvts"}}}}
+    others = {"dvts": {"strategy": "dvts"}, "mine": {"strategy": "own:Mine"}}
+    sweep = {"sweep": {"strategies": {"beam": entry, **others}}}
     ResultsStore(tmp_path / "sweep").append(ResultsStore(swept).read())
     (tmp_path / "sweep" / "config.json").write_text(json.dumps(sweep))
     policy.main(changed(config, data__path=str(tmp_path / "sweep")), tmp_path / "out")
     table = read_json(tmp_path / "out" / "policy.json", PolicyFile)
-    assert table.strategies == {"beam": Entry(**entry)}  # the only one of the two that is chosen
+    # One that no bin uses may be switched to, unless it takes code of one's own.
+    assert table.strategies == {"beam": Entry(**entry), "dvts": Entry("dvts")}
+
+
+def test_what_is_written_is_what_solve_follows(config, swept, tmp_path):
+    ResultsStore(tmp_path / "sweep").append(ResultsStore(swept).read())
+    strategies = {"beam": {"strategy": "beam", "options": {"width": 4}}, "best_of_n": PARALLEL}
+    sweep = ConfigDict({"sweep": {"strategies": strategies}})
+    (tmp_path / "sweep" / "config.json").write_text(sweep.to_json())
+    policy.main(changed(config, data__path=str(tmp_path / "sweep")), tmp_path / "out")
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    flags = {"policy__path": tmp_path / "out", "policy__choice__bin_1__n_16": "beam"}
+    effective, fitted = followed(configure("solve", **flags))
+    choice = summary["compute_optimal"]["few"]["choice"]
+    choice["bin_1"]["n_16"] = "beam"
+    assert effective.policy.choice.to_dict() == choice
+    assert fitted is not None
+    assert fitted.policy.strategy(1.0, 16) == ("beam", 16)
+    assert (fitted.difficulty, fitted.samples) == ("predicted", 4)
 
 
 def test_questions_without_a_score_cannot_be_told_apart_by_it(config, swept, tmp_path):

@@ -49,7 +49,7 @@ def finished(config, tmp_path_factory) -> Path:
 @pytest.mark.parametrize(("data", "questions", "batch"), [(1, 3, 3), (4, 6, 8), (1, 12, 8)])
 def test_a_batch_has_no_slots_that_questions_never_need(config, data, questions, batch):
     config = changed(config, execution__mesh__data=data, execution__rows=8 * N)
-    strategy = make_strategy("best_of_n", {})
+    strategy = make_strategy("best_of_n")
     search = build.recorder(config, Arithmetic(), strategy, questions=questions).search
     assert search.batch == batch
 

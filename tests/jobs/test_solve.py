@@ -14,7 +14,8 @@ from tests.jobs.conftest import changed, configure, replace_recorder
 from ttc_jax.compute.ledger import Ledger
 from ttc_jax.errors import UserError
 from ttc_jax.experiments.fitted import load_policy
-from ttc_jax.experiments.solver import Alternative, Solver, elect
+from ttc_jax.experiments.solution import Alternative, elect
+from ttc_jax.experiments.solver import Solver
 from ttc_jax.jobs import run, solve
 from ttc_jax.report.console import print_solution, visible
 from ttc_jax.results.store import Candidate, Record, ResultsStore
@@ -250,7 +251,7 @@ def test_a_run_follows_a_policy_and_goes_on_where_it_was(config, tmp_path, recit
     )
     workdir = tmp_path / "run"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(run, "load_task", lambda _: Asked(asked))
+        patch.setattr(run, "task_of", lambda _: Asked(asked))
         run.main(run_config, workdir)
         first = (workdir / "summary.json").read_bytes()
         assert recited == [("best_of_n", 3), ("best_of_n", 1), ("beam", 4)]
@@ -382,11 +383,14 @@ def test_mistakes_are_named(config, recited, monkeypatch, tmp_path):
         refused(message, "x", policy__path=str(path), budget=budget)
 
     policy("oracle difficulty cannot be told of a new question", difficulty="oracle")
-    policy("predicted difficulty cannot be told", difficulty="predicted")
-    policy("does not say what beam_2 is", strategies={"best_of_n": ENTRY})
+    policy("policy.samples=0: must be at least 1", difficulty="predicted")
+    policy(
+        r"bin_2\.n_2: 'beam_2' is no strategy .* has best_of_n$", strategies={"best_of_n": ENTRY}
+    )
     policy("policy.choice lacks bin_3", edges=(0.5, 0.1))
     policy("budget 1 is below the policy's least, 2", 1, difficulty="predicted", samples=2)
     policy("edges.0: .* finite number, found nan", edges=(float("nan"),))
+    policy("choice.bin_1.x.* should match pattern", choice={"bin_1": {"x": "best_of_n"}})
     policy("budgets.0: .* integer.*, found 'x'", budgets=("x",))
     policy("stratgies: .*Unexpected keyword argument", stratgies={})
     (tmp_path / "empty.json").write_text("{}")

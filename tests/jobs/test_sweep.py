@@ -11,7 +11,7 @@ from tests.jobs.conftest import Answers, changed, configure, replace_recorder
 from ttc_jax.errors import UserError
 from ttc_jax.experiments import build
 from ttc_jax.jobs import sweep
-from ttc_jax.policy.difficulty import predicted, quantile_bins
+from ttc_jax.policy.difficulty import Binning, predicted
 from ttc_jax.policy.policy import Policy, fit_policy
 from ttc_jax.results.accuracy_table import accuracy_table
 from ttc_jax.results.store import Record, ResultsStore
@@ -43,7 +43,7 @@ def config(trained_generator: Path, trained_prm: Path) -> ConfigDict:
 def selected(records: Sequence[Record]) -> Policy:
     table = accuracy_table(records, [4], pools=["best_of_n"], rule="best_of_n_weighted")
     easiness = predicted([record for record in records if record.strategy == "best_of_n"], "last")
-    return fit_policy(table, easiness, quantile_bins(easiness))
+    return fit_policy(table, Binning(easiness))
 
 
 def test_a_sweep_goes_on_where_it_was_stopped(config, tmp_path, monkeypatch):

@@ -18,6 +18,7 @@ from tests.jobs.conftest import (
     run_train,
 )
 from ttc_jax.errors import UserError
+from ttc_jax.experiments.sections import fresh_tokenizer
 from ttc_jax.models import parameters
 from ttc_jax.models.checkpoints import describe, load_model
 from ttc_jax.models.tokenizers import load_tokenizer
@@ -52,6 +53,19 @@ def test_the_generators_folder_says_what_it_is(trained_generator: Path):
     assert found["parameters"] == sum(value.size for value in named(model).values())
     text = Arithmetic(size=1).questions("test")[0].text
     assert tokenizer.decode(tokenizer.encode(text)) == text
+
+
+def test_fresh_weights_take_the_tokenizer_that_is_named(trained_generator: Path, tmp_path: Path):
+    config = generator_config()
+    config.start.tokenizer = str(trained_generator / "model")
+    assert fresh_tokenizer(config).encode("a=11:") == fresh_tokenizer(generator_config()).encode(
+        "a=11:"
+    )
+    config.start.tokenizer, config.task = "", {"name": "gsm8k"}
+    with pytest.raises(
+        UserError, match=r"start\.tokenizer=: fresh weights need .* task gsm8k has no"
+    ):
+        run_train(config, tmp_path)
 
 
 def test_a_finished_training_is_not_done_again(trained_generator: Path):
@@ -102,7 +116,7 @@ def test_verifiers_are_trained_on_records(trained_generator, samples, chains, tm
         assert quality["steps"] > quality["answers"]
     else:
         assert isinstance(found, ProcessRewardModel)
-        assert not found.every_step
+        assert not found.spec.every_step
         assert quality["steps"] == quality["answers"]  # one score an answer
     assert quality["answers"] % (10 if variant == "revision_orm" else 4) == 0
     assert metadata["config"]["data"]["path"] == str(data)

@@ -85,7 +85,7 @@ def test_extending_equals_one_pass(chunk: int) -> None:
     fed = np.zeros((B, N), int)
     while (fed < answer).any():
         real = np.minimum(rng.integers(0, chunk + 1, (B, N)), answer - fed)
-        state = dataclasses.replace(state, live=jnp.asarray(real > 0))
+        state = dataclasses.replace(state, active=jnp.asarray(real > 0))
         tokens = rng.integers(0, 53, (B, N, chunk), dtype=np.int32)  # behind the real ones: noise
         for b, n in np.ndindex(B, N):
             at = prompt_length[b] + fed[b, n]
@@ -99,17 +99,17 @@ def test_extending_equals_one_pass(chunk: int) -> None:
         fed += real
 
 
-@pytest.mark.parametrize("front", [1, 2, 9])
-def test_reading_behind_a_front_equals_one_pass(front: int) -> None:
+@pytest.mark.parametrize("prefix", [1, 2, 9])
+def test_reading_behind_a_prefix_equals_one_pass(prefix: int) -> None:
     """Fronts within a layer's window, and longer ones."""
-    model, rng = build(EVERYTHING), np.random.default_rng(front)
-    tokens = rng.integers(0, 53, (3, front + 12), dtype=np.int32)
-    tokens[1:, :front] = tokens[0, :front]
-    read = jax.jit(lambda model, tokens, front=None: model.prefill(tokens, front))
+    model, rng = build(EVERYTHING), np.random.default_rng(prefix)
+    tokens = rng.integers(0, 53, (3, prefix + 12), dtype=np.int32)
+    tokens[1:, :prefix] = tokens[0, :prefix]
+    read = jax.jit(lambda model, tokens, prefix=None: model.prefill(tokens, prefix))
     hidden, whole = read(model, tokens)
-    _, first = read(model, tokens[:1, :front])
-    behind, cache = read(model, tokens[:, front:], first)
-    np.testing.assert_allclose(behind, hidden[:, front:], atol=2e-5)
+    _, first = read(model, tokens[:1, :prefix])
+    behind, cache = read(model, tokens[:, prefix:], first)
+    np.testing.assert_allclose(behind, hidden[:, prefix:], atol=2e-5)
     assert jax.tree.structure(cache) == jax.tree.structure(whole)
     jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, atol=2e-5), cache, whole)
 

@@ -365,13 +365,13 @@ def our_scores(
     @jax.jit
     def start(weights: Any, prompts: jax.Array, lengths: jax.Array) -> Any:
         verifier = nnx.merge(graph, weights)
-        return verifier.start(prompts, lengths, N, shape.longest(T, steps) + 1)
+        return verifier.init(prompts, lengths, N, shape.longest(T, steps) + 1)
 
     @jax.jit
     def read(weights: Any, chunk: Any, real: jax.Array, state: Any) -> Any:
         tokens, ends, written = chunk
         shown = shape.mark(tokens, real, ends, steps, written)
-        scores, state = nnx.merge(graph, weights).read(shown.tokens, shown.real, state)
+        scores, state = nnx.merge(graph, weights).score_steps(shown.tokens, shown.real, state)
         where = jnp.clip(shown.read, 0, scores.shape[-1] - 1)
         return jnp.take_along_axis(scores, where, -1), state
 

@@ -13,15 +13,8 @@ from hypothesis import strategies as st
 
 from ttc_jax.compute.ledger import Ledger
 from ttc_jax.errors import UserError
-from ttc_jax.policy.allocation import (
-    Allocation,
-    Walks,
-    _gains,
-    evaluate_allocation,
-    fit_allocation,
-    look,
-    walks,
-)
+from ttc_jax.policy.allocation import Allocation, _gains, evaluate_allocation, fit_allocation
+from ttc_jax.policy.walks import Walks, look, walks
 from ttc_jax.results.store import Candidate, Record
 
 SAMPLES, BUDGETS = 32, (4, 8)

@@ -5,7 +5,7 @@ import pytest
 from ttc_jax.compute.ledger import Ledger
 from ttc_jax.errors import UserError
 from ttc_jax.policy.difficulty import (
-    absolute_bins,
+    Binning,
     oracle,
     predicted,
     quantile_bins,
@@ -34,11 +34,11 @@ def test_oracle_and_predicted_over_all_records_of_a_question():
         predicted([record("a", [True], [()])])
 
 
-def test_absolute_bins_and_bounds_that_rise():
+def test_fixed_bounds_and_bounds_that_rise():
     values = {"a": 0.9, "b": 0.5, "c": 0.49, "d": 0.1, "e": 0.0}
-    assert absolute_bins(values) == {"a": 0, "b": 0, "c": 1, "d": 1, "e": 2}
+    assert Binning(values, edges=(0.5, 0.1)).of(list(values)).tolist() == [0, 0, 1, 1, 2]
     with pytest.raises(UserError, match="bounds must fall"):
-        absolute_bins(values, (0.1, 0.5))
+        Binning(values, edges=(0.1, 0.5))
 
 
 def test_quintiles_are_equal_in_size_and_ordered():
@@ -59,3 +59,10 @@ def test_ties_are_told_apart_by_id_whatever_the_order():
 
 def test_fewer_questions_than_bins():
     assert quantile_bins({"a": 0.9, "b": 0.1}) == {"a": 0, "b": 2}
+
+
+def test_bins_that_ties_decide():
+    some = {"a": 0.5, "b": 0.5, "c": 0.25, "d": 0.0}
+    assert Binning(some, 2).tied(list(some)) == 0
+    assert Binning({**some, "c": 0.5}, 2).tied(list(some)) == 0.75
+    assert Binning({**some, "c": 0.5}, edges=(0.3,)).tied(list(some)) == 0

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from ttc_jax.errors import UserError
+from ttc_jax.policy.difficulty import Binning
 from ttc_jax.policy.flops_match import at_budget, generations, match
 from ttc_jax.results.accuracy_table import AccuracyTable
 
@@ -36,9 +37,9 @@ def test_the_larger_model_wins_where_it_is_better():
     values[:20, 0, :, 0], values[20:, 0, :, 0] = (0.8, 0.9), (0.4, 0.5)
     questions = tuple(f"q{i:02}" for i in range(40))
     found = AccuracyTable(questions, ("best_of_n",), (4, 16), (0,), values)
-    bins = {question: int(i >= 20) for i, question in enumerate(questions)}
-    large = {question: (0.6, 0.75)[which] for question, which in bins.items()}
-    [[whole, easy, hard], sixteen] = match(found, bins, large, [8, 16], count=20)
+    binning = Binning({question: float(i < 20) for i, question in enumerate(questions)}, 2)
+    large = {question: 0.6 if i < 20 else 0.75 for i, question in enumerate(questions)}
+    [[whole, easy, hard], sixteen] = match(found, binning, large, [8, 16], count=20)
     assert easy.small.mean == pytest.approx(0.85)
     assert easy.relative
     assert easy.relative.mean == pytest.approx(0.25 / 0.6)
@@ -46,11 +47,11 @@ def test_the_larger_model_wins_where_it_is_better():
     assert whole.small.mean == pytest.approx(0.65)
     assert whole.large.mean == pytest.approx(0.675)
     assert sixteen[1].small.mean == pytest.approx(0.9)
-    [never] = match(found, bins, dict.fromkeys(questions, 0.0), [1000], count=20)
+    [never] = match(found, binning, dict.fromkeys(questions, 0.0), [1000], count=20)
     assert [x.relative for x in never] == [None] * 3
     assert never[1].small.mean == pytest.approx(0.9)
     with pytest.raises(UserError, match="did not answer 'q00'"):
-        match(found, bins, {}, [8])
+        match(found, binning, {}, [8])
 
 
 def test_a_curve_between_its_budgets():

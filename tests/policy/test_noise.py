@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from ttc_jax.compute.ledger import Ledger
-from ttc_jax.policy.difficulty import predicted, quantile_bins
+from ttc_jax.policy.difficulty import Binning, predicted
 from ttc_jax.policy.policy import evaluate_policy
 from ttc_jax.results.accuracy_table import accuracy_table
 from ttc_jax.results.store import Candidate, Record
@@ -69,8 +69,8 @@ def test_the_gain_vanishes_with_a_verifier_that_knows_nothing(noise: bool):
     options = {"pools": ["best_of_n"], "rule": "best_of_n_weighted", "subsets": 32}
     table = accuracy_table(scored, [N], **options)
     baseline = accuracy_table(pools, [1, 4, N, POOL], **options)
-    bins = quantile_bins(predicted(samples, "last"))
-    found = evaluate_policy(table, bins, baseline, name="best_of_n", count=100)
+    binning = Binning(predicted(samples, "last"))
+    found = evaluate_policy(table, binning, baseline, name="best_of_n", count=100)
     if noise:
         assert found.gain[0].low <= 0
         assert found.efficiency[0].low <= 1

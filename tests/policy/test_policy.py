@@ -7,7 +7,7 @@ import pytest
 
 from ttc_jax import hashing
 from ttc_jax.errors import UserError
-from ttc_jax.policy.difficulty import quantile_bins
+from ttc_jax.policy.difficulty import Binning, quantile_bins
 from ttc_jax.policy.policy import Policy, evaluate_policy, fit_policy
 from ttc_jax.results.accuracy_table import AccuracyTable
 
@@ -38,27 +38,27 @@ def made(questions: int = 400, seeds: int = 2) -> tuple[AccuracyTable, dict[str,
 def test_the_policy_is_the_argmax_in_each_bin():
     found, easiness = made()
     bins = quantile_bins(easiness)
-    policy = fit_policy(found, easiness, bins)
+    policy = fit_policy(found, Binning(easiness))
     for which in range(5):
         inside = [i for i, q in enumerate(found.questions) if bins[q] == which]
         for n, budget in enumerate(BUDGETS):
             means = found.values[inside, :, n].mean((0, 2))
-            assert policy.choice[which][n] == NAMES[int(means.argmax())]
+            assert policy.choice[which][budget] == NAMES[int(means.argmax())]
             assert (
                 policy.strategy(easiness[found.questions[inside[0]]], budget)[0]
-                == (policy.choice[which][n])
+                == (policy.choice[which][budget])
             )
-    assert policy.choice[4][0] == "beam"
-    assert policy.choice[0][0] == "best_of_n"
+    assert policy.choice[4][4] == "beam"
+    assert policy.choice[0][4] == "best_of_n"
     assert all(policy.bin_of(easiness[q]) == bins[q] for q in found.questions)
 
 
 def test_a_policy_written_and_read_is_the_same():
     found, easiness = made()
-    policy = fit_policy(found, easiness, quantile_bins(easiness))
+    policy = fit_policy(found, Binning(easiness))
     assert Policy.from_dict(policy.to_dict()) == policy
     assert policy.strategy(0.5, 63)[1] == 16
-    with pytest.raises(UserError, match="budget 3 is below the policy's least, 4"):
+    with pytest.raises(UserError, match=r"budget 3 is below the least of policy\.choice\.bin_3, 4"):
         policy.strategy(0.5, 3)
     broken = policy.to_dict()
     del broken["choice"]["bin_2"]
@@ -66,10 +66,24 @@ def test_a_policy_written_and_read_is_the_same():
         Policy.from_dict(broken)
 
 
+def test_bins_have_budgets_of_their_own():
+    policy = Policy(({4: "few", 64: "many"}, {16: "some"}), (0.5,))
+    assert policy.least == 16
+    assert [policy.strategy(0.9, n) for n in (4, 63, 64)] == [("few", 4), ("few", 4), ("many", 64)]
+    assert [policy.strategy(0.1, n) for n in (16, 1000)] == [("some", 16)] * 2
+    assert Policy.from_dict(policy.to_dict()) == policy
+    with pytest.raises(
+        UserError, match=r"policy\.choice\.bin_3: no such bin; 1 policy\.edges make 2"
+    ):
+        Policy.from_dict(
+            policy.to_dict() | {"choice": {f"bin_{i}": {"n_4": ""} for i in (1, 2, 3)}}
+        )
+
+
 def test_worth_beside_a_plain_loop():
     found, easiness = made(60)
     bins = quantile_bins(easiness, 3)
-    result = evaluate_policy(found, bins, found, name="best_of_n", count=50)
+    result = evaluate_policy(found, Binning(easiness, 3), found, name="best_of_n", count=50)
     halves: dict[tuple[int, int], list[int]] = {}
     for which in range(3):
         inside = [i for i, q in enumerate(found.questions) if bins[q] == which]
@@ -90,14 +104,13 @@ def test_worth_beside_a_plain_loop():
 
 def test_the_gain_is_found_and_vanishes_when_bins_mean_nothing():
     found, easiness = made(2000)
-    bins = quantile_bins(easiness)
-    real = evaluate_policy(found, bins, found, name="best_of_n", count=200)
+    real = evaluate_policy(found, Binning(easiness), found, name="best_of_n", count=200)
     assert real.gain[0].low > 0.03
     assert real.efficiency[0].low > 1
     rng = np.random.default_rng(1)
-    permuted = dict(zip(found.questions, rng.permutation(list(bins.values())), strict=True))
-    permuted = {question: int(which) for question, which in permuted.items()}
-    nothing = evaluate_policy(found, permuted, found, name="best_of_n", count=200)
+    permuted = rng.permutation(list(easiness.values())).tolist()
+    binning = Binning(dict(zip(found.questions, permuted, strict=True)))
+    nothing = evaluate_policy(found, binning, found, name="best_of_n", count=200)
     assert nothing.gain[0].mean < 0.5 * real.gain[0].mean
 
 
@@ -108,7 +121,7 @@ def test_shuffled_correctness_gives_no_gain():
     names = ("best_of_n", *(f"other{i}" for i in range(7)))
     found = table(values, names=names)
     easiness = dict(zip(found.questions, rng.random(300).tolist(), strict=True))
-    result = evaluate_policy(found, quantile_bins(easiness), found, name="best_of_n", count=200)
+    result = evaluate_policy(found, Binning(easiness), found, name="best_of_n", count=200)
     assert all(gain.low < 0 < gain.high for gain in result.gain)
 
 
@@ -118,9 +131,9 @@ def test_a_strategy_that_cannot_spend_a_budget_is_never_chosen_there():
     values[:, 1, 1:] = 0.9
     found = table(values)
     easiness = {question: float(i) for i, question in enumerate(found.questions)}
-    policy = fit_policy(found, easiness, quantile_bins(easiness))
-    assert policy.choice[0] == ("best_of_n", "beam", "beam")
-    result = evaluate_policy(found, quantile_bins(easiness), found, name="best_of_n", count=20)
+    policy = fit_policy(found, Binning(easiness))
+    assert tuple(policy.choice[0].values()) == ("best_of_n", "beam", "beam")
+    result = evaluate_policy(found, Binning(easiness), found, name="best_of_n", count=20)
     assert [x.mean for x in result.accuracy] == pytest.approx([0.5, 0.9, 0.9])
     assert result.censored == (False, True, True)
 
@@ -128,9 +141,42 @@ def test_a_strategy_that_cannot_spend_a_budget_is_never_chosen_there():
 def test_bins_that_cannot_be_halved_and_questions_without_one():
     values = np.full((6, 2, 3, 1), 0.5)
     found = table(values)
+    easiness = {question: float(i) for i, question in enumerate(found.questions)}
     with pytest.raises(UserError, match="fewer than 2 questions"):
-        evaluate_policy(
-            found, {q: i for i, q in enumerate(found.questions)}, found, name="best_of_n"
-        )
+        evaluate_policy(found, Binning(easiness, 6), found, name="best_of_n")
     with pytest.raises(UserError, match="'q0005' is in no difficulty bin"):
-        evaluate_policy(found, dict.fromkeys(found.questions[:5], 0), found, name="best_of_n")
+        evaluate_policy(
+            found, Binning(dict.fromkeys(found.questions[:5], 0.0)), found, name="best_of_n"
+        )
+
+
+def test_of_equal_strategies_the_first_is_chosen_though_sums_round_otherwise():
+    values = np.empty((30, 2, 3, 1))
+    values[:, 0] = 0.1 + 0.2
+    values[:, 1] = 0.3
+    found = table(values)
+    policy = fit_policy(found, Binning(dict.fromkeys(found.questions, 0.5)))
+    assert {name for row in policy.choice for name in row.values()} == {"best_of_n"}
+
+
+def test_choosing_by_bin_is_compared_with_the_best_single_strategy():
+    """Beam wins on the hard half, best-of-N on the easy one: bins add half of the difference."""
+    values = np.empty((200, 2, 3, 1))
+    values[:100, 0], values[:100, 1] = 0.9, 0.5
+    values[100:, 0], values[100:, 1] = 0.1, 0.4
+    found = table(values)
+    easiness = {question: -float(i) for i, question in enumerate(found.questions)}
+    result = evaluate_policy(found, Binning(easiness, 2), found, name="best_of_n", count=100)
+    assert [x.mean for x in result.single] == pytest.approx([0.5] * 3)  # best-of-N for all
+    assert [x.mean for x in result.over_single] == pytest.approx([0.15] * 3)
+    assert all(x.low > 0.1 for x in result.over_single)
+    one = evaluate_policy(found, Binning(easiness, 1), found, name="best_of_n", count=100)
+    assert [x.mean for x in one.over_single] == [0.0] * 3
+
+
+def test_a_draw_makes_its_bins_anew_and_keeps_copies_together():
+    easiness = {f"q{i}": float(-i) for i in range(6)}
+    binning = Binning(easiness, 3)
+    assert binning.of(list(easiness)).tolist() == [0, 0, 1, 1, 2, 2]
+    drawn = np.array([0, 4, 1, 1, 0, 0])  # two thirds of the draw are one question
+    assert binning.of(list(easiness), drawn)[[1, 2, 3]].tolist() == [0, 2, 2]

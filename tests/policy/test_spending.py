@@ -29,7 +29,7 @@ CONFIGS = Path(__file__).parents[2] / "configs"
 )
 def test_ratios_of_sequential_to_parallel_answers(budget: int, ratio: float, spent):
     """The grid of the paper, section 6.2."""
-    assert shape(make_strategy("best_of_n", {}), budget, 0, ratio) == spent
+    assert shape(make_strategy("best_of_n"), budget, 0, ratio) == spent
 
 
 @pytest.mark.parametrize(("generator", "tokenizer"), [("", "t"), ("embedded:revision", "")])
@@ -44,7 +44,7 @@ def test_another_generator_brings_its_own_tokenizer(generator: str, tokenizer: s
 
 
 def test_lookahead_and_ratio_share_a_budget():
-    beam = make_strategy("beam", {"width": 2})
+    beam = make_strategy("beam", width=2)
     assert shape(beam, 16, 1, 2.0) == (2, 4)  # two beams, four answers, two each to look
     assert shape(beam, 16, 1, 0.5) == (4, 2)
     assert shape(beam, 18, 1, 0.0) is None

@@ -80,6 +80,9 @@ def summaries() -> dict[str, dict[str, Any]]:
                     "accuracy": {n: point() for n in BUDGETS},
                     "by_bin": [{n: point() for n in BUDGETS} for _ in range(3)],
                     "gain": {n: point() for n in BUDGETS},
+                    "single": {n: point() for n in BUDGETS},
+                    "over_single": {n: point() for n in BUDGETS},
+                    "tied": 0.3,
                     "choice": {
                         f"bin_{i}": {f"n_{n}": "beam_4" for n in BUDGETS} for i in (1, 2, 3)
                     },
@@ -90,7 +93,10 @@ def summaries() -> dict[str, dict[str, Any]]:
             "efficiency_net": {kind: {n: ratio() for n in BUDGETS} for kind in kinds},
             "allocation": {n: allocation() for n in BUDGETS},
             "flops_match": {
-                R: {"generator": match(True), "verifier": match(False)} for R in ("0.16", "22")
+                kind: {
+                    R: {"generator": match(True), "verifier": match(False)} for R in ("0.16", "22")
+                }
+                for kind in ("oracle", "predicted")
             },
             "config": {"policy": {"bins": 3}},
             **common,

@@ -10,7 +10,8 @@ from flax import nnx
 
 from ttc_jax.models.config import ModelConfig
 from ttc_jax.models.transformer import Transformer
-from ttc_jax.sampling.draw import SamplingParams, candidate_keys, uniforms
+from ttc_jax.sampling.draw import SamplingParams
+from ttc_jax.sampling.keys import candidate_keys, uniforms
 
 TINY = ModelConfig(
     vocab_size=37,
@@ -30,20 +31,20 @@ def tiny_generator(config: ModelConfig = TINY, seed: int = 0) -> Transformer:
     return nnx.jit(lambda: Transformer(config, rngs=nnx.Rngs(seed)))()
 
 
-def keep(scores: np.ndarray, drawing: SamplingParams) -> tuple[np.ndarray, bool]:
+def keep(scores: np.ndarray, sampling: SamplingParams) -> tuple[np.ndarray, bool]:
     """What top-k and then top-p leave of scaled scores, ties with the last one kept.
 
     Returns:
       [V] bool, and whether it is clear: no sum meets `top_p` but for rounding.
     """
     kept, clear = np.isfinite(scores), True
-    if 0 < drawing.top_k < len(scores):
-        kept &= scores >= np.sort(scores)[-drawing.top_k]
-    if drawing.top_p < 1:
+    if 0 < sampling.top_k < len(scores):
+        kept &= scores >= np.sort(scores)[-sampling.top_k]
+    if sampling.top_p < 1:
         weights = np.exp(scores.astype(np.float64) - scores.max()) * kept
         share = np.cumsum(np.sort(weights / weights.sum())[::-1])
-        clear = bool(np.abs(share - drawing.top_p).min() > 1e-5)
-        kept &= scores >= np.sort(scores)[::-1][np.argmax(share >= drawing.top_p)]
+        clear = bool(np.abs(share - sampling.top_p).min() > 1e-5)
+        kept &= scores >= np.sort(scores)[::-1][np.argmax(share >= sampling.top_p)]
     return kept, clear
 
 
@@ -79,14 +80,14 @@ class Oracle:
         candidates: int,
         max_new_tokens: int,
         end_tokens: Sequence[int],
-        drawing: SamplingParams,
+        sampling: SamplingParams,
         seed: int,
     ) -> list[list[Answer]]:
         """What `Sampler.sample` gives, one `Answer` a candidate."""
         keys = candidate_keys(seed, jnp.array(numbers, jnp.uint32), candidates)
         rows = [(prompt, key, []) for prompt, of in zip(prompts, keys, strict=True) for key in of]
         answers = self.write(
-            rows, max_new_tokens=max_new_tokens, end_tokens=end_tokens, drawing=drawing
+            rows, max_new_tokens=max_new_tokens, end_tokens=end_tokens, sampling=sampling
         )
         return [answers[i : i + candidates] for i in range(0, len(answers), candidates)]
 
@@ -96,7 +97,7 @@ class Oracle:
         *,
         max_new_tokens: int,
         end_tokens: Sequence[int],
-        drawing: SamplingParams,
+        sampling: SamplingParams,
     ) -> list[Answer]:
         """An answer for each row: a prompt, a key, and the tokens that the answer begins with."""
         at = jnp.arange(max_new_tokens)
@@ -110,7 +111,7 @@ class Oracle:
             for row, answer in enumerate(answers):
                 length = len(answer.tokens)
                 if not answer.finished and length < max_new_tokens:
-                    token = _draw(logits[row], uniform[row, length], drawing)
+                    token = _draw(logits[row], uniform[row, length], sampling)
                     log_prob = answer.log_prob + np.log(_softmax(logits[row])[token])
                     answers[row] = Answer([*answer.tokens, token], log_prob, token in end_tokens)
         return answers
@@ -127,9 +128,9 @@ def _softmax(scores: np.ndarray) -> np.ndarray:
     return weights / weights.sum()
 
 
-def _draw(logits: np.ndarray, uniform: float, drawing: SamplingParams) -> int:
-    if drawing.temperature == 0:
+def _draw(logits: np.ndarray, uniform: float, sampling: SamplingParams) -> int:
+    if sampling.temperature == 0:
         return int(logits.argmax())
-    scaled = logits / drawing.temperature
-    cumulative = np.cumsum(_softmax(np.where(keep(scaled, drawing)[0], scaled, -np.inf)))
+    scaled = logits / sampling.temperature
+    cumulative = np.cumsum(_softmax(np.where(keep(scaled, sampling)[0], scaled, -np.inf)))
     return int(np.searchsorted(cumulative, uniform * cumulative[-1], side="right"))

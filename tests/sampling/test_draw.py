@@ -13,7 +13,8 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from tests.sampling.oracle import keep
 from ttc_jax.errors import UserError
-from ttc_jax.sampling.draw import SamplingParams, _truncate, candidate_keys, draw, uniforms
+from ttc_jax.sampling.draw import SamplingParams, _truncate, draw
+from ttc_jax.sampling.keys import candidate_keys, uniforms
 from ttc_jax.sharding.mesh import make_mesh
 
 LARGEST = 1 - 2**-24  # the largest float32 below 1
@@ -26,11 +27,11 @@ def softmax(logits: np.ndarray) -> np.ndarray:
 
 
 def draws(
-    logits: np.ndarray, uniform: np.ndarray, drawing: SamplingParams
+    logits: np.ndarray, uniform: np.ndarray, sampling: SamplingParams
 ) -> tuple[np.ndarray, ...]:
     """Tokens and log-probabilities of one distribution for many uniforms."""
     rows = np.broadcast_to(logits, (len(uniform), len(logits)))
-    run = jax.jit(partial(draw, drawing=drawing))
+    run = jax.jit(partial(draw, sampling=sampling))
     return jax.device_get(run(jnp.asarray(rows), jnp.asarray(uniform, jnp.float32)))
 
 
@@ -64,9 +65,9 @@ def test_temperature_divides_the_logits(temperature: float):
 
 
 def test_truncated_shares_are_renormalised():
-    logits, points, drawing = logits_of(300), 2048, SamplingParams(0.8, top_k=40, top_p=0.7)
-    tokens, _ = draws(logits, grid(points), drawing)
-    kept = np.where(keep(logits / 0.8, drawing)[0], logits / 0.8, -np.inf)
+    logits, points, sampling = logits_of(300), 2048, SamplingParams(0.8, top_k=40, top_p=0.7)
+    tokens, _ = draws(logits, grid(points), sampling)
+    kept = np.where(keep(logits / 0.8, sampling)[0], logits / 0.8, -np.inf)
     share = np.bincount(tokens, minlength=300) / points
     assert np.abs(share - softmax(kept)).max() <= 2 / points
 
@@ -86,7 +87,7 @@ DRAWINGS = (
     SamplingParams(top_p=0.9),
     SamplingParams(top_k=4, top_p=0.6),
 )
-TRUNCATE = {drawing: jax.jit(partial(_truncate, drawing=drawing)) for drawing in DRAWINGS}
+TRUNCATE = {sampling: jax.jit(partial(_truncate, sampling=sampling)) for sampling in DRAWINGS}
 
 
 @hypothesis.settings(max_examples=40)
@@ -98,50 +99,50 @@ TRUNCATE = {drawing: jax.jit(partial(_truncate, drawing=drawing)) for drawing in
     ),
     st.sampled_from(DRAWINGS),
 )
-def test_truncation_keeps_what_sorting_keeps(logits: np.ndarray, drawing: SamplingParams):
+def test_truncation_keeps_what_sorting_keeps(logits: np.ndarray, sampling: SamplingParams):
     logits[:, 5] = 1.0  # some token is possible
     scores = logits - logits.max(-1, keepdims=True)
-    left = np.asarray(TRUNCATE[drawing](jnp.asarray(scores)))
+    left = np.asarray(TRUNCATE[sampling](jnp.asarray(scores)))
     for row, result in zip(scores, left, strict=True):
-        kept, clear = keep(row, drawing)
+        kept, clear = keep(row, sampling)
         hypothesis.assume(clear)
         assert np.array_equal(np.isfinite(result), kept & np.isfinite(row))
         assert np.array_equal(result[np.isfinite(result)], row[np.isfinite(result)])
 
 
 @pytest.mark.parametrize(
-    "drawing", [SamplingParams(top_k=2), SamplingParams(top_p=0.5), SamplingParams(top_p=0.26)]
+    "sampling", [SamplingParams(top_k=2), SamplingParams(top_p=0.5), SamplingParams(top_p=0.26)]
 )
-def test_tokens_that_tie_with_the_last_one_kept_are_kept(drawing: SamplingParams):
-    left = _truncate(jnp.array([-50.0, 0.0, 0.0, -50.0, 0.0, 0.0]), drawing)
+def test_tokens_that_tie_with_the_last_one_kept_are_kept(sampling: SamplingParams):
+    left = _truncate(jnp.array([-50.0, 0.0, 0.0, -50.0, 0.0, 0.0]), sampling)
     assert np.isfinite(left).tolist() == [False, True, True, False, True, True]
 
 
 @pytest.mark.parametrize(
-    "drawing", [SamplingParams(), SamplingParams(top_p=0.5)], ids=["whole", "top_p"]
+    "sampling", [SamplingParams(), SamplingParams(top_p=0.5)], ids=["whole", "top_p"]
 )
-def test_impossible_tokens_are_never_drawn(drawing: SamplingParams):
+def test_impossible_tokens_are_never_drawn(sampling: SamplingParams):
     """Not at the ends of [0, 1), nor where the cumulative distribution rounds."""
     for V in VOCABULARIES[1:]:
         logits = logits_of(V, holes=0.7)
         logits[V // 2] = 1.0
-        kept, _ = keep(logits, drawing)
+        kept, _ = keep(logits, sampling)
         steps = np.cumsum(softmax(np.where(kept, logits, -np.inf)))
         rng = np.random.default_rng(V)
         near = rng.choice(steps, 2000) + rng.integers(-2, 3, 2000) * 2.0**-24
         uniform = np.array([0.0, 2**-24, 0.5, LARGEST, *near.clip(0, LARGEST)], np.float32)
-        tokens, log_prob = draws(logits, uniform, drawing)
+        tokens, log_prob = draws(logits, uniform, sampling)
         assert tokens.max() < V
         assert kept[tokens].all()
         assert np.isfinite(log_prob).all()
 
 
 @pytest.mark.parametrize(
-    "drawing", [SamplingParams(), SamplingParams(0.3, top_k=5), SamplingParams(0.0)]
+    "sampling", [SamplingParams(), SamplingParams(0.3, top_k=5), SamplingParams(0.0)]
 )
-def test_log_probability_is_the_models_own(drawing: SamplingParams):
+def test_log_probability_is_the_models_own(sampling: SamplingParams):
     logits = logits_of(300, holes=0.2) + np.float32(1000)
-    tokens, log_prob = draws(logits, grid(64), drawing)
+    tokens, log_prob = draws(logits, grid(64), sampling)
     np.testing.assert_allclose(log_prob, np.log(softmax(logits)[tokens]), atol=1e-5)
 
 

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from tests.sampling.oracle import TINY, Oracle, tiny_generator
 from ttc_jax.errors import UserError
-from ttc_jax.sampling.draw import SamplingParams, candidate_keys
+from ttc_jax.sampling.draw import SamplingParams
+from ttc_jax.sampling.keys import candidate_keys
 from ttc_jax.sampling.rollouts import Finished, Prefix, Rollouts
 from ttc_jax.sampling.sampler import Samples, pad_prompts
 
@@ -103,7 +104,7 @@ def test_ends_are_those_of_the_oracle(model, outcomes):
                 assert not finished.tokens[j, k, finished.lengths[j, k] :].any()
     oracle = Oracle(model, len(rows), 40 + LONGEST)
     answers = oracle.write(
-        rows, max_new_tokens=LONGEST, end_tokens=(END,), drawing=SamplingParams()
+        rows, max_new_tokens=LONGEST, end_tokens=(END,), sampling=SamplingParams()
     )
     assert found == [answer.tokens for answer in answers]
     assert longest > 64
@@ -177,8 +178,8 @@ class Pretended(Rollouts):
 
     def _rest(self, shared, state):
         shape = (self.slots, self.rows)
-        live, lengths, tokens = np.zeros(shape, bool), np.zeros(shape, int), np.zeros((*shape, 9))
-        cache = SimpleNamespace(live=live, length=lengths)
+        active, lengths, tokens = np.zeros(shape, bool), np.zeros(shape, int), np.zeros((*shape, 9))
+        cache = SimpleNamespace(active=active, length=lengths)
         return [None] * self.slots, SimpleNamespace(cache=cache, tokens=tokens)
 
     def _take(self, source, state, slot, place):
@@ -187,16 +188,16 @@ class Pretended(Rollouts):
 
     def _segment(self, shared, source, rows, tasks, waiting):
         new, parents, lengths, numbers = np.moveaxis(np.asarray(tasks), 1, 0)
-        live = rows.cache.live
-        assert not (live & (new > 0)).any()
-        assert (live | (new > 0)).any()
+        active = rows.cache.active
+        assert not (active & (new > 0)).any()
+        assert (active | (new > 0)).any()
         for slot, row in np.argwhere(new):
-            live[slot, row], rows.cache.length[slot, row] = True, lengths[slot, row]
+            active[slot, row], rows.cache.length[slot, row] = True, lengths[slot, row]
             told = (source[slot], parents[slot, row], lengths[slot, row], numbers[slot, row])
             rows.tokens[slot, row, :4] = told
-        rows.cache.length += live
-        live &= self.rng.random(live.shape) < 0.6
-        live &= rows.cache.length < 9
+        rows.cache.length += active
+        active &= self.rng.random(active.shape) < 0.6
+        active &= rows.cache.length < 9
         return rows
 
 

@@ -13,16 +13,10 @@ from tests.sampling.oracle import TINY, Answer, Oracle, tiny_generator
 from ttc_jax.errors import UserError
 from ttc_jax.models.cache import BLOCK, Layers
 from ttc_jax.models.delimiters import Delimiter
-from ttc_jax.sampling.draw import SamplingParams, candidate_keys
-from ttc_jax.sampling.sampler import (
-    DecodeState,
-    Sampler,
-    Samples,
-    bucket,
-    decode,
-    pad_prompts,
-    start,
-)
+from ttc_jax.sampling.decode import DecodeState, decode, start
+from ttc_jax.sampling.draw import SamplingParams
+from ttc_jax.sampling.keys import candidate_keys
+from ttc_jax.sampling.sampler import Sampler, Samples, bucket, pad_prompts
 from ttc_jax.sharding.mesh import make_mesh
 
 END, DELIMITER = 5, (7, 8)
@@ -88,14 +82,14 @@ def test_tokens_are_those_of_the_oracle(oracle, samples):
         max_new_tokens=LONGEST,
         candidates=CANDIDATES,
         end_tokens=(END,),
-        drawing=SamplingParams(),
+        sampling=SamplingParams(),
         seed=SEED,
     )
     assert_as_oracle(samples, expected)
 
 
 @pytest.mark.parametrize(
-    ("drawing", "candidates", "ends"),
+    ("sampling", "candidates", "ends"),
     [
         (SamplingParams(temperature=0.7, top_k=20, top_p=0.8), 2, (END, 30)),
         (SamplingParams(temperature=0), 1, (9,)),
@@ -103,9 +97,9 @@ def test_tokens_are_those_of_the_oracle(oracle, samples):
     ids=["truncated", "greedy"],
 )
 def test_truncated_and_greedy_tokens_are_those_of_the_oracle(
-    model, oracle, drawing, candidates, ends
+    model, oracle, sampling, candidates, ends
 ):
-    settings = {"drawing": drawing, "candidates": candidates, "end_tokens": ends, "seed": 9}
+    settings = {"sampling": sampling, "candidates": candidates, "end_tokens": ends, "seed": 9}
     samples = make_sampler(model, **settings).sample(PROMPTS, NUMBERS)
     expected = oracle.sample(PROMPTS, NUMBERS, max_new_tokens=LONGEST, **settings)
     assert_as_oracle(samples, expected)
@@ -158,8 +152,8 @@ def decode_arguments(sampler: Sampler):
     """The arguments of the sampler's compiled loop for PROMPTS."""
     padded, lengths = pad_prompts(PROMPTS, 4)
     state = sampler._start(sampler._parameters, padded, lengths, np.array(NUMBERS, np.uint32))
-    live = jnp.ones((4, CANDIDATES), bool)
-    return (sampler._parameters, sampler._table), state, live, LIMIT
+    active = jnp.ones((4, CANDIDATES), bool)
+    return (sampler._parameters, sampler._table), state, active, LIMIT
 
 
 def test_the_loop_stays_on_the_device_and_reuses_the_caches(sampler, samples):
@@ -188,9 +182,9 @@ def steps(model):
         return start(nnx.merge(graph, parameters), prompts, lengths, keys, LONGEST)
 
     @jax.jit
-    def go_on(state, live, pauses, limit):
+    def go_on(state, active, pauses, limit):
         return decode(
-            nnx.merge(graph, parameters), state, live, ends, pauses, limit, SamplingParams()
+            nnx.merge(graph, parameters), state, active, ends, pauses, limit, SamplingParams()
         )
 
     return begin, go_on

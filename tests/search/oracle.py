@@ -239,9 +239,9 @@ class SearchOracle:
         reads, peeks = self._score(going, before, ahead)
         return {
             "ends": [len(row.text) for row in rows],
-            "looks": [len(ahead.get(id(row), row).text) for row in rows],
-            "reads": [reads.get(id(row), 0) for row in rows],
-            "peeks": [peeks.get(id(row), 0) for row in rows],
+            "lookahead_ends": [len(ahead.get(id(row), row).text) for row in rows],
+            "verifier_tokens": [reads.get(id(row), 0) for row in rows],
+            "lookahead_verifier_tokens": [peeks.get(id(row), 0) for row in rows],
         }
 
     @property
@@ -263,8 +263,8 @@ class SearchOracle:
                 position = len(row.prompt) - 1 + len(row.text)  # of the token that was fed
                 self.costs["generator_flops"] += self._token_cost(position, True)
                 self.costs[cost] += 1
-                drawing = SamplingParams(temperature=0) if greedy else plan.drawing
-                token = pick(scores, numbers[id(row)][len(row.text)], drawing)
+                sampling = SamplingParams(temperature=0) if greedy else plan.sampling
+                token = pick(scores, numbers[id(row)][len(row.text)], sampling)
                 log_probs = scores - np.log(np.exp(scores - scores.max()).sum()) - scores.max()
                 row.log_prob += log_probs[token]
                 row.entropy -= (np.exp(log_probs) * log_probs).sum()
@@ -302,7 +302,10 @@ class SearchOracle:
         self, rows: list[Row], before: dict[int, int], ahead: dict[int, Row]
     ) -> tuple[dict[int, int], dict[int, int]]:
         """Shows the verifier what is new; tells how much it read of each row and its lookahead."""
-        markers, offset = self.verifier.step_format.markers, self.verifier.step_format.offset
+        markers, offset = (
+            self.verifier.spec.step_format.markers,
+            self.verifier.spec.step_format.offset,
+        )
         asked: list[tuple[Row, Row, dict[int, int]]] = []
         reads, peeks = {}, {}
         for row in rows:
@@ -317,10 +320,10 @@ class SearchOracle:
             if new:
                 copy.shown += [*new, *markers]
                 places = {i: len(copy.shown) - 1 + offset for i in places}
-            if not self.verifier.every_step:
+            if not self.verifier.spec.every_step:
                 places = dict(list(places.items())[-1:])
             asked.append((row, copy, places))
-            if self.verifier.vocab_size:
+            if self.verifier.spec.vocab_size:
                 reads[id(row)] = len(row.shown) - row.kept
                 peeks[id(row)] = len(copy.shown) - len(row.shown)
                 self._charge_verifier(row.kept, len(copy.shown))
@@ -341,7 +344,7 @@ class SearchOracle:
         """A token of a prompt or a context, read by both models."""
         self.costs["prefill_tokens"] += 1
         self.costs["generator_flops"] += self._token_cost(position, False)
-        if self.verifier.vocab_size:
+        if self.verifier.spec.vocab_size:
             self.costs["verifier_tokens"] += 1
             self.costs["verifier_flops"] += verifier_token(self.verifier, position)
 
@@ -366,15 +369,15 @@ def _number(key: jax.Array, position: jax.Array) -> jax.Array:
     return jax.random.uniform(jax.random.fold_in(key, position))
 
 
-def pick(logits: np.ndarray, uniform: float, drawing: SamplingParams) -> int:
+def pick(logits: np.ndarray, uniform: float, sampling: SamplingParams) -> int:
     """A token by the inverse of the cumulative distribution, or the likeliest one."""
-    if drawing.temperature == 0:
+    if sampling.temperature == 0:
         second, first = np.sort(logits)[-2:]
         if first - second < CLOSE_SCORE:
             raise UnclearError
         return int(logits.argmax())
-    scaled = logits / drawing.temperature
-    kept, clear = keep(scaled, drawing)
+    scaled = logits / sampling.temperature
+    kept, clear = keep(scaled, sampling)
     weights = np.exp(scaled - scaled.max()) * kept
     cumulative = np.cumsum(weights / weights.sum())
     if not clear or np.abs(cumulative[:-1] - uniform).min() < CLOSE_DRAW:

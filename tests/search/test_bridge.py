@@ -114,8 +114,8 @@ def test_the_bridge_gives_what_xla_gives(plan: Plan, delimiter: str):
     inside, over = (
         search_of(prm, plan, delimiter=delimiter, bridged=bridged) for bridged in (None, True)
     )
-    assert not inside.plan.bridged
-    assert over.plan.bridged
+    assert not inside.engine.layout.bridged
+    assert over.engine.layout.bridged
     steps = 0
     for one, other in zip(outcomes_of(inside), outcomes_of(over), strict=True):
         np.testing.assert_array_equal(one.tokens, other.tokens)
@@ -137,8 +137,8 @@ def other() -> Search:
 
 def test_steps_are_scored_as_they_read_in_the_other_tokenizer(other):
     prm, compared = taught(OTHER), 0
-    assert other.plan.bridged
-    room = other.plan.most_shown
+    assert other.engine.layout.bridged
+    room = other.engine.layout.most_shown
     for text, outcome in zip(TEXTS, outcomes_of(other), strict=True):
         prompt = OTHER.encode(f"q {text}\n")
         for n, length in enumerate(outcome.lengths):

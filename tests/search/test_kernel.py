@@ -39,9 +39,9 @@ CASES: dict[str, Case] = {
     ),
     "best_of_n, self-certainty": (
         lambda: Confidence("self_certainty"),
-        {"strategy": "best_of_n", "candidates": 3, "drawing": SamplingParams(temperature=0.8)},
+        {"strategy": "best_of_n", "candidates": 3, "sampling": SamplingParams(temperature=0.8)},
     ),
-    "beam M=1, ties": (Grader, {"options": {"width": 1}, "drawing": SamplingParams(top_k=30)}),
+    "beam M=1, ties": (Grader, {"options": {"width": 1}, "sampling": SamplingParams(top_k=30)}),
     "beam M=2 of 8, lookahead, ties, markers, lanes": (
         lambda: Grader(step_format=StepFormat((9, 6), -1)),
         {"options": {"width": 2}, "candidates": 8, "lookahead": 1, "lanes": 5},
@@ -138,9 +138,9 @@ def assert_as_oracle(outcome: SearchResult, found: Found) -> None:
         "parents",
         "starts",
         "ends",
-        "looks",
-        "reads",
-        "peeks",
+        "lookahead_ends",
+        "verifier_tokens",
+        "lookahead_verifier_tokens",
         "answers",
         "contexts",
     )

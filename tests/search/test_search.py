@@ -129,7 +129,7 @@ def test_a_front_is_read_once_and_changes_no_answer(generator, prm, reads: bool)
     verifier = prm if reads else random_probe()
     plan = dataclasses.replace(PLAN, lookahead=0)
     whole = make_search(generator, verifier, plan, batch=3)
-    search = make_search(generator, verifier, plan, batch=3, front=FRONT)
+    search = make_search(generator, verifier, plan, batch=3, prefix=FRONT)
     expected, found = run(whole, LONG), run(search, LONG)
     assert search.compilations == whole.compilations == 1
     assert any(outcome.finished.any() for outcome in expected)
@@ -150,7 +150,7 @@ def test_a_front_is_read_once_and_changes_no_answer(generator, prm, reads: bool)
 
 def test_a_short_front_is_not_worth_a_program(generator):
     plan = make_plan("best_of_n", max_new_tokens=4)
-    search = make_search(generator, None, plan, front=FRONT[1:])
+    search = make_search(generator, None, plan, prefix=FRONT[1:])
     run(search, [(prompt[1:], number) for prompt, number in LONG[:1]])
     assert search.engine.programs == {"prefill": 0, "admit": 1, "segment": 1}
 
@@ -271,10 +271,10 @@ def test_the_program_stays_on_the_device_and_reuses_its_state(search):
 
 
 def test_best_of_n_draws_the_samplers_answers(generator):
-    drawing = SamplingParams(temperature=0.9, top_p=0.9)
-    plan = make_plan("best_of_n", drawing=drawing, max_new_tokens=30, candidates=3)
+    sampling = SamplingParams(temperature=0.9, top_p=0.9)
+    plan = make_plan("best_of_n", sampling=sampling, max_new_tokens=30, candidates=3)
     options: dict[str, Any] = {"end_tokens": ENDS, "batch": 2, "seed": 3}
-    sampler = Sampler(generator, candidates=3, max_new_tokens=30, drawing=drawing, **options)
+    sampler = Sampler(generator, candidates=3, max_new_tokens=30, sampling=sampling, **options)
     for verifier in (None, Grader()):
         search = make_search(generator, verifier, plan)
         found = run(search, QUESTIONS[:4])
@@ -350,9 +350,9 @@ def test_a_lineage_is_a_tree_of_the_answers(outcomes):
             wrote = trace.ends[r] > trace.starts[r]
             assert wrote.any()
             assert (trace.ends[r] - trace.starts[r] <= PLAN.step).all()
-            assert (trace.looks[r] >= trace.ends[r]).all()
-            np.testing.assert_array_equal(trace.reads[r] > 0, wrote)
-            assert not trace.peeks[r][~wrote].any()
+            assert (trace.lookahead_ends[r] >= trace.ends[r]).all()
+            np.testing.assert_array_equal(trace.verifier_tokens[r] > 0, wrote)
+            assert not trace.lookahead_verifier_tokens[r][~wrote].any()
             if r + 1 == R:
                 np.testing.assert_array_equal(trace.ends[r], outcome.lengths)
                 continue
@@ -364,7 +364,7 @@ def test_a_lineage_is_a_tree_of_the_answers(outcomes):
             # Who rests stays: slot, text and score.
             assert not (goes_on & ~wrote).any()
             for later in range(r + 1, R):
-                for name in ("starts", "ends", "looks"):
+                for name in ("starts", "ends", "lookahead_ends"):
                     value = getattr(trace, name)[later][~goes_on]
                     np.testing.assert_array_equal(value, outcome.lengths[~goes_on])
                 kept = trace.scores[later][~goes_on]

@@ -41,7 +41,7 @@ SCORES = st.sampled_from([0.0625, 0.25, 0.5, 0.5625, 0.75, 0.9375])
 
 @functools.cache
 def compiled(name: str, options: tuple[tuple[str, Any], ...]) -> Callable[..., jax.Array]:
-    return jax.jit(make_strategy(name, dict(options)).select)
+    return jax.jit(make_strategy(name, **dict(options)).select)
 
 
 def select(name: str, options: dict[str, Any], scores, active, seed: int = 0) -> np.ndarray:
@@ -62,7 +62,7 @@ def rounds(draw: st.DrawFn, N: int) -> tuple[list[float], list[bool]]:
 
 @pytest.mark.parametrize(("name", "options", "N"), CHOICES, ids=str)
 def test_the_choice_is_the_plain_one(name: str, options: dict[str, Any], N: int):
-    strategy = make_strategy(name, options)
+    strategy = make_strategy(name, **options)
     strategy.check(N)
     clear = []
 
@@ -122,7 +122,7 @@ def test_an_odd_place_of_rebase_goes_to_the_first_of_equals():
 def test_particles_are_drawn_in_proportion_to_their_odds(temperature: float):
     scores = np.array([0.2, 0.9, 0.5, 0.0, 0.7, 0.4], np.float32)
     active = np.array([True, False, True, True, True, True])
-    strategy = make_strategy("particles", {"temperature": temperature})
+    strategy = make_strategy("particles", temperature=temperature)
     keys = jax.random.split(jax.random.key(7), 2000)
     drawn = np.asarray(jax.jit(jax.vmap(strategy.select, (None, None, 0)))(scores, active, keys))
     chance = np.clip(scores.astype(np.float64), 1e-6, 1)
@@ -148,7 +148,7 @@ def test_particles_survive_certainty():
 
 
 def test_best_of_n_goes_on_as_it_is():
-    strategy = make_strategy("best_of_n", {})
+    strategy = make_strategy("best_of_n")
     assert not strategy.stops_at_steps
     assert select("best_of_n", {}, [0.5, 1.0, 0.0], [True, False, True]).tolist() == [0, 1, 2]
 
@@ -166,7 +166,7 @@ def test_best_of_n_goes_on_as_it_is():
 )
 def test_what_cannot_be_made_is_refused(name: str, options: dict[str, Any], message: str):
     with pytest.raises(UserError) as error:
-        make_strategy(name, options)
+        make_strategy(name, **options)
     assert message in str(error.value)
     assert "\n" not in str(error.value)
 
@@ -183,7 +183,7 @@ def test_what_cannot_be_made_is_refused(name: str, options: dict[str, Any], mess
 )
 def test_widths_that_do_not_fit_are_refused(name: str, width: int, N: int, message: str):
     with pytest.raises(UserError) as error:
-        make_strategy(name, {"width": width}).check(N)
+        make_strategy(name, width=width).check(N)
     # The field of N may be called by either of its names.
     assert message in str(error.value)
 
@@ -192,23 +192,23 @@ def test_widths_that_do_not_fit_are_refused(name: str, width: int, N: int, messa
 @pytest.mark.parametrize("temperature", [0.0, -1.0, float("nan")])
 def test_temperatures_that_are_not_positive_are_refused(name: str, temperature: float):
     with pytest.raises(UserError, match="search.options.temperature is .*; it must be more than 0"):
-        make_strategy(name, {"temperature": temperature}).check(4)
+        make_strategy(name, temperature=temperature).check(4)
 
 
 def test_strategies_by_name_are_equal_by_value():
     """They are static arguments of compiled functions."""
     for name in STRATEGIES:
-        assert make_strategy(name, {}) == make_strategy(name, {})
-        assert hash(make_strategy(name, {})) == hash(make_strategy(name, {}))
+        assert make_strategy(name) == make_strategy(name)
+        assert hash(make_strategy(name)) == hash(make_strategy(name))
 
 
 def test_the_name_of_a_strategy_makes_it():
     for name in (*STRATEGIES, "tests.search.own_strategy:KeepFirst"):
-        assert name_of(make_strategy(name, {})) == name
+        assert name_of(make_strategy(name)) == name
 
 
 def test_a_strategy_of_ones_own_searches():
-    strategy = make_strategy("tests.search.own_strategy:KeepFirst", {"above": 0.6})
+    strategy = make_strategy("tests.search.own_strategy:KeepFirst", above=0.6)
     assert strategy == KeepFirst(0.6)
     plan = make_plan("tests.search.own_strategy:KeepFirst", {"above": 0.6})
     (outcome,) = run(make_search(tiny_generator(SHALLOW), Grader(), plan), [([1, 2], 5)])
@@ -235,4 +235,4 @@ def test_what_is_no_row_for_each_row_is_refused(what: str):
 
 def test_a_strategy_that_is_not_frozen_is_refused():
     with pytest.raises(UserError, match="own_strategy:Thawed' must be a frozen dataclass"):
-        make_strategy("tests.search.own_strategy:Thawed", {})
+        make_strategy("tests.search.own_strategy:Thawed")

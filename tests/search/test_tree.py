@@ -99,7 +99,16 @@ def test_a_tree_by_hand():
         scores=np.array([[0.5, 0.25], [0.75, 0.125]]),  # type: ignore[arg-type]
         starts=np.array([[0, 0], [2, 2]]),  # type: ignore[arg-type]
         ends=np.array([[2, 2], [3, 3]]),  # type: ignore[arg-type]
-        **dict.fromkeys(("looks", "reads", "peeks", "answers", "contexts"), zero),  # type: ignore
+        **dict.fromkeys(
+            (
+                "lookahead_ends",
+                "verifier_tokens",
+                "lookahead_verifier_tokens",
+                "answers",
+                "contexts",
+            ),
+            zero,
+        ),  # type: ignore
     )
     outcome: SearchResult = SearchResult(
         tokens=np.array([[10, 11, 13], [10, 11, 14]]),

@@ -15,13 +15,14 @@ from tests.sampling.oracle import TINY
 from tests.verifiers.toy import tiny_prm
 from ttc_jax.models.config import ModelConfig
 from ttc_jax.models.delimiters import Delimiter
-from ttc_jax.sampling.sampler import DecodeState
+from ttc_jax.sampling.decode import DecodeState
 from ttc_jax.search.plan import Plan
 from ttc_jax.search.search import Search, SearchResult
 from ttc_jax.search.strategies import make_strategy
 from ttc_jax.verifiers.prm import ProcessRewardModel
 from ttc_jax.verifiers.probe import HiddenStateProbe
 from ttc_jax.verifiers.steps import StepFormat
+from ttc_jax.verifiers.verifier import Verifier, VerifierSpec
 
 SHALLOW = dataclasses.replace(TINY, depth=1, windows=(6,), ropes=())  # compiles quickly
 DELIMITERS = (10, 11, 12, 13, 14, 15, 16, 17)
@@ -36,36 +37,36 @@ GRADES = (0.5, 0.25, 0.75, 0.5)
 Questions = Sequence[tuple[Sequence[int], int]]  # prompts and numbers
 
 
-class Grader(nnx.Module):
+class Grader(Verifier):
     """Scores a step by its last token alone, in a few grades: ties are common.
 
     Its state, the tokens that it was shown, is there to be forked.
     """
-
-    every_step = True
-    format = tokenizer = None
-    context = 0
 
     def __init__(self, vocab_size: int = TINY.vocab_size, step_format: StepFormat | None = None):
         self.vocab_size, self.step_format = vocab_size, step_format or StepFormat()
         table = np.resize(np.array(GRADES, np.float32), vocab_size)
         self.table = nnx.Param(jnp.asarray(table))
 
-    def start(
+    @property
+    def spec(self) -> VerifierSpec:
+        return VerifierSpec(self.vocab_size, every_step=True, step_format=self.step_format)
+
+    def init(
         self, prompts: Int[Array, "B P"], lengths: Int[Array, " B"], candidates: int, capacity: int
     ) -> Int[Array, "B N"]:
         del prompts, capacity
         return jnp.zeros((lengths.shape[0], candidates), jnp.int32)
 
-    def read(
-        self, tokens: Int[Array, "B N T"], real: Int[Array, "B N"], state: Any, decoded: DecodeState
+    def score_steps(
+        self, tokens: Int[Array, "B N T"], count: Int[Array, "B N"], state: Any, decode: DecodeState
     ) -> tuple[Float[Array, "B N T"], Any]:
-        del decoded
-        return self.table[...][tokens], state + real
+        del decode
+        return self.table[...][tokens], state + count
 
-    def reread(self, tokens: Int[Array, "B N T"], real: Int[Array, "B N"], state: Any) -> Any:
-        del tokens
-        return jnp.zeros_like(state) + real
+    def reset(self, context: Int[Array, "B N C"], count: Int[Array, "B N"], state: Any) -> Any:
+        del context
+        return jnp.zeros_like(state) + count
 
     def flops(self, first: int, tokens: int) -> int:
         return sum(grader_flops(first + i) for i in range(tokens))
@@ -104,7 +105,7 @@ def delimiter(texts: Sequence[str] = LINES, text: str = "\n") -> Delimiter:
 def make_plan(strategy: str = "beam", options: dict[str, Any] | None = None, **changes) -> Plan:
     settings: dict[str, Any] = {"candidates": 4, "max_new_tokens": 14, "max_step_tokens": 4}
     settings |= {"rounds": 5} | changes
-    return Plan(strategy=make_strategy(strategy, options or {}), **settings)
+    return Plan(strategy=make_strategy(strategy, **(options or {})), **settings)
 
 
 def make_search(generator, verifier, plan: Plan, **changes) -> Search:

@@ -34,7 +34,8 @@ from ttc_jax.sampling.rollouts import Prefix, Rollouts
 from ttc_jax.sampling.sampler import Sampler
 from ttc_jax.search.search import Search, SearchResult
 from ttc_jax.sharding.mesh import make_mesh
-from ttc_jax.verifiers.prm import PRMConfig, ProcessRewardModel
+from ttc_jax.verifiers.prm import ProcessRewardModel
+from ttc_jax.verifiers.prm_config import PRMConfig
 
 # One key/value head, so that whatever `model` is, some devices share it.
 CONFIG = dataclasses.replace(SHALLOW, vocab_size=40, heads=8, kv_heads=1)
@@ -99,8 +100,8 @@ def test_a_search_is_that_of_one_device(data: int, model: int):
 def test_a_front_is_read_by_every_shard():
     front = RNG.integers(0, 40, 64).tolist()
     questions = [(front + prompt, number) for prompt, number in QUESTIONS[:5]]
-    expected = run(make(CONFIG, front=front), questions)
-    search = make(CONFIG, mesh_of(2, 2), front=front)
+    expected = run(make(CONFIG, prefix=front), questions)
+    search = make(CONFIG, mesh_of(2, 2), prefix=front)
     with jax.transfer_guard_host_to_device("disallow"):
         found = run(search, questions)
     for one, other in zip(found, expected, strict=True):
@@ -184,14 +185,14 @@ def test_caches_have_the_dtype_of_the_weights_and_lie_over_the_mesh():
             assert x.dtype == jnp.bfloat16
             assert x.shape[:3] == (4, PLAN.candidates, 4)  # copies of the one head
             assert x.sharding.shard_shape(x.shape)[:3] == (2, PLAN.candidates, 1)
-    assert state.decode.log_prob.dtype == state.score.dtype == jnp.float32
+    assert state.decode.log_prob.dtype == state.scores.last.dtype == jnp.float32
     made = Sampler(tiny_generator(CONFIG), candidates=2, max_new_tokens=4, **OPTIONS).state(WIDTH)
     assert made.cache.suffix[0].values.shape[2] == 1
 
 
 @pytest.mark.parametrize(("data", "model"), [(8, 1), (2, 4)])
 def test_samples_and_rollouts_are_those_of_one_device(data: int, model: int):
-    settings = OPTIONS | {"candidates": 2, "max_new_tokens": 10, "drawing": SamplingParams(0.9)}
+    settings = OPTIONS | {"candidates": 2, "max_new_tokens": 10, "sampling": SamplingParams(0.9)}
     generator = tiny_generator(TWO_HEADS)
 
     def roll(mesh, batch: int, slots: int):

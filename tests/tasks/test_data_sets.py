@@ -153,7 +153,7 @@ def test_answers_without_a_box_are_marked_and_can_be_switched_off(
     [verdict] = Math(grader=grader).judge(question, [solution])
     assert verdict.correct
     assert verdict.unboxed
-    off = load_task({"name": "math", "grader": grader, "unboxed": False})
+    off = load_task("math", grader=grader, unboxed=False)
     assert off.judge(question, [solution]) == [Verdict(None, False)]
 
 
@@ -273,20 +273,20 @@ def test_byte_order_mark_and_blank_lines(tmp_path: Path) -> None:
 
 def test_load_task(tmp_path: Path) -> None:
     path = str(write(tmp_path / "test.jsonl", MATH_ROWS))
-    task = load_task({"name": "math", "path": path})
+    task = load_task("math", path=path)
     assert [q.answer for q in task.questions("test")] == ["\\sqrt{2}", "2"]
     with pytest.raises(UserError, match="did you mean 'gsm8k'"):
-        load_task({"name": "gsm8"})
+        load_task("gsm8")
     with pytest.raises(
         UserError, match="known: arithmetic, gsm8k, math, aime24, aime25, amc23, or"
     ):
-        load_task({"name": "poetry"})
+        load_task("poetry")
     with pytest.raises(
         UserError, match=r"task\.paht: gsm8k has no such field; it has path, train_"
     ):
-        load_task({"name": "gsm8k", "paht": path})
+        load_task("gsm8k", paht=path)
     with pytest.raises(UserError, match=r"task\.name: 'no\.such:Task' cannot be imported"):
-        load_task({"name": "no.such:Task"})
+        load_task("no.such:Task")
 
 
 # In a process of its own, as other tests may import TensorFlow.

@@ -14,7 +14,7 @@ import pytest
 from flax import nnx
 
 from tests.sampling.oracle import TINY
-from ttc_jax import cli
+from ttc_jax import cli, logs
 from ttc_jax.jobs.compile import _read_a_token
 from ttc_jax.models import parameters
 from ttc_jax.models.shapes import known
@@ -62,7 +62,7 @@ def compiled(folder: Path, topology: str, data: int, *flags: str) -> dict[str, d
 def optimised():
     """Programs as they are on a TPU: other tests compile for speed of compilation."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cli, "_set_up_logging", lambda: None)
+        patch.setattr(logs, "set_up", lambda: None)
         jax.config.update("jax_disable_most_optimizations", False)
         yield
         jax.config.update("jax_disable_most_optimizations", True)

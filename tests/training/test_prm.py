@@ -146,7 +146,7 @@ def test_shapes_of_new_prms():
     layered = prm.on_trunk(GENERATOR, depth=2, ffn_width=8, seed=0)
     assert layered.config.layers is not None
     assert (layered.config.layers.depth, layered.config.layers.ffn_width) == (2, 8)
-    assert layered.every_step
+    assert layered.spec.every_step
     outcome = prm.on_trunk(GENERATOR, depth=0, ffn_width=8, seed=0, every_step=False)
     assert outcome.config.layers is None
-    assert not outcome.every_step
+    assert not outcome.spec.every_step

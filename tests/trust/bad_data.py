@@ -117,8 +117,8 @@ _SHAPES += [
     (text(changed(_POLICY, path, value)), path.partition(".")[0])
     for path, values in {
         "difficulty": (3, None, ..., "oracle", "guess", []),
-        "samples": (-1, "x", None, 1.5, ..., 10**30),
-        "budgets": ([], [0], [-2], [2, 2], ["a"], "2", None, ..., [10**9]),
+        "samples": (-1, "x", None, 1.5, 10**30),
+        "budgets": ([], [0], [-2], [2, 2], ["a"], "2", None, [10**9]),
         "edges": (3, ["a"], [float("nan")], [float("inf")], ...),
         "choice": ([], {}, {"bin_1": {}}, {"bin_2": {"n_2": "x"}}, {"bin_1": {"n_3": "x"}}, ...),
         "choice.bin_1.n_2": (3, None, []),
@@ -140,7 +140,7 @@ POLICIES = [
         "policy.json",
         (
             (text({**_POLICY, "edges": [0.5]}), "choice lacks bin_2"),
-            (text({**_POLICY, "choice": {"bin_1": {"n_2": "y"}}}), "what y is"),
+            (text({**_POLICY, "choice": {"bin_1": {"n_2": "y"}}}), "'y' is no strategy"),
         ),
     ),
     *with_file(f"{SOLVE} --config.policy.path=p.py", "p.py", (("import os\n", "JSON now"),)),
@@ -235,7 +235,7 @@ SUMMARIES = [
                 "compute_optimal.few.choice": ([], {"bin_1": 3}, {"bin_1": {"n_1": 3}}),
                 "efficiency": ([], {"few": 3}, {"few": {"1": {}}}),
                 "allocation": ([], {"x": {}}, {"1": 3}),
-                "flops_match": ([], {"1": 3}, {"1": {"generator": {}}}),
+                "flops_match": ([], {"few": 3}, {"few": {"1": {"generator": {}}}}),
             }.items()
             for value in values
         ],

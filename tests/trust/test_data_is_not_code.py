@@ -98,7 +98,9 @@ def test_a_path_is_written_as_text(
         policy__difficulty="predicted",
     )
     policy.main(config, tmp_path / "out")
-    assert json.loads((tmp_path / "out" / "policy.json").read_text())["budgets"] == [2]
+    assert json.loads((tmp_path / "out" / "policy.json").read_text())["choice"]["bin_1"].keys() == {
+        "n_2"
+    }
     assert not trap.exists()
 
 

@@ -26,10 +26,10 @@ DECODED: Any = None  # what a PRM does not look at
 
 def read(verifier, *pieces: int) -> np.ndarray:
     """Scores of `TOKENS`, read in pieces of these sizes, in rows that are padded with rubbish."""
-    state, scores, first = verifier.start(PROMPTS, LENGTHS, N, T + 1), [], 0
+    state, scores, first = verifier.init(PROMPTS, LENGTHS, N, T + 1), [], 0
     for size in pieces or (T,):
         piece = jnp.pad(TOKENS[..., first : first + size], ((0, 0), (0, 0), (0, 2)), mode="edge")
-        found, state = verifier.read(piece, jnp.full((B, N), size), state, DECODED)
+        found, state = verifier.score_steps(piece, jnp.full((B, N), size), state, DECODED)
         scores.append(np.asarray(found)[..., :size])
         first += size
     return np.concatenate(scores, -1)
@@ -57,10 +57,10 @@ def test_the_text_decides_which_however_it_is_read(plain):
 def test_an_answer_behind_others_begins_anew(plain):
     del plain
     verifier = Flipped(tiny_prm(), 0.5)
-    state = verifier.start(PROMPTS, LENGTHS, N, 2 * T)
-    _, read_on = verifier.read(TOKENS, ALL, state, DECODED)
-    first = verifier.reread(TOKENS[..., :3], jnp.full((B, N), 3), state)
-    again = verifier.reread(TOKENS[..., :3], jnp.full((B, N), 3), read_on)
+    state = verifier.init(PROMPTS, LENGTHS, N, 2 * T)
+    _, read_on = verifier.score_steps(TOKENS, ALL, state, DECODED)
+    first = verifier.reset(TOKENS[..., :3], jnp.full((B, N), 3), state)
+    again = verifier.reset(TOKENS[..., :3], jnp.full((B, N), 3), read_on)
     np.testing.assert_array_equal(first.text, again.text)
     assert (np.asarray(first.text) != np.asarray(state.text)).all()
 
@@ -68,10 +68,10 @@ def test_an_answer_behind_others_begins_anew(plain):
 def test_the_share_is_as_asked_for():
     verifier = Flipped(tiny_prm(layered=False), 0.2)
     many = jnp.asarray(RNG.integers(1, TINY.vocab_size, (4, 500, 3)))
-    state = verifier.start(PROMPTS[:1].repeat(4, 0), LENGTHS[:1].repeat(4), 500, 4)
+    state = verifier.init(PROMPTS[:1].repeat(4, 0), LENGTHS[:1].repeat(4), 500, 4)
     real = jnp.full((4, 500), 3)
-    scores, _ = jax.jit(verifier.read)(many, real, state, DECODED)
-    honest, _ = jax.jit(verifier.verifier.read)(many, real, state.inner, DECODED)
+    scores, _ = jax.jit(verifier.score_steps)(many, real, state, DECODED)
+    honest, _ = jax.jit(verifier.verifier.score_steps)(many, real, state.inner, DECODED)
     flipped = np.abs(np.asarray(scores) - np.asarray(honest)) > 1e-6
     assert abs(flipped.mean() - 0.2) < 0.03
 

@@ -18,7 +18,8 @@ from ttc_jax.errors import UserError
 from ttc_jax.models import parameters
 from ttc_jax.models.checkpoints import save_model
 from ttc_jax.models.train_mode import TrainMode
-from ttc_jax.verifiers.prm import PRMConfig, ProcessRewardModel, load_prm, save_prm
+from ttc_jax.verifiers.prm import ProcessRewardModel, load_prm, save_prm
+from ttc_jax.verifiers.prm_config import PRMConfig
 
 B, N, P, CHUNK, TOTAL = 2, 2, 6, 7, 24
 LENGTHS = (1, 5)  # of the prompts; one token alone is not prefilled
@@ -36,7 +37,7 @@ def compiled(prm):
 
     @jax.jit
     def start(prompts, lengths):
-        return nnx.merge(graph, weights).start(prompts, lengths, N, TOTAL + CHUNK)
+        return nnx.merge(graph, weights).init(prompts, lengths, N, TOTAL + CHUNK)
 
     @jax.jit
     def extend(tokens, state, real):
@@ -115,8 +116,8 @@ def test_an_orm_scores_whole_answers(tmp_path: Path):
     config = dataclasses.replace(prm.config, every_step=False)
     orm = ProcessRewardModel(config, rngs=nnx.Rngs(0))
     save_prm(tmp_path / "orm", orm, {})
-    assert not load_prm(tmp_path / "orm").every_step
-    assert prm.every_step
+    assert not load_prm(tmp_path / "orm").spec.every_step
+    assert prm.spec.every_step
     old = {k: v for k, v in prm.config.to_json().items() if k != "every_step"}
     assert PRMConfig.from_json(old) == prm.config
 

@@ -183,7 +183,7 @@ def test_outlines_leave_room_for_marks(model: str, markers: int):
     """As many tokens as tests/parity finds with the models' own tokenizers."""
     found = outline_verifier(model)
     assert found is not None
-    assert len(found.step_format.markers) == markers
+    assert len(found.spec.step_format.markers) == markers
 
 
 TWO = np.ones((2, 4))

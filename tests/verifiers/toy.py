@@ -7,7 +7,8 @@ from flax import nnx
 
 from tests.sampling.oracle import TINY
 from ttc_jax.models.config import ModelConfig
-from ttc_jax.verifiers.prm import PRMConfig, ProcessRewardModel
+from ttc_jax.verifiers.prm import ProcessRewardModel
+from ttc_jax.verifiers.prm_config import PRMConfig
 
 
 def tiny_prm(trunk: ModelConfig = TINY, *, layered: bool = True) -> ProcessRewardModel:

@@ -19,6 +19,7 @@ from ttc_jax.experiments.sections import (
     questions_at_once,
     sampling_params,
     storage,
+    strategy_of,
 )
 from ttc_jax.models.delimiters import Delimiter
 from ttc_jax.models.transformer import Transformer
@@ -26,7 +27,7 @@ from ttc_jax.models.weights import load_generator
 from ttc_jax.sampling.programs import shards
 from ttc_jax.search.plan import Plan
 from ttc_jax.search.search import Search, check_shards
-from ttc_jax.search.strategies import Strategy, make_strategy
+from ttc_jax.search.strategies import Strategy
 from ttc_jax.search.strategies.check import check_strategy
 from ttc_jax.tasks.prompts import PromptFormat
 from ttc_jax.tasks.task import Task
@@ -57,7 +58,7 @@ def check(config: ConfigDict) -> Strategy:
         if not text:
             raise UserError(f"{as_flag(name, text)}: must not be empty")
     search = config.search
-    strategy = make_strategy(search.strategy, search.options)
+    strategy = strategy_of(search)
     scored = bool(config.verifier.path)
     check_strategy(strategy, config.sampling.n, search.lookahead, scored=scored)
     mesh = mesh_of(config, jax.local_devices())
@@ -99,7 +100,7 @@ def recorder(
     verifier = load.verifier(config.verifier.path, **storage(config.verifier), mesh=mesh)
     generator, tokenizer = generator_of(config, mesh, load.generator)
     adapter = None
-    if verifier is not None and verifier.format is not None:
+    if verifier is not None and verifier.spec.format is not None:
         adapter = PRMAdapter(verifier, tokenizer, config.step_delimiter)
         way = "over the host: its tokenizer is another" if adapter.bridged else "in XLA"
         _log.info("the verifier reads what the generator writes %s", way)
@@ -118,7 +119,7 @@ def recorder(
             refill=execution.refill,
             segment=execution.segment,
             seed=config.seed,
-            front=prompt.front(tokenizer),
+            prefix=prompt.front(tokenizer),
             adapter=adapter,
             mesh=mesh,
         ),
@@ -140,5 +141,5 @@ def plan(config: ConfigDict, strategy: Strategy, between: tuple[int, ...]) -> Pl
         lanes=config.execution.lanes,
         revisions=search.revisions,
         between=between,
-        drawing=sampling_params(config),
+        sampling=sampling_params(config),
     )

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import fnmatch
+import re
 from collections.abc import Mapping
 from typing import Final
 
@@ -41,6 +42,14 @@ _DTYPE = Field("dtype of computation, and of weights", Choice(("float32", "bfloa
 _WEIGHTS = Field('"int8" keeps matrices in int8; "" in dtype', Choice(("", "int8")))
 _CACHE = Field('"int8" keeps keys and values in int8; "" in dtype', Choice(("", "int8")))
 _TOKENIZER = Field('folder, .gguf file or hub name of another tokenizer; "" for its own')
+_ENTRY: Final = {  # fields of a strategy that a sweep or a policy describes
+    "strategy": Field("name or class of the strategy"),
+    "options.*": Field("option of the strategy"),
+    "lookahead": Field("greedy steps rolled out before scoring", Whole()),
+    "ratio": Field("sequential to parallel answers; 0: no revisions", Real()),
+    "generator": Field('its own generator; "" for generator.path'),
+    "verifier": Field('its own verifier; "" for verifier.path'),
+}
 
 FIELDS: Final[Mapping[str, Field]] = {
     "job": Field("the job this config is for"),
@@ -103,12 +112,7 @@ FIELDS: Final[Mapping[str, Field]] = {
     "sweep.seeds": Field("a run for each", Each(SEED)),
     "sweep.difficulty.samples": Field("further samples that tell difficulty; 0: none", Whole()),
     "sweep.difficulty.seed": Field("of these, and none of sweep.seeds", SEED),
-    "sweep.strategies.*.strategy": Field("name or class of the strategy"),
-    "sweep.strategies.*.options.*": Field("option of the strategy"),
-    "sweep.strategies.*.lookahead": Field("greedy steps rolled out before scoring", Whole()),
-    "sweep.strategies.*.ratio": Field("sequential to parallel answers; 0: no revisions", Real()),
-    "sweep.strategies.*.generator": Field('its own generator; "" for generator.path'),
-    "sweep.strategies.*.verifier": Field('its own verifier; "" for verifier.path'),
+    **{f"sweep.strategies.*.{name}": field for name, field in _ENTRY.items()},
     "rollouts.ends": Field("rollouts from the end of each step", _COUNT),
     "rollouts.rows_per_question": Field("rollouts of a question decoded together", _COUNT),
     "kind": Field(
@@ -121,9 +125,12 @@ FIELDS: Final[Mapping[str, Field]] = {
     "start.weights": _WEIGHTS,
     "start.cache": _CACHE,
     "policy.path": Field("policy to follow: the workdir of ttc policy, or its policy.json"),
+    "policy.loaded": Field("the path that this section was filled from"),
+    "policy.choice.*": Field("strategy of this difficulty bin at n_N generations"),
+    **{f"policy.strategies.*.{name}": field for name, field in _ENTRY.items()},
     "policy.bins": Field("difficulty bins of equal size", _COUNT),
     "policy.edges": Field(
-        "absolute bins instead, such as 0.5,0.1", Each(Real(0, 1), least=0, falls=True)
+        "difficulties at which bins end, such as 0.5,0.1", Each(Real(0, 1), least=0, falls=True)
     ),
     "policy.budgets": Field("generations a question", Each(_COUNT)),
     "policy.difficulty": Field(
@@ -181,8 +188,15 @@ def check_fields(config: ConfigDict) -> None:
     Raises:
         UserError: a value out of range; one line with the flag that mends it.
     """
-    for name, value in fields(config).items():
+    values = fields(config)
+    # Sections that a policy is read into, or written in by hand.
+    follows = [
+        m[1] for m in map(re.compile(r"((.*\.)?policy\.)(path|choice\.)").match, values) if m
+    ]
+    for name, value in values.items():
         found = field_of(name)
+        if name.startswith(tuple(follows)):
+            continue  # a policy to follow, which `fitted.followed` checks
         if found and found.values and (fault := found.values.fault(value)):
             raise UserError(f"{as_flag(name, value)}: {fault}")
 

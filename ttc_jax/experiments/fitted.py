@@ -1,80 +1,25 @@
-"""A fitted policy as a file: what `ttc policy` writes, and what it takes to follow it."""
+"""Fitted policies: written to a file, and followed as a config's section `policy` says."""
 
 from __future__ import annotations
 
 import dataclasses
-import json
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
 
 from ml_collections import ConfigDict
-from pydantic import AfterValidator, Field, FiniteFloat, NonNegativeInt, PositiveInt
-from pydantic import ConfigDict as Rules
 
 from ttc_jax import files
 from ttc_jax.errors import UserError
-from ttc_jax.plugins import check_named_by_data
 from ttc_jax.policy.policy import Policy
-from ttc_jax.typed_json import read_json
+from ttc_jax.policy_file import Entry, PolicyFile, filled, read_policy
+from ttc_jax.typed_json import check
 
-FILE = "policy.json"
 _USABLE = ("question", "predicted")
-
-
-@dataclasses.dataclass(frozen=True)
-class Entry:
-    """A strategy as in `sweep.strategies`."""
-
-    __pydantic_config__: ClassVar[Rules] = Rules(extra="forbid")
-
-    strategy: str
-    options: dict[str, bool | int | float | str] = dataclasses.field(default_factory=dict)
-    lookahead: NonNegativeInt = 0
-    ratio: Annotated[FiniteFloat, Field(ge=0)] = 0.0
-    generator: str = ""
-    verifier: str = ""
-
-
-def _rising(budgets: tuple[int, ...]) -> tuple[int, ...]:
-    if list(budgets) != sorted(set(budgets)):
-        raise ValueError("must rise, none named twice")
-    return budgets
-
-
-@dataclasses.dataclass(frozen=True)
-class PolicyFile:
-    """What a policy's file holds.
-
-    Attributes:
-      difficulty: how the difficulty of a question is told: "question" by the verifier's score of
-        it, "predicted" by its scores of samples; "oracle" by their correctness.
-      samples: how many; 0 for "question".
-      budgets, edges, choice: see `Policy.to_dict`.
-      strategies: name in `choice` -> how it is run.
-      about: the same in words.
-    """
-
-    __pydantic_config__: ClassVar[Rules] = Rules(extra="forbid")
-
-    difficulty: str
-    samples: Annotated[NonNegativeInt, Field(le=10**6)]
-    budgets: Annotated[
-        tuple[Annotated[PositiveInt, Field(le=10**6)], ...],
-        Field(min_length=1),
-        AfterValidator(_rising),
-    ]
-    edges: tuple[FiniteFloat, ...]
-    choice: dict[str, dict[str, str]]
-    strategies: dict[str, Entry]
-    about: str = ""
-
-    def write(self, path: Path) -> None:
-        """Writes the file that `load_policy` reads.
-
-        Raises:
-          UserError: the disk is full or not writable.
-        """
-        files.write(path, json.dumps(dataclasses.asdict(self), indent=2) + "\n")
+_NO_PART = ("path", "loaded")
+_ABOUT = {
+    "oracle": "the share of {samples} samples that are right",
+    "predicted": "the verifier's mean score of {samples} samples",
+    "question": "the verifier's score of the question alone",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,7 +31,7 @@ class Fitted:
       difficulty: "question" where the verifier's score of the question tells it, "predicted" where
         its scores of samples do.
       samples: how many; 0 for "question".
-      strategies: name -> entry as in `sweep.strategies`.
+      strategies: name -> entry as in `sweep.strategies`, of those in the table.
     """
 
     policy: Policy
@@ -94,43 +39,124 @@ class Fitted:
     samples: int
     strategies: ConfigDict
 
+    @classmethod
+    def of(cls, found: PolicyFile) -> Fitted:
+        """Returns what a policy's file or section says.
+
+        Raises:
+          UserError: a table with holes, a strategy that it does not describe, or a policy that
+            needs to know the right answers.
+        """
+        if found.difficulty not in _USABLE:
+            raise UserError(
+                f"policy.difficulty={found.difficulty}: {found.difficulty} difficulty cannot be "
+                "told of a new question; write the policy anew with "
+                "--config.policy.difficulty=question or predicted"
+            )
+        if found.difficulty == "predicted" and not found.samples:
+            raise UserError("policy.samples=0: must be at least 1 where difficulty is predicted")
+        policy = Policy.from_dict(vars(found))
+        for number, row in enumerate(policy.choice, 1):
+            for n, name in row.items():
+                if name not in found.strategies:
+                    raise UserError(
+                        f"policy.choice.bin_{number}.n_{n}: {name!r} is no strategy that "
+                        f"policy.strategies describes; it has "
+                        f"{', '.join(sorted(found.strategies)) or 'none'}"
+                    )
+        used = {name for row in policy.choice for name in row.values()}
+        entries = {name: found.strategies[name] for name in sorted(used)}
+        strategies = {name: dataclasses.asdict(entry) for name, entry in entries.items()}
+        return cls(policy, found.difficulty, found.samples, ConfigDict(strategies))
+
 
 def load_policy(path: str, own: str = "") -> Fitted:
-    """The policy in a file, or in the workdir of `ttc policy`.
+    """Returns the policy in a file, or in the workdir of `ttc policy`.
 
     Args:
       own: strategies "package.module:Class" that the file may name, see `check_named_by_data`.
 
     Raises:
-      UserError: no such file, one of another shape, a table with holes, a policy that needs to know
-        the right answers, or a strategy of one's own that `own` does not name.
+      UserError: as `read_policy` and `Fitted.of`.
     """
-    where = f"policy.path={path}"
-    file = Path(path)
-    if file.is_dir():
-        file = file / FILE
-    if not file.is_file():
-        raise UserError(f"{where}: no such file; ttc policy writes one, WORKDIR/{FILE}")
-    if file.suffix == ".py":
-        raise UserError(f"{where}: policies are JSON now; write it anew with ttc policy")
-    found = read_json(file, PolicyFile)
-    if found.difficulty not in _USABLE or (found.difficulty == "predicted" and found.samples < 1):
+    return Fitted.of(read_policy(path, own))
+
+
+def followed(config: ConfigDict) -> tuple[ConfigDict, Fitted | None]:
+    """Returns a config with the policy that it follows written out in full, and that policy.
+
+    Strategies that the policy does not use are left out. Without a policy the config is as it was,
+    and there is None.
+
+    Raises:
+      UserError: as `ttc_jax.policy_file.filled` and `Fitted.of`, a section of another shape, or a
+        budget that a bin cannot follow.
+    """
+    config = filled(config)
+    held = config.get("policy", ConfigDict()).to_dict()
+    section = {name: value for name, value in held.items() if name not in _NO_PART}
+    if not section:
+        return config, None
+    found = Fitted.of(check({"policy": section}, dict[str, PolicyFile], "config")["policy"])
+    if config.budget < found.policy.least:
         raise UserError(
-            f"{where}: {found.difficulty} difficulty cannot be told of a new question; write the "
-            "policy anew with --config.policy.difficulty=question or predicted"
+            f"--config.budget={config.budget}: budget {config.budget} is below the policy's least, "
+            f"{found.policy.least}"
         )
-    try:
-        policy = Policy.from_dict(vars(found))
-    except UserError as error:
-        raise UserError(f"{where}: {error}") from error
-    strategies: dict[str, Any] = {}
-    for name in dict.fromkeys(name for row in policy.choice for name in row):
-        if name not in found.strategies:
-            raise UserError(
-                f"{where}: strategies does not say what {name} is; fit the policy to what "
-                "ttc sweep wrote, or add it"
-            )
-        entry = found.strategies[name]
-        check_named_by_data(entry.strategy, own, f"{where}: strategies.{name}")
-        strategies[name] = dataclasses.asdict(entry)
-    return Fitted(policy, found.difficulty, found.samples, ConfigDict(strategies))
+    copy = config.copy_and_resolve_references()
+    with copy.unlocked():
+        copy.policy.strategies = found.strategies
+    return copy, found
+
+
+def write_policy(path: Path, config: ConfigDict, policy: Policy, samples: int) -> Path:
+    """Writes the policy as a file that `read_policy` reads.
+
+    Args:
+      samples: that tell the difficulty of a question, 0 where its score does.
+
+    Raises:
+      UserError: the disk is full or not writable, or the sweep's config is damaged.
+    """
+    kind = "predicted" if config.policy.difficulty == "few" else config.policy.difficulty
+    used = {name for row in policy.choice for name in row.values()}
+    # Those that no bin uses are there to be switched to, as far as that takes no code of one's own.
+    strategies = {
+        name: entry
+        for name, entry in _entries(Path(config.data.path)).items()
+        if name in used or ":" not in entry.strategy
+    }
+    source = config.data.path.encode("utf-8", "replace").decode()  # a path may be no Unicode text
+    PolicyFile(
+        difficulty=kind,
+        samples=samples,
+        strategies=strategies,
+        about=f"The compute-optimal policy fitted to {source}. Bin 1 is the easiest. A "
+        "question whose difficulty (higher is easier) is below edges[i] is in bin i + 2 or harder; "
+        f"it is {_ABOUT[kind].format(samples=samples)}.",
+        **policy.to_dict(),
+    ).write(path)
+    return path
+
+
+@dataclasses.dataclass(frozen=True)
+class _Sweep:
+    """What a policy needs of a sweep's section of its config."""
+
+    strategies: dict[str, Entry] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
+class _SweepConfig:
+    """What a policy needs of a sweep's config.json."""
+
+    sweep: _Sweep = dataclasses.field(default_factory=_Sweep)
+
+
+def _entries(data: Path) -> dict[str, Entry]:
+    """How the sweep ran each strategy; nothing where the data are no sweep of ours."""
+    path = data / "config.json"
+    if not path.is_file():
+        return {}
+    found = files.read_json(path, "run the sweep anew in another --workdir")
+    return check(found, _SweepConfig, str(path)).sweep.strategies

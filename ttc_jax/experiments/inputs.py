@@ -12,10 +12,10 @@ from ml_collections import ConfigDict
 from ttc_jax import assets, hashing
 from ttc_jax.config import belongs, fields
 from ttc_jax.errors import UserError
-from ttc_jax.experiments.fitted import FILE
 from ttc_jax.models import hub
 from ttc_jax.models.checkpoints import is_model
 from ttc_jax.plugins import imported
+from ttc_jax.policy_file import FILE
 
 # Fields that name what is read, and sections any text of which may do so.
 _NAMES = ("path", "train_path", "generator", "verifier")

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from ttc_jax import assets
+from ttc_jax.config import as_flag
+from ttc_jax.errors import UserError
+from ttc_jax.models.characters import CharTokenizer
 from ttc_jax.models.tokenizers import Tokenizer, load_tokenizer
 from ttc_jax.models.transformer import Transformer
 from ttc_jax.models.weights import KEPT, load_generator
 from ttc_jax.sampling.draw import SamplingParams
+from ttc_jax.search.strategies import Strategy, make_strategy
 from ttc_jax.sharding.mesh import make_mesh
+from ttc_jax.tasks import load_task
+from ttc_jax.tasks.task import Task
 
 
 def storage(section: ConfigDict) -> dict[str, str]:
@@ -33,6 +39,52 @@ def tokenizer_of(section: ConfigDict, vocab_size: int) -> Tokenizer:
     """
     path, own = (assets.locate(section.get(name) or "") for name in ("path", "tokenizer"))
     return load_tokenizer(own or path, vocab_size, model=path)
+
+
+def task_of(section: Mapping[str, Any] | ConfigDict) -> Task:
+    """Returns the task that a section describes: its `name`, and the options of its class.
+
+    Raises:
+      UserError: as `load_task`, or there is no name.
+    """
+    options = dict(section)
+    name = options.pop("name", None)
+    if not isinstance(name, str):
+        raise UserError("task.name: must be the name of a task, as text")
+    return load_task(name, **options)
+
+
+def strategy_of(section: ConfigDict) -> Strategy:
+    """Returns the strategy that a section names, with its `options`.
+
+    Args:
+      section: `search`, or an entry of `sweep.strategies`.
+
+    Raises:
+      UserError: as `make_strategy`.
+    """
+    return make_strategy(section.strategy, **section.options)
+
+
+def fresh_tokenizer(config: ConfigDict) -> Tokenizer:
+    """Returns the tokenizer of a model that is trained from fresh weights.
+
+    It is `start.tokenizer`; where that is empty, one of the pieces that the task is written in, as
+    its attribute `pieces` says.
+
+    Raises:
+      UserError: as `load_tokenizer`, or the task does not say.
+    """
+    if path := config.start.tokenizer:
+        return load_tokenizer(assets.locate(path))
+    pieces: Sequence[str] = getattr(task_of(config.task), "pieces", ())
+    if not pieces:
+        raise UserError(
+            f"{as_flag('start.tokenizer', '')}: fresh weights need a tokenizer, and the task "
+            f"{config.task.name} has no `pieces` to make one of; name a tokenizer, or a model to "
+            "start from by --config.start.path"
+        )
+    return CharTokenizer(pieces)
 
 
 def mesh_of(config: ConfigDict, devices: Sequence[Any]) -> Mesh | None:

@@ -13,7 +13,7 @@
             print(other.answer, other.weight, other.votes)
         print(solution.ledger.generations, solution.ledger.generator_flops)
 
-Without policy.path all questions are answered as the config's section `search` says.
+Without a policy all questions are answered as the config's section `search` says.
 """
 
 from __future__ import annotations
@@ -25,7 +25,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import jax
-import numpy as np
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
@@ -35,78 +34,21 @@ from ttc_jax.config import as_flag
 from ttc_jax.errors import UserError
 from ttc_jax.experiments import build
 from ttc_jax.experiments.fields import check_fields
-from ttc_jax.experiments.fitted import load_policy
+from ttc_jax.experiments.fitted import followed
 from ttc_jax.experiments.recorder import Prompted, Recorder, keep_prompts
-from ttc_jax.experiments.sections import generator_of, mesh_of, storage
+from ttc_jax.experiments.sections import generator_of, mesh_of, storage, strategy_of, task_of
+from ttc_jax.experiments.solution import Solution, elect
 from ttc_jax.experiments.spending import PARALLEL, is_pool, spend
 from ttc_jax.models.weights import load_generator
 from ttc_jax.policy import difficulty
-from ttc_jax.results.selection import (
-    LOWEST_SCORE,
-    NO_ANSWER,
-    answer_ids,
-    answer_score,
-    shares,
-)
-from ttc_jax.results.store import Candidate, Key, Record, ResultsStore
+from ttc_jax.results.store import Key, Record, ResultsStore
 from ttc_jax.results.summary import DIFFICULTY, count_candidates
-from ttc_jax.search.strategies import make_strategy
-from ttc_jax.tasks import load_task
 from ttc_jax.tasks.prompts import PromptFormat
 from ttc_jax.tasks.task import Question
 from ttc_jax.verifiers.load import load_verifier
 from ttc_jax.verifiers.question import question_scores
 
 PATIENCE = 3.0  # seconds after which a search shows how far it is
-
-
-@dataclasses.dataclass(frozen=True)
-class Alternative:
-    """An answer that candidates gave.
-
-    Attributes:
-      weight: its part of the sum of all answer scores, 0 to 1; of all votes, under majority.
-      votes: candidates that gave it.
-    """
-
-    answer: str
-    weight: float
-    votes: int
-
-
-@dataclasses.dataclass(frozen=True)
-class Solution:
-    """What became of a question.
-
-    Attributes:
-      id: as given, or a hash of the question.
-      question: its text.
-      difficulty: as the policy tells it, the higher the easier; None without a policy.
-      bin: of the policy, 1 the easiest; None without one.
-      strategy: its name in the policy, or in the config without one.
-      budget: generations that the policy chose the strategy for.
-      answer: None where no candidate holds one.
-      correct: whether it is the question's gold answer; None where the question has none.
-      reasoning: text of the candidate of the highest score with that answer.
-      alternatives: all answers, the one above first, then by weight.
-      candidates: that voted: "count", and of these "cut_off" and "without_answer".
-      ledger: what all of it cost, difficulty included.
-      seconds: share of the wall time.
-    """
-
-    id: str
-    question: str
-    difficulty: float | None
-    bin: int | None
-    strategy: str
-    budget: int
-    answer: str | None
-    correct: bool | None
-    reasoning: str
-    alternatives: tuple[Alternative, ...]
-    candidates: Mapping[str, int]
-    ledger: Ledger
-    seconds: float
 
 
 class _Guess(NamedTuple):
@@ -141,6 +83,7 @@ class Solver:
       config: as `configs/arithmetic.py:solve`.
       store: where records of all searches go, if anywhere.
       held: records of an earlier call with this config, which need not be searched for again.
+      load: gives the models of a path; by default each is loaded once.
 
     Raises:
       UserError: a field that cannot be, or a policy that cannot be followed.
@@ -151,15 +94,17 @@ class Solver:
         config: ConfigDict,
         store: ResultsStore | None = None,
         held: Iterable[Record] = (),
+        load: build.Loaders | None = None,
     ):
         _check(config)
-        self._config, self._store = config, store
+        self._config, self._fitted = followed(config)
+        self._store = store
         self._held: dict[Key, Record] = {record.key: record for record in held}
-        own = config.get("own", "")
-        self._fitted = load_policy(config.policy.path, own) if config.policy.path else None
-        self._task = load_task(config.task)
+        self._task = task_of(config.task)
         self._recorders: dict[tuple[str, int], Recorder] = {}
-        self._load = build.Loaders(functools.cache(load_generator), functools.cache(load_verifier))
+        self._load = load or build.Loaders(
+            functools.cache(load_generator), functools.cache(load_verifier)
+        )
 
     def solve(self, questions: Sequence[str | Question]) -> list[Solution]:
         """Solutions in the order of the questions.
@@ -260,7 +205,7 @@ class Solver:
                     f"{as_flag('budget', generations)}: {strategy} cannot spend it exactly"
                 )
             config.seed = self._seed(strategy)
-            made = make_strategy(config.search.strategy, config.search.options)
+            made = strategy_of(config.search)
             recorder = build.recorder(config, self._task, made, self._load)
             self._recorders[key] = dataclasses.replace(recorder, strategy=strategy)
         return self._recorders[key]
@@ -324,36 +269,6 @@ class Solver:
             ledger=sum((record.ledger for record in new), guess.ledger),
             seconds=sum((record.seconds for record in new), guess.seconds),
         )
-
-
-def elect(
-    candidates: Sequence[Candidate], rule: str, aggregation: str = "last", sequential: int = 1
-) -> tuple[Candidate, tuple[Alternative, ...]]:
-    """The candidate of the highest score with the answer that wins, and all answers.
-
-    Of answers that tie the one of the earlier candidate wins. Where no candidate has an answer, the
-    candidate is the one of the highest score.
-
-    Args:
-      candidates: at least one.
-      rule: of `RULES`.
-      aggregation, sequential: see `answer_score`, `hierarchical`.
-    """
-    ids = answer_ids([candidate.answer for candidate in candidates])
-    scores = np.array([answer_score(x.step_scores, aggregation) for x in candidates])
-    winner = ids[(shares(rule, ids, scores, sequential) > 0).argmax()]
-    held = np.flatnonzero(ids == winner)
-    best = candidates[held[scores[held].argmax()]]
-    counted = rule == "majority"
-    weights = np.where(counted, 1.0, np.where(scores == LOWEST_SCORE, 0.0, scores))
-    total = weights[ids != NO_ANSWER].sum() or 1.0
-    alternatives = []
-    for number in sorted(set(ids[ids != NO_ANSWER].tolist())):
-        of = ids == number
-        text = candidates[int(of.argmax())].answer
-        alternatives.append(Alternative(str(text), float(weights[of].sum() / total), int(of.sum())))
-    alternatives.sort(key=lambda one: (one.answer != best.answer, -one.weight))
-    return best, tuple(alternatives)
 
 
 def _check(config: ConfigDict) -> None:

@@ -7,8 +7,9 @@ import math
 from ml_collections import ConfigDict
 
 from ttc_jax.errors import UserError
+from ttc_jax.experiments.sections import strategy_of
 from ttc_jax.results.summary import POOL
-from ttc_jax.search.strategies import Strategy, make_strategy
+from ttc_jax.search.strategies import Strategy
 
 PARALLEL = ConfigDict(
     {
@@ -59,7 +60,7 @@ def spend(config: ConfigDict, entry: ConfigDict, budget: int) -> ConfigDict | No
     Raises:
       UserError: an unknown strategy or option.
     """
-    strategy = make_strategy(entry.strategy, entry.options)
+    strategy = strategy_of(entry)
     found = shape(strategy, budget, entry.lookahead, entry.ratio)
     if found is None:
         return None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Container, Iterator, Sequence
 
 import numpy as np
 
@@ -43,11 +43,7 @@ def tree(
         answer = int(line.answers[r, 0])
         if r == 0 or answer != line.answers[r - 1, 0]:
             at = [-1] * N  # the node that each row stands at
-            finals = range(N * plan.revisions)  # the candidates that the rows become ...
-            if plan.sequential > 1:
-                finals = finals[answer :: plan.revisions]  # ... chain by chain
-            else:
-                finals = finals[answer * N : (answer + 1) * N]  # ... or revision by revision
+            finals = _finals(plan, N, answer)
         for n, candidate in enumerate(finals):
             written = line.tokens[r, n, : line.ends[r, n] - line.starts[r, n]].tolist()
             ended = bool(outcome.finished[candidate])
@@ -65,11 +61,7 @@ def tree(
         if r + 1 == R or line.answers[r + 1, 0] != answer:
             ends_at |= dict(zip(at, finals, strict=True))
         at = [at[parent] for parent in line.parents[r]]
-    texts = [
-        # What is left of a character comes with its next token.
-        whole if node in ends_at else whole.rstrip("\N{REPLACEMENT CHARACTER}")
-        for node, whole in enumerate(map(tokenizer.decode, tokens))
-    ]
+    texts = _texts(tokens, ends_at, tokenizer)
     return tuple(
         Node(
             parent=parent,
@@ -80,6 +72,27 @@ def tree(
         )
         for node, parent in enumerate(parents)
     )
+
+
+def _texts(tokens: Sequence[list[int]], ends: Container[int], tokenizer: Tokenizer) -> list[str]:
+    """Returns each node's text from the answer's start on.
+
+    Args:
+      ends: nodes behind which nothing comes. Elsewhere what is left of a character comes with its
+        next token.
+    """
+    return [
+        whole if node in ends else whole.rstrip("\N{REPLACEMENT CHARACTER}")
+        for node, whole in enumerate(map(tokenizer.decode, tokens))
+    ]
+
+
+def _finals(plan: Plan, rows: int, answer: int) -> range:
+    """Returns the candidates that rows become with this answer of a chain."""
+    every = range(rows * plan.revisions)
+    if plan.sequential > 1:
+        return every[answer :: plan.revisions]  # chain by chain
+    return every[answer * rows : (answer + 1) * rows]  # revision by revision
 
 
 def _steps(

@@ -11,27 +11,23 @@ from pathlib import Path
 
 import jax
 from ml_collections import ConfigDict
-from tqdm import tqdm
 
 from ttc_jax.config import to_json
 from ttc_jax.experiments.fields import check_fields
-from ttc_jax.experiments.recorder import keep_prompts
+from ttc_jax.experiments.resumable import Part, fill, write_timing
 from ttc_jax.experiments.sections import (
     generator_of,
     mesh_of,
     questions_at_once,
     sampling_params,
+    task_of,
 )
-from ttc_jax.experiments.workdir import Claim, exclusive
-from ttc_jax.files import write_json
-from ttc_jax.hosts import hosts
+from ttc_jax.experiments.workdir import exclusive
 from ttc_jax.models.delimiters import Delimiter
 from ttc_jax.report.console import print_collection
 from ttc_jax.results.store import ResultsStore
 from ttc_jax.results.summary import summarise_collection, write_summary
 from ttc_jax.sampling.rollouts import Rollouts
-from ttc_jax.tasks import load_task
-from ttc_jax.tasks.grading import unparsed_kept
 from ttc_jax.tasks.prompts import PromptFormat
 from ttc_jax.tasks.task import Task
 from ttc_jax.training.collection import Collector
@@ -45,27 +41,11 @@ SCHEDULE = ("execution", "rollouts.rows_per_question")
 def main(config: ConfigDict, workdir: Path) -> None:
     """Collects for the questions that the store does not hold yet, then reports."""
     check_fields(config)
-    task = load_task(config.task)
+    task = task_of(config.task)
     questions = task.questions(config.split)[: config.limit or None]
-    claim = Claim(workdir, config, may_change=SCHEDULE)
-    store = ResultsStore(workdir, shard=hosts.index(), claim=claim)
-    done = {question for question, *_ in store.done({question.id for question in questions})}
-    questions = hosts.mine(questions)
-    todo = [question for question in questions if question.id not in done]
-    collector = build(config, task) if todo else None
-    prompted = collector.encode(todo) if collector else []
-    # Not before: a mistake found so far leaves the workdir free for the mended config.
-    claim.take()
-    if collector:
-        keep_prompts(workdir, prompted, collector.tokenizer)
-        held = len(questions) - len(todo)
-        bar = tqdm(total=len(questions), initial=held, desc="rollouts", unit="question")
-        with bar, unparsed_kept(workdir, hosts.index()):
-            for record in collector.run(prompted):
-                store.append([record])
-                bar.update()
-    hosts.wait("all records stored")
-    if hosts.is_first():
+    parts = [Part(lambda: build(config, task))]
+    store = fill(workdir, config, questions, parts, may_change=SCHEDULE, title="rollouts")
+    if store is not None:
         report(config, workdir, store)
 
 
@@ -88,7 +68,7 @@ def build(config: ConfigDict, task: Task) -> Collector:
             candidates=sampling.n,
             max_new_tokens=sampling.max_new_tokens,
             batch=questions_at_once(config, sampling.n),
-            drawing=sampling_params(config),
+            sampling=sampling_params(config),
             seed=config.seed,
             mesh=mesh,
         ),
@@ -104,9 +84,7 @@ def report(config: ConfigDict, workdir: Path, store: ResultsStore) -> None:
         records, to_json(config), ends=config.rollouts.ends, seed=config.seed
     )
     path = write_summary(workdir, summary)
-    seconds = sum(record.seconds for record in records)
-    rate = summary["ledger"]["decode_tokens"] / seconds
-    write_json(workdir / "timing.json", {"seconds": seconds, "tokens_per_second": rate})
+    timing = write_timing(workdir, records, summary)
     print_collection(summary)
-    print(f"time: {seconds:,.0f} s, {rate:,.0f} tokens/s, compiling and grading included")
+    print(f"time: {timing}, compiling and grading included")
     print(f"summary: {path}\nrecords: {workdir / 'results'}")

@@ -35,11 +35,17 @@ from ml_collections import ConfigDict
 from ttc_jax.errors import UserError
 from ttc_jax.experiments import build
 from ttc_jax.experiments.fields import check_fields
-from ttc_jax.experiments.sections import mesh_of, questions_at_once, sampling_params, storage
+from ttc_jax.experiments.sections import (
+    fresh_tokenizer,
+    mesh_of,
+    questions_at_once,
+    sampling_params,
+    storage,
+    strategy_of,
+)
 from ttc_jax.files import refuse_url, write_json
 from ttc_jax.jobs import sweep
 from ttc_jax.models import int8, parameters
-from ttc_jax.models.characters import CharTokenizer
 from ttc_jax.models.config import ModelConfig
 from ttc_jax.models.delimiters import Delimiter
 from ttc_jax.models.shapes import read_shape
@@ -47,9 +53,7 @@ from ttc_jax.models.transformer import Transformer
 from ttc_jax.report.console import print_programs
 from ttc_jax.sampling.sampler import Sampler, bucket
 from ttc_jax.search.search import Search
-from ttc_jax.search.strategies import make_strategy
 from ttc_jax.sharding.mesh import make_mesh, place
-from ttc_jax.tasks.arithmetic import PIECES
 from ttc_jax.tpu.program import Program, cache_bytes, capacity, device_bytes
 from ttc_jax.tpu.topology import Topology, describe
 from ttc_jax.training import prm, sft, update
@@ -159,7 +163,7 @@ def _search(config: ConfigDict, topology: Topology, width: int) -> Job:
     generator = _generator(config, mesh)
     verifier = outline_verifier(config.verifier.path, **storage(config.verifier))
     verifier = place(verifier, mesh) if isinstance(verifier, nnx.Module) else None
-    strategy = make_strategy(config.search.strategy, config.search.options)
+    strategy = strategy_of(config.search)
     search = Search(
         generator,
         verifier,
@@ -194,7 +198,7 @@ def _sampling(config: ConfigDict, topology: Topology, width: int) -> Job:
         candidates=sampling.n,
         max_new_tokens=sampling.max_new_tokens,
         batch=questions_at_once(config, sampling.n),
-        drawing=sampling_params(config),
+        sampling=sampling_params(config),
         mesh=mesh,
     )
     state = sampler.state(width)
@@ -215,7 +219,7 @@ def _training(config: ConfigDict, topology: Topology) -> Job:
     shape = (
         read_shape(config.start.path)
         if config.start.path
-        else ModelConfig(vocab_size=CharTokenizer(PIECES).vocab_size, **config.model)
+        else ModelConfig(vocab_size=fresh_tokenizer(config).vocab_size, **config.model)
     )
     mesh = _mesh(config, topology)
 

@@ -23,18 +23,20 @@ from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
-from ttc_jax import files
 from ttc_jax.compute.ledger import Ledger
 from ttc_jax.config import as_flag, to_json
 from ttc_jax.errors import UserError
 from ttc_jax.experiments.fields import check_fields
-from ttc_jax.experiments.fitted import FILE, Entry, PolicyFile
+from ttc_jax.experiments.fitted import write_policy
 from ttc_jax.experiments.workdir import claim_workdir
 from ttc_jax.hosts import hosts
 from ttc_jax.policy import difficulty
-from ttc_jax.policy.allocation import evaluate_allocation, walks
+from ttc_jax.policy.allocation import evaluate_allocation
+from ttc_jax.policy.difficulty import Binning
 from ttc_jax.policy.flops_match import Match, generations, match
 from ttc_jax.policy.policy import Policy, PolicyEvaluation, costs, evaluate_policy, fit_policy
+from ttc_jax.policy.walks import walks
+from ttc_jax.policy_file import FILE
 from ttc_jax.report.console import print_policy
 from ttc_jax.report.figures import write_compute_optimal
 from ttc_jax.results.accuracy_table import AccuracyTable, accuracy_table, largest_pools
@@ -42,29 +44,19 @@ from ttc_jax.results.curves import Estimate, bootstrap, budget_grid, check_rule,
 from ttc_jax.results.foreign import read_records
 from ttc_jax.results.store import Record
 from ttc_jax.results.summary import DIFFICULTY, difficulty_samples, versions, write_summary
-from ttc_jax.typed_json import check
 
 _log = logging.getLogger(__name__)
-
-
-_ABOUT = {
-    "oracle": "the share of {samples} samples that are right",
-    "predicted": "the verifier's mean score of {samples} samples",
-    "question": "the verifier's score of the question alone",
-}
 
 
 class Difficulty(NamedTuple):
     """How hard questions are, told in one way.
 
     Attributes:
-      ease: question -> the higher the easier.
-      bins: question -> bin, 0 the easiest.
+      binning: what puts questions into bins.
       samples: drawn of each question to tell it.
     """
 
-    easiness: Mapping[str, float]
-    bins: Mapping[str, int]
+    binning: Binning
     samples: int
 
 
@@ -90,7 +82,7 @@ def main(config: ConfigDict, workdir: Path) -> None:
     worths = {
         kind: evaluate_policy(
             table,
-            told.bins,
+            told.binning,
             baseline,
             name=config.policy.baseline,
             cost=costs(table, told.samples, config.policy.pools),
@@ -99,17 +91,18 @@ def main(config: ConfigDict, workdir: Path) -> None:
         )
         for kind, told in found.items()
     }
-    edges = config.policy.edges
-    policies = {
-        kind: fit_policy(table, told.easiness, told.bins, edges) for kind, told in found.items()
-    }
+    policies = {kind: fit_policy(table, told.binning) for kind, told in found.items()}
     chosen, told = policies[config.policy.difficulty], found[config.policy.difficulty]
     path = write_policy(workdir / FILE, config, chosen, told.samples)
-    summary = _summarise(config, table, baseline, policies, worths)
+    binnings = {kind: told.binning for kind, told in found.items()}
+    summary = _summarise(config, table, baseline, policies, worths, binnings)
     if allocation := _allocation(config, pool):
         summary["allocation"] = allocation
     if config.flops_match.large:
-        summary["flops_match"] = _flops_match(config, table, told, records)
+        kinds = dict.fromkeys(("oracle", config.policy.difficulty))
+        summary["flops_match"] = {
+            kind: _flops_match(config, table, found[kind], records) for kind in kinds
+        }
     write_summary(workdir, summary)
     write_compute_optimal(summary, workdir)
     print_policy(summary)
@@ -163,26 +156,21 @@ def _difficulties(config: ConfigDict, records: Sequence[Record]) -> dict[str, Di
     samples = difficulty_samples(records, config.policy.baseline)
     if all(record.strategy != DIFFICULTY for record in records):
         _log.warning("difficulty comes from the samples that are scored, which flatters it")
-    count = min(len(record.candidates) for record in samples)
-    few = min(config.policy.samples, count)
+    drawn = min(len(record.candidates) for record in samples)
+    few = min(config.policy.samples, drawn)
     first = [dataclasses.replace(x, candidates=x.candidates[:few]) for x in samples]
     aggregation = config.selection.aggregation
-    eases = {"oracle": (difficulty.oracle(samples), count)}
+    eases = {"oracle": (difficulty.oracle(samples), drawn)}
     if scored(samples):
-        eases["predicted"] = difficulty.predicted(samples, aggregation), count
+        eases["predicted"] = difficulty.predicted(samples, aggregation), drawn
         eases["few"] = difficulty.predicted(first, aggregation), few
     if all(record.question_score is not None for record in samples):
         eases["question"] = difficulty.of_questions(samples), 0
+    count, edges = config.policy.bins, tuple(config.policy.edges)
     return {
-        kind: Difficulty(easiness, _bins(config, easiness), drawn)
-        for kind, (easiness, drawn) in eases.items()
+        kind: Difficulty(Binning(easiness, count, edges), samples_drawn)
+        for kind, (easiness, samples_drawn) in eases.items()
     }
-
-
-def _bins(config: ConfigDict, easiness: Mapping[str, float]) -> dict[str, int]:
-    if config.policy.edges:
-        return difficulty.absolute_bins(easiness, config.policy.edges)
-    return difficulty.quantile_bins(easiness, config.policy.bins)
 
 
 def _allocation(config: ConfigDict, pool: Sequence[Record]) -> dict[str, Any]:
@@ -228,7 +216,7 @@ def _flops_match(
         budgets[f"{ratio:g}", "verifier_and_difficulty"] = spent - told.samples
     matches = match(
         table,
-        told.bins,
+        told.binning,
         difficulty.oracle(large),
         list(budgets.values()),
         seed=config.seed,
@@ -255,60 +243,13 @@ def _plain(sides: Match) -> dict[str, Any]:
     return {name: x and x.rounded() for name, x in vars(sides).items()}
 
 
-def write_policy(path: Path, config: ConfigDict, policy: Policy, samples: int) -> Path:
-    """Writes the policy as a file that `load_policy` reads.
-
-    Args:
-      samples: that tell the difficulty of a question, 0 where its score does.
-
-    Raises:
-      UserError: the disk is full or not writable, or the sweep's config is damaged.
-    """
-    kind = "predicted" if config.policy.difficulty == "few" else config.policy.difficulty
-    used = {name for row in policy.choice for name in row}
-    entries = _entries(Path(config.data.path))
-    source = config.data.path.encode("utf-8", "replace").decode()  # a path may be no Unicode text
-    PolicyFile(
-        difficulty=kind,
-        samples=samples,
-        strategies={name: entry for name, entry in entries.items() if name in used},
-        about=f"The compute-optimal policy fitted to {source}. Bin 1 is the easiest. A "
-        "question whose difficulty (higher is easier) is below edges[i] is in bin i + 2 or harder; "
-        f"it is {_ABOUT[kind].format(samples=samples)}.",
-        **policy.to_dict(),
-    ).write(path)
-    return path
-
-
-@dataclasses.dataclass(frozen=True)
-class _Sweep:
-    """What a policy needs of a sweep's section of its config."""
-
-    strategies: dict[str, Entry] = dataclasses.field(default_factory=dict)
-
-
-@dataclasses.dataclass(frozen=True)
-class _SweepConfig:
-    """What a policy needs of a sweep's config.json."""
-
-    sweep: _Sweep = dataclasses.field(default_factory=_Sweep)
-
-
-def _entries(data: Path) -> dict[str, Entry]:
-    """How the sweep ran each strategy; nothing where the data are no sweep of ours."""
-    path = data / "config.json"
-    if not path.is_file():
-        return {}
-    found = files.read_json(path, "run the sweep anew in another --workdir")
-    return check(found, _SweepConfig, str(path)).sweep.strategies
-
-
 def _summarise(
     config: ConfigDict,
     table: AccuracyTable,
     baseline: AccuracyTable,
     policies: Mapping[str, Policy],
     worths: Mapping[str, PolicyEvaluation],
+    binnings: Mapping[str, Binning],
 ) -> dict[str, Any]:
     """What summary.json holds."""
     budgets = [str(n) for n in table.budgets]
@@ -333,6 +274,9 @@ def _summarise(
                 "accuracy": by_budget(found.accuracy),
                 "by_bin": [by_budget(row) for row in found.by_bin],
                 "gain": by_budget(found.gain),
+                "single": by_budget(found.single),
+                "over_single": by_budget(found.over_single),
+                "tied": round(binnings[kind].tied(table.questions), 6),
                 "choice": policies[kind].to_dict()["choice"],
             }
             for kind, found in worths.items()

@@ -20,11 +20,13 @@ from ml_collections import ConfigDict
 from ttc_jax.config import to_json
 from ttc_jax.errors import UserError, naming
 from ttc_jax.experiments.fields import check_fields
+from ttc_jax.experiments.sections import task_of
 from ttc_jax.experiments.workdir import claim_workdir
 from ttc_jax.hosts import hosts
 from ttc_jax.plugins import check_named_by_data
 from ttc_jax.policy.difficulty import oracle, quantile_bins
 from ttc_jax.report.figures import write_files
+from ttc_jax.report.findings import findings
 from ttc_jax.report.page import files, page
 from ttc_jax.report.sections import records_of_work, sections
 from ttc_jax.report.viewer import viewer
@@ -40,7 +42,6 @@ from ttc_jax.results.summary import (
     write_summary,
 )
 from ttc_jax.results.summary_file import read_summary
-from ttc_jax.tasks import load_task
 from ttc_jax.tasks.task import Question
 
 PAGE = "report.html"
@@ -61,11 +62,14 @@ def main(config: ConfigDict, workdir: Path) -> None:
     own = config.get("own", "")
     trees = _trees(folders["search"], summaries["search"], own) if "search" in folders else {}
     contents = files(found)
-    text = page(config.title, found, contents, trees, about)
+    sentences = findings(summaries)
+    text = page(config.title, found, contents, trees, about, sentences)
     # An answer in a table may hold lone surrogates, which no file can.
     contents[PAGE] = text.encode("utf-8", "replace")
     write_files(contents, workdir)
     path = write_summary(workdir, combine(summaries))
+    for sentence in sentences:
+        print(f"- {sentence}")
     print(f"report: {workdir / PAGE}\nsummary: {path}")
 
 
@@ -114,7 +118,7 @@ def _questions(settings: Mapping[str, Any], own: str) -> dict[str, Question]:
     """The task's questions by id; none where its data are not at hand."""
     try:
         check_named_by_data(str(settings["task"]["name"]), own, "the search's task.name")
-        return {x.id: x for x in load_task(settings["task"]).questions(settings["split"])}
+        return {x.id: x for x in task_of(settings["task"]).questions(settings["split"])}
     except (UserError, KeyError, TypeError) as error:
         _log.warning("trees are shown without the texts of their questions: %s", error)
         return {}

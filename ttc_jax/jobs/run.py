@@ -22,18 +22,20 @@ from typing import Any
 
 import numpy as np
 from ml_collections import ConfigDict
-from tqdm import tqdm
 
 from ttc_jax import jobs
 from ttc_jax.compute.ledger import Ledger
 from ttc_jax.config import to_json
 from ttc_jax.experiments import build
 from ttc_jax.experiments.fields import check_fields
-from ttc_jax.experiments.recorder import keep_prompts
-from ttc_jax.experiments.solver import Solution, Solver
+from ttc_jax.experiments.fitted import followed
+from ttc_jax.experiments.recorder import Recorder
+from ttc_jax.experiments.resumable import Part, fill, write_timing
+from ttc_jax.experiments.sections import task_of
+from ttc_jax.experiments.solution import Solution
+from ttc_jax.experiments.solver import Solver
 from ttc_jax.experiments.stages import run_stages
 from ttc_jax.experiments.workdir import Claim, exclusive
-from ttc_jax.files import write_json
 from ttc_jax.hosts import hosts
 from ttc_jax.report.console import print_followed, print_summary
 from ttc_jax.report.figures import write_accuracy, write_chains
@@ -42,7 +44,6 @@ from ttc_jax.results.curves import bootstrap
 from ttc_jax.results.store import ResultsStore
 from ttc_jax.results.summary import summarise, versions, write_summary
 from ttc_jax.search.strategies import Strategy
-from ttc_jax.tasks import load_task
 from ttc_jax.tasks.grading import unparsed_kept
 
 
@@ -56,28 +57,18 @@ def main(config: ConfigDict, workdir: Path) -> None:
         follow(config, workdir)
         return
     strategy = build.check(config)
-    task = load_task(config.task)
+    task = task_of(config.task)
     questions = task.questions(config.split)[: config.limit or None]
-    claim = Claim(workdir, config, may_change=(*build.SCHEDULE, "selection"))
-    store = ResultsStore(workdir, shard=hosts.index(), claim=claim)
-    done = {question for question, *_ in store.done({question.id for question in questions})}
     trees = frozenset(question.id for question in questions[: config.search.trees])
-    count, questions = len(questions), hosts.mine(questions)
-    todo = [question for question in questions if question.id not in done]
-    recorder = build.recorder(config, task, strategy, questions=count) if todo else None
-    prompted = recorder.encode(todo) if recorder else []
-    # Not before: a mistake found so far leaves the workdir free for the mended config.
-    claim.take()
-    if recorder:
-        keep_prompts(workdir, prompted, recorder.tokenizer)
-        held = len(questions) - len(todo)
-        bar = tqdm(total=len(questions), initial=held, desc="search", unit="question")
-        with bar, unparsed_kept(workdir, hosts.index()):
-            for record in dataclasses.replace(recorder, trees=trees).run(prompted):
-                store.append([record])
-                bar.update()
-    hosts.wait("all records stored")
-    if hosts.is_first():
+
+    def recorder() -> Recorder:
+        found = build.recorder(config, task, strategy, questions=len(questions))
+        return dataclasses.replace(found, trees=trees)
+
+    may_change = (*build.SCHEDULE, "selection")
+    parts = [Part(recorder)]
+    store = fill(workdir, config, questions, parts, may_change=may_change, title="search")
+    if store is not None:
         report(config, workdir, store, strategy)
 
 
@@ -98,12 +89,10 @@ def report(config: ConfigDict, workdir: Path, store: ResultsStore, strategy: Str
         summary["chains"] = summarise_chains(records, config.seed)
         write_chains(summary, workdir)
     path = write_summary(workdir, summary)
-    seconds = sum(record.seconds for record in records)
-    rate = summary["ledger"]["decode_tokens"] / seconds
-    write_json(workdir / "timing.json", {"seconds": seconds, "tokens_per_second": rate})
+    timing = write_timing(workdir, records, summary)
     write_accuracy(summary, workdir)
     print_summary(summary)
-    print(f"time: {seconds:,.0f} s, {rate:,.0f} tokens/s, compiling and scoring included")
+    print(f"time: {timing}, compiling and scoring included")
     print(f"summary: {path}\nreport: {workdir / 'accuracy.png'}")
 
 
@@ -114,10 +103,12 @@ def follow(config: ConfigDict, workdir: Path) -> None:
       UserError: as `Solver`.
     """
     check_fields(config)
-    claim = Claim(workdir, config, may_change=build.SCHEDULE)
+    config, _ = followed(config)
+    # What a policy says counts, and not from which file it came.
+    claim = Claim(workdir, config, may_change=(*build.SCHEDULE, "policy.path", "policy.loaded"))
     store = ResultsStore(workdir, shard=hosts.index(), claim=claim)
     solver = Solver(config, store, held=store.read())
-    questions = load_task(config.task).questions(config.split)[: config.limit or None]
+    questions = task_of(config.task).questions(config.split)[: config.limit or None]
     claim.take(download=True)
     with unparsed_kept(workdir, hosts.index()):
         solutions = solver.solve(hosts.mine(questions))

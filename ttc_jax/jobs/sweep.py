@@ -14,20 +14,21 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 from ml_collections import ConfigDict
-from tqdm import tqdm
 
 from ttc_jax.config import to_json
 from ttc_jax.errors import UserError, naming
 from ttc_jax.experiments import build
 from ttc_jax.experiments.fields import check_fields
-from ttc_jax.experiments.recorder import keep_prompts
+from ttc_jax.experiments.recorder import Recorder
+from ttc_jax.experiments.resumable import Part, fill
+from ttc_jax.experiments.sections import strategy_of, task_of
 from ttc_jax.experiments.spending import PARALLEL, is_pool, spend
-from ttc_jax.experiments.workdir import Claim, exclusive
-from ttc_jax.hosts import hosts
+from ttc_jax.experiments.workdir import exclusive
 from ttc_jax.policy.difficulty import oracle, quantile_bins
 from ttc_jax.report.console import print_sweep
 from ttc_jax.report.figures import write_accuracy, write_bins, write_ratios
@@ -39,10 +40,6 @@ from ttc_jax.results.summary import (
     summarise_sweep,
     write_summary,
 )
-from ttc_jax.search.strategies import make_strategy
-from ttc_jax.tasks import load_task
-from ttc_jax.tasks.grading import unparsed_kept
-from ttc_jax.tasks.task import Question
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -54,6 +51,14 @@ class Cell:
     seed: int
     config: ConfigDict  # of a run
 
+    @property
+    def key(self) -> tuple[str, int, int]:
+        """What its records say."""
+        return self.name, self.budget, self.seed
+
+    def __str__(self) -> str:
+        return f"{self.name}, N={self.budget}, seed {self.seed}"
+
 
 @exclusive
 def main(config: ConfigDict, workdir: Path) -> None:
@@ -63,43 +68,33 @@ def main(config: ConfigDict, workdir: Path) -> None:
     for cell in {(cell.name, cell.budget): cell for cell in cells}.values():
         with naming(f"sweep.strategies.{cell.name}"):
             build.check(cell.config)
-    task = load_task(config.task)
+    task = task_of(config.task)
     questions = task.questions(config.split)[: config.limit or None]
     # Records say their budget and seed, so a grid may grow in its workdir.
     growing = ("sweep.budgets", "sweep.seeds", "sweep.difficulty", "selection")
-    claim = Claim(workdir, config, may_change=(*build.SCHEDULE, *growing))
-    store = ResultsStore(workdir, shard=hosts.index(), claim=claim)
-    done = store.done({question.id for question in questions})
-
-    def left(cell: Cell, questions: Sequence[Question]) -> list[Question]:
-        return [q for q in questions if (q.id, cell.name, cell.budget, cell.seed) not in done]
-
-    here = hosts.mine(questions)
-    # A generation is what every cell pays with, so the bar's estimate holds across budgets.
-    total = sum(cell.budget for cell in cells) * len(here)
-    waiting = sum(cell.budget * len(left(cell, here)) for cell in cells)
-    claim.take(download=waiting > 0)
-    bar = tqdm(total=total, initial=total - waiting, desc="sweep", unit="generation")
     # Loaded once for all cells in a row that share them.
     last = functools.lru_cache(maxsize=1)
     load = build.Loaders(last(build.LOAD.generator), last(build.LOAD.verifier))
-    with bar, unparsed_kept(workdir, hosts.index()):
-        for cell in cells:
-            if not (todo := left(cell, here)):
-                continue
-            bar.set_postfix_str(f"{cell.name}, N={cell.budget}, seed {cell.seed}")
-            strategy = make_strategy(cell.config.search.strategy, cell.config.search.options)
-            recorder = build.recorder(cell.config, task, strategy, load, questions=len(questions))
-            trees = frozenset(q.id for q in questions[: cell.config.search.trees])
-            recorder = dataclasses.replace(recorder, strategy=cell.name, trees=trees)
-            prompted = recorder.encode(todo)
-            keep_prompts(workdir, prompted, recorder.tokenizer)
-            for record in recorder.run(prompted):
-                store.append([record])
-                bar.update(cell.budget)
-    hosts.wait("all records stored")
-    if hosts.is_first():
-        _report(config, workdir, store, {(cell.name, cell.budget, cell.seed) for cell in cells})
+
+    def recorder(cell: Cell) -> Recorder:
+        search = cell.config.search
+        strategy = strategy_of(search)
+        found = build.recorder(cell.config, task, strategy, load, questions=len(questions))
+        trees = frozenset(question.id for question in questions[: search.trees])
+        return dataclasses.replace(found, strategy=cell.name, trees=trees)
+
+    store = fill(
+        workdir,
+        config,
+        questions,
+        # A generation is what every cell pays with, so the bar's estimate holds across budgets.
+        [Part(partial(recorder, cell), cell.key, cell.budget, str(cell)) for cell in cells],
+        may_change=(*build.SCHEDULE, *growing),
+        title="sweep",
+        unit="generation",
+    )
+    if store is not None:
+        _report(config, workdir, store, {cell.key for cell in cells})
 
 
 def cells_of(config: ConfigDict) -> Iterator[Cell]:

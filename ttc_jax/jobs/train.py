@@ -38,11 +38,10 @@ from ttc_jax import assets
 from ttc_jax.config import as_flag
 from ttc_jax.errors import UserError
 from ttc_jax.experiments.fields import check_fields
-from ttc_jax.experiments.sections import mesh_of, storage, tokenizer_of
+from ttc_jax.experiments.sections import fresh_tokenizer, mesh_of, storage, task_of, tokenizer_of
 from ttc_jax.experiments.workdir import CONFIG, Claim, exclusive
 from ttc_jax.files import write_json
 from ttc_jax.hosts import hosts
-from ttc_jax.models.characters import CharTokenizer
 from ttc_jax.models.checkpoints import save_model
 from ttc_jax.models.config import ModelConfig
 from ttc_jax.models.delimiters import Delimiter
@@ -51,8 +50,6 @@ from ttc_jax.models.transformer import Transformer
 from ttc_jax.models.vocabulary import check_tokens
 from ttc_jax.models.weights import load_generator
 from ttc_jax.report.figures import write_calibration
-from ttc_jax.tasks import load_task
-from ttc_jax.tasks.arithmetic import PIECES
 from ttc_jax.tasks.prompts import PromptFormat
 from ttc_jax.training import data, orm, prm, probe, rest_em, revision, sft
 from ttc_jax.training.batches import Batches
@@ -125,7 +122,7 @@ def _start(config: ConfigDict) -> tuple[Transformer, Tokenizer]:
         return generator, tokenizer_of(config.start, generator.config.vocab_size)
     if config.kind != "sft":
         raise UserError(f"{as_flag('start.path', '')}: {config.kind} starts from a generator")
-    tokenizer = CharTokenizer(PIECES)
+    tokenizer = fresh_tokenizer(config)
     shape = ModelConfig(vocab_size=tokenizer.vocab_size, **config.model)
     return Transformer(shape, rngs=nnx.Rngs(config.seed)), tokenizer
 
@@ -156,12 +153,12 @@ def _examples(
 
 
 def _solutions(config: ConfigDict, tokenizer: Tokenizer) -> Examples:
-    questions = load_task(config.task).questions(config.split)
+    questions = task_of(config.task).questions(config.split)
     return sft.examples(questions, PromptFormat(**config.prompt), tokenizer)
 
 
 def _collected(config: ConfigDict, tokenizer: Tokenizer) -> list[Collected]:
-    questions = load_task(config.task).questions(config.split)
+    questions = task_of(config.task).questions(config.split)
     return data.read(config.data.path, questions, PromptFormat(**config.prompt), tokenizer)
 
 

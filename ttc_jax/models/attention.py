@@ -102,8 +102,8 @@ def forked_attention(
 
     The N candidates of a question read one copy of the prompt's keys and values, as one matrix
     product; keys lie feature-major there, as that product reads them. The suffix is read in blocks
-    with an online softmax: the first one always, and of the others just as many as the longest live
-    row needs. Cost follows what is stored, not what is allocated.
+    with an online softmax: the first one always, and of the others just as many as the
+    longest active row needs. Cost follows what is stored, not what is allocated.
 
     Of int8 the products are scaled: those of keys, and the weights that values are summed with. So
     no float copy of what is stored is made.
@@ -114,7 +114,7 @@ def forked_attention(
         [B, N, K, 2, S].
       prompt_length: prompt tokens stored; the rest of P is padding.
       length: suffix tokens stored before the T new ones, which lie from slot `length` on.
-      reach: suffix slots that any live row needs, max(length) + T.
+      reach: suffix slots that any active row needs, max(length) + T.
       block: slots read at a time; divides S.
       slots: where the B questions lie in the suffix array, if that is of more questions.
     """

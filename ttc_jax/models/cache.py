@@ -38,7 +38,8 @@ from ttc_jax.sharding.mesh import split_heads
 
 BLOCK = 64  # suffix slots that attention reads at a time
 Layers = tuple[Stored, ...]  # one entry a layer
-_SMALL = ("prompt_length", "context", "length", "live")  # fields of a `KVCache` that a view slices
+# Fields of a `KVCache` that a view slices.
+_SMALL = ("prompt_length", "context", "length", "active")
 
 
 @runtime_checkable
@@ -69,14 +70,14 @@ class Cache(Protocol):
 class PromptCache:
     """Keys and values of whole sequences, padded on the right, as one pass reads them.
 
-    Or of what follows `front`, of one sequence, which stands before all B.
+    Or of what follows `prefix`, of one sequence, which stands before all B.
     """
 
     k: tuple[Float[Array, "B P K h"], ...] = ()  # one entry a layer, as they are written
     v: tuple[Float[Array, "B P K h"], ...] = ()
     # Whether a `KVCache` over them holds int8.
     int8: bool = dataclasses.field(default=False, metadata={"static": True})
-    front: PromptCache | None = None
+    prefix: PromptCache | None = None
 
     @property
     def tokens(self) -> int:
@@ -84,18 +85,18 @@ class PromptCache:
         return self.k[0].shape[1]
 
     def positions(self, tokens: int) -> Int[Array, "1 T"]:
-        """Behind the front, the same for every row."""
+        """Behind the prefix, the same for every row."""
         return jnp.arange(self.span(tokens))[None, -tokens:]
 
     def span(self, tokens: int) -> int:
         """As many as there are tokens."""
-        return tokens + (self.front.tokens if self.front else 0)
+        return tokens + (self.prefix.tokens if self.prefix else 0)
 
     def write(self, layer: int, k: Array, v: Array) -> Self:
         """Adds the next layer."""
         assert layer == len(self.k), "layers write in their order"
-        if self.front is not None:
-            k, v = _behind(self.front.k[layer], k), _behind(self.front.v[layer], v)
+        if self.prefix is not None:
+            k, v = _behind(self.prefix.k[layer], k), _behind(self.prefix.v[layer], v)
         return dataclasses.replace(self, k=(*self.k, k), v=(*self.v, v))
 
     def attend(self, layer: int, q: Array, scoring: Scoring) -> Array:
@@ -103,9 +104,9 @@ class PromptCache:
         return causal_attention(q, self.k[layer], self.v[layer], scoring)
 
 
-def _behind(front: Float[Array, "1 F K h"], x: Float[Array, "B P K h"]) -> Array:
-    """[B, F + P, K, h]: each of `x` behind the same `front`."""
-    return jnp.concatenate([jnp.broadcast_to(front, (len(x), *front.shape[1:])), x], 1)
+def _behind(prefix: Float[Array, "1 F K h"], x: Float[Array, "B P K h"]) -> Array:
+    """[B, F + P, K, h]: each of `x` behind the same `prefix`."""
+    return jnp.concatenate([jnp.broadcast_to(prefix, (len(x), *prefix.shape[1:])), x], 1)
 
 
 @jax.tree_util.register_dataclass
@@ -130,7 +131,7 @@ class KVCache:
     prompt_length: Int[Array, " B"]
     context: Int[Array, "B N"]
     length: Int[Array, "B N"]
-    live: Bool[Array, "B N"]  # rows whose next tokens matter; the others cost no attention
+    active: Bool[Array, "B N"]  # rows whose next tokens matter; the others cost no attention
     slots: Int[Array, " B"] | None = None  # rising
 
     @classmethod
@@ -169,7 +170,7 @@ class KVCache:
             prompt_length=prompt_length,
             context=jnp.zeros(rows, jnp.int32),
             length=jnp.zeros(rows, jnp.int32),
-            live=jnp.ones(rows, bool),
+            active=jnp.ones(rows, bool),
         )
 
     @property
@@ -202,7 +203,7 @@ class KVCache:
         self, layer: int, q: Float[Array, "B N T K G h"], scoring: Scoring
     ) -> Float[Array, "B N T K G h"]:
         """Attention of T tokens just written over everything before them."""
-        reach = jnp.where(self.live, self.stored, 0).max() + q.shape[2]
+        reach = jnp.where(self.active, self.stored, 0).max() + q.shape[2]
         return forked_attention(
             q,
             self._of_slots(self.prompt_k[layer]),
@@ -235,7 +236,7 @@ class KVCache:
             update = lax.dynamic_update_slice_in_dim
             return x.each(lambda x, block, *, axis: update(x, block, at, axis), block)
 
-        if parents.shape[1] == self.live.shape[1]:
+        if parents.shape[1] == self.active.shape[1]:
             blocks = (self.stored.max() + BLOCK - 1) // BLOCK
             suffix = lax.fori_loop(0, blocks, move, self.suffix)
         else:
@@ -309,7 +310,7 @@ class LaneCache:
 
     def spread(self, x: Array) -> Array:
         """[W, ...] -> [B, N, ...]; 0 in rows without a lane."""
-        B, N = self.cache.live.shape
+        B, N = self.cache.active.shape
         rows = jnp.zeros((B * N, *x.shape[1:]), x.dtype)
         rows = rows.at[self.rows].set(x, mode="drop", wrap_negative_indices=False)
         return rows.reshape(B, N, *x.shape[1:])

@@ -207,11 +207,11 @@ class Layers(nnx.Module):
         return x, cache
 
     def read(
-        self, x: Float[Array, "B P D"], front: PromptCache | None = None
+        self, x: Float[Array, "B P D"], prefix: PromptCache | None = None
     ) -> tuple[Float[Array, "B P D"], PromptCache]:
         """Runs prompts, padded on the right, and keeps their keys and values for a `KVCache`."""
-        x, cache = self(x, PromptCache(int8=self.int8_cache, front=front))
-        return x, dataclasses.replace(cache, front=None)
+        x, cache = self(x, PromptCache(int8=self.int8_cache, prefix=prefix))
+        return x, dataclasses.replace(cache, prefix=None)
 
     def _rotations(
         self, positions: Int[Array, "*B T"], span: int
@@ -259,14 +259,14 @@ class Transformer(nnx.Module):
         return self.final_norm(x)
 
     def prefill(
-        self, tokens: Int[Array, "B P"], front: PromptCache | None = None
+        self, tokens: Int[Array, "B P"], prefix: PromptCache | None = None
     ) -> tuple[Float[Array, "B P D"], PromptCache]:
         """Hidden states of prompts, padded on the right, and every layer's keys and values.
 
         Args:
-          front: what stands before all of them, read earlier; the cache returned begins with it.
+          prefix: what stands before all of them, read earlier; the cache returned begins with it.
         """
-        x, cache = self.layers.read(self._embed(tokens), front)
+        x, cache = self.layers.read(self._embed(tokens), prefix)
         return self.final_norm(x), cache
 
     def extend(self, tokens: Int[Array, "*B T"], cache: C) -> tuple[Float[Array, "*B T D"], C]:

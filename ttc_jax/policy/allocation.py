@@ -27,11 +27,9 @@ from numpy.typing import NDArray
 
 from ttc_jax.errors import UserError
 from ttc_jax.policy.flops_match import at_budget
-from ttc_jax.policy.policy import FOLDS, draws, estimates, halves
-from ttc_jax.results.credit import as_pool
-from ttc_jax.results.curves import Estimate, budget_grid
-from ttc_jax.results.selection import NO_ANSWER, best_of_n_weighted
-from ttc_jax.results.store import Record
+from ttc_jax.policy.policy import FOLDS, deal, draws, estimates
+from ttc_jax.policy.walks import Walks
+from ttc_jax.results.curves import Estimate
 
 CELLS: Final = (2, 8)  # of the winner's share, and of its score
 PRIOR: Final = 0.25  # questions that are added to each cell: right as often as all, and staying
@@ -108,23 +106,6 @@ class Allocation:
 
 
 @dataclasses.dataclass(frozen=True)
-class Walks:
-    """Pools of samples, looked at while they grow.
-
-    Attributes:
-      questions: [Q] ids, sorted.
-      grid: [n] numbers of samples.
-      states: [Q, T, O, n, 2] what `look` sees, for every question, seed and order of the samples.
-      right: [Q, T, O, n] chance that the answer voted for is right.
-    """
-
-    questions: tuple[str, ...]
-    grid: tuple[int, ...]
-    states: NDArray[np.float64]
-    right: NDArray[np.float64]
-
-
-@dataclasses.dataclass(frozen=True)
 class AllocationEvaluation:
     """What allocation brings at one average budget, cross-validated.
 
@@ -144,60 +125,6 @@ class AllocationEvaluation:
     gain: Estimate
     informed: Estimate
     stopped: tuple[float, ...]
-
-
-def look(answers: NDArray[np.int64], scores: NDArray[np.float64]) -> NDArray[np.float64]:
-    """[..., 2] What is seen of N samples without knowing the right answer.
-
-    It is the winner's share of all scores in the vote of best-of-N weighted, and its mean score; of
-    answers that tie the first; zeros where no sample has an answer or a score.
-
-    Args:
-      answers, scores: [..., N], see `best_of_n_weighted`, also for errors.
-    """
-    first = (best_of_n_weighted(answers, scores) > 0).argmax(-1)[..., None]
-    weights = np.where(answers == NO_ANSWER, 0.0, np.maximum(scores, 0.0))
-    winners = answers == np.take_along_axis(answers, first, -1)
-    won = (weights * winners).sum(-1)
-    return np.stack([won / np.maximum(weights.sum(-1), 1e-300), won / winners.sum(-1)], -1)
-
-
-def walks(
-    records: Sequence[Record], *, aggregation: str = "last", orders: int = 8, seed: int = 0
-) -> Walks:
-    """Every pool, in the order of its samples and in `orders` - 1 random ones.
-
-    Samples are independent, so that in any order they are what might have come; more orders make
-    the same pools tell more.
-
-    Args:
-      records: independent samples of one strategy, the same questions for every seed.
-      aggregation: step scores to answer score, see `answer_score`.
-      seed: of the orders.
-
-    Raises:
-      UserError: no records, chains of revisions, pools without scores, or of several sizes or
-        strategies, or seeds that lack questions.
-    """
-    if len({record.strategy for record in records}) != 1:
-        raise UserError("allocation: needs the samples of one strategy, such as best_of_n")
-    if any(record.sequential > 1 for record in records):
-        raise UserError("allocation: answers of a chain are not independent; use best_of_n")
-    if not any(candidate.step_scores for record in records for candidate in record.candidates):
-        raise UserError("allocation: samples have no scores; name a verifier")
-    if len(sizes := {len(record.candidates) for record in records}) != 1:
-        raise UserError(f"allocation: pools must be of one size, not {sorted(sizes)}")
-    questions = tuple(sorted({record.question for record in records}))
-    seeds = sorted({record.seed for record in records})
-    if len(records) != len(questions) * len(seeds):
-        raise UserError("allocation: some seeds lack questions; run the sweep to its end")
-    grid = budget_grid(sizes.pop())
-    states = np.empty((len(questions), len(seeds), orders, len(grid), 2))
-    right = np.empty(states.shape[:-1])
-    for record in records:
-        at = questions.index(record.question), seeds.index(record.seed)
-        states[at], right[at] = _walk(record, grid, aggregation, orders, seed)
-    return Walks(questions, grid, states, right)
 
 
 def fit_allocation(walks: Walks, budget: float, *, cells: tuple[int, int] = CELLS) -> Allocation:
@@ -239,9 +166,9 @@ def evaluate_allocation(
     """What allocation is worth at each average budget, with 95 % intervals.
 
     Each half of the questions is spent on by what was fitted to the other one. The intervals are of
-    these two allocations: questions (within their half) and seeds are drawn with replacement, and
-    nothing is fitted anew. Fitted to draws, in which questions repeat, allocations are worse than
-    those that are judged here, and the intervals would lie too low.
+    these two allocations: questions are drawn with replacement, and nothing is fitted anew. Fitted
+    to draws, in which questions repeat, allocations are worse than those that are judged here, and
+    the intervals would lie too low.
 
     Args:
       cells: see `fit_allocation`.
@@ -252,23 +179,19 @@ def evaluate_allocation(
     """
     if len(walks.questions) < FOLDS:
         raise UserError("allocation: needs at least 2 questions, one to fit and one to judge")
-    groups = halves(walks.questions, dict.fromkeys(walks.questions, 0))[0]
-    drawn = np.array(  # [draws, Q, T] weights
-        [
-            np.outer(weights, share) / weights.sum()
-            for weights, share in draws(groups, walks.right.shape[1], seed=seed, count=count)
-        ]
-    )
-    curves = np.einsum("dqt,qtn->dn", drawn, walks.right.mean(2))
+    dealt = deal(walks.questions)
+    groups = [np.isin(np.arange(len(dealt)), dealt[fold::FOLDS]) for fold in range(FOLDS)]
+    drawn = np.array(list(draws(len(dealt), seed, count))) / len(dealt)  # [draws, Q] weights
+    curves = drawn @ walks.right.mean((1, 2))
     found = []
     for budget in budgets:
         stops = np.empty_like(walks.right)
         for fold in range(FOLDS):
-            fitted, judged = groups[fold] > 0, groups[1 - fold] > 0
-            allocation = fit_allocation(_part(walks, fitted), budget, cells=cells)
+            fitted, judged = groups[fold], groups[1 - fold]
+            allocation = fit_allocation(walks.only(fitted), budget, cells=cells)
             stops[judged] = allocation.stops(walks.states[judged])
-        accuracy = np.einsum("dqt,qt->d", drawn, (stops * walks.right).sum(-1).mean(2))
-        spread = np.einsum("dqt,qtn->dn", drawn, stops.mean(2))
+        accuracy = drawn @ (stops * walks.right).sum(-1).mean((1, 2))
+        spread = drawn @ stops.mean((1, 2))
         spent, blind = spread @ walks.grid, (spread * curves).sum(1)
         same = [at_budget(row, walks.grid, n) for row, n in zip(curves, spent, strict=True)]
         rows = np.stack([accuracy, spent, same, accuracy - same, accuracy - blind], 1)
@@ -276,26 +199,6 @@ def evaluate_allocation(
             AllocationEvaluation(*estimates(rows), stopped=tuple(stops.mean((0, 1, 2)).tolist()))
         )
     return found
-
-
-def _part(walks: Walks, inside: NDArray[np.bool_]) -> Walks:
-    questions = tuple(q for q, kept in zip(walks.questions, inside, strict=True) if kept)
-    return Walks(questions, walks.grid, walks.states[inside], walks.right[inside])
-
-
-def _walk(
-    record: Record, grid: Sequence[int], aggregation: str, orders: int, seed: int
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """[O, n, 2] and [O, n] states, and chances to be right, of one pool."""
-    pool = as_pool(record, aggregation, seed)
-    order = np.tile(np.arange(grid[-1]), (orders, 1))
-    order[1:] = np.random.default_rng(pool.seed).permuted(order[1:], axis=1)
-    answers, scores, correct = pool.answers[order], pool.scores[order], pool.correct[order]
-    states = [look(answers[:, :n], scores[:, :n]) for n in grid]
-    right = [
-        (best_of_n_weighted(answers[:, :n], scores[:, :n]) * correct[:, :n]).sum(1) for n in grid
-    ]
-    return np.stack(states, 1), np.stack(right, 1)
 
 
 def _cell(states: NDArray[np.float64], edges: Sequence[Sequence[float]]) -> NDArray[np.int64]:

@@ -7,9 +7,11 @@ nobody needs to know the answer. A PRM also scores the question alone.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ttc_jax.errors import UserError
 from ttc_jax.results.curves import pass_at_1
@@ -56,27 +58,71 @@ def of_questions(records: Iterable[Record]) -> dict[str, float]:
     return found
 
 
-def quantile_bins(values: Mapping[str, float], bins: int = BINS) -> dict[str, int]:
-    """Questions in groups of equal size, 0 the easiest.
+@dataclasses.dataclass(frozen=True)
+class Binning:
+    """How questions are put into difficulty bins.
 
-    Args:
-      values: a question's pass@1, or another number that is the higher the easier it is. Questions
-        of equal value are told apart by their ids, so that bins stay equal in size.
-      bins: number of groups.
-    """
-    order = sorted(values, key=lambda question: (-values[question], question))
-    return {question: place * bins // len(order) for place, question in enumerate(order)}
-
-
-def absolute_bins(values: Mapping[str, float], edges: Sequence[float] = EDGES) -> dict[str, int]:
-    """Questions by fixed bounds, 0 the easiest: a value on a bound belongs to the easier side.
+    Attributes:
+      easiness: question -> a number that is the higher the easier it is, such as its pass@1.
+      count: bins of equal size, where there are no edges.
+      edges: fixed bounds of the bins, descending; a value on a bound belongs to the easier side.
 
     Raises:
       UserError: bounds that do not fall.
     """
-    if list(edges) != sorted(set(edges), reverse=True):
-        raise UserError(f"difficulty.edges={tuple(edges)}: bounds must fall, as in {EDGES}")
-    return {question: sum(value < edge for edge in edges) for question, value in values.items()}
+
+    easiness: Mapping[str, float]
+    count: int = BINS
+    edges: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        if list(self.edges) != sorted(set(self.edges), reverse=True):
+            raise UserError(f"difficulty.edges={self.edges}: bounds must fall, as in {EDGES}")
+
+    def of(
+        self, questions: Sequence[str], drawn: NDArray[np.int64] | None = None
+    ) -> NDArray[np.int64]:
+        """[Q] The bin of each question, 0 the easiest.
+
+        Questions of equal easiness are told apart by their ids, so that bins stay equal in size.
+
+        Args:
+          drawn: [Q] how often each question counts, 0 among them; once by default.
+
+        Raises:
+          UserError: a question of unknown easiness.
+        """
+        if missing := [question for question in questions if question not in self.easiness]:
+            raise UserError(f"policy: {missing[0]!r} is in no difficulty bin; estimate it first")
+        values = np.array([self.easiness[question] for question in questions])
+        if self.edges:
+            return (values[:, None] < self.edges).sum(1)
+        drawn = np.ones(len(values), np.int64) if drawn is None else drawn
+        order = np.lexsort((np.array(questions), -values))
+        before = np.cumsum(drawn[order]) - drawn[order]
+        # All copies of a question are in the bin of the middle one.
+        middle = before + np.maximum(drawn[order] - 1, 0) // 2
+        bins = np.empty(len(values), np.int64)
+        bins[order] = np.minimum(middle * self.count // drawn.sum(), self.count - 1)
+        return bins
+
+    def tied(self, questions: Sequence[str]) -> float:
+        """The share of questions whose bin their id decides, since some other bin holds their like.
+
+        Bins of a few samples have many such questions: their easiness has few values.
+        """
+        of_value: dict[float, set[int]] = {}
+        bins = self.of(questions).tolist()
+        values = [self.easiness[question] for question in questions]
+        for value, which in zip(values, bins, strict=True):
+            of_value.setdefault(value, set()).add(which)
+        return sum(len(of_value[value]) > 1 for value in values) / len(values)
+
+
+def quantile_bins(easiness: Mapping[str, float], bins: int = BINS) -> dict[str, int]:
+    """Questions in groups of equal size, 0 the easiest: see `Binning`."""
+    questions = list(easiness)
+    return dict(zip(questions, Binning(easiness, bins).of(questions).tolist(), strict=True))
 
 
 def _candidates(records: Iterable[Record]) -> dict[str, list[Candidate]]:

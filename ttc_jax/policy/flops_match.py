@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ttc_jax.errors import UserError
+from ttc_jax.policy.difficulty import Binning
 from ttc_jax.policy.policy import estimates, resamples
 from ttc_jax.results.accuracy_table import AccuracyTable
 from ttc_jax.results.curves import Estimate
@@ -64,7 +65,7 @@ class Match:
 
 def match(
     table: AccuracyTable,
-    bins: Mapping[str, int],
+    binning: Binning,
     large: Mapping[str, float],
     spent: Sequence[float],
     *,
@@ -77,8 +78,8 @@ def match(
     the largest, which favours the large model.
 
     Args:
-      outcomes: of the small model.
-      bins, seed, count: see `policy.resamples`.
+      table: of the small model.
+      binning, seed, count: see `policy.resamples`.
       large: question -> accuracy of the large model's greedy answer.
       spent: generations of the small model, such as cost as much: see `generations`.
 
@@ -88,27 +89,28 @@ def match(
     if missing := [question for question in table.questions if question not in large]:
         raise UserError(f"flops_match: the large model did not answer {missing[0]!r}")
     greedy = np.array([large[question] for question in table.questions])
-    of_bin = np.array([bins[question] for question in table.questions])
-    inside = of_bin == np.arange(of_bin.max() + 1)[:, None]
-    draws = list(resamples(table, bins, seed=seed, count=count))
-    sizes = draws[0].sizes
-    theirs = np.array([inside @ (drawn.weights * greedy) / sizes for drawn in draws])
+    drawn = list(resamples(table, binning, seed=seed, count=count))
+    sizes = np.array([x.inside.sum(1) for x in drawn])
+    with np.errstate(invalid="ignore"):
+        theirs = np.array([x.inside @ greedy for x in drawn]) / sizes
     return [
         _matches(
-            np.array([[at_budget(row, table.budgets, n) for row in x.by_bin] for x in draws]),
+            np.array([[at_budget(row, table.budgets, n) for row in x.by_bin] for x in drawn]),
             theirs,
-            sizes,
+            sizes / sizes.sum(1, keepdims=True),
         )
         for n in spent
     ]
 
 
 def _matches(
-    small: NDArray[np.float64], theirs: NDArray[np.float64], sizes: NDArray[np.int64]
+    small: NDArray[np.float64], theirs: NDArray[np.float64], shares: NDArray[np.float64]
 ) -> list[Match]:
-    """From the accuracies of both in every draw and bin, [draws, bins], and the bins' sizes."""
-    whole = sizes[:, None] / sizes.sum()
-    small, theirs = (np.concatenate([x @ whole, x], 1) for x in (small, theirs))
+    """From the accuracies of both in every draw and bin, and the bins' shares, [draws, bins]."""
+    small, theirs = (
+        np.concatenate([(np.nan_to_num(x) * shares).sum(1, keepdims=True), x], 1)
+        for x in (small, theirs)
+    )
     with np.errstate(divide="ignore", invalid="ignore"):
         relative = np.where(theirs > 0, (small - theirs) / theirs, np.nan)
     columns = zip(estimates(small), estimates(theirs), estimates(small - theirs), strict=True)

@@ -16,10 +16,12 @@ from numpy.typing import NDArray
 
 from ttc_jax import hashing
 from ttc_jax.errors import UserError
+from ttc_jax.policy.difficulty import Binning
 from ttc_jax.results.accuracy_table import AccuracyTable, generations_to_reach
 from ttc_jax.results.curves import Estimate
 
 FOLDS = 2
+TIE = 1e-9  # right answers by which sums may differ and still tie
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,86 +29,101 @@ class Policy:
     """A table of strategies.
 
     Attributes:
-      choice: [bins, N] names of strategies.
-      budgets: [N] generations a question.
+      choice: [bins] budget -> strategy, the bin of the easiest questions first; a budget is the
+        generations of a question, and bins may have different ones.
       edges: [bins - 1] difficulty at which one bin ends and the next, a harder one, begins:
         descending, for a number that is the higher the easier a question is.
     """
 
-    choice: tuple[tuple[str, ...], ...]
-    budgets: tuple[int, ...]
+    choice: tuple[Mapping[int, str], ...]
     edges: tuple[float, ...]
 
+    @property
+    def least(self) -> int:
+        """The least budget that every bin can follow."""
+        return max(map(min, self.choice))
+
     def bin_of(self, easiness: float) -> int:
-        """The bin of a question, 0 the easiest."""
+        """Returns the bin of a question, 0 the easiest."""
         return sum(easiness < edge for edge in self.edges)
 
     def strategy(self, easiness: float, budget: int) -> tuple[str, int]:
-        """The strategy for a question, and the largest known budget that does not exceed `budget`.
+        """Returns the strategy for a question, and the largest budget of its bin within `budget`.
 
         Raises:
-          UserError: a budget below all that the policy was fitted to.
+          UserError: a budget below all of that bin.
         """
-        known = [n for n in self.budgets if n <= budget]
-        if not known:
-            raise UserError(f"budget {budget} is below the policy's least, {self.budgets[0]}")
-        return self.choice[self.bin_of(easiness)][self.budgets.index(known[-1])], known[-1]
+        place = self.bin_of(easiness)
+        known = self.choice[place]
+        if budget < min(known):
+            raise UserError(
+                f"budget {budget} is below the least of policy.choice.bin_{place + 1}, {min(known)}"
+            )
+        largest = max(n for n in known if n <= budget)
+        return known[largest], largest
 
     def to_dict(self) -> dict[str, Any]:
-        """For a config or JSON."""
+        """Returns what a config or JSON holds."""
         return {
-            "budgets": self.budgets,
             "edges": self.edges,
             "choice": {
-                f"bin_{i + 1}": {f"n_{n}": name for n, name in zip(self.budgets, row, strict=True)}
-                for i, row in enumerate(self.choice)
+                f"bin_{i}": {f"n_{n}": name for n, name in known.items()}
+                for i, known in enumerate(self.choice, 1)
             },
         }
 
     @classmethod
     def from_dict(cls, found: Mapping[str, Any]) -> Policy:
-        """What `to_dict` wrote.
+        """Returns the policy that `to_dict` wrote.
 
         Raises:
-          UserError: a table with holes.
+          UserError: a bin too many or too few for the edges, or one without budgets.
         """
-        budgets, edges = tuple(found["budgets"]), tuple(found["edges"])
-        try:
-            choice = tuple(
-                tuple(found["choice"][f"bin_{i + 1}"][f"n_{n}"] for n in budgets)
-                for i in range(len(edges) + 1)
+        edges, choice = tuple(found["edges"]), found["choice"]
+        names = [f"bin_{i + 1}" for i in range(len(edges) + 1)]
+        for name in names:
+            if not choice.get(name):
+                raise UserError(
+                    f"policy.choice lacks {name}: {len(edges)} policy.edges make {len(names)} bins"
+                )
+        if more := [name for name in choice if name not in names]:
+            raise UserError(
+                f"policy.choice.{more[0]}: no such bin; {len(edges)} policy.edges make {len(names)}"
             )
-        except KeyError as error:
-            raise UserError(f"policy.choice lacks {error.args[0]}") from error
-        return cls(choice, budgets, edges)
+        return cls(
+            tuple(
+                {n: choice[name][f"n_{n}"] for n in sorted(map(_budget, choice[name]))}
+                for name in names
+            ),
+            edges,
+        )
 
 
-def fit_policy(
-    table: AccuracyTable,
-    easiness: Mapping[str, float],
-    bins: Mapping[str, int],
-    edges: Sequence[float] = (),
-) -> Policy:
+def _budget(key: str) -> int:
+    return int(key.removeprefix("n_"))
+
+
+def fit_policy(table: AccuracyTable, binning: Binning) -> Policy:
     """The strategy of the highest accuracy in each bin and at each budget, over all questions.
 
-    Of equal ones the first in `table.strategies`.
+    Of equal ones the first in `table.strategies`, which is the cheapest. Bins of equal size end
+    midway between their questions.
 
-    Args:
-      ease: question -> the number that its bin came from, the higher the easier.
-      bins: question -> bin, 0 the easiest.
-      edges: the bounds that bins were told by; none: bins end midway between their questions.
+    Raises:
+      UserError: see `Binning.of`.
     """
-    groups = halves(table.questions, bins)[0]
-    sums = np.einsum("gq,qsnt->gsn", groups, table.values)
-    count = len(groups) // FOLDS
-    best = _best(sums.reshape(count, FOLDS, *sums.shape[1:]).sum(1))
-    names = np.array(table.strategies)
-    edges = edges[: count - 1]  # beyond these the fit had no questions
+    bins = binning.of(table.questions)
+    count = int(bins.max()) + 1
+    inside = bins == np.arange(count)[:, None]
+    best = best_of(np.tensordot(inside.astype(float), table.values.mean(-1), 1))
+    edges = binning.edges[: count - 1]  # beyond these the fit had no questions
     if not edges:
-        easinesses = [[easiness[q] for q in table.questions if bins[q] == b] for b in range(count)]
-        edges = [(min(a) + max(b)) / 2 for a, b in itertools.pairwise(easinesses)]
-    choice = tuple(tuple(map(str, row)) for row in names[best])
-    return Policy(choice, table.budgets, tuple(edges))
+        easiness = np.array([binning.easiness[question] for question in table.questions])
+        of_bin = [easiness[row] for row in inside if row.any()]
+        edges = [float(a.min() + b.max()) / 2 for a, b in itertools.pairwise(of_bin)]
+    names = np.array(table.strategies)
+    choice = tuple(dict(zip(table.budgets, map(str, row), strict=True)) for row in names[best])
+    return Policy(choice, tuple(edges))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,6 +133,9 @@ class PolicyEvaluation:
     Attributes:
       accuracy: [N] of the policy on questions that did not choose it.
       by_bin: [bins][N] the same in every bin.
+      single: [N] accuracy of the one strategy that is best over all bins, chosen and judged on the
+        same questions as the policy.
+      over_single: [N] accuracy above that: what it adds to choose by difficulty.
       efficiency: [N] generations that the baseline needs to get as far, over the budget.
       net: [N] the same over all that was spent, difficulty included.
       censored: [N] whether the baseline's curve ends before: the ratio is then a lower bound.
@@ -124,6 +144,8 @@ class PolicyEvaluation:
 
     accuracy: tuple[Estimate, ...]
     by_bin: tuple[tuple[Estimate, ...], ...]
+    single: tuple[Estimate, ...]
+    over_single: tuple[Estimate, ...]
     efficiency: tuple[Estimate, ...]
     net: tuple[Estimate, ...]
     censored: tuple[bool, ...]
@@ -131,21 +153,25 @@ class PolicyEvaluation:
 
 
 class Resample(NamedTuple):
-    """One draw of questions and seeds, and what the policy chosen on it is worth.
+    """One draw of questions, and what the policy chosen on it is worth.
 
     Attributes:
       weights: [Q] how often each question was drawn.
-      seeds: [T] share of each seed.
-      sizes: [bins] questions drawn.
-      by_bin: [bins, N] accuracy on the halves that did not choose.
-      spent: [bins, N] generations a question, difficulty included.
+      inside: [bins, Q] the same in its bin, 0 in all others.
+      by_bin: [bins, N] accuracy on the halves that did not choose; NaN in a bin of no questions.
+      single: [N] accuracy of the one strategy that the other half of all questions chose.
+      spent: [N] generations a question with the policy, difficulty included.
     """
 
-    weights: NDArray[np.float64]
-    seeds: NDArray[np.float64]
-    sizes: NDArray[np.int64]
+    weights: NDArray[np.int64]
+    inside: NDArray[np.int64]
     by_bin: NDArray[np.float64]
+    single: NDArray[np.float64]
     spent: NDArray[np.float64]
+
+    def mean(self, by_bin: NDArray[np.float64]) -> NDArray[np.float64]:
+        """[N] over all questions, of values [bins, N]."""
+        return self.inside.sum(1) @ np.nan_to_num(by_bin) / self.weights.sum()
 
 
 def costs(table: AccuracyTable, samples: int, pools: Collection[str]) -> NDArray[np.float64]:
@@ -162,64 +188,64 @@ def costs(table: AccuracyTable, samples: int, pools: Collection[str]) -> NDArray
 
 def resamples(
     table: AccuracyTable,
-    bins: Mapping[str, int],
+    binning: Binning,
     *,
     cost: NDArray[np.float64] | None = None,
     seed: int = 0,
     count: int = 1000,
 ) -> Iterator[Resample]:
-    """The sample itself, and then `count` draws from it with replacement.
+    """The sample itself, and then `count` draws of its questions with replacement.
 
-    Questions are drawn within their bin and half, so that no question is on both sides; seeds of
-    sampling are drawn too; and each draw chooses anew.
+    Every draw makes its bins anew, halves them, and lets each half choose for the other. A question
+    that was drawn more than once is on one side with all its copies. A half without questions
+    chooses the cheapest strategy.
 
     Args:
-      bins: question -> bin, 0 the easiest.
       cost: [S, N] see `costs`; the budgets alone by default.
       seed: of the draws.
 
     Raises:
-      UserError: a bin that has fewer than two questions, or questions without a bin.
+      UserError: fewer than two questions in a bin, and as `Binning.of`.
     """
-    groups, sizes = halves(table.questions, bins)
-    of_bin = sizes.reshape(-1, FOLDS).sum(1)
+    values, bins = table.values.mean(-1), binning.of(table.questions)
     cost = costs(table, 0, ()) if cost is None else cost
-    paid = sizes[:, None, None] * cost
-    for weights, share in draws(groups, len(table.seeds), seed=seed, count=count):
-        sums = np.einsum("gq,qsnt,t->gsn", groups * weights, table.values, share)
-        earned, spent = (_crossed(sums, x) / of_bin[:, None] for x in (sums, paid))
-        yield Resample(weights, share, of_bin, earned, spent)
-
-
-def draws(
-    groups: NDArray[np.float64], seeds: int, *, seed: int = 0, count: int = 1000
-) -> Iterator[tuple[NDArray[np.float64], NDArray[np.float64]]]:
-    """Weights [Q] of questions and shares [T] of seeds: all alike, then `count` draws of both.
-
-    Args:
-      groups: [groups, Q] as `halves` deals them; questions are drawn within them, with replacement.
-      seeds: T.
-      seed: of the draws.
-
-    Raises:
-      UserError: an empty group.
-    """
-    sizes = groups.sum(1).astype(np.int64)
-    if sizes.min() < 1:
+    total = max(int(bins.max()) + 1, binning.count if not binning.edges else 0)
+    if np.bincount(bins).min() < FOLDS:
         raise UserError("policy: a bin holds fewer than 2 questions; use fewer bins")
+    dealt = np.array(deal(table.questions))
+    for weights in draws(len(table.questions), seed, count):
+        halves = halve(binning.of(table.questions, weights), weights, dealt, total)
+        yield _evaluated(halves, weights, values, cost)
+
+
+def _evaluated(
+    halves: NDArray[np.int64],
+    weights: NDArray[np.int64],
+    values: NDArray[np.float64],
+    cost: NDArray[np.float64],
+) -> Resample:
+    """What the halves [bins, folds, Q] of a draw choose for each other; values are [Q, S, N]."""
+    sums = np.tensordot(halves.astype(float), values, 1)  # [bins, folds, S, N]
+    paid = halves.sum(-1)[..., None, None] * cost
+    earned, spent = _crossed(sums, sums), _crossed(sums, paid)
+    single = _crossed(sums.sum(0, keepdims=True), sums.sum(0, keepdims=True))[0]
+    inside, count = halves.sum(1), weights.sum()
+    with np.errstate(invalid="ignore"):
+        by_bin = earned / inside.sum(1)[:, None]
+    return Resample(weights, inside, by_bin, single / count, spent.sum(0) / count)
+
+
+def draws(questions: int, seed: int = 0, count: int = 1000) -> Iterator[NDArray[np.int64]]:
+    """[Q] how often each question is drawn: once each at first, then `count` draws of them all."""
+    yield np.ones(questions, np.int64)
     rng = np.random.default_rng(seed)
-    weights, of_seeds = np.ones(groups.shape[1]), np.ones(seeds)
-    for number in range(count + 1):
-        if number:
-            for group, size in zip(groups, sizes, strict=True):
-                weights[np.flatnonzero(group)] = rng.multinomial(size, _uniform(size))
-            of_seeds = rng.multinomial(seeds, _uniform(seeds))
-        yield weights.copy(), of_seeds / seeds
+    for _ in range(count):
+        yield rng.multinomial(questions, np.full(questions, 1 / questions))
 
 
 def evaluate_policy(
     table: AccuracyTable,
-    bins: Mapping[str, int],
+    binning: Binning,
     baseline: AccuracyTable,
     *,
     name: str,
@@ -230,83 +256,81 @@ def evaluate_policy(
     """Accuracy and efficiency of the policy, with 95 % intervals from `resamples`.
 
     Args:
-      bins, cost, seed, count: see `resamples`, also for errors.
+      binning, cost, seed, count: see `resamples`, also for errors.
       baseline: the same questions and seeds at more budgets, where efficiency is read off.
       name: the baseline's strategy, such as best-of-N.
     """
-    curve = baseline.of(name)
+    curve = baseline.of(name).mean(-1)
     same = [baseline.budgets.index(n) for n in table.budgets]
-    found = []
-    for drawn in resamples(table, bins, cost=cost, seed=seed, count=count):
-        accuracy = drawn.sizes @ drawn.by_bin / drawn.sizes.sum()
-        base = np.einsum("q,qnt,t->n", drawn.weights, curve, drawn.seeds) / drawn.sizes.sum()
+    found: list[tuple[NDArray[np.float64], ...]] = []
+    censored: list[bool] = []  # of the sample itself
+    for drawn in resamples(table, binning, cost=cost, seed=seed, count=count):
+        accuracy = drawn.mean(drawn.by_bin)
+        base = drawn.weights @ curve / drawn.weights.sum()
         reached = [generations_to_reach(base, baseline.budgets, x) for x in accuracy]
         needs = np.array([n for n, _ in reached])
-        ends = np.array([end for _, end in reached])
-        ratio = needs / np.array(table.budgets)
-        net = needs / (drawn.sizes @ drawn.spent / drawn.sizes.sum())
-        found.append((accuracy, drawn.by_bin, ratio, net, accuracy - base[same], ends))
-    accuracy, by_bin, ratio, net, gain, ends = (np.array(x) for x in zip(*found, strict=True))
+        row = accuracy, drawn.single, accuracy - drawn.single, needs / np.array(table.budgets)
+        found.append((*row, needs / drawn.spent, accuracy - base[same], drawn.by_bin))
+        censored = censored or [end for _, end in reached]
+    accuracy, single, over, ratio, net, gain, by_bin = map(np.array, zip(*found, strict=True))
     return PolicyEvaluation(
-        estimates(accuracy),
-        tuple(estimates(by_bin[:, i]) for i in range(by_bin.shape[1])),
-        estimates(ratio),
-        estimates(net),
-        tuple(bool(x) for x in ends[0]),
-        estimates(gain),
+        accuracy=estimates(accuracy),
+        by_bin=tuple(estimates(by_bin[:, i]) for i in range(by_bin.shape[1])),
+        single=estimates(single),
+        over_single=estimates(over),
+        efficiency=estimates(ratio),
+        net=estimates(net),
+        censored=tuple(censored),
+        gain=estimates(gain),
     )
 
 
-def halves(
-    questions: Sequence[str], bins: Mapping[str, int]
-) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """[bins · folds, Q] which questions each half of a bin holds, and how many they are.
+def deal(questions: Sequence[str]) -> list[int]:
+    """[Q] the order in which questions are dealt to halves; always the same, by a hash of them."""
+    return sorted(range(len(questions)), key=lambda i: hashing.bytes_of(questions[i]))
 
-    A hash of the question decides the order in which halves are dealt, so that it is always the
-    same.
 
-    Raises:
-      UserError: a question without a bin.
+def halve(
+    bins: NDArray[np.int64], weights: NDArray[np.int64], dealt: NDArray[np.int64], count: int
+) -> NDArray[np.int64]:
+    """[bins, folds, Q] how often each half of a bin holds a question.
+
+    Args:
+      bins: [Q] see `Binning.of`.
+      weights: [Q] how often a question was drawn; those never drawn are not dealt.
+      dealt: [Q] see `deal`.
+      count: bins.
     """
-    if missing := [question for question in questions if question not in bins]:
-        raise UserError(f"policy: {missing[0]!r} is in no difficulty bin; estimate it first")
-    count = max(bins[question] for question in questions) + 1
-    groups = np.zeros((count * FOLDS, len(questions)))
-    dealt = [0] * count
-    for place in sorted(range(len(questions)), key=lambda i: hashing.bytes_of(questions[i])):
-        which = bins[questions[place]]
-        groups[which * FOLDS + dealt[which] % FOLDS, place] = 1
-        dealt[which] += 1
-    return groups, groups.sum(1).astype(np.int64)
+    halves = np.zeros((count, FOLDS, len(bins)), np.int64)
+    for which in range(count):
+        inside = dealt[(bins[dealt] == which) & (weights[dealt] > 0)]
+        for fold in range(FOLDS):
+            halves[which, fold, inside[fold::FOLDS]] = weights[inside[fold::FOLDS]]
+    return halves
 
 
 def _crossed(sums: NDArray[np.float64], values: NDArray[np.float64]) -> NDArray[np.float64]:
     """[bins, N] the sum of `values` of what each half would choose for the other.
 
     Args:
-      sums: [bins · folds, S, N] right answers in each half, by which the other half's are chosen.
-      values: [bins · folds, S, N].
+      sums: [bins, folds, S, N] right answers in each half, by which the other half's are chosen.
+      values: [bins, folds, S, N].
     """
-    halves, values = (x.reshape(-1, FOLDS, *x.shape[1:]) for x in (sums, values))
-    best = [_best(halves[:, fold]) for fold in range(FOLDS)]
-    found = [
-        np.take_along_axis(values[:, fold], best[1 - fold][:, None], 1)[:, 0]
-        for fold in range(FOLDS)
-    ]
-    return np.sum(found, axis=0)
+    best = best_of(sums)[:, ::-1, None]  # the other half's
+    return np.take_along_axis(values, best, 2)[:, :, 0].sum(1)
 
 
-def _best(sums: NDArray[np.float64]) -> NDArray[np.int64]:
-    """[bins, N] the strategy of the largest sum; one that cannot spend a budget has NaN there."""
-    return np.where(np.isnan(sums), -np.inf, sums).argmax(1)
+def best_of(sums: NDArray[np.float64]) -> NDArray[np.int64]:
+    """[..., N] the first strategy of the largest sum [..., S, N]; one that has NaN there is none.
+
+    Sums of the same accuracies in another order differ by rounding alone; they still tie.
+    """
+    known = np.where(np.isnan(sums), -np.inf, sums)
+    return (known >= known.max(-2, keepdims=True) - TIE).argmax(-2)
 
 
 def estimates(values: NDArray[np.float64]) -> tuple[Estimate, ...]:
-    """The first row, and the interval of the others."""
-    low, high = np.quantile(values[1:], [0.025, 0.975], axis=0)
+    """The first row, and the interval of the others; of those that are known."""
+    low, high = np.nanquantile(values[1:], [0.025, 0.975], axis=0)
     rows: Sequence[Sequence[float]] = np.stack([values[0], low, high], -1).tolist()
     return tuple(Estimate(*row) for row in rows)
-
-
-def _uniform(count: int) -> list[float]:
-    return [1 / count] * count

@@ -14,6 +14,7 @@ from ttc_jax.results.selection import AGGREGATIONS
 from ttc_jax.tpu.program import Program
 from ttc_jax.tpu.topology import GIB
 
+TIES: Final = 0.1  # share of questions in bins by their ids from which on that is said
 _LABELS: Final = {
     "majority": "majority",
     "best_of_n": "best-of-N",
@@ -93,12 +94,28 @@ def print_policy(summary: Mapping[str, Any], file: TextIO | None = None) -> None
             table.add_row(str(place), *(label(name) for name in row.values()))
         tables.append(table)
         for n, ratio in summary["efficiency"][kind].items():
-            bound = "at least " if ratio["censored"] else ""
             net = summary["efficiency_net"][kind][n]
+            # A curve that ends before supports no more than the bound of its interval.
+            needs = (
+                f"at least {ratio['low']:.1f} times as many generations; at least {net['low']:.1f}"
+                if ratio["censored"]
+                else f"{ratio['ratio']:.1f} times as many generations "
+                f"({ratio['low']:.1f} to {ratio['high']:.1f}); {net['ratio']:.1f}"
+            )
             lines.append(
-                f"{kind} difficulty, N={n}: the baseline needs {bound}{ratio['ratio']:.1f} times "
-                f"as many generations ({ratio['low']:.1f} to {ratio['high']:.1f}); "
-                f"{net['ratio']:.1f} with what told the difficulty"
+                f"{kind} difficulty, N={n}: the baseline needs {needs} with what told the "
+                "difficulty"
+            )
+        for n, point in (found.get("over_single") or {}).items():
+            lines.append(
+                f"{kind} difficulty, N={n}: choosing by bin adds {100 * point['mean']:+.1f} "
+                f"({100 * point['low']:+.1f} to {100 * point['high']:+.1f}) points to the best "
+                "single strategy"
+            )
+        if found.get("tied", 0) > TIES:
+            lines.append(
+                f"{kind} difficulty: {100 * found['tied']:.0f} % of the questions are as easy as "
+                "some of another bin, so that their ids decide; use fewer bins or more samples"
             )
     for found in summary.get("allocation", {}).values():
         gain = found["gain"]

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import itertools
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -249,18 +250,21 @@ def flops_match_figure(summary: Mapping[str, Any]) -> Figure:
     Args:
         summary: that of the job `policy`; reads "flops_match".
     """
-    rows, ratios = flops_match_rows(summary), list(summary["flops_match"])
+    rows, kinds = flops_match_rows(summary), list(summary["flops_match"])
+    ratios = list(summary["flops_match"][kinds[0]])
     bins = list(dict.fromkeys(row["bin"] for row in rows))
     charges = list(dict.fromkeys(row["charged"] for row in rows))
     with matplotlib.rc_context(_SETTINGS):
-        figure = Figure(figsize=(4.6 * len(ratios), 4.9), dpi=160, layout="constrained")
-        panels = figure.subplots(1, len(ratios), sharey=True, squeeze=False)[0]
-        for axes, ratio in zip(panels, ratios, strict=True):
+        size = 4.6 * len(ratios), 0.9 + 4.0 * len(kinds)
+        figure = Figure(figsize=size, dpi=160, layout="constrained")
+        grid = figure.subplots(len(kinds), len(ratios), sharey=True, squeeze=False)
+        for (kind, ratio), axes in zip(itertools.product(kinds, ratios), grid.flat, strict=True):
             axes.axhline(0, color=_INK, lw=1)
             for i, (name, (color, marker)) in enumerate(zip(charges, _STYLES, strict=False)):
                 shift = 0.22 * (i - (len(charges) - 1) / 2)
                 for row in rows:
-                    if (row["R"], row["charged"]) != (ratio, name) or row["relative_mean"] is None:
+                    about = row["difficulty"], row["R"], row["charged"]
+                    if about != (kind, ratio, name) or row["relative_mean"] is None:
                         continue
                     mean, low, high = (row[f"relative_{x}"] for x in ("mean", "low", "high"))
                     faint = {"alpha": 1.0 if row["affordable"] else 0.35, "color": color}
@@ -269,11 +273,12 @@ def flops_match_figure(summary: Mapping[str, Any]) -> Figure:
                     axes.plot(at, mean, marker=marker, markersize=6, **faint)
                 axes.plot([], [], color=color, marker=marker, ls="", label=label(name))
             axes.set_xticks(range(len(bins)), bins)
-            axes.set_xlabel("difficulty bin, 1 the easiest", labelpad=6)
+            axes.set_xlabel(f"bin of {label(kind)} difficulty, 1 the easiest", labelpad=6)
             axes.set_title(f"R = {ratio}", fontsize=11)
             _in_percent(axes)
-        panels[0].set_ylabel("relative gain of the small model")
-        handles, labels = panels[0].get_legend_handles_labels()
+        for row in grid:
+            row[0].set_ylabel("relative gain of the small model")
+        handles, labels = grid[0, 0].get_legend_handles_labels()
         figure.legend(
             handles, labels, loc="outside lower center", ncols=3, frameon=False, title="charged"
         )
@@ -281,19 +286,30 @@ def flops_match_figure(summary: Mapping[str, Any]) -> Figure:
 
 
 def flops_match_rows(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The numbers behind the figure, a line for each R, charge and bin; None: there is none."""
+    """The numbers behind the figure, a line for each difficulty, R, charge and bin.
+
+    A number is None where there is none.
+    """
     rows = []
-    for ratio, charged in summary["flops_match"].items():
-        for name, found in charged.items():
-            parts = [(str(i), sides) for i, sides in enumerate(found["by_bin"], 1)]
-            for place, sides in [*parts, ("all", found["all"])]:
-                row = {"R": ratio, "charged": name, "bin": place}
+    for kind, by_ratio in summary["flops_match"].items():
+        for ratio, charged in by_ratio.items():
+            for name, found in charged.items():
+                row = {"difficulty": kind, "R": ratio, "charged": name}
                 row |= {x: found[x] for x in ("generations", "affordable", "beyond")}
-                for side in ("small", "large", "difference", "relative"):
-                    for x in ("mean", "low", "high"):
-                        row[f"{side}_{x}"] = sides[side] and sides[side][x]
-                rows.append(row)
+                parts = [(str(i), sides) for i, sides in enumerate(found["by_bin"], 1)]
+                rows += [
+                    row | {"bin": place} | _sides(sides)
+                    for place, sides in [*parts, ("all", found["all"])]
+                ]
     return rows
+
+
+def _sides(sides: Mapping[str, Any]) -> dict[str, float | None]:
+    return {
+        f"{side}_{x}": sides[side] and sides[side][x]
+        for side in ("small", "large", "difference", "relative")
+        for x in ("mean", "low", "high")
+    }
 
 
 def calibration_figure(quality: Mapping[str, Any]) -> Figure:

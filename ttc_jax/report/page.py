@@ -23,6 +23,7 @@ def page(
     figures: Mapping[str, bytes],
     trees: Mapping[str, Any],
     about: Sequence[Section] = (),
+    findings: Sequence[str] = (),
 ) -> str:
     """The report as HTML.
 
@@ -32,6 +33,7 @@ def page(
       figures: by file name, see `files`.
       trees: for the search-tree viewer, see `report.viewer.viewer`; left out where there are none.
       about: what it cost and how it was made, at the end.
+      findings: sentences at its top.
     """
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
@@ -39,6 +41,7 @@ def page(
     template = resources.files("ttc_jax.report").joinpath("page.html").read_text(encoding="utf-8")
     return environment.from_string(template).render(
         title=title,
+        findings=findings,
         sections=sections,
         about=about,
         images={

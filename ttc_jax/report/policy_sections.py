@@ -17,17 +17,22 @@ def compute_optimal(summary: Summary) -> Section:
     """The compute-optimal policy's accuracy beside the baseline's."""
     kinds = summary["compute_optimal"]
     tables = [accuracy_by_budget(summary)]
-    tables.append(
+    tables += [
         Table(
-            "gain over the baseline, in points, by N",
+            title,
             [
                 {"difficulty": kind, "N": n, **point}
                 for kind, found in kinds.items()
-                for n, point in found["gain"].items()
+                for n, point in (found.get(name) or {}).items()
             ],
             "N",
         )
-    )
+        for name, title in (
+            ("gain", "gain over the baseline, in points, by N"),
+            ("single", "accuracy in % of the best single strategy, judged likewise, by N"),
+            ("over_single", "gain over the best single strategy, in points, by N"),
+        )
+    ]
     tables.append(
         Table(
             "accuracy in % by bin and N",
@@ -90,7 +95,8 @@ def efficiency(summary: Summary) -> Section | None:
         "efficiency",
         "Efficiency",
         "How many times as many generations the baseline needs to be as accurate as the "
-        "compute-optimal policy with N. Where its pool ends before, ≥ gives the bound.",
+        "compute-optimal policy with N. Where its pool ends before, ≥ gives the lower end of the "
+        "interval: no more is supported.",
         tables,
     )
 
@@ -134,6 +140,7 @@ def flops_match(summary: Summary) -> Section | None:
     def table(title: str, name: str) -> Table:
         about = [
             {
+                "difficulty": row["difficulty"],
                 "R": row["R"],
                 "charged": row["charged"],
                 "generations": row["generations"],

@@ -117,8 +117,11 @@ def _value(row: Row) -> Cell:
     if "value" in row:
         return _plain(row["value"])
     if "ratio" in row:
-        cell = Cell(f"{'≥ ' if row.get('censored') else ''}{row['ratio']:.2f}×")
-        cell.interval = f"{row['low']:.2f} to {row['high']:.2f}"
+        if row.get("censored"):  # the curve ends before: the interval's lower end is supported
+            cell = Cell(f"≥ {row['low']:.2f}×")
+        else:
+            cell = Cell(f"{row['ratio']:.2f}×")
+            cell.interval = f"{row['low']:.2f} to {row['high']:.2f}"
     else:
         cell = Cell(f"{100 * row['mean']:.1f}")
         cell.interval = f"{100 * row['low']:.1f} to {100 * row['high']:.1f}"

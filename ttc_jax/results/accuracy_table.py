@@ -9,6 +9,7 @@ from collections.abc import Collection, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from ttc_jax.compute.ledger import Ledger
 from ttc_jax.errors import UserError
 from ttc_jax.results.curves import question_accuracy
 from ttc_jax.results.store import Record
@@ -20,7 +21,7 @@ class AccuracyTable:
 
     Attributes:
       questions: [Q] ids, sorted.
-      strategies: [S] names.
+      strategies: [S] names, by the FLOPs of a generation, the cheapest first.
       budgets: [N] generations a question, ascending.
       seeds: [T].
       values: [Q, S, N, T] chance that the selected answer is right.
@@ -82,8 +83,7 @@ def accuracy_table(
             cells.setdefault((record.strategy, record.budget, record.seed), []).append(record)
     if not cells:
         raise UserError(f"results: no record at budgets {', '.join(map(str, budgets))}")
-    names = list(dict.fromkeys(record.strategy for record in records))
-    strategies = tuple(name for name in names if any(name == cell[0] for cell in cells))
+    strategies = _cheapest_first([record for group in cells.values() for record in group])
     questions = tuple(sorted({r.question for group in cells.values() for r in group}))
     seeds = tuple(sorted({seed for _, _, seed in cells}))
     values = np.full((len(questions), len(strategies), len(budgets), len(seeds)), np.nan)
@@ -112,6 +112,18 @@ def accuracy_table(
         at = [budgets.index(n) for n in (sizes if pool else [budget])]
         values[:, strategies.index(name), at, seeds.index(seed)] = found
     return AccuracyTable(questions, strategies, tuple(budgets), seeds, values)
+
+
+def _cheapest_first(records: Sequence[Record]) -> tuple[str, ...]:
+    """Strategies by their FLOPs a generation; in order of appearance where these are not told."""
+    totals: dict[str, Ledger] = {}
+    for record in records:
+        totals[record.strategy] = totals.get(record.strategy, Ledger()) + record.ledger
+    flops = {
+        name: (total.generator_flops + total.verifier_flops) / max(total.generations, 1)
+        for name, total in totals.items()
+    }
+    return tuple(sorted(totals, key=lambda name: flops[name]))
 
 
 def largest_pools(records: Sequence[Record], pools: Collection[str]) -> list[Record]:

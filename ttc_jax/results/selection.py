@@ -35,7 +35,7 @@ def answer_score(step_scores: Sequence[float], how: str = "last") -> float:
     """The score of a whole answer from the verifier's scores of its steps.
 
     Args:
-        step_scores: [R] one score a step; the paper found the `last` better than `min` and
+        step_scores: [steps] one score a step; the paper found the `last` better than `min` and
             `product` (appendix on PRM aggregation).
         how: "last", "min" or "product".
 

@@ -42,10 +42,10 @@ class Candidate:
     text: str
     finished: bool  # False: cut off by the length limit
     log_prob: float  # nats: sum of the drawn tokens' log-probabilities under the base model
-    step_scores: tuple[float, ...]  # [R] the verifier's score of each step; () without a verifier
+    step_scores: tuple[float, ...]  # [steps] the verifier's score of each; () without a verifier
     answer: str | None  # canonical final answer: equal answers vote together
     correct: bool
-    step_values: tuple[float, ...] = ()  # [R] share of rollouts from each step that end correctly
+    step_values: tuple[float, ...] = ()  # [steps] share of rollouts from each that end correctly
     unboxed: bool = False  # the answer was read from a text without a box (see `Verdict`)
 
 

@@ -197,10 +197,10 @@ def combine(summaries: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     Returns:
         "accuracy": strategy -> "<generations>" -> {"mean", "low", "high"}, the policy's among them;
         "by_bin": the same in each bin, the easiest first; "choosing": rules and aggregations on the
-        same candidates; "compute_optimal", "efficiency",
-        "efficiency_net" and "allocation" as the policy has them; "flops_match": R -> bin ("1" the
-        easiest, or "all") -> what is charged -> both sides and the relative gain; "chains";
-        "ratios" and "verifiers": accuracy and bins of their own; "ledger" and "config" by job.
+        same candidates; "compute_optimal", "efficiency", "efficiency_net" and "allocation" as the
+        policy has them; "flops_match": difficulty -> R -> bin ("1" the easiest, or "all") -> what
+        is charged -> both sides and the relative gain; "chains"; "ratios" and "verifiers": accuracy
+        and bins of their own; "ledger" and "config" by job.
     """
     search, policy = summaries.get("search", {}), summaries.get("policy", {})
     accuracy: dict[str, dict[str, Any]] = {}
@@ -213,7 +213,9 @@ def combine(summaries: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
         "by_bin": search.get("bins"),
         "choosing": search.get("choosing"),
         **{name: policy.get(name) for name in names},
-        "flops_match": _by_bin(policy.get("flops_match", {})),
+        "flops_match": {
+            kind: _by_bin(found) for kind, found in policy.get("flops_match", {}).items()
+        },
         "chains": summaries.get("chains", {}).get("chains"),
         **{
             job: {"accuracy": summaries[job]["accuracy"], "by_bin": summaries[job].get("bins")}

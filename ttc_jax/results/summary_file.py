@@ -72,6 +72,9 @@ class _Fitted:
     by_bin: list[_Curve]
     gain: _Curve
     choice: dict[str, dict[str, str]]
+    single: _Curve | None = None
+    over_single: _Curve | None = None
+    tied: FiniteFloat = 0.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,7 +111,7 @@ class _Policy(_Job):
     efficiency: dict[str, dict[_Budget, _Ratio]] | None = None
     efficiency_net: dict[str, dict[_Budget, _Ratio]] | None = None
     allocation: dict[_Budget, _Allocation] | None = None
-    flops_match: dict[str, dict[str, _Match]] | None = None
+    flops_match: dict[str, dict[str, dict[str, _Match]]] | None = None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -13,7 +13,7 @@ import math
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Bool, Float, Int, UInt
+from jaxtyping import Array, Bool, Float, Int
 
 from ttc_jax.errors import UserError
 from ttc_jax.models.indexing import take_along
@@ -48,15 +48,15 @@ class SamplingParams:
 def draw(
     logits: Float[Array, "*B V"],
     uniform: Float[Array, "*B"],
-    drawing: SamplingParams,
+    sampling: SamplingParams,
     greedy: Bool[Array, "*B"] | None = None,
 ) -> tuple[Int[Array, "*B"], Float[Array, "*B"]]:
-    """A token of every row, and its log-probability.
+    """Draws a token of every row.
 
     Args:
       logits: the model's scores, float32.
       uniform: one number in [0, 1) a row; the same number gives the same token.
-      drawing: temperature and truncation.
+      sampling: temperature and truncation.
       greedy: rows that take the likeliest token instead.
 
     Returns:
@@ -65,21 +65,21 @@ def draw(
     """
     top = logits.max(-1, keepdims=True)
     mass = None
-    if drawing.temperature == 0:
+    if sampling.temperature == 0:
         tokens = logits.argmax(-1)
     else:
-        scaled = (logits - top) / drawing.temperature
-        tokens, mass = _invert(_truncate(scaled, drawing), uniform)
+        scaled = (logits - top) / sampling.temperature
+        tokens, mass = _invert(_truncate(scaled, sampling), uniform)
         if greedy is not None:
             tokens = jnp.where(greedy, logits.argmax(-1), tokens)
     chosen = take_along(logits, tokens[..., None], -1)
-    if mass is None or drawing != SamplingParams():  # else the draw has summed the model's own
+    if mass is None or sampling != SamplingParams():  # else the draw has summed the model's own
         mass = jnp.exp(logits - top).sum(-1)
     return tokens, (chosen - top)[..., 0] - jnp.log(mass)
 
 
-def doubts(logits: Float[Array, "*B V"]) -> tuple[Float[Array, "*B"], Float[Array, "*B"]]:
-    """How unsure and how sure the model is of a token: verifier-free signs of quality.
+def token_confidence(logits: Float[Array, "*B V"]) -> tuple[Float[Array, "*B"], Float[Array, "*B"]]:
+    """Returns how unsure and how sure the model is of a token: scores without a verifier.
 
     Returns:
       The entropy of the distribution, and its self-certainty, KL(uniform || distribution) (Kang et
@@ -93,7 +93,7 @@ def doubts(logits: Float[Array, "*B V"]) -> tuple[Float[Array, "*B"], Float[Arra
 def _invert(
     scores: Float[Array, "*B V"], uniform: Float[Array, "*B"]
 ) -> tuple[Int[Array, "*B"], Float[Array, "*B"]]:
-    """The token at which the cumulative distribution of exp(scores) passes `uniform`, and its mass.
+    """Returns the token at which the cumulative exp(scores) passes `uniform`, and the total mass.
 
     `scores` are at most 0, so that their exponentials cannot overflow.
     """
@@ -119,7 +119,7 @@ def _invert(
 def _first_above(
     mass: Float[Array, "*B M"], target: Float[Array, "*B"]
 ) -> tuple[Int[Array, "*B"], Float[Array, "*B"]]:
-    """First index whose cumulative mass exceeds `target`, and the mass before it.
+    """Returns the first index whose cumulative mass exceeds `target`, and the mass before it.
 
     Rounding can leave `target` at or above the total: then the last index with any mass is meant,
     never one with none.
@@ -132,14 +132,14 @@ def _first_above(
     return index, before
 
 
-def _truncate(scores: Float[Array, "*B V"], drawing: SamplingParams) -> Float[Array, "*B V"]:
-    """Scores, -inf where top-k or top-p leaves a token out; top-p applies to what top-k left."""
-    if 0 < drawing.top_k < scores.shape[-1]:
+def _truncate(scores: Float[Array, "*B V"], sampling: SamplingParams) -> Float[Array, "*B V"]:
+    """Returns scores, -inf where top-k, or top-p of what that leaves, leaves a token out."""
+    if 0 < sampling.top_k < scores.shape[-1]:
         kept = jnp.ones_like(scores)
-        scores = jnp.where(_reaches(scores, kept, float(drawing.top_k)), scores, -jnp.inf)
-    if drawing.top_p < 1:
+        scores = jnp.where(_reaches(scores, kept, float(sampling.top_k)), scores, -jnp.inf)
+    if sampling.top_p < 1:
         mass = jnp.exp(scores)
-        goal = drawing.top_p * mass.sum(-1)
+        goal = sampling.top_p * mass.sum(-1)
         scores = jnp.where(_reaches(scores, mass, goal), scores, -jnp.inf)
     return scores
 
@@ -147,7 +147,7 @@ def _truncate(scores: Float[Array, "*B V"], drawing: SamplingParams) -> Float[Ar
 def _reaches(
     scores: Float[Array, "*B V"], weight: Float[Array, "*B V"], goal: Array | float
 ) -> Array:
-    """Whether each score is among the highest ones whose weights together reach `goal`.
+    """Returns whether each score is among the highest whose weights together reach `goal`.
 
     The threshold is the highest number t with sum(weight where score >= t) >= goal, found bit by
     bit in an integer order that is the order of floats.
@@ -165,27 +165,3 @@ def _reaches(
     high = order.max(-1) + 1
     low, _ = lax.fori_loop(0, 32, halve, (low, high))
     return order >= low[..., None]
-
-
-def uniforms(
-    keys: jax.Array,
-    position: Int[Array, "*B"],
-) -> Float[Array, "*B"]:
-    """One number in [0, 1) for each row's `position`, from its candidate's key.
-
-    It depends on nothing but (seed, question, candidate, position): neither on what else is in the
-    batch, nor on refill or resume.
-    """
-    flat = jax.vmap(lambda key, at: jax.random.uniform(jax.random.fold_in(key, at)))
-    return flat(keys.reshape(-1), position.reshape(-1)).reshape(position.shape)
-
-
-def candidate_keys(seed: int, questions: UInt[Array, " B"], candidates: int) -> jax.Array:
-    """A key for every candidate, [B, N], from the seed, the question's number and its own index."""
-    root = jax.random.key(seed)
-
-    def of_question(number: Array) -> jax.Array:
-        fold = jax.vmap(jax.random.fold_in, (None, 0))
-        return fold(jax.random.fold_in(root, number), jnp.arange(candidates))
-
-    return jax.vmap(of_question)(questions)

@@ -22,7 +22,7 @@ WHOLE, ROWS = PartitionSpec(), PartitionSpec("data")  # alike everywhere; split 
 
 
 def program(run: Callable[..., Any], mesh: Mesh | None, **options: Any) -> Any:
-    """`run(shared, *rows)`, compiled: every shard runs it on its own part of `rows`.
+    """Compiles `run(shared, *rows)`: every shard runs it on its own part of `rows`.
 
     Args:
       run: `rows` and what it returns have the questions as their first axis; `shared` is alike for
@@ -48,12 +48,12 @@ def program(run: Callable[..., Any], mesh: Mesh | None, **options: Any) -> Any:
 
 
 def shards(mesh: Mesh | None) -> int:
-    """How many there are."""
+    """Returns the number of shards of a mesh's `data`."""
     return mesh.shape["data"] if mesh is not None else 1
 
 
 def places(tree: Any, mesh: Mesh) -> Any:
-    """Where arrays of B questions lie: B over `data`, and of caches K over `model`."""
+    """Returns the shardings of arrays of B questions: B over `data`, of caches K over `model`."""
 
     def place(x: Any) -> Any:
         specs = CACHES if isinstance(x, KVCache) else {}
@@ -63,25 +63,25 @@ def places(tree: Any, mesh: Mesh) -> Any:
 
 
 def laid(tree: T, mesh: Mesh | None) -> T:
-    """Arrays of B questions, inside a program, where `places` says."""
+    """Puts arrays of B questions, inside a program, where `places` says."""
     return tree if mesh is None else lax.with_sharding_constraint(tree, places(tree, mesh))
 
 
 def put(tree: Any, mesh: Mesh | None, spec: PartitionSpec = WHOLE) -> Any:
-    """Arrays of the host on the devices."""
+    """Puts arrays of the host on the devices."""
     return jax.device_put(tree, None if mesh is None else NamedSharding(mesh, spec))
 
 
 def abstract(
     shape: Sequence[int], dtype: Any, mesh: Mesh | None, spec: PartitionSpec = WHOLE
 ) -> jax.ShapeDtypeStruct:
-    """What `put` gives, as a shape with its sharding."""
+    """Returns what `put` gives, as a shape with its sharding."""
     target = None if mesh is None else NamedSharding(mesh, spec)
     return jax.ShapeDtypeStruct(shape, dtype, sharding=target)
 
 
-def outcome(run: Callable[..., Any], mesh: Mesh | None, *arguments: Any) -> Any:
-    """What a program makes of B questions, as shapes with their shardings; nothing is computed."""
+def result_shapes(run: Callable[..., Any], mesh: Mesh | None, *arguments: Any) -> Any:
+    """Returns what a program makes of B questions as shapes with shardings, without running it."""
     shapes = jax.eval_shape(run, *arguments)
     if mesh is None:
         return shapes

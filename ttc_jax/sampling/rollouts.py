@@ -1,7 +1,7 @@
-"""Ends from the middle of answers: caches are forked there, so that no prefix is read again.
+"""Rollouts: answers that go on from prefixes of others, whose caches are forked there.
 
 Q questions are sampled ──► a slot takes one ──► its rows fork from its answers ──► decode ──┐
-                                 ▲                    ▲      a row rests: its next prefix ◄──┤
+                                 ▲                    ▲      a row pauses: its next prefix ◄─┤
                                  └────────────────────┴── all of a slot's: the next question ◄┘
 """
 
@@ -20,10 +20,11 @@ from jaxtyping import Array, Bool, Int
 
 from ttc_jax.errors import UserError
 from ttc_jax.models.transformer import Transformer
+from ttc_jax.sampling.decode import DecodeState, fork
 from ttc_jax.sampling.programs import ROWS, laid, program, put, shards
-from ttc_jax.sampling.sampler import DecodeState, Sampler, Samples, bucket, fork
+from ttc_jax.sampling.sampler import Sampler, Samples, bucket
 
-IDLE = 16  # once one row in so many rests that need not, the host is asked for its next task
+IDLE = 16  # once one row in so many pauses that need not, the host is asked for its next task
 # Between segments prompts lie with the sampled answers alone, so that the rows can be donated.
 _WITHOUT_PROMPT: dict[str, Any] = dict.fromkeys(("prompt_k", "prompt_v", "prompt_length"), ())
 
@@ -36,7 +37,7 @@ class Prefix(NamedTuple):
 
 
 class Finished(NamedTuple):
-    """Answers of a question that go on from J prefixes, K from each, on the host."""
+    """The rollouts of a question, K from each of J prefixes, on the host."""
 
     tokens: np.ndarray  # [J, K, T] int32, the prefix included; 0 behind the end
     lengths: np.ndarray  # [J, K] tokens, the end token included
@@ -70,7 +71,7 @@ class Rollouts(Sampler):
             )
         self.ends, self.slots, self.rows = ends, slots, rows
         self.useful_steps, self.row_steps = 0, 0  # of rows that drew a token, and of all
-        self._rest = program(self._run_rest, self.mesh)
+        self._paused = program(self._run_paused, self.mesh)
         # A question may have been sampled by another shard.
         self._take = jax.jit(lambda *x: laid(_take(*x), self.mesh), donate_argnums=0)
         self._segment = program(self._run_segment, self.mesh, donate_argnums=2)
@@ -103,7 +104,7 @@ class Rollouts(Sampler):
         numbers: Sequence[int],
         choose: Choose,
     ) -> Iterator[_Job]:
-        """The questions; Q more are sampled whenever one is asked for that is not there."""
+        """Yields the questions; Q more are sampled whenever none of those sampled is left."""
         for first in range(0, len(indices), self.batch):
             batch = indices[first : first + self.batch]
             drawn, state = self.write([prompts[i] for i in batch], [numbers[i] for i in batch])
@@ -131,7 +132,7 @@ class Rollouts(Sampler):
                 if job and job.queue:
                     slots[slot] = job
                     if source is None:
-                        source, rows = self._rest((), job.state)
+                        source, rows = self._paused((), job.state)
                     place = put((np.int32(slot), np.int32(job.place)), self.mesh)
                     source = self._take(source, job.state, *place)
                     job.hand_out(slot, tasks[slot])
@@ -143,27 +144,27 @@ class Rollouts(Sampler):
             given = put((tasks, waiting), self.mesh, ROWS)
             shared = (self._parameters, self._table, put(np.int32(left or shares), self.mesh))
             rows = self._segment(shared, source, rows, *given)
-            live, tokens, lengths = jax.device_get(
-                (rows.cache.live, rows.tokens, rows.cache.length)
+            active, tokens, lengths = jax.device_get(
+                (rows.cache.active, rows.tokens, rows.cache.length)
             )
             drawn = lengths - before
             self.useful_steps += int(drawn.sum())
             self.row_steps += int(drawn.max()) * drawn.size  # some row drew in every step
             for slot, job in enumerate(slots):
                 if job:
-                    job.collect(slot, live[slot], tokens[slot], lengths[slot])
+                    job.collect(slot, active[slot], tokens[slot], lengths[slot])
             for job in dict.fromkeys(filter(None, slots)):
                 if job.done:
                     yield job.outcome
             slots = [job if job and job.busy(slot) else None for slot, job in enumerate(slots)]
 
-    def _run_rest(self, _: Any, state: DecodeState) -> tuple[DecodeState, DecodeState]:
-        """Samples for B slots, whosesoever they are, and W rows a slot that rest."""
+    def _run_paused(self, _: Any, state: DecodeState) -> tuple[DecodeState, DecodeState]:
+        """Returns samples for B slots, of any question, and W paused rows a slot."""
         slots = self.slots // shards(self.mesh)
         source = jax.tree.map(lambda x: x[jnp.zeros((slots,), jnp.int32)], state)
         nowhere = jnp.zeros((slots, self.rows), jnp.int32)
         rows = fork(source, nowhere, nowhere, nowhere)
-        return source, _with(rows, live=nowhere > 0, **_WITHOUT_PROMPT)
+        return source, _with(rows, active=nowhere > 0, **_WITHOUT_PROMPT)
 
     def _run_segment(
         self,
@@ -188,19 +189,19 @@ class Rollouts(Sampler):
         prompt = {name: getattr(source.cache, name) for name in _WITHOUT_PROMPT}
         rows = _mix(new > 0, fork(source, parents, lengths, numbers), _with(rows, **prompt))
 
-        def enough(live: Bool[Array, "B W"]) -> Bool[Array, ""]:
-            resting = (~live).sum(-1, dtype=jnp.int32)
-            free = ((resting == self.rows) & (waiting == 0)).sum(dtype=jnp.int32)
-            idle = jnp.minimum(resting, waiting).sum() + self.rows * jnp.minimum(free, left)
-            return IDLE * idle >= live.size
+        def enough(active: Bool[Array, "B W"]) -> Bool[Array, ""]:
+            paused = (~active).sum(-1, dtype=jnp.int32)
+            free = ((paused == self.rows) & (waiting == 0)).sum(dtype=jnp.int32)
+            idle = jnp.minimum(paused, waiting).sum() + self.rows * jnp.minimum(free, left)
+            return IDLE * idle >= active.size
 
         limit = jnp.full(waiting.shape, self.max_new_tokens, jnp.int32)
-        rows = self._run_decode((parameters, ends), rows, rows.cache.live, limit, until=enough)
+        rows = self._run_decode((parameters, ends), rows, rows.cache.active, limit, until=enough)
         return _with(rows, **_WITHOUT_PROMPT)
 
 
 class _Job:
-    """A question whose answers are rolled out, and what came of it.
+    """A question whose answers are rolled out, and its rollouts so far.
 
     Attributes:
       state, place: where its answers are.
@@ -222,7 +223,7 @@ class _Job:
         self.finished = Finished(tokens, np.zeros(shape, np.int32))
         self.outcome = (index, samples, self.finished)
         self.prefixes, self.state, self.place = prefixes, state, place
-        # Rows should come to rest together: what has most before it is taken first, from the end.
+        # Rows should pause together: what has most before it is taken first, from the end.
         ahead = [int(samples.lengths[prefix.candidate]) - prefix.length for prefix in prefixes]
         self.queue = sorted(np.ndindex(shape), key=lambda task: ahead[task[0]])
         self.held: dict[tuple[int, int], tuple[int, ...]] = {}
@@ -232,25 +233,27 @@ class _Job:
         return not self.queue and not self.held
 
     def hand_out(self, slot: int, tasks: Int[np.ndarray, "4 W"]) -> None:
-        """Gives a slot's resting rows their next tasks."""
+        """Gives a slot's paused rows their next tasks."""
         for row in range(tasks.shape[1]):
             if self.queue and (slot, row) not in self.held:
                 self.held[slot, row] = prefix, number = self.queue.pop()
                 tasks[:, row] = 1, *self.prefixes[prefix], number
 
-    def collect(self, slot: int, live: np.ndarray, tokens: np.ndarray, lengths: np.ndarray) -> None:
-        """Keeps what a slot's rows have written that rest now: [W], [W, T], [W]."""
-        for row in [row for at, row in self.held if at == slot and not live[row]]:
+    def collect(
+        self, slot: int, active: np.ndarray, tokens: np.ndarray, lengths: np.ndarray
+    ) -> None:
+        """Stores what a slot's paused rows have written: [W], [W, T], [W]."""
+        for row in [row for at, row in self.held if at == slot and not active[row]]:
             task = self.held.pop((slot, row))
             self.finished.tokens[task], self.finished.lengths[task] = tokens[row], lengths[row]
 
     def busy(self, slot: int) -> bool:
-        """Whether there is something left for a slot to do."""
+        """Returns whether there is something left for a slot to do."""
         return bool(self.queue) or any(at == slot for at, _ in self.held)
 
 
 def _take(source: DecodeState, state: DecodeState, slot: Array, place: Array) -> DecodeState:
-    """A slot gets the question at another state's `place`."""
+    """Puts the question at another state's `place` into a slot."""
 
     def put(x: Array, new: Array) -> Array:
         question = new[place[None]]  # over a mesh that costs one question's exchange
@@ -260,12 +263,12 @@ def _take(source: DecodeState, state: DecodeState, slot: Array, place: Array) ->
 
 
 def _with(rows: DecodeState, **fields: Any) -> DecodeState:
-    """Rows with other fields of their cache."""
+    """Returns rows with other fields of their cache."""
     return dataclasses.replace(rows, cache=dataclasses.replace(rows.cache, **fields))
 
 
 def _mix(new: Bool[Array, "B W"], forked: DecodeState, rows: DecodeState) -> DecodeState:
-    """The forked rows where they are new; the prompt is the same in both."""
+    """Returns the forked rows where they are new; the prompt is the same in both."""
 
     def pick(forked: Array, old: Array) -> Array:
         if forked is old:

@@ -1,55 +1,31 @@
-"""Prefill once a question, then one compiled loop that decodes all candidates until each stops."""
+"""The sampler: one prefill a question, then one loop that decodes all candidates to their ends."""
 
 from __future__ import annotations
 
-import dataclasses
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jax import lax
 from jax.sharding import Mesh
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Int
 
 from ttc_jax.errors import UserError
-from ttc_jax.models.cache import KVCache, LaneCache, PromptCache
-from ttc_jax.models.delimiters import Delimiter
-from ttc_jax.models.indexing import take_along
 from ttc_jax.models.transformer import Transformer
 from ttc_jax.models.vocabulary import check_tokens
-from ttc_jax.sampling.draw import SamplingParams, candidate_keys, doubts, draw, uniforms
-from ttc_jax.sampling.programs import ROWS, abstract, outcome, program, put, shards
+from ttc_jax.sampling.decode import DecodeState, decode, start
+from ttc_jax.sampling.draw import SamplingParams
+from ttc_jax.sampling.keys import candidate_keys
+from ttc_jax.sampling.programs import ROWS, abstract, program, put, result_shapes, shards
 from ttc_jax.sharding.mesh import place
 
 SHORTEST_BUCKET = 64  # tokens
 
 
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
-class DecodeState:
-    """N candidates of each of B questions in the middle of being written.
-
-    The row's `cache.length` counts its generated tokens: the cache holds the last prompt token and
-    all generated ones but the pending one.
-    """
-
-    cache: KVCache
-    tokens: Int[Array, "B N T"]  # generated so far; 0 behind the end
-    pending: Int[Array, "B N"]  # drawn (or last of the prompt), not yet fed
-    hidden: Float[Array, "B N D"]  # what the pending token was drawn from
-    log_prob: Float[Array, "B N"]  # sum over the generated tokens, nats
-    entropy: Float[Array, "B N"]  # the same of `draw.doubts`, where asked for
-    certainty: Float[Array, "B N"]
-    ended: Bool[Array, "B N"]  # drew an end token
-    keys: jax.Array  # [B, N], one a candidate
-
-
 class Samples(NamedTuple):
-    """What N candidates of B questions became, on the host."""
+    """N candidates of B questions, on the host."""
 
     tokens: np.ndarray  # [B, N, T] int32, 0 behind the end
     lengths: np.ndarray  # [B, N] tokens drawn, the end token included
@@ -57,185 +33,8 @@ class Samples(NamedTuple):
     finished: np.ndarray  # [B, N] bool; False: cut off by the length limit
 
 
-def start(
-    model: Transformer,
-    prompts: Int[Array, "B P"],
-    lengths: Int[Array, " B"],
-    keys: jax.Array,
-    max_new_tokens: int,
-    context: int = 0,
-    front: PromptCache | None = None,
-) -> DecodeState:
-    """Prefills prompts, padded on the right, and forks each into N candidates.
-
-    Every candidate is fed the prompt's last token first, so the prompt part holds one token less.
-    `context` tokens of a row's own find room before its answer. `front` stands before all prompts.
-    """
-    B, N = keys.shape
-    hidden, prompt = model.prefill(prompts[:, :-1], front)
-    stored = lengths - 1 + (front.tokens if front else 0)
-    last = take_along(prompts, lengths[:, None] - 1, 1)
-    return _begin(
-        KVCache.fork(prompt, stored, N, context + max_new_tokens),
-        tokens=jnp.zeros((B, N, max_new_tokens), jnp.int32),
-        pending=jnp.broadcast_to(last, (B, N)),
-        hidden=hidden,
-        keys=keys,
-    )
-
-
-def fork(
-    state: DecodeState,
-    parents: Int[Array, "B W"],
-    lengths: Int[Array, "B W"],
-    numbers: Int[Array, "B W"],
-) -> DecodeState:
-    """W rows of each question that go on from the first `lengths` tokens of candidates `parents`.
-
-    They get copies of the keys and values that the candidates left behind, so that nothing is read
-    again. Sums such as `log_prob` are those of the tokens that a row draws itself.
-
-    Args:
-      lengths: from 1 to what the candidate holds; 0: a row of no use.
-      numbers: tell rows apart that go on from the same place. A row's draws depend on the place and
-        its number, not on W or on which of the rows it is.
-    """
-    question = jnp.arange(len(parents))[:, None]
-    T = state.tokens.shape[2]
-    inside = jnp.arange(T)[None, None] < lengths[..., None]
-    tokens = jnp.where(inside, state.tokens[question, parents], 0)
-    fold = jax.vmap(jax.vmap(jax.random.fold_in))
-    # Folding in T + length: positions, below T, are folded in to draw.
-    keys = fold(fold(state.keys[question, parents], T + lengths), numbers)
-    live = jnp.ones(parents.shape, bool)
-    return _begin(
-        dataclasses.replace(state.cache.gather(parents), length=lengths, live=live),
-        tokens=tokens,
-        pending=take_along(tokens, jnp.maximum(lengths[..., None] - 1, 0), -1)[..., 0],
-        hidden=state.hidden,
-        keys=keys,
-    )
-
-
-def _begin(
-    cache: KVCache, *, tokens: Array, pending: Array, hidden: Array, keys: jax.Array
-) -> DecodeState:
-    """Rows that have drawn nothing yet; `hidden` has the width and dtype of theirs."""
-    zero = jnp.zeros(pending.shape, jnp.float32)
-    return DecodeState(
-        cache=cache,
-        tokens=tokens,
-        pending=pending,
-        hidden=jnp.zeros((*pending.shape, hidden.shape[-1]), hidden.dtype),
-        log_prob=zero,
-        entropy=zero,
-        certainty=zero,
-        ended=jnp.zeros(pending.shape, bool),
-        keys=keys,
-    )
-
-
-def decode(
-    model: Transformer,
-    state: DecodeState,
-    live: Bool[Array, "B N"],
-    ends: Bool[Array, " V"],
-    pauses: Delimiter | None,
-    limit: Int[Array, " B"],
-    drawing: SamplingParams,
-    until: Callable[[Bool[Array, "B N"]], Bool[Array, ""]] | None = None,
-) -> DecodeState:
-    """Decodes live rows until each draws an end token or ends a step, or holds `limit` tokens.
-
-    One loop serves "to the end of the answer" (no pauses) and "to the end of the step" (pauses at
-    step delimiters). It ends with the last row; rows that stopped neither advance nor draw.
-
-    Args:
-      pauses: ends steps; None: rows go on to the ends of their answers.
-      until: ends the loop earlier, if it holds for the rows that are live.
-    """
-    limit = jnp.broadcast_to(limit[:, None], live.shape)
-
-    def goes_on(state: DecodeState) -> Array:
-        live = state.cache.live
-        return live.any() if until is None else live.any() & ~until(live)
-
-    return lax.while_loop(
-        goes_on,
-        lambda state: decode_token(model, state, ends, pauses, limit, drawing),
-        wake(state, live, limit),
-    )
-
-
-def wake(state: DecodeState, live: Bool[Array, "B N"], limit: Int[Array, "B N"]) -> DecodeState:
-    """Makes rows go on, but for those that ended or hold `limit` tokens."""
-    live = live & ~state.ended & (state.cache.length < limit)
-    return dataclasses.replace(state, cache=dataclasses.replace(state.cache, live=live))
-
-
-@jax.named_scope("decode_token")
-def decode_token(
-    model: Transformer,
-    state: DecodeState,
-    ends: Bool[Array, " V"],
-    pauses: Delimiter | None,
-    limit: Int[Array, "B N"],
-    drawing: SamplingParams,
-    *,
-    greedy: Bool[Array, "B N"] | None = None,
-    doubt: bool = False,
-    lanes: int = 0,
-) -> DecodeState:
-    """One more token of live rows, which then stay live unless the token stops them.
-
-    Args:
-      pauses: stops rows where it ends a step; None: it stops none.
-      greedy: rows that take the likeliest token whatever `drawing` says.
-      doubt: whether to sum entropy and certainty too, for verifiers that read them.
-      lanes: W, rows that are computed: the first W live ones; 0 computes all rows.
-    """
-    if lanes:
-        live = state.cache.live.reshape(-1)
-        window = LaneCache.of(state.cache, live.astype(jnp.int32), lanes)
-        take, spread = window.take, window.spread
-        hidden, window = model.extend(take(state.pending)[..., None], window)
-        cache, live = window.cache, spread(jnp.ones((lanes,), bool))
-    else:
-        hidden, cache = model.extend(state.pending[..., None], state.cache)
-        take = spread = _same
-        live = cache.live
-    hidden, length = hidden[..., 0, :], cache.length
-    logits = model.logits(hidden)
-    uniform = uniforms(take(state.keys), take(length))
-    drawn, log_prob = draw(logits, uniform, drawing, None if greedy is None else take(greedy))
-    drawn = spread(drawn.astype(jnp.int32))
-    here = (jnp.arange(state.tokens.shape[2])[None, None] == length[..., None]) & live[..., None]
-    ended = live & ends[drawn]
-    tokens = jnp.where(here, drawn[..., None], state.tokens)
-    cache = cache.advance(live.astype(jnp.int32))
-    going = live & ~ended & (cache.length < limit)
-    if pauses is not None:
-        going &= ~pauses.ends_at(tokens, length)
-    sums = {"log_prob": spread(log_prob)}
-    if doubt:
-        sums["entropy"], sums["certainty"] = map(spread, doubts(logits))
-    return dataclasses.replace(
-        state,
-        cache=dataclasses.replace(cache, live=jnp.where(live, going, cache.live)),
-        tokens=tokens,
-        pending=jnp.where(live, drawn, state.pending),
-        hidden=jnp.where(live[..., None], spread(hidden), state.hidden),
-        ended=state.ended | ended,
-        **{name: getattr(state, name) + jnp.where(live, x, 0.0) for name, x in sums.items()},
-    )
-
-
-def _same(x: Array) -> Array:
-    return x
-
-
 def bucket(length: int) -> int:
-    """Tokens that a prompt of `length` is padded to: few shapes, so few compilations.
+    """Returns the tokens that a prompt is padded to: few shapes, so few compilations.
 
     Powers of two and the middle between them, and one more for the last token, which is not
     prefilled.
@@ -248,7 +47,7 @@ def bucket(length: int) -> int:
 def pad_prompts(
     prompts: Sequence[Sequence[int]], batch: int, width: int = 0
 ) -> tuple[Int[np.ndarray, "B P"], Int[np.ndarray, " B"]]:
-    """Prompts as one array, padded on the right to `width` or their bucket, and their lengths.
+    """Returns prompts as one array, padded on the right to `width` or their bucket, and lengths.
 
     Rows beyond the given prompts hold one padding token each.
     """
@@ -270,7 +69,7 @@ class Sampler:
       max_new_tokens: longest answer, in tokens, its end token included.
       batch: B, questions decoded together; smaller batches are padded to it, so that a question's
         tokens depend neither on what else is in the batch nor on where a run was resumed.
-      drawing: temperature and truncation.
+      sampling: temperature and truncation.
       seed: of all draws.
       mesh: as in `Search`: questions are split over `data`, weights and caches over `model`.
 
@@ -286,7 +85,7 @@ class Sampler:
         candidates: int,
         max_new_tokens: int,
         batch: int = 1,
-        drawing: SamplingParams | None = None,
+        sampling: SamplingParams | None = None,
         seed: int = 0,
         mesh: Mesh | None = None,
     ):
@@ -305,26 +104,26 @@ class Sampler:
         check_tokens(end_tokens, model.config.vocab_size, "end_tokens")
         self._ends = np.zeros((model.config.vocab_size,), bool)
         self._ends[list(end_tokens)] = True
-        self._drawing, self._compilations = drawing or SamplingParams(), 0
+        self._sampling, self._compilations = sampling or SamplingParams(), 0
         self._start = program(self._run_start, mesh)
         self._decode = program(self._run_decode, mesh, donate_argnums=1)
 
     def lower(self, width: int) -> dict[str, jax.stages.Lowered]:
-        """The programs for prompts padded to `width` tokens, ready to be compiled; see `Search`.
+        """Returns the programs for prompts padded to `width` tokens, to be compiled.
 
         "start" reads B prompts, "decode" writes the answers.
         """
         B, N, mesh = self.batch, self.candidates, self.mesh
         shared = (self._parameters, abstract(self._ends.shape, bool, mesh))
-        live, limit = abstract((B, N), bool, mesh, ROWS), abstract((B,), np.int32, mesh, ROWS)
+        active, limit = abstract((B, N), bool, mesh, ROWS), abstract((B,), np.int32, mesh, ROWS)
         return {
             "start": self._start.lower(*self._reads(width)),
-            "decode": self._decode.lower(shared, self.state(width), live, limit),
+            "decode": self._decode.lower(shared, self.state(width), active, limit),
         }
 
     def state(self, width: int) -> DecodeState:
-        """What "start" makes of prompts of `width` tokens, as shapes with their shardings."""
-        return outcome(self._start, self.mesh, *self._reads(width))
+        """Returns what "start" makes of prompts of `width` tokens, as shapes with shardings."""
+        return result_shapes(self._start, self.mesh, *self._reads(width))
 
     def _reads(self, width: int) -> tuple[Any, ...]:
         shapes = (((self.batch, width), np.int32), ((self.batch,), np.int32))
@@ -341,11 +140,11 @@ class Sampler:
         model = nnx.merge(self._graph, parameters)
         return start(model, prompts, lengths, keys, self.max_new_tokens)
 
-    def _run_decode(self, shared: Any, state: DecodeState, live: Array, limit: Array, **options):
+    def _run_decode(self, shared: Any, state: DecodeState, active: Array, limit: Array, **options):
         self._compilations += 1  # runs when traced, not when called
         parameters, ends = shared
         model = nnx.merge(self._graph, parameters)
-        return decode(model, state, live, ends, None, limit, self._drawing, **options)
+        return decode(model, state, active, ends, None, limit, self._sampling, **options)
 
     @property
     def compilations(self) -> int:
@@ -371,7 +170,7 @@ class Sampler:
         numbers: Sequence[int],
         limits: Sequence[int] | None = None,
     ) -> Samples:
-        """N answers to each of up to `batch` prompts.
+        """Samples N answers to each of up to `batch` prompts.
 
         Args:
           prompts: token ids, of different lengths.
@@ -389,7 +188,7 @@ class Sampler:
         numbers: Sequence[int],
         limits: Sequence[int] | None = None,
     ) -> tuple[Samples, DecodeState]:
-        """As `sample`, with the state that the answers leave on the device, for `fork`."""
+        """Samples as `sample`, and returns also the state on the device, for `fork`."""
         given = len(prompts)
         limit = np.full((self.batch,), self.max_new_tokens, np.int32)
         limit[:given] = self.max_new_tokens if limits is None else limits
@@ -398,12 +197,12 @@ class Sampler:
         padded, lengths = pad_prompts(prompts, self.batch)
         ids = np.zeros((self.batch,), np.uint32)
         ids[:given] = numbers
-        live = np.broadcast_to(
+        active = np.broadcast_to(
             (np.arange(self.batch) < given)[:, None], (self.batch, self.candidates)
         )
-        inputs, live, limit = put(((padded, lengths, ids), live, limit), self.mesh, ROWS)
+        inputs, active, limit = put(((padded, lengths, ids), active, limit), self.mesh, ROWS)
         state = self._start(self._parameters, *inputs)
-        state = self._decode((self._parameters, self._table), state, live, limit)
+        state = self._decode((self._parameters, self._table), state, active, limit)
         tokens, length, log_prob, ended = jax.device_get(
             (state.tokens, state.cache.length, state.log_prob, state.ended)
         )

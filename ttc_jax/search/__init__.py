@@ -1,1 +1,1 @@
-"""Strategies that spend a generation budget, and the rules that select the final answer."""
+"""The search: strategies that spend a budget of generations, and the engine that runs them."""

@@ -1,110 +1,100 @@
-"""A question at the beginning of its search: its prompts are read, its rows may go on."""
+"""Admission: reads the prompts of a question, and builds the state at the start of its search."""
 
 from __future__ import annotations
 
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Int, UInt
 
 from ttc_jax.models.cache import PromptCache
 from ttc_jax.models.indexing import take_along
 from ttc_jax.models.transformer import Transformer
-from ttc_jax.sampling.draw import candidate_keys
-from ttc_jax.sampling.sampler import start, wake
+from ttc_jax.sampling.decode import resume, start
+from ttc_jax.sampling.keys import candidate_keys, question_keys
 from ttc_jax.search import lookahead
+from ttc_jax.search.layout import Layout
 from ttc_jax.search.plan import Plan
-from ttc_jax.search.state import Answers, SearchState, SearchTrace
+from ttc_jax.search.state import (
+    Answers,
+    Earlier,
+    Progress,
+    Question,
+    Rows,
+    Scores,
+    SearchState,
+    SearchTrace,
+)
 from ttc_jax.verifiers.steps import Marked
 from ttc_jax.verifiers.verifier import CONTEXT_PIECE, Verifier
 
 
 def admit(
-    plan: Plan,
+    layout: Layout,
     generator: Transformer,
     verifier: Verifier | None,
     prompts: tuple[Int[Array, "1 P"], Int[Array, "1 Q"]],
     lengths: Int[Array, "1 2"],
-    numbers: UInt[Array, " 1"],
+    question_ids: UInt[Array, " 1"],
     seed: int,
-    front: PromptCache | None = None,
+    prefix: PromptCache | None = None,
 ) -> SearchState:
-    """The state of one question at its beginning: its prompts are read, its rows may go on.
+    """Returns the state of one question whose prompts have been read, with all rows active.
 
     Args:
       prompts: the generator's, and the verifier's.
-      front: what the generator has read before its own.
+      question_ids: what its draws are keyed by.
+      prefix: the shared prefix that the generator's prompt stands behind.
     """
-    asked, judged = prompts
-    N, T, s = plan.candidates, plan.max_new_tokens, plan.revisions
-    keys = candidate_keys(seed, numbers, N)
-    decode = start(generator, asked, lengths[:, 0], keys, T, context=_room(plan), front=front)
-    given = take_along(judged, lengths[:, 1:] - 1, 1)
-    rows = jnp.zeros((1, N), jnp.int32)
-    trace = jnp.zeros((1, plan.all_turns, N), jnp.int32)
-    written = jnp.zeros((1, plan.all_turns, N, plan.step), jnp.int32)
-    text, number = jnp.zeros((1, N, s, T), jnp.int32), jnp.zeros((1, N, s), jnp.float32)
-    nothing = jnp.zeros((1,), jnp.int32)
-    limit = jnp.full((1, N), plan.step, jnp.int32)
-    shown: Any = ()
+    plan, (asked, judged) = layout.plan, prompts
+    N, T = plan.candidates, plan.max_new_tokens
+    keys = candidate_keys(seed, question_ids, N)
+    decode = start(generator, asked, lengths[:, 0], keys, T, context=_room(plan), prefix=prefix)
+    given = jnp.broadcast_to(take_along(judged, lengths[:, 1:] - 1, 1), (1, N))
+    verifier_state: Any = ()
     if verifier is not None:
-        capacity = _room(plan) + plan.most_shown + 1
-        shown = verifier.start(judged, lengths[:, 1], N, capacity)
-    decode = wake(decode, jnp.ones((1, N), bool), limit)
+        capacity = _room(plan) + layout.most_shown + 1
+        verifier_state = verifier.init(judged, lengths[:, 1], N, capacity)
+    rows = Rows.start(given, plan.step)
+    decode = resume(decode, jnp.ones((1, N), bool), rows.limit)
     return SearchState(
         decode=decode,
-        verifier=shown,
-        last=decode.pending[:, 0],
-        given=jnp.broadcast_to(given, (1, N)),
-        keys=jax.vmap(lambda n: jax.random.fold_in(jax.random.key(seed), n))(numbers),
-        active=nothing == 0,
-        ready=nothing != 0,
-        revising=nothing != 0,
-        failed=nothing != 0,
-        question_score=nothing.astype(jnp.float32),
-        round=nothing,
-        began=nothing,
-        answer=nothing,
-        looked=nothing,
-        done=rows != 0,
-        limit=limit,
-        started=rows,
-        shown=rows,
-        score=jnp.zeros((1, N), jnp.float32),
-        step_scores=jnp.zeros((1, N, T), jnp.float32),
-        scored=jnp.zeros((1, N, T), bool),
-        saved=lookahead.saved(plan, decode),
-        told=_nothing_told(plan),
-        trace=SearchTrace(written, trace, trace.astype(jnp.float32), *[trace] * 7),
-        answers=Answers(
-            tokens=text,
-            lengths=number.astype(jnp.int32),
-            log_prob=number,
-            finished=number != 0,
-            step_scores=text.astype(jnp.float32),
-            scored=text != 0,
+        verifier=verifier_state,
+        question=Question(
+            keys=question_keys(seed, question_ids),
+            last=decode.pending[:, 0],
+            score=jnp.zeros((1,), jnp.float32),
         ),
-        earlier=jnp.zeros((1, N, plan.earlier, T), jnp.int32),
-        earlier_length=jnp.zeros((1, N, plan.earlier), jnp.int32),
+        progress=Progress.start(),
+        rows=rows,
+        scores=Scores.start(decode.tokens),
+        saved=lookahead.saved(plan, decode),
+        retokenized=_nothing_retokenized(layout),
+        trace=SearchTrace.start(plan),
+        answers=Answers.start(plan),
+        earlier=Earlier(
+            jnp.zeros((1, N, plan.earlier, T), jnp.int32),
+            jnp.zeros((1, N, plan.earlier), jnp.int32),
+        ),
     )
 
 
-def _nothing_told(plan: Plan) -> tuple[Marked, ...]:
-    """Where the host puts what it tells of a question over a bridge."""
-    if not plan.bridged:
+def _nothing_retokenized(layout: Layout) -> tuple[Marked, ...]:
+    """Returns room for what the host retokenizes of a question over a bridge."""
+    if not layout.bridged:
         return ()
+    plan = layout.plan
     rows = (1, plan.candidates)
     lengths = (plan.step + 1, *([plan.lookahead * plan.step] if plan.lookahead else []))
-    found = []
+    chunks = []
     for tokens in lengths:
         # A step may grow more than an answer does; and the last place is never taken.
-        width = plan.step_format.longest(2 * plan.growth * tokens, plan.steps_a_turn) + 1
+        width = layout.step_format.longest(2 * layout.growth * tokens, layout.steps_a_round) + 1
         shapes = ((*rows, width), rows, (*rows, tokens))
-        found.append(Marked(*(jnp.zeros(shape, jnp.int32) for shape in shapes)))
-    return tuple(found)
+        chunks.append(Marked(*(jnp.zeros(shape, jnp.int32) for shape in shapes)))
+    return tuple(chunks)
 
 
 def _room(plan: Plan) -> int:
-    """Slots that a row's context takes; its last piece may hang over."""
+    """Returns the cache slots that a row's context takes; its last piece may hang over."""
     return plan.context + CONTEXT_PIECE if plan.context else 0

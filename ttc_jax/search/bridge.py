@@ -1,8 +1,9 @@
-"""Between rounds: the host tells a verifier with another tokenizer what rows have written.
+"""The bridge: between rounds the host retokenizes steps for a verifier with another tokenizer.
 
-The kernel returns when rows of a question rest. Their new steps are decoded, written in the
-verifier's tokens and put into the state, for all rows of all such questions at once; in its next
-call the kernel shows them to the verifier, whose caches have followed the parents, and goes on.
+The kernel returns when all rows of a question have paused. Their new steps are decoded, encoded in
+the verifier's tokens and put into the state, for all rows of all such questions at once; in its
+next call the kernel shows them to the verifier, whose caches have followed the parents, and goes
+on.
 """
 
 from __future__ import annotations
@@ -15,45 +16,56 @@ import numpy as np
 
 from ttc_jax.models.cache import KVCache
 from ttc_jax.models.delimiters import Delimiter
-from ttc_jax.search.plan import Plan
-from ttc_jax.search.state import SearchState
+from ttc_jax.search.layout import Layout
+from ttc_jax.search.state import SearchState, Status
 from ttc_jax.verifiers.adapter import PRMAdapter
 from ttc_jax.verifiers.steps import Marked, step_ends
 
 _log = logging.getLogger(__name__)
 
 
-def tell(
-    plan: Plan, adapter: PRMAdapter, delimiter: Delimiter, state: SearchState
+def retokenize(
+    layout: Layout, adapter: PRMAdapter, delimiter: Delimiter, state: SearchState
 ) -> tuple[Marked, ...]:
-    """What the verifier is shown of the questions whose turn has come: `SearchState.told`.
+    """Returns `SearchState.retokenized` for the questions whose selection step has come.
 
     Of an answer that takes more tokens of the verifier than there is room for, what does not fit is
     not read, and the steps that end there score 0.
     """
-    told = list(jax.tree.map(lambda x: np.zeros(x.shape, np.int32), state.told))
-    ready, looked = jax.device_get(state.ready), state.decode
+    plan = layout.plan
+    retokenized = list(jax.tree.map(lambda x: np.zeros(x.shape, np.int32), state.retokenized))
+    ahead, rows = state.decode, state.rows
+    ready = jax.device_get(state.progress.status) == Status.SELECTING
     if not ready.any():
-        return tuple(told)
-    reached, ended = jax.device_get((looked.cache.length, looked.ended))
+        return tuple(retokenized)
+    reached, ended = jax.device_get((ahead.cache.length, ahead.ended))
     length = reached
     if plan.lookahead:
         length, ended = jax.device_get((state.saved["length"], state.saved["ended"]))
-    tokens, given, shown, started, done, kept = jax.device_get(
-        (looked.tokens, state.given, state.shown, state.started, state.done, _kept(state.verifier))
+    tokens, given, shown, started, done, stored = jax.device_get(
+        (
+            ahead.tokens,
+            rows.given,
+            state.scores.shown,
+            rows.started,
+            rows.done,
+            _stored(state.verifier),
+        )
     )
     ends = step_ends(tokens, length, ended, delimiter)
     ends &= np.arange(plan.max_new_tokens) >= started[..., None]
     taken = delimiter.taken(tokens, length), delimiter.taken(tokens, reached)
     beyond = np.arange(plan.max_new_tokens) == reached[..., None] - 1  # where lookahead ends
     for row in zip(*np.nonzero(ready[:, None] & ~done), strict=True):
-        text, room = tokens[row].tolist(), plan.most_shown + 1 - int(kept[row])
+        text, room = tokens[row].tolist(), layout.most_shown + 1 - int(stored[row])
         first = max(int(shown[row]) - 1, 0)
         before = [int(given[row])] if shown[row] == 0 else []
         parts = [(before, first, int(length[row]), ends[row])]
         if plan.lookahead:
             parts.append(([], int(length[row]), int(reached[row]), beyond[row]))
-        for chunk, (before, start, end, is_end), cut in zip(told, parts, taken, strict=False):
+        for chunk, (before, start, end, is_end), cut in zip(
+            retokenized, parts, taken, strict=False
+        ):
             found, read = adapter.show(
                 text[start:end],
                 is_end[start:end].tolist(),
@@ -68,7 +80,7 @@ def tell(
                 chunk.real[row] = most
                 chunk.read[row][chunk.read[row] >= most] = nowhere
             room -= int(chunk.real[row])
-    return tuple(told)
+    return tuple(retokenized)
 
 
 def _put(chunk: Marked, row: tuple[int, ...], tokens: list[int], read: list[int]) -> None:
@@ -78,8 +90,8 @@ def _put(chunk: Marked, row: tuple[int, ...], tokens: list[int], read: list[int]
     chunk.read[row][: len(read)] = read
 
 
-def _kept(verifier: Any) -> Any:
-    """[B, N] tokens that the verifier holds of each row's answer."""
+def _stored(verifier: Any) -> Any:
+    """Returns how many tokens the verifier's cache holds of each row's answer, [B, N]."""
     leaves = jax.tree.leaves(verifier, is_leaf=lambda x: isinstance(x, KVCache))
     caches = [leaf for leaf in leaves if isinstance(leaf, KVCache)]
     return caches[0].stored

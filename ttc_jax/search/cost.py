@@ -1,4 +1,4 @@
-"""What a question cost: from the trace of its search and the lengths of its prompts to a ledger."""
+"""The cost of a question: from the trace of its search and the lengths of its prompts."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class CostModel:
 
     def __init__(self, generator: ModelConfig, verifier: Verifier | None, plan: Plan):
         self._plan = plan
-        self._reads_prompt = verifier is not None and verifier.vocab_size > 0
+        self._reads_prompt = verifier is not None and verifier.spec.reads_tokens
         self._reading = Cumulative(lambda n: generator_flops(generator, 0, n, logits=0))
         self._decoding = Cumulative(lambda n: generator_flops(generator, 0, n, logits=n))
         self._judging = Cumulative(lambda n: verifier.flops(0, n) if verifier is not None else 0)
@@ -46,9 +46,9 @@ class CostModel:
             generations=N * (self._plan.lookahead + 1) * self._plan.revisions,
             prefill_tokens=int(shared) + contexts,
             decode_tokens=int((trace.ends - trace.starts).sum()),
-            lookahead_tokens=int((trace.looks - trace.ends).sum()),
+            lookahead_tokens=int((trace.lookahead_ends - trace.ends).sum()),
             verifier_tokens=(int(seen) + contexts) * self._reads_prompt
-            + int((trace.reads + trace.peeks).sum()),
+            + int((trace.verifier_tokens + trace.lookahead_verifier_tokens).sum()),
             generator_flops=int(self._reading(shared)),
             verifier_flops=int(self._judging(seen)),
         )
@@ -56,29 +56,29 @@ class CostModel:
         return cost + self._verifier_flops(trace, seen, again)
 
     def _generator_flops(self, trace: SearchTrace, shared: np.ndarray, again: np.ndarray) -> Ledger:
-        """The FLOPs of all rounds: from the cache, and if every step read all before it anew."""
+        """Returns the FLOPs of the generator, with caches and with all read anew for every step."""
         cached = anew = 0
         for r in range(len(trace.starts)):
             context = shared + trace.contexts[r]
             if r in again:
                 cached += (self._reading(context) - self._reading(shared)).sum()
-            first, end = context + trace.starts[r], context + trace.looks[r]
+            first, end = context + trace.starts[r], context + trace.lookahead_ends[r]
             decoded = self._decoding(end) - self._decoding(first)
             cached += decoded.sum()
             anew += (decoded + self._reading(first))[end > first].sum()
         return Ledger(generator_flops=int(cached), uncached_generator_flops=int(anew))
 
     def _verifier_flops(self, trace: SearchTrace, seen: np.ndarray, again: np.ndarray) -> Ledger:
-        """The same of the verifier."""
+        """Returns the FLOPs of the verifier, with caches and with all read anew for every step."""
         cached = anew = 0
-        kept = np.zeros(self._plan.candidates, np.int64)  # tokens in its cache, a row
+        stored = np.zeros(self._plan.candidates, np.int64)  # tokens in its cache, a row
         for r in range(len(trace.starts)):
             if r in again:
-                kept = trace.contexts[r]
-                cached += (self._judging(seen + kept) - self._judging(seen)).sum()
-            read, first = trace.reads[r], seen + kept
-            judged = self._judging(first + read + trace.peeks[r])
+                stored = trace.contexts[r]
+                cached += (self._judging(seen + stored) - self._judging(seen)).sum()
+            read, first = trace.verifier_tokens[r], seen + stored
+            judged = self._judging(first + read + trace.lookahead_verifier_tokens[r])
             cached += (judged - self._judging(first))[read > 0].sum()
             anew += judged[read > 0].sum()
-            kept = (kept + read)[trace.parents[r]]
+            stored = (stored + read)[trace.parents[r]]
         return Ledger(verifier_flops=int(cached), uncached_verifier_flops=int(anew))

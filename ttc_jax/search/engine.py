@@ -1,4 +1,4 @@
-"""The compiled programs of a search: they read prompts, fill slots, search on, and give results.
+"""The engine: the compiled programs that read prompts, fill slots, search on and give results.
 
 The engine knows no queue: which question comes into which slot is the scheduler's to say.
 """
@@ -21,17 +21,16 @@ from ttc_jax.models.cache import PromptCache
 from ttc_jax.models.delimiters import Delimiter
 from ttc_jax.models.transformer import Transformer
 from ttc_jax.models.vocabulary import check_tokens
-from ttc_jax.sampling.programs import ROWS, abstract, laid, outcome, program, put, shards
+from ttc_jax.sampling.programs import ROWS, abstract, laid, program, put, result_shapes, shards
 from ttc_jax.sampling.sampler import SHORTEST_BUCKET, bucket, pad_prompts
 from ttc_jax.search import bridge, kernel
 from ttc_jax.search.admission import admit
+from ttc_jax.search.layout import Layout
 from ttc_jax.search.plan import Plan
-from ttc_jax.search.state import Answers, SearchState, SearchTrace, insert
+from ttc_jax.search.state import ACTIVE, Answers, SearchState, SearchTrace, insert
 from ttc_jax.sharding.mesh import place
 from ttc_jax.verifiers.adapter import PRMAdapter
-from ttc_jax.verifiers.confidence import Confidence
-from ttc_jax.verifiers.steps import StepFormat
-from ttc_jax.verifiers.verifier import Verifier
+from ttc_jax.verifiers.verifier import Verifier, VerifierSpec
 
 
 class Request(NamedTuple):
@@ -55,8 +54,8 @@ class Found(NamedTuple):
 
     answers: Answers
     trace: SearchTrace
+    status: Array  # a `Status`
     rounds: Array
-    failed: Array
     question_score: Array
 
 
@@ -86,18 +85,10 @@ class Engine:
         adapter: PRMAdapter | None = None,
         mesh: Mesh | None = None,
     ):
-        if isinstance(verifier, Confidence):
-            plan = dataclasses.replace(plan, doubt=verifier.sign != "log_prob")
-        shown = adapter or verifier
-        self.plan = dataclasses.replace(
-            plan,
-            # Of one shard, as all that is compiled; no more than there are rows.
-            lanes=min(plan.lanes, batch * plan.candidates) // shards(mesh),
-            step_format=shown.step_format if shown is not None else StepFormat(),
-            bridged=adapter is not None and adapter.bridged,
-        )
+        spec = verifier.spec if verifier is not None else VerifierSpec()
+        self.layout = Layout.of(plan, spec, adapter, batch, shards(mesh))
         self.batch, self.mesh, self.delimiter = batch, mesh, delimiter
-        self.reads_prompt = verifier is not None and verifier.vocab_size > 0
+        self.reads_prompt = verifier is not None and verifier.spec.reads_tokens
         self.compilations = 0
         V = generator.config.vocab_size
         check_tokens(end_tokens, V, "end_tokens")
@@ -125,10 +116,10 @@ class Engine:
         prompt, shown, _ = request
         prefix = len(self._prefix)
         if self._prefix and len(prompt) > prefix and tuple(prompt[:prefix]) == self._prefix:
-            # Of few sizes: what a short rest saves is little beside the prefix.
-            rest = max(len(prompt) - prefix, 2 * SHORTEST_BUCKET + 1)
+            # Of few sizes: what a short remainder saves is little beside the prefix.
+            remainder = max(len(prompt) - prefix, 2 * SHORTEST_BUCKET + 1)
             judged = len(shown) if self.reads_prompt else 1
-            return PromptBuckets(bucket(rest), bucket(judged), shares_prefix=True)
+            return PromptBuckets(bucket(remainder), bucket(judged), shares_prefix=True)
         width = bucket(max(len(prompt), len(shown)))
         return PromptBuckets(width, width)
 
@@ -172,15 +163,15 @@ class Engine:
 
         Returns:
           The state; which slots hold a question that is not done, [B]; and of each shard how many
-          row-steps were decoded for rows that went on, and in all, [data, 2].
+          row-steps were decoded for active rows, and in all, [data, 2].
         """
         patience = put(np.int32(tokens), self.mesh)
         state, work = self._segment((self.parameters, *self._tables, patience), state)
-        active, work = jax.device_get((state.active, work))
-        if self.plan.bridged and self._adapter is not None:
-            told = bridge.tell(self.plan, self._adapter, self.delimiter, state)
-            state = dataclasses.replace(state, told=put(told, self.mesh, ROWS))
-        return state, active, work
+        status, work = jax.device_get((state.progress.status, work))
+        if self.layout.bridged and self._adapter is not None:
+            retokenized = bridge.retokenize(self.layout, self._adapter, self.delimiter, state)
+            state = dataclasses.replace(state, retokenized=put(retokenized, self.mesh, ROWS))
+        return state, np.isin(status, ACTIVE), work
 
     def harvest(self, state: SearchState, slots: Sequence[int]) -> list[Found]:
         """Fetches the questions in a slot of each shard; any question, where that is `NONE`."""
@@ -201,21 +192,25 @@ class Engine:
         shared = (self.parameters, *tables, abstract((), np.int32, mesh))
         return {
             "admit": self._admit.lower(*read),
-            "insert": self._insert.lower((), state, outcome(self._admit, mesh, *read), number),
+            "insert": self._insert.lower(
+                (), state, result_shapes(self._admit, mesh, *read), number
+            ),
             "segment": self._segment.lower(shared, state),
         }
 
     def state(self, width: int) -> SearchState:
         """Returns the slots for prompts of `width` tokens, as shapes with their shardings."""
-        return outcome(functools.partial(self._run_empty, PromptBuckets(width, width)), self.mesh)
+        return result_shapes(
+            functools.partial(self._run_empty, PromptBuckets(width, width)), self.mesh
+        )
 
     def _over_shards(self, numbers: Sequence[int]) -> jax.Array:
-        """A number for each shard."""
+        """Puts a number on each shard."""
         return put(np.array(numbers, np.int32), self.mesh, ROWS)
 
     @functools.cached_property
     def _tables(self) -> Any:
-        """What ends an answer, and what a step."""
+        """The tokens that end an answer, and the delimiter of steps, on the devices."""
         return put((self._ends, self.delimiter), self.mesh)
 
     def _run_empty(self, buckets: PromptBuckets) -> SearchState:
@@ -237,13 +232,13 @@ class Engine:
     ) -> SearchState:
         prompts, lengths, ids = questions
         models = nnx.merge(self._graph, parameters)
-        return admit(self.plan, *models, prompts, lengths, ids, self._seed, prefix)
+        return admit(self.layout, *models, prompts, lengths, ids, self._seed, prefix)
 
     def _run_segment(self, shared: Any, state: SearchState) -> Any:
         self.compilations += 1  # runs when traced, not when called
         parameters, ends, delimiter, tokens = shared
         models = nnx.merge(self._graph, parameters)
-        state, work = kernel.segment(self.plan, *models, ends, delimiter, state, tokens)
+        state, work = kernel.segment(self.layout, *models, ends, delimiter, state, tokens)
         return state, work[None]
 
 
@@ -252,13 +247,14 @@ def _insert(_: Any, *slots: Any) -> SearchState:
 
 
 def _harvest(_: Any, state: SearchState, slot: jax.Array) -> Found:
-    found = Found(state.answers, state.trace, state.round, state.failed, state.question_score)
+    progress = state.progress
+    found = Found(state.answers, state.trace, progress.status, progress.round, state.question.score)
     at = jnp.maximum(slot, 0)
     return jax.tree.map(lambda x: x[at], found)
 
 
 def _zeros(batch: int, shape: jax.ShapeDtypeStruct) -> jax.Array:
-    """An array of B for a shape of 1; keys are typed, and zeros of them do not exist."""
+    """Returns zeros for B questions like one of `shape`; keys are typed, and have no zeros."""
     rows = (batch, *shape.shape[1:])
     if jnp.issubdtype(shape.dtype, jax.dtypes.prng_key):
         return jnp.broadcast_to(jax.random.key(0), rows)

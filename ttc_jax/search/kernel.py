@@ -1,18 +1,18 @@
 """The search kernel: decode a step, score it, select parents, gather; one XLA program (paper §5).
 
 Every strategy is this loop; only its `select` differs. B questions, each with N rows, share the
-decode loop, one token an iteration for all rows that go on. A question whose rows all rest takes
-its *turn*: the verifier reads the new tokens, the strategy says which row each row goes on from,
-and caches are gathered along N. So a question waits for its own slowest row, never for another
-question's. Those whose turns fall together take them together, always in groups of one size, in
-which questions that are not there change nothing: since all that a question computes has the same
-shapes in whatever company, its tokens and scores are the same bits.
+decode loop, one token an iteration for all active rows. When all rows of a question have paused,
+its *selection step* comes: the verifier reads the new tokens, the strategy says which row each row
+goes on from, and caches are gathered along N. So a question waits for its own slowest row, never
+for another question's. Questions whose selection steps fall together take them together, always in
+groups of one size, in which questions that are not there change nothing: since all that a question
+computes has the same shapes in whatever company, its tokens and scores are the same bits.
 
-    rows rest ──► verifier reads ──► select ──► gather ──► rows go on        (a round, up to R)
+    rows pause ──► verifier reads ──► select ──► gather ──► rows resume      (a round, up to R)
         └─► lookahead (`search.lookahead`)
 
-Over a bridge (`Plan.bridged`) the program returns when a question's rows rest, and takes the turn
-once it is called again, with what the host told it to show the verifier.
+Over a bridge (`Layout.bridged`) the program returns when all rows of a question have paused, and
+takes the selection step once it is called again, with what the host retokenized for the verifier.
 
 With s > 1 a row whose answer is complete begins the next one, with the latest answers in its
 context (paper §6): its own, where answers are written in one go, so that N rows are N chains; else
@@ -27,21 +27,24 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jax.random import fold_in
 from jaxtyping import Array, Bool, Int
 
 from ttc_jax.models.delimiters import Delimiter
 from ttc_jax.models.indexing import take_along
 from ttc_jax.models.transformer import Transformer
-from ttc_jax.sampling.sampler import decode_token, wake
+from ttc_jax.sampling.decode import decode_token, resume
+from ttc_jax.sampling.keys import selection_keys
 from ttc_jax.search import lookahead
+from ttc_jax.search.layout import Layout
 from ttc_jax.search.plan import Plan
 from ttc_jax.search.revisions import revise
 from ttc_jax.search.scoring import score
 from ttc_jax.search.state import (
     Answers,
+    Progress,
     SearchState,
     SearchTrace,
+    Status,
     gather,
     put,
     take,
@@ -49,14 +52,13 @@ from ttc_jax.search.state import (
 from ttc_jax.verifiers.steps import step_ends
 from ttc_jax.verifiers.verifier import Verifier
 
-CHOICE = 2**32 - 1  # folded into a question's key for its selections; no candidate has this index
 # Rows whose steps are scored together: enough for products with weights to be worth their reading.
-TURN_ROWS = 64
+SELECTION_ROWS = 64
 Carry = tuple[SearchState, Array, Array]  # with decode iterations, and row-steps that were useful
 
 
 def segment(
-    plan: Plan,
+    layout: Layout,
     generator: Transformer,
     verifier: Verifier | None,
     ends: Bool[Array, " V"],
@@ -66,7 +68,8 @@ def segment(
 ) -> tuple[SearchState, Int[Array, " 2"]]:
     """Searches on until every question is done, or one is and `tokens` iterations are behind.
 
-    Over a bridge, questions whose rows rest take their turns first, and when others rest it ends.
+    Over a bridge, questions whose rows have paused take their selection steps first, and the
+    segment ends when the rows of others have.
 
     Args:
       ends: tokens that end an answer.
@@ -74,179 +77,234 @@ def segment(
       tokens: decode iterations before the call may return for the sake of a free slot.
 
     Returns:
-      The state, and how many row-steps were decoded for rows that went on, and in all.
+      The state, and how many row-steps were decoded for active rows, and in all.
     """
-    pauses = delimiter if plan.strategy.stops_at_steps else None
+    loop = _Loop(layout, generator, verifier, ends, delimiter, tokens)
+    zero = jnp.zeros((), jnp.int32)
+    if layout.bridged:
+        state, iterations, useful = loop.decode((loop.select(state), zero, zero))
+    else:
+        carry = (state, zero, zero)
+        state, iterations, useful = lax.while_loop(loop.goes_on, loop.decode_and_select, carry)
+    return state, jnp.stack([useful, iterations * (layout.lanes or state.rows.done.size)])
 
-    def goes_on(carry: Carry) -> Array:
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Loop:
+    """The conditions and bodies of a segment's loops; fields are `segment`'s arguments."""
+
+    layout: Layout
+    generator: Transformer
+    verifier: Verifier | None
+    ends: Bool[Array, " V"]
+    delimiter: Delimiter
+    tokens: Int[Array, ""]
+
+    def goes_on(self, carry: Carry) -> Bool[Array, ""]:
+        """Returns whether there is something to search, and no free slot that others wait for."""
         state, iteration, _ = carry
-        return state.active.any() & ((iteration < tokens) | state.active.all())
+        return state.active.any() & ((iteration < self.tokens) | state.active.all())
 
-    def one_token(carry: Carry) -> Carry:
-        state, iteration, useful = carry
-        live = state.decode.cache.live
-        decode = decode_token(
-            generator,
-            state.decode,
-            ends,
-            pauses,
-            state.limit,
-            plan.drawing,
-            greedy=lookahead.greedy_rows(plan, state),
-            doubt=plan.doubt,
-            lanes=plan.lanes,
+    def decode(self, carry: Carry) -> Carry:
+        """Decodes until all rows of some question have paused."""
+
+        def decodes(carry: Carry) -> Array:
+            return self.goes_on(carry) & ~carry[0].has(Status.SELECTING).any()
+
+        return lax.while_loop(decodes, self._one_token, carry)
+
+    def select(self, state: SearchState) -> SearchState:
+        """Takes the selection steps of all questions that wait for theirs, and then revises."""
+        state = lax.while_loop(
+            lambda s: s.has(Status.SELECTING).any(), self._one_selection_step, state
         )
-        state = _rest(plan, dataclasses.replace(state, decode=decode))
-        went = jnp.minimum(live.sum(dtype=jnp.int32), plan.lanes or live.size)
-        return state, iteration + 1, useful + went
-
-    group = together(state.done.shape[0], plan)
-
-    def one_turn(state: SearchState) -> SearchState:
-        slots, there = _next(state.ready, group)
-        some = take(state, slots)
-        some = dataclasses.replace(some, done=some.done | ~there[:, None])  # nothing to read
-        return put(state, _turn(plan, verifier, delimiter, some), slots)
-
-    def one_revision(state: SearchState) -> SearchState:
-        slots, there = _next(state.revising, group)
-        some = take(state, slots)
-        some = dataclasses.replace(some, answer=jnp.where(there, some.answer, 0))  # no context
-        return put(state, revise(plan, generator, verifier, some), slots)
-
-    def decoded(carry: Carry) -> Carry:
-        return lax.while_loop(lambda c: goes_on(c) & ~c[0].ready.any(), one_token, carry)
-
-    def turned(state: SearchState) -> SearchState:
-        state = lax.while_loop(lambda s: s.ready.any(), one_turn, state)
-        if plan.revisions > 1:
-            state = lax.while_loop(lambda s: s.revising.any(), one_revision, state)
+        if self.layout.plan.revisions > 1:
+            state = lax.while_loop(
+                lambda s: s.has(Status.REVISING).any(), self._one_revision, state
+            )
         return state
 
-    def body(carry: Carry) -> Carry:
-        state, iterations, useful = decoded(carry)
-        return turned(state), iterations, useful
+    def decode_and_select(self, carry: Carry) -> Carry:
+        """Decodes, and then takes the selection steps that have come."""
+        state, iterations, useful = self.decode(carry)
+        return self.select(state), iterations, useful
 
-    zero = jnp.zeros((), jnp.int32)
-    if plan.bridged:
-        state, iterations, useful = decoded((turned(state), zero, zero))
-    else:
-        state, iterations, useful = lax.while_loop(goes_on, body, (state, zero, zero))
-    return state, jnp.stack([useful, iterations * (plan.lanes or state.done.size)])
+    def _one_token(self, carry: Carry) -> Carry:
+        state, iteration, useful = carry
+        plan, lanes, active = self.layout.plan, self.layout.lanes, state.decode.cache.active
+        decode = decode_token(
+            self.generator,
+            state.decode,
+            self.ends,
+            self.delimiter if plan.strategy.stops_at_steps else None,
+            state.rows.limit,
+            plan.sampling,
+            greedy=lookahead.greedy_rows(plan, state),
+            confidence_stats=self.layout.confidence_stats,
+            lanes=lanes,
+        )
+        state = _after_token(plan, dataclasses.replace(state, decode=decode))
+        went = jnp.minimum(active.sum(dtype=jnp.int32), lanes or active.size)
+        return state, iteration + 1, useful + went
+
+    def _one_selection_step(self, state: SearchState) -> SearchState:
+        slots, there = _next(state.has(Status.SELECTING), self._group(state))
+        some = take(state, slots)
+        done = some.rows.done | ~there[:, None]  # nothing to read
+        some = dataclasses.replace(some, rows=dataclasses.replace(some.rows, done=done))
+        some = _selection_step(self.layout, self.verifier, self.delimiter, some)
+        return put(state, some, slots)
+
+    def _one_revision(self, state: SearchState) -> SearchState:
+        slots, there = _next(state.has(Status.REVISING), self._group(state))
+        some = take(state, slots)
+        answer = jnp.where(there, some.progress.answer, 0)  # no context
+        progress = dataclasses.replace(some.progress, answer=answer)
+        some = dataclasses.replace(some, progress=progress)
+        return put(state, revise(self.layout.plan, self.generator, self.verifier, some), slots)
+
+    def _group(self, state: SearchState) -> int:
+        return together(state.rows.done.shape[0], self.layout.plan)
 
 
 def together(questions: int, plan: Plan) -> int:
-    """How many of B questions take their turns together.
+    """Returns how many of B questions take their selection steps together.
 
-    As many as make `TURN_ROWS`, but no more than are likely to rest at once, which each does once
-    in up to `plan.step` iterations: a seat that stays empty costs as much as one that is taken.
+    As many as make `SELECTION_ROWS`, but no more than are likely to pause at once, which each does
+    once in up to `plan.step` iterations: a seat that stays empty costs as much as one that is
+    taken.
     """
-    return max(1, min(questions // plan.step, TURN_ROWS // plan.candidates))
+    return max(1, min(questions // plan.step, SELECTION_ROWS // plan.candidates))
 
 
 def _next(waiting: Bool[Array, " B"], count: int) -> tuple[Int[Array, " G"], Bool[Array, " G"]]:
-    """The first `count` slots that wait, and whether there are so many; else slots beyond B."""
+    """Returns the first `count` slots that wait, and whether there are so many; else beyond B."""
     B = waiting.shape[0]
     slots = jnp.nonzero(waiting, size=count, fill_value=B)[0].astype(jnp.int32)
     there = slots < B
     return jnp.where(there, slots, B + jnp.arange(count)), there
 
 
-def _rest(plan: Plan, state: SearchState) -> SearchState:
-    """What follows when a question's last row comes to rest: lookahead's next step, or its turn."""
-    resting = state.active & ~state.decode.cache.live.any(-1)
+def _after_token(plan: Plan, state: SearchState) -> SearchState:
+    """Begins lookahead's next step, or the selection step, where a question's rows have paused."""
+    active = state.active
+    paused = active & ~state.decode.cache.active.any(-1)
     if plan.lookahead:
-        state, more = lookahead.go_on(plan, state, resting)
-        resting &= ~more
-    return dataclasses.replace(state, ready=resting)
+        state, more = lookahead.go_on(plan, state, paused)
+        paused &= ~more
+    status = jnp.where(paused, Status.SELECTING, Status.SEARCHING).astype(jnp.int8)
+    status = jnp.where(active, status, state.progress.status)
+    return dataclasses.replace(state, progress=dataclasses.replace(state.progress, status=status))
 
 
-def _turn(
-    plan: Plan, verifier: Verifier | None, delimiter: Delimiter, state: SearchState
+def _selection_step(
+    layout: Layout, verifier: Verifier | None, delimiter: Delimiter, state: SearchState
 ) -> SearchState:
-    """The turn of questions whose rows all rest."""
-    N, T = plan.candidates, plan.max_new_tokens
-    looked = state.decode
-    decode = lookahead.rewind(looked, state.saved)
+    """Scores the steps of questions whose rows have all paused, and lets their rows go on."""
+    plan, ahead = layout.plan, state.decode
+    T = plan.max_new_tokens
+    decode = lookahead.rewind(ahead, state.saved)
     length = decode.cache.length
     at = jnp.arange(T)[None, None]
-    steps = step_ends(looked.tokens, length, decode.ended, delimiter)
-    steps &= (at >= state.started[..., None]) & ~state.done[..., None]
+    steps = step_ends(ahead.tokens, length, decode.ended, delimiter)
+    steps &= (at >= state.rows.started[..., None]) & ~state.rows.done[..., None]
     state = dataclasses.replace(state, decode=decode)
-    reads = peeks = jnp.zeros_like(length)
+    read = read_ahead = jnp.zeros_like(length)
     if verifier is not None:
-        state, reads, peeks = score(plan, verifier, delimiter, state, looked, steps)
+        state, read, read_ahead = score(layout, verifier, delimiter, state, ahead, steps)
 
-    last_turn = state.round + 1 >= state.began + plan.turns
-    done = state.done | decode.ended | (length >= T) | last_turn[:, None]
-    complete = done.all(-1)
-    rows = jnp.arange(N)[None]
+    progress = state.progress
+    last_round = progress.round + 1 >= progress.began + plan.rounds_per_answer
+    done = state.rows.done | decode.ended | (length >= T) | last_round[:, None]
+    parents = jnp.broadcast_to(jnp.arange(plan.candidates)[None], done.shape)
     if plan.strategy.stops_at_steps:
-        keys = jax.vmap(lambda key, r: fold_in(fold_in(key, CHOICE), r))(state.keys, state.round)
-        chosen = jax.vmap(plan.strategy.select)(state.score, ~done, keys).astype(jnp.int32)
-        # A finished row is nobody's parent, nor one that does not exist, whatever a strategy says.
-        fits = ~done & (chosen >= 0) & (chosen < N)
-        fits &= ~take_along(done, jnp.clip(chosen, 0, N - 1), 1)
-        parents = jnp.where(fits, chosen, rows)
-    else:
-        parents = jnp.broadcast_to(rows, done.shape)
-    failed = state.failed | jnp.isnan(state.score).any(-1)
-    answer = jnp.where(complete, state.answer + 1, state.answer)
-    revising = complete & (answer < plan.revisions) & ~failed
+        parents = _select(plan, state, done)
     state = dataclasses.replace(
         state,
-        failed=failed,
-        trace=_write(plan, state, parents, length, looked.cache.length, reads, peeks),
-        answers=_complete(state, complete),
-        answer=answer,
-        done=done,
-        active=state.active & (~complete | revising) & ~failed,
-        ready=jnp.zeros_like(state.ready),
-        revising=revising,
-        round=state.round + 1,
-        looked=jnp.zeros_like(state.looked),
+        trace=_write(plan, state, parents, length, ahead.cache.length, read, read_ahead),
+        answers=_complete(state, done.all(-1)),
+        progress=_next_round(plan, state, done.all(-1)),
+        rows=dataclasses.replace(state.rows, done=done),
     )
     if not plan.strategy.stops_at_steps:
         return state
     state = gather(state, parents)
     length = state.decode.cache.length
     limit = jnp.minimum(length + plan.step, T)
-    live = ~done & state.active[:, None]
     return dataclasses.replace(
-        state, decode=wake(state.decode, live, limit), started=length, limit=limit
+        state,
+        decode=resume(state.decode, ~done & state.active[:, None], limit),
+        rows=dataclasses.replace(state.rows, started=length, limit=limit),
     )
 
 
-def _write(plan: Plan, state: SearchState, parents: Array, *entries: Array) -> SearchTrace:
-    """The trace with this round's entry: ends, looks, reads and peeks."""
-    ends, looks, reads, peeks = entries
-    at = state.started[..., None] + jnp.arange(plan.step)[None, None]
+def _select(plan: Plan, state: SearchState, done: Bool[Array, "G N"]) -> Int[Array, "G N"]:
+    """Returns the row that each row goes on from, as the strategy says."""
+    N, keys = plan.candidates, selection_keys(state.question.keys, state.progress.round)
+    chosen = jax.vmap(plan.strategy.select)(state.scores.last, ~done, keys).astype(jnp.int32)
+    # A finished row is nobody's parent, nor one that does not exist, whatever a strategy says.
+    fits = ~done & (chosen >= 0) & (chosen < N)
+    fits &= ~take_along(done, jnp.clip(chosen, 0, N - 1), 1)
+    return jnp.where(fits, chosen, jnp.arange(N)[None])
+
+
+def _next_round(plan: Plan, state: SearchState, complete: Bool[Array, " G"]) -> Progress:
+    """Returns where questions are after a round, whose answers may be `complete` by it."""
+    before = state.progress
+    answer = jnp.where(complete, before.answer + 1, before.answer)
+    status = jnp.where(answer < plan.revisions, Status.REVISING, Status.DONE)
+    status = jnp.where(complete, status, Status.SEARCHING)
+    status = jnp.where(jnp.isnan(state.scores.last).any(-1), Status.FAILED, status)
+    return Progress(
+        status=status.astype(jnp.int8),
+        round=before.round + 1,
+        began=before.began,
+        answer=answer,
+        lookahead_steps=jnp.zeros_like(before.lookahead_steps),
+    )
+
+
+def _write(plan: Plan, state: SearchState, parents: Array, *lengths: Array) -> SearchTrace:
+    """Returns the trace with this round's entry.
+
+    Args:
+      lengths: the entry's `ends`, `lookahead_ends`, `verifier_tokens` and
+        `lookahead_verifier_tokens`.
+    """
+    ends, lookahead_ends, verifier_tokens, lookahead_verifier_tokens = lengths
+    at = state.rows.started[..., None] + jnp.arange(plan.step)[None, None]
     tokens = take_along(state.decode.tokens, jnp.minimum(at, plan.max_new_tokens - 1), -1)
-    tokens = jnp.where(at < ends[..., None], tokens, 0)
-    answers = jnp.broadcast_to(state.answer[:, None], parents.shape)
-    contexts = state.decode.cache.context
     entry = SearchTrace(
-        tokens, parents, state.score, state.started, ends, looks, reads, peeks, answers, contexts
+        tokens=jnp.where(at < ends[..., None], tokens, 0),
+        parents=parents,
+        scores=state.scores.last,
+        starts=state.rows.started,
+        ends=ends,
+        lookahead_ends=lookahead_ends,
+        verifier_tokens=verifier_tokens,
+        lookahead_verifier_tokens=lookahead_verifier_tokens,
+        answers=jnp.broadcast_to(state.progress.answer[:, None], parents.shape),
+        contexts=state.decode.cache.context,
     )
-
     add = jax.vmap(partial(lax.dynamic_update_index_in_dim, axis=0))
-    return jax.tree.map(lambda old, new: add(old, new, state.round), state.trace, entry)
+    return jax.tree.map(lambda old, new: add(old, new, state.progress.round), state.trace, entry)
 
 
 def _complete(state: SearchState, complete: Bool[Array, " G"]) -> Answers:
-    """The answers, with those that rows have just completed."""
+    """Returns the answers, with those that rows have just completed."""
     decode = state.decode
     now = Answers(
         tokens=decode.tokens,
         lengths=decode.cache.length,
         log_prob=decode.log_prob,
         finished=decode.ended,
-        step_scores=state.step_scores,
-        scored=state.scored,
+        step_scores=state.scores.steps,
+        scored=state.scores.scored,
     )
 
     def add(all_answers: Array, answer: Array) -> Array:  # all_answers: [G, N, s, ...]
-        here = (jnp.arange(all_answers.shape[2])[None] == state.answer[:, None]) & complete[:, None]
+        at = jnp.arange(all_answers.shape[2])[None]
+        here = (at == state.progress.answer[:, None]) & complete[:, None]
         here = jnp.expand_dims(here, (1, *range(3, all_answers.ndim)))
         return jnp.where(here, answer[:, :, None], all_answers)
 

@@ -1,4 +1,4 @@
-"""Lookahead: before a step is scored, its rows go on for k greedy steps, which are then forgotten.
+"""Lookahead: rolls out k greedy steps before a step is scored, and then forgets them.
 
 It needs no fork of the generator's cache: what lies behind a row's length is never seen, so that a
 row is put back by its length alone.
@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from ttc_jax.models.indexing import take_along
-from ttc_jax.sampling.sampler import DecodeState
+from ttc_jax.sampling.decode import DecodeState
 from ttc_jax.search.plan import Plan
 from ttc_jax.search.shown import Text
 from ttc_jax.search.state import CURSOR, SearchState
@@ -50,7 +50,7 @@ def greedy_rows(plan: Plan, state: SearchState) -> Bool[Array, "B N"] | None:
     """Returns which rows roll out lookahead, and so take the likeliest tokens."""
     if not plan.lookahead:
         return None
-    return jnp.broadcast_to(state.looked[:, None] > 0, state.done.shape)
+    return jnp.broadcast_to(state.progress.lookahead_steps[:, None] > 0, state.rows.done.shape)
 
 
 def go_on(
@@ -63,44 +63,46 @@ def go_on(
     Returns:
       The state, and which questions go on so.
     """
-    cache = state.decode.cache
-    at_step_end = (paused & (state.looked == 0))[:, None]
-    kept = {}
+    cache, begun = state.decode.cache, state.progress.lookahead_steps
+    at_step_end = (paused & (begun == 0))[:, None]
+    saved = {}
     for name, x in cursors(state.decode).items():
         here = jnp.expand_dims(at_step_end, tuple(range(2, x.ndim)))
-        kept[name] = jnp.where(here, x, state.saved[name])
-    can = ~state.done & ~state.decode.ended & (cache.length < plan.max_new_tokens)
-    looks = (paused & (state.looked < plan.lookahead))[:, None] & can
+        saved[name] = jnp.where(here, x, state.saved[name])
+    can = ~state.rows.done & ~state.decode.ended & (cache.length < plan.max_new_tokens)
+    rolls_out = (paused & (begun < plan.lookahead))[:, None] & can
     limit = jnp.where(
-        looks, jnp.minimum(cache.length + plan.step, plan.max_new_tokens), state.limit
+        rolls_out, jnp.minimum(cache.length + plan.step, plan.max_new_tokens), state.rows.limit
     )
-    more = looks.any(-1)
-    live = jnp.where(more[:, None], looks, cache.live)
+    more = rolls_out.any(-1)
+    active = jnp.where(more[:, None], rolls_out, cache.active)
     state = dataclasses.replace(
         state,
-        decode=dataclasses.replace(state.decode, cache=dataclasses.replace(cache, live=live)),
-        looked=state.looked + more.astype(jnp.int32),
-        limit=limit,
-        saved=kept,
+        decode=dataclasses.replace(state.decode, cache=dataclasses.replace(cache, active=active)),
+        progress=dataclasses.replace(
+            state.progress, lookahead_steps=begun + more.astype(jnp.int32)
+        ),
+        rows=dataclasses.replace(state.rows, limit=limit),
+        saved=saved,
     )
     return state, more
 
 
 def score_end(
-    verifier: Verifier, text: Text, read: Any, looked: DecodeState, first: Int[Array, "B N"]
+    verifier: Verifier, text: Text, behind: Any, ahead: DecodeState, first: Int[Array, "B N"]
 ) -> tuple[Float[Array, "B N 1"], Bool[Array, "B N"], Int[Array, "B N"]]:
     """Scores where lookahead stopped; the verifier's state is then forgotten.
 
     Args:
-      read: the verifier's state at the step's end.
-      looked: rows at the end of their lookahead.
+      behind: the verifier's state at the step's end.
+      ahead: rows at the end of their lookahead.
       first: where lookahead began, as the verifier counts.
 
     Returns:
       The scores, which rows went on at all, and how many tokens of each the verifier read.
     """
-    ahead, real = text.lookahead(first, looked.cache.length + 1)
-    scores, _ = verifier.read(ahead.tokens, ahead.real, read, looked)
-    where = take_along(ahead.read, jnp.maximum(real - 1, 0)[..., None], -1)
+    chunk, real = text.lookahead(first, ahead.cache.length + 1)
+    scores, _ = verifier.score_steps(chunk.tokens, chunk.real, behind, ahead)
+    where = take_along(chunk.read, jnp.maximum(real - 1, 0)[..., None], -1)
     scores = take_along(scores, jnp.clip(where, 0, scores.shape[-1] - 1), -1)
-    return scores, real > 0, ahead.real
+    return scores, real > 0, chunk.real

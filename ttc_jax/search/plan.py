@@ -1,4 +1,4 @@
-"""What is decided about a search before it is compiled, and what cannot work."""
+"""The plan: what a user chooses of a search, and checks of what cannot work."""
 
 from __future__ import annotations
 
@@ -10,14 +10,12 @@ from ttc_jax.sampling.draw import SamplingParams
 from ttc_jax.search.strategies.check import check_strategy
 from ttc_jax.search.strategies.strategy import Strategy
 from ttc_jax.tasks.prompts import EARLIER
-from ttc_jax.verifiers.probe import HiddenStateProbe
-from ttc_jax.verifiers.steps import StepFormat
-from ttc_jax.verifiers.verifier import Verifier
+from ttc_jax.verifiers.verifier import Verifier, VerifierSpec
 
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """What is static in a search. Hashable.
+    """The strategy, the budget and the limits of a search, as a user chooses them. Hashable.
 
     Attributes:
       candidates: N.
@@ -25,13 +23,11 @@ class Plan:
       max_step_tokens: a step that reaches it ends there.
       rounds: R, selections at most; then what is not finished is cut off.
       lookahead: k, greedy steps rolled out before a step is scored.
-      doubt: whether the verifier reads entropy or self-certainty.
-      lanes: W, rows decoded in an iteration, whichever go on; 0: all B·N, those that rest included.
+      sampling: how tokens are drawn.
+      lanes: W, rows decoded in an iteration, active ones first; 0: all B·N, paused ones included.
       revisions: s, answers that follow each other, each with the latest `EARLIER` before it in its
         context; 1: no answer is revised.
       between: tokens behind an earlier answer, in place of its end token.
-      step_format: what the verifier is shown of a step.
-      bridged: whether it is the host that says so between rounds (`search.bridge`).
     """
 
     strategy: Strategy
@@ -40,23 +36,20 @@ class Plan:
     max_step_tokens: int
     rounds: int = 40
     lookahead: int = 0
-    drawing: SamplingParams = dataclasses.field(default_factory=SamplingParams)
-    doubt: bool = False
+    sampling: SamplingParams = dataclasses.field(default_factory=SamplingParams)
     lanes: int = 0
     revisions: int = 1
     between: tuple[int, ...] = ()
-    step_format: StepFormat = dataclasses.field(default_factory=StepFormat)
-    bridged: bool = False
 
     @property
     def step(self) -> int:
-        """Tokens that a row may write before it rests."""
+        """Tokens that a row may write before it pauses."""
         if not self.strategy.stops_at_steps:
             return self.max_new_tokens
         return min(self.max_step_tokens, self.max_new_tokens)
 
     @property
-    def turns(self) -> int:
+    def rounds_per_answer(self) -> int:
         """Rounds of an answer: R, or 1 where answers are written in one go."""
         return self.rounds if self.strategy.stops_at_steps else 1
 
@@ -66,9 +59,9 @@ class Plan:
         return 1 if self.strategy.stops_at_steps else self.revisions
 
     @property
-    def all_turns(self) -> int:
+    def all_rounds(self) -> int:
         """Rounds of all answers that follow each other."""
-        return self.turns * self.revisions
+        return self.rounds_per_answer * self.revisions
 
     @property
     def earlier(self) -> int:
@@ -79,27 +72,6 @@ class Plan:
     def context(self) -> int:
         """Tokens of a context at most."""
         return self.earlier * (self.max_new_tokens + len(self.between))
-
-    @property
-    def most_steps(self) -> int:
-        """Steps that a verifier can be shown in a row at most, the end of a lookahead included."""
-        return min(self.turns * self.steps_a_turn, self.max_new_tokens) + (self.lookahead > 0)
-
-    @property
-    def steps_a_turn(self) -> int:
-        """Step ends that a row can have between two turns."""
-        # One token can hold all of a step, its delimiter included.
-        return 1 if self.strategy.stops_at_steps else self.max_new_tokens
-
-    @property
-    def most_shown(self) -> int:
-        """Tokens of an answer as the verifier is shown it, markers included, at most."""
-        return self.step_format.longest(self.growth * self.max_new_tokens, self.most_steps)
-
-    @property
-    def growth(self) -> int:
-        """Tokens of the verifier that there is room for, for each token of an answer."""
-        return 2 if self.bridged else 1
 
 
 def check_plan(plan: Plan, generator: Transformer, verifier: Verifier | None) -> None:
@@ -118,20 +90,21 @@ def check_plan(plan: Plan, generator: Transformer, verifier: Verifier | None) ->
     if plan.lookahead < 0:
         raise UserError(f"search.lookahead is {plan.lookahead}; it must be 0 (none) or more")
     check_strategy(plan.strategy, plan.candidates, plan.lookahead, scored=verifier is not None)
-    if isinstance(verifier, HiddenStateProbe) and verifier.width != generator.config.width:
+    spec = verifier.spec if verifier is not None else VerifierSpec()
+    if spec.hidden_width not in (0, generator.config.width):
         raise UserError(
-            f"verifier.path: the probe reads hidden states of width {verifier.width}, the "
+            f"verifier.path: the probe reads hidden states of width {spec.hidden_width}, the "
             f"generator's is {generator.config.width}; choose a probe of this generator"
         )
     vocabulary = generator.config.vocab_size
-    if verifier is not None and verifier.format is not None:
+    if spec.format is not None:
         if plan.revisions > 1:
             raise UserError(
                 f"search.revisions is {plan.revisions}: a PRM that was trained elsewhere reads no "
                 "earlier answers; set it to 1, or choose a verifier that ttc train wrote"
             )
-    elif verifier is not None and verifier.vocab_size not in (0, vocabulary):
+    elif spec.vocab_size not in (0, vocabulary):
         raise UserError(
-            f"verifier.path: its vocabulary has {verifier.vocab_size} tokens, the generator's "
+            f"verifier.path: its vocabulary has {spec.vocab_size} tokens, the generator's "
             f"{vocabulary}; choose a verifier with the generator's tokenizer"
         )

@@ -1,4 +1,4 @@
-"""What a search gives for a question, and the error for a question that it cannot score."""
+"""The result of a search, and the error of a question that cannot be scored."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ttc_jax.search.state import SearchTrace
 
 
 class SearchResult(NamedTuple):
-    """What became of a question's N candidates, on the host.
+    """A question's N candidates, on the host.
 
     Of answers that are revised there are N·s: chain by chain, where rows are chains; else revision
     by revision.
@@ -31,18 +31,18 @@ class SearchResult(NamedTuple):
     revisions: int = 1  # answers that follow each other, in chains or not
 
     def is_revised(self, n: int) -> bool:
-        """Whether candidate n stands behind earlier answers, and not right behind the prompt."""
+        """Returns whether candidate n revises an earlier answer."""
         if self.sequential > 1:
             return n % self.sequential > 0
         return n * self.revisions >= len(self.lengths)
 
     def scores_of(self, n: int) -> tuple[float, ...]:
-        """The scores of candidate n's steps."""
+        """Returns the scores of candidate n's steps."""
         return tuple(self.step_scores[n][self.scored[n]].tolist())
 
 
 class Failed(UserError):
-    """A verifier's score was NaN.
+    """The error of a question whose score was NaN.
 
     Attributes:
       index: of the prompt.

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 
-import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Int
@@ -17,80 +16,71 @@ from jaxtyping import Array, Int
 from ttc_jax.models.cache import KVCache
 from ttc_jax.models.indexing import take_along
 from ttc_jax.models.transformer import Transformer
-from ttc_jax.sampling.sampler import wake
+from ttc_jax.sampling.decode import begin, resume
+from ttc_jax.sampling.keys import answer_keys
 from ttc_jax.search import lookahead
 from ttc_jax.search.plan import Plan
-from ttc_jax.search.state import SearchState
+from ttc_jax.search.state import Earlier, Rows, Scores, SearchState, Status
 from ttc_jax.verifiers.verifier import CONTEXT_PIECE, Verifier
 
 
 def revise(
     plan: Plan, generator: Transformer, verifier: Verifier | None, state: SearchState
 ) -> SearchState:
-    """Questions' rows begin their next answers, with the latest ones in their context."""
-    decode, rows, T = state.decode, state.done.shape, plan.max_new_tokens
+    """Begins the next answers of questions' rows, with the latest ones in their context."""
+    decode, progress = state.decode, state.progress
+    rows, T = state.rows.done.shape, plan.max_new_tokens
     chosen = jnp.arange(plan.candidates)[None]
     if plan.strategy.stops_at_steps:
-        chosen = state.score.argmax(-1)[:, None]
+        chosen = state.scores.last.argmax(-1)[:, None]
     chosen = jnp.broadcast_to(chosen, rows)
     answer = take_along(decode.tokens, chosen[..., None], 1)
     length = take_along(decode.cache.length - decode.ended.astype(jnp.int32), chosen, 1)
-    earlier = jnp.concatenate([state.earlier[:, :, 1:], answer[:, :, None]], 2)
-    earlier_length = jnp.concatenate([state.earlier_length[:, :, 1:], length[..., None]], 2)
-    text, real = _context(plan, state, earlier, earlier_length)
+    earlier = Earlier(
+        jnp.concatenate([state.earlier.tokens[:, :, 1:], answer[:, :, None]], 2),
+        jnp.concatenate([state.earlier.lengths[:, :, 1:], length[..., None]], 2),
+    )
+    text, real = _context(plan, state, earlier.tokens, earlier.lengths)
 
-    cache = _read(generator, dataclasses.replace(decode.cache, live=real > 0).clear(), text, real)
+    cache = _read(generator, dataclasses.replace(decode.cache, active=real > 0).clear(), text, real)
     given = take_along(text, real[..., None], 2)[..., 0]
-    fork = jax.vmap(jax.vmap(jax.random.fold_in, (0, None)))
-    nothing, zero = jnp.zeros(rows, jnp.int32), jnp.zeros(rows, jnp.float32)
-    decode = dataclasses.replace(
-        decode,
-        cache=cache.settle(),
+    decode = begin(
+        cache.settle(),
         tokens=jnp.zeros_like(decode.tokens),
         pending=given,
-        log_prob=zero,
-        entropy=zero,
-        certainty=zero,
-        ended=nothing != 0,
-        # Positions are folded in below T, rounds from there on, answers behind them.
-        keys=fork(decode.keys, T + plan.all_turns + state.answer),
+        hidden=decode.hidden,
+        keys=answer_keys(decode.keys, T, plan.all_rounds, progress.answer),
     )
-    shown = state.verifier
+    verifier_state = state.verifier
     if verifier is not None:
-        shown = verifier.reread(text, real, shown)
-    limit = jnp.full(rows, plan.step, jnp.int32)
+        verifier_state = verifier.reset(text, real, verifier_state)
+    begun = Rows.start(given, plan.step)
+    status = jnp.full_like(progress.status, Status.SEARCHING)
     return dataclasses.replace(
         state,
-        decode=wake(decode, jnp.ones(rows, bool), limit),
-        verifier=shown,
-        given=given,
-        revising=jnp.zeros_like(state.revising),
-        began=state.round,
-        done=nothing != 0,
-        limit=limit,
-        started=nothing,
-        shown=nothing,
-        score=zero,
-        step_scores=jnp.zeros_like(state.step_scores),
-        scored=jnp.zeros_like(state.scored),
+        decode=resume(decode, jnp.ones(rows, bool), begun.limit),
+        verifier=verifier_state,
+        progress=dataclasses.replace(progress, status=status, began=progress.round),
+        rows=begun,
+        scores=Scores.start(decode.tokens),
         saved=lookahead.saved(plan, decode),
         earlier=earlier,
-        earlier_length=earlier_length,
     )
 
 
 def _context(
     plan: Plan, state: SearchState, earlier: Int[Array, "G N E T"], length: Int[Array, "G N E"]
 ) -> tuple[Int[Array, "G N C"], Int[Array, "G N"]]:
-    """The prompt's last token and the earlier answers behind it, as one text.
+    """Returns the prompt's last token and the earlier answers behind it, as one text.
 
     Returns:
       The text, and how many of its tokens are read before the answer. The one behind them is left
       to be fed with the answer, as a prompt's last token is.
     """
     b, width = len(plan.between), 1 + plan.context
-    text = jnp.zeros((*state.done.shape, width), jnp.int32).at[..., 0].set(state.last[:, None])
-    exists = jnp.arange(plan.earlier)[None, None] >= plan.earlier - state.answer[:, None, None]
+    last, answer = state.question.last, state.progress.answer
+    text = jnp.zeros((*state.rows.done.shape, width), jnp.int32).at[..., 0].set(last[:, None])
+    exists = jnp.arange(plan.earlier)[None, None] >= plan.earlier - answer[:, None, None]
     sizes = jnp.where(exists, length + b, 0)
     starts = 1 + jnp.cumsum(sizes, -1) - sizes
     at = jnp.arange(plan.max_new_tokens)[None, None]
@@ -109,7 +99,7 @@ def _context(
 def _read(
     generator: Transformer, cache: KVCache, text: Int[Array, "G N C"], real: Int[Array, "G N"]
 ) -> KVCache:
-    """A cache that holds the first `real` tokens of each row's text, read in pieces."""
+    """Returns a cache that holds the first `real` tokens of each row's text, read in pieces."""
     width = min(CONTEXT_PIECE, text.shape[2])
     text = jnp.pad(text, ((0, 0), (0, 0), (0, -text.shape[2] % width)))
 

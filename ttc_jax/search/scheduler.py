@@ -1,4 +1,4 @@
-"""Which question comes into which slot, and when: groups of one size, waves, and refill."""
+"""The scheduler: which question comes into which slot, and when."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ import numpy as np
 from ttc_jax.sampling.programs import shards
 from ttc_jax.search.engine import Engine, Found, PromptBuckets, Request
 from ttc_jax.search.result import Failed
-from ttc_jax.search.state import NONE, SearchState
+from ttc_jax.search.state import NONE, SearchState, Status
 
 UNLIMITED = np.iinfo(np.int32).max
 
 
 @dataclasses.dataclass
 class Work:
-    """How well the decode loop was filled: a row-step is one row in one iteration."""
+    """How well the decode loop was filled, in row-steps: one row in one iteration."""
 
-    useful: int = 0  # of rows that went on
+    useful: int = 0  # of active rows
     total: int = 0
 
     @property
     def useful_share(self) -> float:
-        """Of all row-steps decoded."""
+        """The useful share of all row-steps decoded."""
         return self.useful / max(self.total, 1)
 
 
@@ -87,14 +87,14 @@ class Scheduler:
     def _collect(
         self, state: SearchState, slots: np.ndarray, done: np.ndarray
     ) -> Iterator[tuple[int, Found]]:
-        """Takes the questions that are `done` out of their slots."""
+        """Takes questions that are `done` out of their slots, and yields what was found."""
         for wave in _waves((slots != NONE) & done):
             found = self.engine.harvest(state, wave)
             for shard, slot in enumerate(wave):
                 if slot == NONE:
                     continue
                 index, slots[shard, slot] = int(slots[shard, slot]), NONE
-                if found[shard].failed:
+                if found[shard].status == Status.FAILED:
                     raise Failed(index)
                 yield index, found[shard]
 
@@ -119,6 +119,6 @@ def _assign(
 
 
 def _waves(wanted: np.ndarray) -> Iterator[tuple[int, ...]]:
-    """The slots that are `wanted`, [data, B / data], one a shard at a time, or `NONE`."""
+    """Returns the slots that are `wanted`, [data, B / data], one a shard at a time, or `NONE`."""
     slots = (np.flatnonzero(row).tolist() for row in wanted)
     return itertools.zip_longest(*slots, fillvalue=NONE)

@@ -27,7 +27,7 @@ __all__ = ["Failed", "Search", "SearchResult", "Work", "check_shards"]
 class Search:
     """Answers questions with one strategy at one budget.
 
-    A question's outcome is the same to the bit in any company: in whatever order and slot, alone or
+    A question's result is the same to the bit in any company: in whatever order and slot, alone or
     among others, with refill or without, and when a run goes on after a kill. For all rows of a
     program are computed alike, and programs depend on the models, `plan`, `batch`, `mesh` and the
     question's own bucket of prompt lengths, never on how many questions are there. Another `batch`,
@@ -47,7 +47,7 @@ class Search:
       segment: decode iterations at least between two refills, for which shards of `data` wait for
         each other.
       seed: of all draws.
-      front: tokens that prompts begin with, such as worked examples: the generator reads them once
+      prefix: tokens that prompts share, such as worked examples: the generator reads them once
         for all questions, where they are as many as a bucket has. Questions whose prompts begin
         otherwise are read whole. A question is still charged for all of its prompt.
       adapter: of a verifier with a format of its own, which is then shown `run`'s `shown`.
@@ -73,7 +73,7 @@ class Search:
         refill: bool = True,
         segment: int = 1,
         seed: int = 0,
-        front: Sequence[int] = (),
+        prefix: Sequence[int] = (),
         adapter: PRMAdapter | None = None,
         mesh: Mesh | None = None,
     ):
@@ -90,11 +90,11 @@ class Search:
             delimiter=delimiter,
             batch=batch,
             seed=seed,
-            prefix=front,
+            prefix=prefix,
             adapter=adapter,
             mesh=mesh,
         )
-        self.plan = self.engine.plan
+        self.plan = plan
         self.adapter, self.delimiter = adapter, delimiter
         self.batch, self.refill, self.segment, self.mesh = batch, refill, segment, mesh
         self.generator, self.verifier, self.work = generator.config, verifier, Work()
@@ -112,7 +112,7 @@ class Search:
         check_tokens(prompt, self.generator.vocab_size, "a prompt")
         if shown is not None and self.engine.reads_prompt:
             assert self.verifier is not None
-            check_tokens(shown, self.verifier.vocab_size, "what the verifier is shown")
+            check_tokens(shown, self.verifier.spec.vocab_size, "what the verifier is shown")
         longest = len(prompt) + self.plan.context + self.plan.max_new_tokens
         answers = f"an answer of up to {self.plan.max_new_tokens}"
         if self.plan.context:
@@ -122,53 +122,53 @@ class Search:
                 f"a prompt of {len(prompt)} tokens and {answers} do not fit the generator's "
                 f"context of {self.generator.context} tokens; lower sampling.max_new_tokens"
             )
-        if self.verifier is None or not self.verifier.context:
+        if self.verifier is None or not self.verifier.spec.max_context:
             return
         shown = prompt if shown is None else shown
-        more = self.plan.most_shown - self.plan.max_new_tokens
+        more = self.engine.layout.most_shown - self.plan.max_new_tokens
         longest = len(shown) + self.plan.context + self.plan.max_new_tokens + more
-        if longest > self.verifier.context:
-            what = "tokens more over the bridge" if self.plan.bridged else "step markers"
+        if longest > self.verifier.spec.max_context:
+            what = "tokens more over the bridge" if self.engine.layout.bridged else "step markers"
             raise UserError(
                 f"a prompt of {len(shown)} tokens, {answers} and {more} {what} do not "
-                f"fit the verifier's context of {self.verifier.context} tokens; lower "
+                f"fit the verifier's context of {self.verifier.spec.max_context} tokens; lower "
                 "sampling.max_new_tokens" + (" or search.rounds" if more else "")
             )
 
     def run(
         self,
         prompts: Sequence[Sequence[int]],
-        numbers: Sequence[int],
+        question_ids: Sequence[int],
         shown: Sequence[Sequence[int]] | None = None,
     ) -> Iterator[tuple[int, SearchResult]]:
         """Searches for answers to all prompts.
 
         Args:
           prompts: token ids, of different lengths; those of one bucket are searched together.
-          numbers: each question's own number (uint32), which its draws are keyed by.
+          question_ids: uint32, which the draws of each question are keyed by.
           shown: what the verifier reads of each question (`PRMAdapter.prompt`), where it is not
             what the generator reads.
 
         Yields:
-          A prompt's index and its outcome, in the order in which they are done.
+          A prompt's index and its result, in the order in which they are done.
 
         Raises:
           UserError: as `check`, before the first is begun; or `Failed`.
         """
-        if self.verifier is not None and self.verifier.format and self.adapter is None:
+        if self.verifier is not None and self.verifier.spec.format and self.adapter is None:
             raise UserError("verifier.path: a PRM with a format of its own needs a PRMAdapter")
         if prompts and (self.adapter is None) != (shown is None):
             raise ValueError("a Search with an adapter, and only that, is given what is shown")
         shown = prompts if shown is None else shown
-        requests = [Request(*one) for one in zip(prompts, shown, numbers, strict=True)]
+        requests = [Request(*one) for one in zip(prompts, shown, question_ids, strict=True)]
         for request in requests:
             self.check(request.prompt, request.shown)
         scheduler = Scheduler(self.engine, self.refill, self.segment, self.work)
         for index, found in scheduler.run(requests):
-            yield index, self._outcome(found, requests[index])
+            yield index, self._result(found, requests[index])
 
     def lower(self, width: int) -> dict[str, jax.stages.Lowered]:
-        """The programs for prompts padded to `width` tokens (see `bucket`), ready to be compiled.
+        """Returns the programs for prompts padded to `width` tokens (see `bucket`), to be compiled.
 
         "admit" reads one prompt a shard, "insert" puts these questions into slots, and "segment"
         searches until a slot is free. Nothing is computed: models may be outlines
@@ -177,10 +177,10 @@ class Search:
         return self.engine.lower(width)
 
     def state(self, width: int) -> SearchState:
-        """The B slots for prompts of `width` tokens, as shapes with their shardings."""
+        """Returns the B slots for prompts of `width` tokens, as shapes with their shardings."""
         return self.engine.state(width)
 
-    def _outcome(self, found: Found, request: Request) -> SearchResult:
+    def _result(self, found: Found, request: Request) -> SearchResult:
         plan, rounds = self.plan, int(found.rounds)
         trace = jax.tree.map(lambda x: x[:rounds], found.trace)
         if not ((trace.parents >= 0) & (trace.parents < plan.candidates)).all():

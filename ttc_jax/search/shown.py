@@ -1,4 +1,4 @@
-"""What a verifier is shown of the text that rows have written since it last read."""
+"""The text that a verifier is shown: what rows have written since it last read."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from jaxtyping import Array, Bool, Int
 
 from ttc_jax.models.delimiters import Delimiter
 from ttc_jax.models.indexing import take_along
-from ttc_jax.search.plan import Plan
+from ttc_jax.search.layout import Layout
 from ttc_jax.search.state import SearchState
 from ttc_jax.verifiers.steps import Marked
 
@@ -24,7 +24,7 @@ class Text:
       tokens: of the answers, lookahead included.
     """
 
-    plan: Plan
+    layout: Layout
     delimiter: Delimiter
     state: SearchState
     tokens: Int[Array, "B N T"]
@@ -33,35 +33,41 @@ class Text:
         self, end: Int[Array, "B N"], step_ends: Bool[Array, "B N T"]
     ) -> tuple[Marked, Int[Array, "B N"]]:
         """Returns what is shown of the text up to `end`, and how many tokens that is."""
-        return self._chunk(0, self.state.shown, end, step_ends, self.plan.step + 1)
+        return self._chunk(0, self.state.scores.shown, end, step_ends, self.layout.plan.step + 1)
 
     def lookahead(
         self, first: Int[Array, "B N"], end: Int[Array, "B N"]
     ) -> tuple[Marked, Int[Array, "B N"]]:
         """Returns the same of a lookahead's text: where it stops, a step ends."""
-        is_end = jnp.arange(self.plan.max_new_tokens)[None, None] == end[..., None] - 2
-        return self._chunk(1, first, end, is_end, self.plan.lookahead * self.plan.step)
+        is_end = jnp.arange(self.layout.plan.max_new_tokens)[None, None] == end[..., None] - 2
+        return self._chunk(
+            1, first, end, is_end, self.layout.plan.lookahead * self.layout.plan.step
+        )
 
     def _chunk(
         self, number: int, first: Array, end: Array, step_ends: Array, width: int
     ) -> tuple[Marked, Array]:
-        """The part of the text from `first` to `end`, of which the host tells as `number`."""
-        plan, state, T = self.plan, self.state, self.plan.max_new_tokens
-        real = jnp.where(state.done, 0, end - first)
-        if plan.bridged:
-            told = state.told[number]
-            return told._replace(real=jnp.where(state.done, 0, told.real)), real
+        """Returns the text from `first` to `end`, over a bridge as the host wrote it.
+
+        Args:
+          number: of the part of `SearchState.retokenized`.
+        """
+        layout, state, T = self.layout, self.state, self.layout.plan.max_new_tokens
+        real = jnp.where(state.rows.done, 0, end - first)
+        if layout.bridged:
+            retokenized = state.retokenized[number]
+            return retokenized._replace(real=jnp.where(state.rows.done, 0, retokenized.real)), real
         index = jnp.minimum(first[..., None] + jnp.arange(width)[None, None], T)
-        text = jnp.concatenate([state.given[..., None], self.tokens], -1)
+        text = jnp.concatenate([state.rows.given[..., None], self.tokens], -1)
         tokens, here = (take_along(x, index, -1) for x in (text, _behind_prompt(step_ends)))
         taken = None
-        if plan.step_format.cuts:
+        if layout.step_format.cuts:
             taken = _behind_prompt(self.delimiter.taken(self.tokens, end - 1))
             taken = take_along(taken, index, -1)
-        mark, most = plan.step_format.mark, plan.steps_a_turn
+        mark, most = layout.step_format.mark, layout.steps_a_round
         return mark(tokens, real, here, most, written=index > 0, taken=taken), real
 
 
 def _behind_prompt(x: Array) -> Array:
-    """[B, N, T] -> [B, N, 1 + T], with nothing for the last token before the answer."""
+    """Returns [B, N, 1 + T] for [B, N, T], with nothing for the last token before the answer."""
     return jnp.pad(x, ((0, 0), (0, 0), (1, 0)))

@@ -5,7 +5,6 @@ A new task is one file with a class that follows `ttc_jax.tasks.task.Task`, or i
 """
 
 import difflib
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from ttc_jax.errors import UserError
@@ -25,21 +24,17 @@ TASKS = {
 }
 
 
-def load_task(config: Mapping[str, Any]) -> "Task":
-    """Builds the task that a config section describes.
+def load_task(name: str, /, **options: Any) -> "Task":
+    """Returns a task by its name.
 
     Args:
-        config: `name`, one of `TASKS` or "package.module:Class" for one of your own; every other
-            field is a keyword of that task's class. A `ConfigDict` is such a mapping.
+        name: One of `TASKS`, or "package.module:Class" for one of your own.
+        options: Keywords of that task's class.
 
     Raises:
-        UserError: The name is unknown, a field is not one of the task's, or a class of one's own
+        UserError: The name is unknown, an option is not one of the task's, or a class of one's own
             that is no task. What that returns is checked, see `OwnTask`.
     """
-    options = dict(config)
-    name = options.pop("name", None)
-    if not isinstance(name, str):
-        raise UserError("task.name: must be the name of a task, as text")
     kind = imported(name if ":" in name else _home(name), "task.name")
     task = made(kind, options, name, "task")
     return OwnTask(task, name) if ":" in name else task

@@ -18,6 +18,7 @@ from __future__ import annotations
 import dataclasses
 import random
 from collections.abc import Sequence
+from typing import ClassVar
 
 from ttc_jax import hashing
 from ttc_jax.errors import UserError
@@ -50,6 +51,7 @@ class Arithmetic:
 
     size: int = 500
     seed: int = 0
+    pieces: ClassVar[Sequence[str]] = PIECES
 
     def questions(self, split: str) -> list[Question]:
         """The first `size` questions of a split; a larger size keeps them and adds more."""

@@ -2,35 +2,30 @@ r"""Grading: final answers against gold ones, under hard bounds on time and memo
 
 Answers are untrusted, and math-verify can be led into power towers and deep nests that take
 minutes and gigabytes. So what is plain text is compared here, and everything else in worker
-processes, each of which ends when an answer breaks the bounds.
-
-The workers are programs of their own and not `multiprocessing`'s, which imports the caller's main
-module again: with jax in it no worker fits its bound, and a script without a guard starts itself.
+processes (`ttc_jax.workers`), each of which ends when an answer breaks the bounds.
 """
 
 import contextlib
-import json
 import logging
 import os
 import queue
-import subprocess
-import sys
 import weakref
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 from ttc_jax.errors import UserError
 from ttc_jax.tasks.answers import canonical_text, equal_text, is_letter, same_choice
 from ttc_jax.tasks.spelling import choice, respell, strip
 from ttc_jax.tasks.task import Verdict
+from ttc_jax.workers import DIED, Worker
 
 __all__ = ["MAX_ANSWER", "Grader", "unparsed_kept"]
 
 MAX_ANSWER = 2000
 """Longest text, in characters, that is taken for an answer (the longest of MATH has 159)."""
 
+_PROGRAM = Path(__file__).with_name("grading_worker.py")
 _log = logging.getLogger(__name__)
 
 
@@ -74,8 +69,11 @@ class Grader:
         self._keys: dict[str, str] = {}
         self._spelled: dict[str, str] = {}
         self._threads = ThreadPoolExecutor(workers, thread_name_prefix="grading")
-        self._idle: queue.LifoQueue[_Worker] = queue.LifoQueue()  # keeps to started ones
-        self._workers = [_Worker(seconds, megabytes) for _ in range(workers)]
+        self._idle: queue.LifoQueue[Worker] = queue.LifoQueue()  # keeps to started ones
+        self._workers = [
+            Worker(_PROGRAM, seconds=seconds, megabytes=megabytes, needs="math-verify")
+            for _ in range(workers)
+        ]
         for worker in self._workers:
             self._idle.put(worker)
         self._close = weakref.finalize(self, _close, self._threads, self._workers)
@@ -140,10 +138,10 @@ class Grader:
         compare = (gold, answer) not in self._verdicts and len(gold) <= self._max_answer
         worker = self._idle.get()
         try:
-            equal, key = worker.ask(gold if compare else None, answer)
-            if equal is _DIED and answer not in self._keys:
+            equal, key = worker.ask_several([gold if compare else None, answer], 2)
+            if equal is DIED and answer not in self._keys:
                 # Its form must not depend on what it was compared with.
-                _, key = worker.ask(None, answer)
+                _, key = worker.ask_several([None, answer], 2)
         finally:
             self._idle.put(worker)
         self._verdicts.setdefault((gold, answer), equal is True)
@@ -180,69 +178,9 @@ def unparsed_kept(workdir: Path, shard: int = 0) -> Iterator[None]:
 
 
 _NONE = Verdict(None, False)
-_DIED = object()  # what a worker that ended leaves unsaid
 
 
-class _Worker:
-    """One worker process, started when first asked and again after it died. Not thread-safe."""
-
-    def __init__(self, seconds: float, megabytes: int) -> None:
-        self._bounds = [str(seconds), str(megabytes)]
-        self._process: subprocess.Popen[str] | None = None
-
-    def ask(self, gold: str | None, answer: str) -> tuple[Any, Any]:
-        """The worker's two replies; `_DIED` in place of those it did not live to give."""
-        process = self._process
-        if process is None or process.poll() is not None:
-            process = self._start()
-        try:
-            _write(process, [gold, answer])
-        except BrokenPipeError:
-            return _DIED, _DIED
-        replies = [_read(process), _read(process)]
-        if replies[1] is _DIED:
-            process.wait()
-        return replies[0], replies[1]
-
-    def close(self) -> None:
-        """Ends the process."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.communicate()
-
-    def _start(self) -> "subprocess.Popen[str]":
-        self.close()
-        # By its path and without its folder (-P), which holds a module named math.
-        command = [sys.executable, "-P", str(Path(__file__).with_name("grading_worker.py"))]
-        paths = os.pathsep.join(path or str(Path.cwd()) for path in sys.path)
-        self._process = process = subprocess.Popen(
-            [*command, *self._bounds],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env={**os.environ, "PYTHONPATH": paths},
-            encoding="ascii",
-        )
-        if _read(process) != "ready":
-            raise UserError(
-                f"the grading worker ended at its start with code {process.wait()}: is math-verify "
-                f"installed, and is a bound of {self._bounds[1]} MB enough?"
-            )
-        return process
-
-
-def _write(process: "subprocess.Popen[str]", request: list[str | None]) -> None:
-    assert process.stdin is not None
-    process.stdin.write(json.dumps(request) + "\n")
-    process.stdin.flush()
-
-
-def _read(process: "subprocess.Popen[str]") -> Any:
-    assert process.stdout is not None
-    line = process.stdout.readline()
-    return json.loads(line) if line.endswith("\n") else _DIED
-
-
-def _close(threads: ThreadPoolExecutor, workers: list[_Worker]) -> None:
+def _close(threads: ThreadPoolExecutor, workers: list[Worker]) -> None:
     threads.shutdown(wait=True, cancel_futures=True)
     for worker in workers:
         worker.close()

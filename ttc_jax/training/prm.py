@@ -18,7 +18,8 @@ from ttc_jax.models.train_mode import TrainMode
 from ttc_jax.models.transformer import Transformer
 from ttc_jax.training.batches import Example
 from ttc_jax.training.data import Collected, Examples
-from ttc_jax.verifiers.prm import PRMConfig, ProcessRewardModel
+from ttc_jax.verifiers.prm import ProcessRewardModel
+from ttc_jax.verifiers.prm_config import PRMConfig
 
 
 def on_trunk(

@@ -150,11 +150,11 @@ def _steps(model: Probed, batches: Batches, folder: Path | None, name: str) -> S
 
     @jax.jit
     def read(
-        parameters: Any, front: PromptCache | None, prompts: Array, lengths: Array, tokens: Array
+        parameters: Any, prefix: PromptCache | None, prompts: Array, lengths: Array, tokens: Array
     ) -> Array:
         """[B, N, 1 + T, D]: what the prompt's last token and each of the answer's came from."""
         generator = nnx.merge(graph, parameters).generator
-        of_prompt, kept = generator.prefill(prompts[:, :-1], front)
+        of_prompt, kept = generator.prefill(prompts[:, :-1], prefix)
         B, N, T = tokens.shape
         before = of_prompt[jnp.arange(B), lengths - 2]
         before = jnp.broadcast_to(before[:, None, None], (B, N, 1, before.shape[-1]))
@@ -162,7 +162,7 @@ def _steps(model: Probed, batches: Batches, folder: Path | None, name: str) -> S
         hidden, _ = generator.extend(tokens, KVCache.fork(kept, stored, N, T))
         return jnp.concatenate([before, hidden], 2).astype(jnp.float32)
 
-    front = read_shared(parameters, shared[None]) if len(shared) else None
+    prefix = read_shared(parameters, shared[None]) if len(shared) else None
     rows = max(map(len, answered))
     states, values = [], []
     tokens = batches.all()[0]["tokens"].size
@@ -176,7 +176,7 @@ def _steps(model: Probed, batches: Batches, folder: Path | None, name: str) -> S
         if path and path.exists():
             states.append(np.load(path))
             continue
-        hidden = np.asarray(read(parameters, front, *_padded(group, rows, len(shared))))
+        hidden = np.asarray(read(parameters, prefix, *_padded(group, rows, len(shared))))
         places = [(b, n) for b, of in enumerate(group.questions) for n in range(len(of))]
         found = [hidden[place][: len(at)][at] for place, at in zip(places, asked, strict=True)]
         states.append(np.concatenate(found))

@@ -21,8 +21,8 @@ class Scored(NamedTuple):
     """An answer's scores, and what they should have been."""
 
     question: str
-    scores: NDArray[np.float64]  # [R] chances, one a step; an ORM's: one
-    values: NDArray[np.float64]  # [R]
+    scores: NDArray[np.float64]  # [steps] chances; an ORM's: one
+    values: NDArray[np.float64]  # [steps]
     of_question: tuple[float, float] | None = None  # score and value before the answer
 
 

@@ -17,6 +17,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from ttc_jax.models import parameters
 from ttc_jax.models.train_mode import TrainMode
+from ttc_jax.sampling.keys import training_key
 from ttc_jax.sharding.mesh import sharding, shardings
 from ttc_jax.training.batches import Batch
 from ttc_jax.training.optimisation import Optimisation
@@ -167,7 +168,7 @@ class Program:
         self, weights: Weights, still: nnx.State, parts: Arrays, step: Int[Array, ""]
     ) -> tuple[Float[Array, ""], Weights]:
         """The mean loss of a batch and its gradient: sums over all parts, then the quotient."""
-        key = jax.random.fold_in(jax.random.key(self._seed), step)
+        key = training_key(self._seed, step)
         regime = TrainMode(key, self._optimisation.dropout, self._optimisation.remat)
 
         def add(so_far: Any, numbered: tuple[Array, Arrays]) -> tuple[Any, None]:

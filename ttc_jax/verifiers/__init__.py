@@ -1,1 +1,1 @@
-"""Verifiers: what says how good an answer, or a step of it, is."""
+"""Verifiers, which score answers and steps of them."""

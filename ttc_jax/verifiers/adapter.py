@@ -1,4 +1,4 @@
-"""How a PRM that was trained elsewhere is shown a question, and what a generator writes."""
+"""The adapter of a PRM that was trained elsewhere: its prompts, and its format of steps."""
 
 from __future__ import annotations
 
@@ -35,8 +35,9 @@ class PRMAdapter:
     def __init__(
         self, verifier: Verifier, tokenizer: Tokenizer, delimiter: str, bridged: bool | None = None
     ):
-        assert verifier.format is not None and verifier.tokenizer is not None  # noqa: PT018
-        self._format, self._own = verifier.format, verifier.tokenizer
+        spec = verifier.spec
+        assert spec.format is not None and spec.tokenizer is not None  # noqa: PT018
+        self._format, self._own = spec.format, spec.tokenizer
         self._tokenizer, self._delimiter = tokenizer, delimiter
         self._delimits = tokenizer.containing(delimiter)
         self._taken = Delimiter.of(tokenizer, delimiter).taken
@@ -48,7 +49,7 @@ class PRMAdapter:
         self.step_format = StepFormat((*mark, *between), -len(between), swaps, cuts)
 
     def prompt(self, question: str) -> list[int]:
-        """What the PRM reads before an answer."""
+        """Returns what the PRM reads before an answer."""
         text = self._format.prompt.replace(QUESTION, question)
         if self.bridged:  # blanks at its end are written with the first step
             return self._begin(text.rstrip(" "))
@@ -57,7 +58,7 @@ class PRMAdapter:
         return both[: -len(word)] if both[-len(word) :] == word else self._begin(text)
 
     def _begin(self, text: str) -> list[int]:
-        """The beginning of all that the PRM reads."""
+        """Returns the tokens of a text that begins all that the PRM reads."""
         if not self._format.chat:
             return self._own.encode(text, add_bos=True)
         return [*self._opening, *self._own.encode(text, inside=True)]
@@ -70,7 +71,7 @@ class PRMAdapter:
         first: bool,
         taken: Sequence[int] | None = None,
     ) -> tuple[list[int], list[int]]:
-        """Over the bridge: further tokens of an answer in those of the PRM.
+        """Retokenizes further tokens of an answer for the PRM, over the bridge.
 
         Args:
           tokens: T tokens of the generator.
@@ -123,7 +124,7 @@ class PRMAdapter:
         return shown, read
 
     def _encode(self, field: str) -> list[int]:
-        """A text of the format in the PRM's tokens."""
+        """Returns a text of the format in the PRM's tokens."""
         for name in ("prompt", field):
             for token in SPECIAL.findall(getattr(self._format, name)):
                 if len(self._own.encode(token)) != 1:
@@ -135,7 +136,7 @@ class PRMAdapter:
         return self._own.encode(text, inside=True) if text else []
 
     def _rest(self, token: int, taken: int = 0) -> str:
-        """What is left of a token without the delimiter: the text before it.
+        """Returns what is left of a token without the delimiter: the text before it.
 
         Args:
           taken: see `Delimiter.taken`; of a token that completes a delimiter, it is the text
@@ -148,7 +149,7 @@ class PRMAdapter:
         return text.rstrip()
 
     def _shown(self, rest: str) -> list[int]:
-        """The one token that the PRM is shown of what is left of a token, if there is one.
+        """Returns the one token that the PRM is shown of the rest of a token, if there is one.
 
         Else the token stays as it is, as a few do that end lines of code.
         """
@@ -156,7 +157,7 @@ class PRMAdapter:
         return left if len(left) == 1 else []
 
     def _swaps(self) -> tuple[tuple[int, int], ...]:
-        """What becomes of delimiters and special tokens: see `StepFormat.swaps`."""
+        """Returns `StepFormat.swaps`: what becomes of delimiters and special tokens."""
         everything = range(self._tokenizer.vocab_size)
         swaps = {token: NOTHING for token in everything if token not in self._text}
         for token in np.flatnonzero(self._delimits).tolist():
@@ -165,7 +166,7 @@ class PRMAdapter:
         return tuple(sorted(swaps.items()))
 
     def _cuts(self) -> tuple[tuple[int, int, int], ...]:
-        """What becomes of tokens that hold a part of the delimiter: see `StepFormat.cuts`."""
+        """Returns `StepFormat.cuts`: what becomes of tokens that hold a part of the delimiter."""
         whole, texts = self._delimiter, self._tokenizer.texts()
         cuts: list[tuple[int, int, int]] = []
         for token in sorted(self._text):
@@ -182,7 +183,7 @@ class PRMAdapter:
 
 
 def _opening(tokenizer: Tokenizer) -> list[int]:
-    """A conversation up to what the user says: what two that say different things begin with."""
+    """Returns a conversation up to what the user says: what two different ones begin with."""
     try:
         one, other = (tokenizer.chat([{"role": "user", "content": said}]) for said in "a1")
     except UserError as error:
@@ -192,7 +193,7 @@ def _opening(tokenizer: Tokenizer) -> list[int]:
 
 
 def agree(generator: Tokenizer, verifier: Tokenizer) -> bool:
-    """Whether every token of the generator's text means the same to the verifier.
+    """Returns whether every token of the generator's text means the same to the verifier.
 
     Special tokens, and how many rows an embedding has, do not matter.
     """

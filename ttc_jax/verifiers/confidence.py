@@ -1,4 +1,4 @@
-"""Scores without a verifier: how sure the generator was of what it wrote."""
+"""Scores without a model of their own: how sure the generator was of what it wrote."""
 
 from __future__ import annotations
 
@@ -7,12 +7,11 @@ from types import MappingProxyType
 from typing import Final
 
 import jax.numpy as jnp
-from flax import nnx
 from jaxtyping import Array, Float, Int
 
 from ttc_jax.errors import UserError
-from ttc_jax.sampling.sampler import DecodeState
-from ttc_jax.verifiers.steps import StepFormat
+from ttc_jax.sampling.decode import DecodeState
+from ttc_jax.verifiers.verifier import Verifier, VerifierSpec
 
 # From sums over an answer to the mean over its tokens, brought to [0, 1] in the same order.
 SIGNS: Final[Mapping[str, Callable[[DecodeState, Array], Array]]] = MappingProxyType(
@@ -24,7 +23,7 @@ SIGNS: Final[Mapping[str, Callable[[DecodeState, Array], Array]]] = MappingProxy
 )
 
 
-class Confidence(nnx.Module):
+class Confidence(Verifier):
     """The mean over the answer so far of a sign that decoding gives anyway.
 
     Args:
@@ -35,11 +34,6 @@ class Confidence(nnx.Module):
       UserError: another sign.
     """
 
-    step_format = StepFormat()
-    format = tokenizer = None
-    every_step = False
-    vocab_size = context = 0
-
     def __init__(self, sign: str = "log_prob"):
         if sign not in SIGNS:
             raise UserError(
@@ -47,31 +41,17 @@ class Confidence(nnx.Module):
             )
         self.sign = sign
 
-    def start(
-        self, prompts: Int[Array, "B P"], lengths: Int[Array, " B"], candidates: int, capacity: int
-    ) -> tuple[()]:
-        """It keeps nothing."""
-        del prompts, lengths, candidates, capacity
-        return ()
+    @property
+    def spec(self) -> VerifierSpec:
+        """Whether entropy and self-certainty are summed while decoding; it reads nothing else."""
+        return VerifierSpec(confidence_stats=self.sign != "log_prob")
 
-    def read(
-        self, tokens: Int[Array, "B N T"], real: Int[Array, "B N"], state: tuple[()],
-        decoded: DecodeState,
+    def score_steps(
+        self, tokens: Int[Array, "B N T"], count: Int[Array, "B N"], state: tuple[()],
+        decode: DecodeState,
     ) -> tuple[Float[Array, "B N T"], tuple[()]]:  # fmt: skip
-        """The confidence at the end of the tokens, for all of them."""
-        del real
-        written = jnp.maximum(decoded.cache.length, 1).astype(jnp.float32)
-        scores = SIGNS[self.sign](decoded, written)
+        """Returns the confidence at the end of the tokens, for all of them."""
+        del count
+        written = jnp.maximum(decode.cache.length, 1).astype(jnp.float32)
+        scores = SIGNS[self.sign](decode, written)
         return jnp.broadcast_to(scores[..., None], tokens.shape), state
-
-    def reread(
-        self, tokens: Int[Array, "B N T"], real: Int[Array, "B N"], state: tuple[()]
-    ) -> tuple[()]:
-        """It keeps nothing."""
-        del tokens, real
-        return state
-
-    def flops(self, first: int, tokens: int) -> int:
-        """None."""
-        del first, tokens
-        return 0

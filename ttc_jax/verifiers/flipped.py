@@ -1,4 +1,4 @@
-"""Another verifier's scores, some of them turned into their opposite: how much do errors matter?
+"""A verifier that errs: another one's scores, some of them turned into their opposite.
 
 The paper flips a fifth of a PRM's scores and asks whether search still pays (ICLR version).
 """
@@ -9,26 +9,22 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from flax import nnx
 from jaxtyping import Array, Float, Int, UInt32
 
 from ttc_jax.errors import UserError
-from ttc_jax.models.tokenizers import Tokenizer
-from ttc_jax.sampling.sampler import DecodeState
-from ttc_jax.verifiers.formats import PRMFormat
-from ttc_jax.verifiers.steps import StepFormat
-from ttc_jax.verifiers.verifier import Verifier
+from ttc_jax.sampling.decode import DecodeState
+from ttc_jax.verifiers.verifier import Verifier, VerifierWrapper
 
 
 class FlippedState(NamedTuple):
-    """What it has read of every candidate."""
+    """The other verifier's state, and a number for the text that was read."""
 
     inner: Any  # the other verifier's state
     prompt: UInt32[Array, "B N"]  # a number for each prompt
     text: UInt32[Array, "B N"]  # and for what was read since
 
 
-class Flipped(nnx.Module):
+class Flipped(VerifierWrapper):
     """Scores p of a share of all steps become 1 - p.
 
     Which ones, the text decides: the same step of the same answer is judged alike wherever and
@@ -45,93 +41,60 @@ class Flipped(nnx.Module):
     def __init__(self, verifier: Verifier, share: float):
         if not 0 <= share <= 1:
             raise UserError(f"verifier.path: the share of flipped scores is {share:g}, not 0 to 1")
-        if not verifier.vocab_size:
+        if not verifier.spec.reads_tokens:
             raise UserError("verifier.path: only scores of a PRM or an ORM can be flipped")
-        self.verifier, self.share = verifier, share
+        super().__init__(verifier)
+        self.share = share
 
-    @property
-    def step_format(self) -> StepFormat:
-        """As the other verifier's, which is what all properties are."""
-        return self.verifier.step_format
-
-    @property
-    def format(self) -> PRMFormat | None:
-        """See `Verifier`."""
-        return self.verifier.format
-
-    @property
-    def tokenizer(self) -> Tokenizer | None:
-        """See `Verifier`."""
-        return self.verifier.tokenizer
-
-    @property
-    def every_step(self) -> bool:
-        """See `Verifier`."""
-        return self.verifier.every_step
-
-    @property
-    def vocab_size(self) -> int:
-        """See `Verifier`."""
-        return self.verifier.vocab_size
-
-    @property
-    def context(self) -> int:
-        """See `Verifier`."""
-        return self.verifier.context
-
-    def start(
+    def init(
         self, prompts: Int[Array, "B P"], lengths: Int[Array, " B"], candidates: int, capacity: int
     ) -> FlippedState:
-        """Reads prompts but for their last token."""
-        inner = self.verifier.start(prompts, lengths, candidates, capacity)
+        """Returns its state and a number of each prompt."""
+        inner = self.verifier.init(prompts, lengths, candidates, capacity)
         seen = jnp.arange(prompts.shape[1])[None] < lengths[:, None] - 1
         none = jnp.zeros(len(prompts), jnp.uint32)
         found = jax.lax.scan(_after, none, (prompts.T, seen.T))[0]
         numbers = jnp.broadcast_to(found[:, None], (len(prompts), candidates))
         return FlippedState(inner, numbers, numbers)
 
-    def read(
-        self, tokens: Int[Array, "B N T"], real: Int[Array, "B N"], state: FlippedState,
-        decoded: DecodeState,
+    def score_steps(
+        self, tokens: Int[Array, "B N T"], count: Int[Array, "B N"], state: FlippedState,
+        decode: DecodeState,
     ) -> tuple[Float[Array, "B N T"], FlippedState]:  # fmt: skip
-        """The other verifier's scores, flipped."""
-        scores, inner = self.verifier.read(tokens, real, state.inner, decoded)
-        text, numbers = _number(tokens, real, state.text)
+        """Returns the other verifier's scores, some of them flipped."""
+        scores, inner = self.verifier.score_steps(tokens, count, state.inner, decode)
+        text, numbers = _number(tokens, count, state.text)
         # The upper 24 bits are a uniform number that float32 holds exactly.
         flips = (_mixed(numbers) >> 8).astype(jnp.float32) * 2.0**-24 < self.share
         return jnp.where(flips, 1 - scores, scores), FlippedState(inner, state.prompt, text)
 
-    def reread(
-        self, tokens: Int[Array, "B N T"], real: Int[Array, "B N"], state: FlippedState
+    def reset(
+        self, context: Int[Array, "B N C"], count: Int[Array, "B N"], state: FlippedState
     ) -> FlippedState:
-        """Begins anew behind the prompt and these tokens."""
-        inner = self.verifier.reread(tokens, real, state.inner)
-        return FlippedState(inner, state.prompt, _number(tokens, real, state.prompt)[0])
-
-    def flops(self, first: int, tokens: int) -> int:
-        """Those of the other verifier."""
-        return self.verifier.flops(first, tokens)
+        """Returns its state behind the prompt and a context."""
+        inner = self.verifier.reset(context, count, state.inner)
+        return FlippedState(inner, state.prompt, _number(context, count, state.prompt)[0])
 
 
 def _number(
     tokens: Int[Array, "B N T"], real: Int[Array, "B N"], before: UInt32[Array, "B N"]
 ) -> tuple[UInt32[Array, "B N"], UInt32[Array, "B N T"]]:
-    """A number for the text that ends after the first `real` tokens, and after each token."""
-    kept = jnp.arange(tokens.shape[-1])[None, None] < real[..., None]
-    inputs = (jnp.moveaxis(tokens, -1, 0), jnp.moveaxis(kept, -1, 0))
+    """Returns a number for the text up to the first `real` tokens, and up to each token."""
+    is_real = jnp.arange(tokens.shape[-1])[None, None] < real[..., None]
+    inputs = (jnp.moveaxis(tokens, -1, 0), jnp.moveaxis(is_real, -1, 0))
     last, numbers = jax.lax.scan(_after, before, inputs)
     return last, jnp.moveaxis(numbers, 0, -1)
 
 
 def _after(number: Array, token: tuple[Array, Array]) -> tuple[Array, Array]:
-    """The number of a text that goes on with a token, if that is a real one."""
-    value, kept = token
-    number = jnp.where(kept, _mixed(number ^ (value.astype(jnp.uint32) + 1)), number)
+    """Returns the number of a text that goes on with a token, if that is a real one."""
+    value, is_real = token
+    number = jnp.where(is_real, _mixed(number ^ (value.astype(jnp.uint32) + 1)), number)
     return number, number
 
 
 def _mixed(x: UInt32[Array, "*B"]) -> UInt32[Array, "*B"]:
-    """A bijection that changes about half of the bits when one changes (murmur3's finalizer)."""
+    """Mixes bits: about half of them change when one does (murmur3's finalizer, a bijection)."""
     x = (x ^ (x >> 16)) * jnp.uint32(0x85EBCA6B)
     x = (x ^ (x >> 13)) * jnp.uint32(0xC2B2AE35)
     return x ^ (x >> 16)

@@ -1,4 +1,4 @@
-"""What PRMs that were trained elsewhere want to read, and how they say their scores, as data.
+"""Formats of PRMs that were trained elsewhere, as data: what they read, where scores stand.
 
 The known ones are in formats.json; one of your own is a JSON file like one of these (see
 docs/bring-your-own-prm.md).
@@ -78,7 +78,7 @@ class PRMFormat:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any], where: str) -> PRMFormat:
-        """The format that a JSON object describes.
+        """Returns the format that a JSON object describes.
 
         Raises:
           UserError: a field is unknown, missing, of another type or refused above; the message
@@ -119,14 +119,14 @@ def _fits(name: str, value: Any) -> bool:
 
 @cache
 def known() -> Mapping[str, PRMFormat]:
-    """The formats that ship, by name."""
+    """Returns the formats that ship, by name."""
     file = Path(__file__).with_name("formats.json")
     data = json.loads(file.read_text(encoding="utf-8"))
     return {name: PRMFormat.from_json(fields, name) for name, fields in data.items()}
 
 
 def find_format(path: str) -> tuple[PRMFormat | None, str]:
-    """The format of the PRM at `path`, if it is known or named, and the path of its checkpoint.
+    """Returns the format of the PRM at `path`, if it is known or named, and its checkpoint's path.
 
     Args:
       path: a folder or hub name, whose last part tells ("/models/Qwen2.5-Math-PRM-7B"), or

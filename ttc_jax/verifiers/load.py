@@ -1,4 +1,4 @@
-"""The verifier that a config names."""
+"""Loading a verifier that a config names."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from ttc_jax.verifiers import prm, probe
 from ttc_jax.verifiers.confidence import Confidence
 from ttc_jax.verifiers.flipped import Flipped
 from ttc_jax.verifiers.formats import find_format, known
+from ttc_jax.verifiers.prm_config import PRMConfig
 from ttc_jax.verifiers.public import load_public, outline_public
 from ttc_jax.verifiers.verifier import Verifier
 
@@ -33,7 +34,7 @@ def load_verifier(
     cache: str = "",
     mesh: Mesh | None = None,
 ) -> Verifier | None:
-    """A verifier by its path.
+    """Loads a verifier by its path.
 
     Args:
       path: the folder of a PRM, an ORM or a probe, "embedded:prm" and the like; a public PRM by
@@ -49,24 +50,24 @@ def load_verifier(
     """
     if not path:
         return None
-    kept: dict[str, Any] = {"dtype": dtype, "weights": weights, "cache": cache, "mesh": mesh}
+    storage: dict[str, Any] = {"dtype": dtype, "weights": weights, "cache": cache, "mesh": mesh}
     if path.startswith(FLIPPED):
         share, of = _flipped(path)
-        return Flipped(cast(Verifier, load_verifier(of, **kept)), share)
+        return Flipped(cast(Verifier, load_verifier(of, **storage)), share)
     if path.startswith(CONFIDENCE):
         return Confidence(path.removeprefix(CONFIDENCE))
     folder = assets.locate(path)
     if not checkpoints.is_model(Path(folder)):
         form, of = find_format(path)
         if form is not None:
-            return load_public(of, form, **kept)
+            return load_public(of, form, **storage)
         raise UserError(
             f"verifier.path={path}: no folder that ttc train wrote, nor the name of a public PRM "
             f"({', '.join(known())}); for another checkpoint say its format, FORMAT:{path}, with "
             "one of these names or a JSON file, or search without a verifier: "
             "--config.verifier.path= --config.search.strategy=best_of_n"
         )
-    return _LOADERS[_description(path, folder).kind](folder, **kept)
+    return _LOADERS[_description(path, folder).kind](folder, **storage)
 
 
 def outline_verifier(
@@ -76,7 +77,7 @@ def outline_verifier(
     weights: str = "",
     cache: str = "",
 ) -> Verifier | None:
-    """The verifier at `path` without its weights: shapes in their place (`parameters.outline`).
+    """Returns the verifier at `path`, shapes in place of its weights (`parameters.outline`).
 
     Of a PRM that was trained elsewhere the tokenizer is not read: see `outline_public`.
 
@@ -94,13 +95,13 @@ def outline_verifier(
         form, of = find_format(path)
         if form is not None:
             return outline_public(read_shape(of), form, dtype=dtype, weights=weights, cache=cache)
-        config = prm.PRMConfig(read_shape(path))
+        config = PRMConfig(read_shape(path))
     else:
         description = _description(path, folder)
         if description.kind == probe.KIND:
             width = probe.read_width(folder)
             return parameters.outline(lambda: probe.HiddenStateProbe(width, dtype=dtype))
-        config = checkpoints.read_config(folder, description.kind, prm.PRMConfig.from_json)
+        config = checkpoints.read_config(folder, description.kind, PRMConfig.from_json)
 
     def build() -> prm.ProcessRewardModel:
         model = prm.ProcessRewardModel(
@@ -112,7 +113,7 @@ def outline_verifier(
 
 
 def _description(path: str, folder: str | Path) -> checkpoints.Description:
-    """What the folder of a verifier holds."""
+    """Returns what the folder of a verifier holds."""
     description = checkpoints.describe(folder)
     if description.kind not in _LOADERS:
         raise UserError(
@@ -123,7 +124,7 @@ def _description(path: str, folder: str | Path) -> checkpoints.Description:
 
 
 def _flipped(path: str) -> tuple[float, str]:
-    """The share and the path in "flipped:SHARE:PATH"."""
+    """Returns the share and the path in "flipped:SHARE:PATH"."""
     share, _, of = path.removeprefix(FLIPPED).partition(":")
     try:
         if of:

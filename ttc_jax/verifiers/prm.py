@@ -1,4 +1,4 @@
-"""The process reward model: how likely an answer that goes on from this step is to be correct.
+"""The process reward model: the chance that an answer which goes on from a step is correct.
 
 A trunk, which is a language model, and a scalar head: on the trunk itself, or on a few layers of
 its own above a frozen trunk. Those layers also see how likely the trunk found the answer, since a
@@ -18,98 +18,24 @@ from flax import nnx
 from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float, Int
 
-from ttc_jax.compute.flops import generator_flops, layers_flops
-from ttc_jax.models import checkpoints, int8, limits
+from ttc_jax.models import checkpoints, int8
 from ttc_jax.models.cache import KVCache, LaneCache, PromptCache
-from ttc_jax.models.config import ModelConfig
 from ttc_jax.models.indexing import take_along
 from ttc_jax.models.tokenizers import Tokenizer
 from ttc_jax.models.train_mode import TrainMode
 from ttc_jax.models.transformer import FLOAT32, Layers, RMSNorm, Transformer, matrix
 from ttc_jax.verifiers.formats import PRMFormat
-from ttc_jax.verifiers.steps import StepFormat
-from ttc_jax.verifiers.verifier import CONTEXT_PIECE
+from ttc_jax.verifiers.prm_config import FEATURES, PRMConfig
+from ttc_jax.verifiers.verifier import CONTEXT_PIECE, Verifier, VerifierSpec
 
 KIND = "prm"
-PIECES = (8, 10)  # tokens of a row that `read` takes in at a time, see `_at_a_time`
-CLUES = 3  # numbers a token about how likely the trunk finds the answer: see `_clues`
-_TOKEN, _OFFSET = limits.Whole(0, 2**24), limits.Whole(-(2**24), 0)
-_LIMITS = {"hidden": limits.Whole(0, 2**20)}
-_LIMITS |= dict.fromkeys(("every_step", "reads_tokens", "bias"), limits.SWITCH)
-
-
-@dataclasses.dataclass(frozen=True)
-class PRMConfig:
-    """Shape of a PRM: its trunk, and the layers on it (their `width` is free), if it has any."""
-
-    trunk: ModelConfig
-    layers: ModelConfig | None = None
-    step_format: StepFormat = dataclasses.field(default_factory=StepFormat)
-    every_step: bool = True  # False: an ORM, which was taught to score whole answers alone
-    # Whether the layers read the tokens themselves too: the trunk's last hidden states foresee the
-    # next token, and have little room for what stands there.
-    reads_tokens: bool = False
-    # A head on the trunk may have a ReLU layer of its own, of this width; 0: none.
-    hidden: int = 0
-    bias: bool = False  # of the head's layers
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain data, read back by `from_json`."""
-        return {
-            "trunk": self.trunk.to_json(),
-            "layers": self.layers.to_json() if self.layers else None,
-            "step_format": {
-                "markers": list(self.step_format.markers),
-                "offset": self.step_format.offset,
-            },
-            "every_step": self.every_step,
-            "reads_tokens": self.reads_tokens,
-            "hidden": self.hidden,
-            "bias": self.bias,
-        }
-
-    def flops(self, first: int, tokens: int) -> int:
-        """FLOPs of reading `tokens` tokens at positions first, first + 1, … with KV caches."""
-        if self.layers is None:
-            head = 2 * self.trunk.width * self.hidden * tokens
-            return generator_flops(self.trunk, first, tokens, logits=0) + head
-        enter = 2 * (self.trunk.width + CLUES) * self.layers.width
-        trunk = generator_flops(self.trunk, first, tokens, logits=tokens)
-        return trunk + layers_flops(self.layers, first, tokens) + enter * tokens
-
-    @classmethod
-    def from_json(cls, data: dict[str, Any]) -> PRMConfig:
-        """The config that `to_json` wrote.
-
-        Raises:
-          FieldError: a field is missing, of another type or beyond its limits.
-        """
-        limits.check_names(data, cls)
-        step_format = data.get("step_format", {})
-        limits.check_names(step_format, StepFormat, "step_format")
-        for name, limit in _LIMITS.items():
-            if name in data:
-                limits.check(name, data[name], limit)
-        for marker in step_format.get("markers", ()):
-            limits.check("step_format.markers", marker, _TOKEN)
-        limits.check("step_format.offset", step_format.get("offset", 0), _OFFSET)
-        return cls(
-            trunk=ModelConfig.from_json(data["trunk"]),
-            layers=ModelConfig.from_json(data["layers"]) if data.get("layers") else None,
-            step_format=StepFormat(
-                markers=tuple(step_format.get("markers", ())), offset=step_format.get("offset", 0)
-            ),
-            every_step=data.get("every_step", True),
-            reads_tokens=data.get("reads_tokens", False),
-            hidden=data.get("hidden", 0),
-            bias=data.get("bias", False),
-        )
+PIECES = (8, 10)  # tokens of a row that `score_steps` takes in at a time, see `_at_a_time`
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class PRMState:
-    """What the PRM has read so far of N candidates of each of B questions."""
+    """The caches of what the PRM has read of N candidates of each of B questions."""
 
     trunk: KVCache
     layers: KVCache | None
@@ -117,14 +43,14 @@ class PRMState:
     log_prob: Float[Array, "B N"]  # of each answer so far under the trunk, nats
 
 
-class ProcessRewardModel(nnx.Module):
+class ProcessRewardModel(Verifier):
     """Scores every token as if a step ended there; the caller reads it where steps do end.
 
-    `extend` gives logits; their sigmoid, which `read` gives, is the estimated chance of a correct
-    final answer.
+    `extend` gives logits; their sigmoid, which `score_steps` gives, is the estimated chance of a
+    correct final answer.
 
     Attributes:
-      format, tokenizer: of a PRM that was trained elsewhere; see `Verifier.format`.
+      format, tokenizer: of a PRM that was trained elsewhere; see `VerifierSpec`.
     """
 
     format: PRMFormat | None = None
@@ -145,7 +71,7 @@ class ProcessRewardModel(nnx.Module):
             self.layers = None
         else:
             self.enter = matrix(rngs, (config.trunk.width, width), config.trunk.width, dtype)
-            self.enter_clues = matrix(rngs, (CLUES, width), CLUES, dtype)
+            self.enter_clues = matrix(rngs, (FEATURES, width), FEATURES, dtype)
             if config.reads_tokens:
                 self.enter_tokens = matrix(rngs, (config.trunk.vocab_size, width), 1, dtype)
             self.layers = Layers(config.layers, rngs=rngs, dtype=dtype, int8_cache=int8_cache)
@@ -159,47 +85,40 @@ class ProcessRewardModel(nnx.Module):
             self.score_bias = nnx.Param(jnp.zeros((), dtype))
 
     @property
-    def step_format(self) -> StepFormat:
-        """What it is shown of a step."""
-        return self.config.step_format
-
-    @property
-    def every_step(self) -> bool:
-        """Whether it is a PRM and no ORM."""
-        return self.config.every_step
-
-    @property
-    def vocab_size(self) -> int:
-        """Of its trunk."""
-        return self.config.trunk.vocab_size
-
-    @property
-    def context(self) -> int:
-        """Of its trunk."""
-        return self.config.trunk.context
+    def spec(self) -> VerifierSpec:
+        """The properties that follow from its config."""
+        trunk = self.config.trunk
+        return VerifierSpec(
+            vocab_size=trunk.vocab_size,
+            max_context=trunk.context,
+            every_step=self.config.every_step,
+            step_format=self.config.step_format,
+            format=self.format,
+            tokenizer=self.tokenizer,
+        )
 
     def flops(self, first: int, tokens: int) -> int:
-        """As `PRMConfig.flops`."""
+        """Returns what `PRMConfig.flops` does."""
         return self.config.flops(first, tokens)
 
     def __call__(
         self,
         tokens: Int[Array, "B T"],
         prompt_lengths: Int[Array, " B"],
-        regime: TrainMode | None = None,
+        mode: TrainMode | None = None,
     ) -> Float[Array, "B T"]:
-        """Scores of whole sequences, prompt and answer, padded on the right (teacher forcing)."""
+        """Scores whole sequences, prompt and answer, padded on the right (teacher forcing)."""
         if self.layers is None:
-            return self._head(self.trunk(tokens, regime))
+            return self._head(self.trunk(tokens, mode))
         hidden = jax.lax.stop_gradient(self.trunk(tokens))  # as it is when the PRM is used
         before = jnp.pad(hidden[:, :-1], ((0, 0), (1, 0), (0, 0)))
         answer = jnp.arange(tokens.shape[1])[None] >= prompt_lengths[:, None]
         so_far = jnp.zeros(prompt_lengths.shape, jnp.float32)
-        clues, _ = self._clues(before, tokens, answer, so_far)
-        x, _ = self.layers(self._enter(tokens, hidden, clues), PromptCache(), regime)
+        features, _ = self._likelihood_features(before, tokens, answer, so_far)
+        x, _ = self.layers(self._enter(tokens, hidden, features), PromptCache(), mode)
         return self._head(self.norm(x))
 
-    def start(
+    def init(
         self,
         prompts: Int[Array, "B P"],
         lengths: Int[Array, " B"],
@@ -212,8 +131,8 @@ class ProcessRewardModel(nnx.Module):
         slots = capacity + max(PIECES)  # the last piece may hang over
         on_trunk = None
         if self.layers is not None:
-            clues = jnp.zeros((*hidden.shape[:-1], CLUES), hidden.dtype)
-            _, layers = self.layers.read(self._enter(prompts[:, :-1], hidden, clues))
+            features = jnp.zeros((*hidden.shape[:-1], FEATURES), hidden.dtype)
+            _, layers = self.layers.read(self._enter(prompts[:, :-1], hidden, features))
             on_trunk = KVCache.fork(layers, lengths - 1, candidates, slots)
         return PRMState(
             trunk=KVCache.fork(trunk, lengths - 1, candidates, slots),
@@ -222,45 +141,45 @@ class ProcessRewardModel(nnx.Module):
             log_prob=jnp.zeros(rows, jnp.float32),
         )
 
-    def read(
+    def score_steps(
         self,
         tokens: Int[Array, "B N T"],
-        real: Int[Array, "B N"],
+        count: Int[Array, "B N"],
         state: PRMState,
-        decoded: Any = None,
+        decode: Any = None,
     ) -> tuple[Float[Array, "B N T"], PRMState]:
-        """Scores in [0, 1] of further tokens, of which the first `real` are kept.
+        """Returns scores in [0, 1] of further tokens, of which its state keeps the first `count`.
 
         It reads a piece of some rows at a time, those with most left to read first: cost follows
         what is there to read, not the longest row.
         """
-        del decoded
-        return self._read(tokens, real, state, self._at_a_time(state), in_answer=True)
+        del decode
+        return self._read(tokens, count, state, self._at_a_time(state), in_answer=True)
 
     def _at_a_time(self, state: PRMState) -> tuple[int, int]:
-        """How many rows are read at a time, and how many tokens of each.
+        """Returns how many rows are read at a time, and how many tokens of each.
 
         Where products with weights, some 24·D² FLOPs a layer and token, outweigh attention to S
         slots, 4·D·S, padding is what costs: half of the rows, and short pieces. Else it is the
         number of times that all rows attend.
         """
-        rows, span = state.trunk.live.size, state.trunk.span(0)
+        rows, span = state.trunk.active.size, state.trunk.span(0)
         if 24 * self.config.trunk.width > 16 * span:
             return -(-rows // 2), PIECES[0]
         return rows, PIECES[1]
 
-    def reread(
-        self, tokens: Int[Array, "B N T"], real: Int[Array, "B N"], state: PRMState
+    def reset(
+        self, context: Int[Array, "B N C"], count: Int[Array, "B N"], state: PRMState
     ) -> PRMState:
-        """What rows hold is their prompt, and of `tokens` the first `real`, which are no answer."""
+        """Returns the state of rows that hold their prompt and a context, which is no answer."""
         state = dataclasses.replace(
             state,
             trunk=state.trunk.clear(),
             layers=state.layers and state.layers.clear(),
             log_prob=jnp.zeros_like(state.log_prob),
         )
-        shape = (real.size, CONTEXT_PIECE)
-        _, state = self._read(tokens, real, state, shape, in_answer=False)
+        shape = (count.size, CONTEXT_PIECE)
+        _, state = self._read(context, count, state, shape, in_answer=False)
         return dataclasses.replace(
             state, trunk=state.trunk.settle(), layers=state.layers and state.layers.settle()
         )
@@ -274,7 +193,7 @@ class ProcessRewardModel(nnx.Module):
         *,
         in_answer: bool,
     ) -> tuple[Float[Array, "B N T"], PRMState]:
-        """As `read`, which is of answers, or `reread`, which is of contexts."""
+        """Reads answers, as `score_steps`, or contexts, as `reset`."""
         B, N, T = tokens.shape
         lanes, width = at_a_time[0], min(at_a_time[1], T)
         at = jnp.arange(width)[None]
@@ -300,7 +219,7 @@ class ProcessRewardModel(nnx.Module):
     def extend(
         self, tokens: Int[Array, "B N T"], state: PRMState, real: Int[Array, "B N"]
     ) -> tuple[Float[Array, "B N T"], PRMState]:
-        """Scores of T further tokens of every candidate, of which the first `real` are kept."""
+        """Scores T further tokens of every candidate; its state keeps the first `real`."""
         every = LaneCache.of(state.trunk, real.reshape(-1), real.size)
         scores, state = self._extend(every.take(tokens), state, every.take(real), every)
         return every.spread(scores), state
@@ -314,20 +233,20 @@ class ProcessRewardModel(nnx.Module):
         *,
         in_answer: bool = True,
     ) -> tuple[Float[Array, "W T"], PRMState]:
-        """`extend` for the rows of `window`, which is one of the trunk's cache."""
+        """Scores as `extend` the rows of `window`, a part of the trunk's cache."""
         at = jnp.arange(tokens.shape[1])[None]
         take, spread = window.take, window.spread
         reads = spread(real)
-        hidden, trunk = self.trunk.extend(tokens, window.over(_awake(state.trunk, reads > 0)))
+        hidden, trunk = self.trunk.extend(tokens, window.over(_with_active(state.trunk, reads > 0)))
         if self.layers is None or state.layers is None:
             state = dataclasses.replace(state, trunk=trunk.cache.advance(reads))
             return self._head(hidden), state
         before = jnp.concatenate([take(state.last)[:, None], hidden[:, :-1]], 1)
         # Slot 0 holds the last token before the answer.
         answer = in_answer & (take(state.trunk.length)[:, None] + at > 0)
-        clues, log_prob = self._clues(before, tokens, answer, take(state.log_prob))
-        layers = window.over(_awake(state.layers, reads > 0))
-        x, layers = self.layers(self._enter(tokens, hidden, clues), layers)
+        features, log_prob = self._likelihood_features(before, tokens, answer, take(state.log_prob))
+        layers = window.over(_with_active(state.layers, reads > 0))
+        x, layers = self.layers(self._enter(tokens, hidden, features), layers)
         final = at == real[:, None] - 1
         last, log_prob = spread(_at(final, hidden)), spread(_at(final, log_prob))
         state = PRMState(
@@ -338,16 +257,16 @@ class ProcessRewardModel(nnx.Module):
         )
         return self._head(self.norm(x)), state
 
-    def _clues(
+    def _likelihood_features(
         self,
         before: Float[Array, "*B T D"],
         tokens: Int[Array, "*B T"],
         answer: Bool[Array, "*B T"],
         log_prob: Float[Array, "*B"],
     ) -> tuple[Float[Array, "*B T 3"], Float[Array, "*B T"]]:
-        """What the trunk's predictions tell of an answer, and its log-probability up to each token.
+        """Returns likelihood features of tokens, and the log-probability up to each of them.
 
-        Clues are the token's log-probability, that of the answer so far, and the entropy of the
+        They are the token's log-probability, that of the answer so far, and the entropy of the
         prediction, in nats. All are 0 in the prompt, which the trunk is not taught to predict.
 
         Args:
@@ -364,10 +283,10 @@ class ProcessRewardModel(nnx.Module):
         return jnp.stack([token, so_far, entropy], -1), so_far
 
     def _enter(
-        self, tokens: Int[Array, "*B"], hidden: Float[Array, "*B D"], clues: Float[Array, "*B 3"]
+        self, tokens: Int[Array, "*B"], hidden: Float[Array, "*B D"], features: Float[Array, "*B 3"]
     ) -> Float[Array, "*B W"]:
-        """What the layers read of each token."""
-        x = hidden @ self.enter[...] + clues.astype(hidden.dtype) @ self.enter_clues[...]
+        """Returns what the layers read of each token."""
+        x = hidden @ self.enter[...] + features.astype(hidden.dtype) @ self.enter_clues[...]
         return x + self.enter_tokens[...][tokens] if self.config.reads_tokens else x
 
     def _head(self, x: Float[Array, "*B W"]) -> Float[Array, "*B"]:
@@ -395,7 +314,7 @@ def load_prm(
     cache: str = "",
     mesh: Mesh | None = None,
 ) -> ProcessRewardModel:
-    """The PRM in a folder that `save_prm` wrote; what it is kept in is as for `load_generator`.
+    """Loads the PRM in a folder that `save_prm` wrote; its storage is as for `load_generator`.
 
     Raises:
       UserError: not such a folder, parameters of another architecture, or a mesh that does not
@@ -412,12 +331,12 @@ def load_prm(
     return checkpoints.restore(path, build, blocks=blocks, weights=weights, mesh=mesh)
 
 
-def _awake(cache: KVCache, live: Bool[Array, "B N"]) -> KVCache:
-    """The cost of attention follows the rows that read something."""
-    return dataclasses.replace(cache, live=live)
+def _with_active(cache: KVCache, active: Bool[Array, "B N"]) -> KVCache:
+    """Returns a cache whose attention costs just what its active rows need."""
+    return dataclasses.replace(cache, active=active)
 
 
 def _at(final: Bool[Array, "W T"], values: Array) -> Array:
-    """The entry of `values`, [W, T, ...], where `final` holds; 0 where it never does."""
+    """Returns the entry of `values`, [W, T, ...], where `final` holds; 0 where it never does."""
     final = jnp.expand_dims(final, tuple(range(2, values.ndim)))
     return jnp.where(final, values, 0.0).sum(1)

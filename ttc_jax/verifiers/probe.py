@@ -1,4 +1,4 @@
-"""A hidden-state probe: a linear head on what the generator thought, so that verifying is free."""
+"""A hidden-state probe: a linear head on the generator's hidden states, which costs nothing."""
 
 from __future__ import annotations
 
@@ -14,23 +14,18 @@ from jaxtyping import Array, Float, Int
 
 from ttc_jax.models import checkpoints, limits
 from ttc_jax.models.transformer import FLOAT32
-from ttc_jax.sampling.sampler import DecodeState
-from ttc_jax.verifiers.steps import StepFormat
+from ttc_jax.sampling.decode import DecodeState
+from ttc_jax.verifiers.verifier import Verifier, VerifierSpec
 
 KIND = "probe"
 
 
-class HiddenStateProbe(nnx.Module):
+class HiddenStateProbe(Verifier):
     """Reads the generator's last hidden state at a step's end: the one its last token came from.
 
     Args:
       width: D of the generator.
     """
-
-    step_format = StepFormat()
-    format = tokenizer = None
-    every_step = False
-    vocab_size = context = 0
 
     def __init__(self, width: int, *, dtype: jnp.dtype = FLOAT32):
         self.width = width
@@ -38,35 +33,26 @@ class HiddenStateProbe(nnx.Module):
         self.bias = nnx.Param(jnp.zeros((), dtype))
 
     def __call__(self, hidden: Float[Array, "*B D"]) -> Float[Array, "*B"]:
-        """Scores as logits."""
+        """Returns scores as logits."""
         weights = self.weights[...]
         return hidden.astype(weights.dtype) @ weights + self.bias[...]
 
-    def start(
-        self, prompts: Int[Array, "B P"], lengths: Int[Array, " B"], candidates: int, capacity: int
-    ) -> tuple[()]:
-        """It keeps nothing."""
-        del prompts, lengths, candidates, capacity
-        return ()
+    @property
+    def spec(self) -> VerifierSpec:
+        """The width of the hidden states that it reads; it reads nothing else."""
+        return VerifierSpec(hidden_width=self.width)
 
-    def read(
-        self, tokens: Int[Array, "B N T"], real: Int[Array, "B N"], state: tuple[()],
-        decoded: DecodeState,
+    def score_steps(
+        self, tokens: Int[Array, "B N T"], count: Int[Array, "B N"], state: tuple[()],
+        decode: DecodeState,
     ) -> tuple[Float[Array, "B N T"], tuple[()]]:  # fmt: skip
-        """The chance of success at the end of the tokens, for all of them."""
-        del real
-        scores = jax.nn.sigmoid(self(decoded.hidden).astype(jnp.float32))
+        """Returns the chance of success at the end of the tokens, for all of them."""
+        del count
+        scores = jax.nn.sigmoid(self(decode.hidden).astype(jnp.float32))
         return jnp.broadcast_to(scores[..., None], tokens.shape), state
 
-    def reread(
-        self, tokens: Int[Array, "B N T"], real: Int[Array, "B N"], state: tuple[()]
-    ) -> tuple[()]:
-        """It keeps nothing."""
-        del tokens, real
-        return state
-
     def flops(self, first: int, tokens: int) -> int:
-        """One product a step, which is nothing beside the generator: counted as none."""
+        """Returns 0: one product a step is nothing beside the generator."""
         del first, tokens
         return 0
 
@@ -78,7 +64,7 @@ def save_probe(path: str | Path, probe: HiddenStateProbe, metadata: Mapping[str,
 
 
 def read_width(path: str | Path) -> int:
-    """Width of the hidden states that the probe in a folder reads."""
+    """Returns the width of the hidden states that the probe in a folder reads."""
 
     def read(config: Mapping[str, Any]) -> int:
         limits.check("width", config["width"], limits.MODEL["width"])
@@ -95,9 +81,10 @@ def load_probe(
     cache: str = "",
     mesh: Mesh | None = None,
 ) -> HiddenStateProbe:
-    """The probe in a folder that `save_probe` wrote; `dtype` and `mesh` as for `load_generator`.
+    """Loads the probe in a folder that `save_probe` wrote.
 
-    It is small and keeps nothing, so that `weights` and `cache` change nothing.
+    `dtype` and `mesh` are as for `load_generator`. It is small and has no cache, so that `weights`
+    and `cache` change nothing.
 
     Raises:
       UserError: not such a folder, or parameters of another width.

@@ -19,7 +19,8 @@ from ttc_jax.models.tokenizers import Tokenizer, load_tokenizer
 from ttc_jax.models.weights import SafetensorsFolder, load
 from ttc_jax.sharding.mesh import place, whole
 from ttc_jax.verifiers.formats import PRMFormat
-from ttc_jax.verifiers.prm import PRMConfig, ProcessRewardModel
+from ttc_jax.verifiers.prm import ProcessRewardModel
+from ttc_jax.verifiers.prm_config import PRMConfig
 from ttc_jax.verifiers.steps import StepFormat
 
 WRAPPERS = (("pretrained_model.", ""),)  # what names begin with in checkpoints of wrapped models
@@ -34,10 +35,10 @@ def load_public(
     cache: str = "",
     mesh: Mesh | None = None,
 ) -> ProcessRewardModel:
-    """The PRM at `path` with its format; what it is kept in is as for `load_generator`.
+    """Loads the PRM at `path` with its format; its storage is as for `load_generator`.
 
-    Its head becomes one output, of which `read` gives the sigmoid: softmax over two outputs is the
-    sigmoid of their difference. So of a head over the vocabulary two rows are read.
+    Its head becomes one output, of which `score_steps` gives the sigmoid: softmax over two outputs
+    is the sigmoid of their difference. So of a head over the vocabulary two rows are read.
 
     Args:
       path: a folder with `config.json`, safetensors and a tokenizer, or a hub name.
@@ -74,7 +75,7 @@ def outline_public(
     weights: str = "",
     cache: str = "",
 ) -> ProcessRewardModel:
-    """The same without weights, its head as wide as the trunk where it has two layers.
+    """Returns the same without weights, its head as wide as the trunk where it has two layers.
 
     Its tokenizer is not read; markers stand in for as many tokens as its marks will take.
     """
@@ -108,7 +109,7 @@ def _config(trunk: ModelConfig, head: Mapping[str, np.ndarray]) -> PRMConfig:
 def _head(
     source: SafetensorsFolder, form: PRMFormat, tokenizer: Tokenizer
 ) -> dict[str, np.ndarray]:
-    """The head's parameters, as `ProcessRewardModel` calls them, float32."""
+    """Returns the head's parameters, as `ProcessRewardModel` calls them, float32."""
     *before, last = form.head
     found: dict[str, np.ndarray] = {}
     width = source.config.width
@@ -147,7 +148,7 @@ def _head(
 def _output(
     name: str, value: int | str | None, tokenizer: Tokenizer, source: SafetensorsFolder
 ) -> int | None:
-    """Which output of the head `good` or `bad` is."""
+    """Returns which output of the head `good` or `bad` is."""
     if not isinstance(value, str):
         return value
     tokens = tokenizer.encode(value, inside=True)
@@ -165,7 +166,7 @@ def _all(source: SafetensorsFolder, name: str, shape: tuple[int | None, ...]) ->
 
 
 def _check(source: SafetensorsFolder, name: str, shape: tuple[int | None, ...]) -> None:
-    """That a tensor is there and has a shape, of which None may be any length."""
+    """Checks that a tensor is there and has a shape, of which None may be any length."""
     found = source.shapes.get(name)
     if found is None:
         raise UserError(f"{source.where}: {name} is missing, which the format's head names")

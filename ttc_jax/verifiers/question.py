@@ -1,4 +1,4 @@
-"""How a verifier rates questions before any answer: predicted difficulty without a sample."""
+"""The scores of questions before any answer: predicted difficulty without a sample."""
 
 from __future__ import annotations
 
@@ -15,14 +15,15 @@ from jaxtyping import Array, Float, Int
 from ttc_jax.errors import UserError
 from ttc_jax.models.indexing import take_along
 from ttc_jax.models.vocabulary import check_tokens
-from ttc_jax.sampling.sampler import DecodeState, bucket, pad_prompts
+from ttc_jax.sampling.decode import DecodeState
+from ttc_jax.sampling.sampler import bucket, pad_prompts
 from ttc_jax.verifiers.verifier import Verifier
 
 
 def question_scores(
     verifier: Verifier, prompts: Sequence[Sequence[int]], batch: int = 8
 ) -> list[float]:
-    """The scores at the prompts' last tokens, as `SearchResult.question_score`.
+    """Returns the scores at the prompts' last tokens, as `SearchResult.question_score`.
 
     Args:
       prompts: token ids, of different lengths.
@@ -33,21 +34,22 @@ def question_scores(
       UserError: a verifier that does not read questions, a prompt that is empty or does not fit its
         context, or a score that is NaN.
     """
-    if not verifier.vocab_size:
+    spec = verifier.spec
+    if not spec.reads_tokens:
         raise UserError("verifier.path: only a PRM or an ORM can score a question without answers")
-    if verifier.format is not None:
+    if spec.format is not None:
         raise UserError(
             "verifier.path: a PRM that was trained elsewhere was not taught to score a question "
             "without answers; choose another difficulty, or a verifier that ttc train wrote"
         )
     groups: dict[int, list[int]] = {}
     for index, prompt in enumerate(prompts):
-        if not 0 < len(prompt) <= (verifier.context or math.inf):
+        if not 0 < len(prompt) <= (spec.max_context or math.inf):
             raise UserError(
                 f"prompt {index}: {len(prompt)} tokens do not fit the verifier's context of "
-                f"{verifier.context} tokens"
+                f"{spec.max_context} tokens"
             )
-        check_tokens(prompt, verifier.vocab_size, f"prompt {index}")
+        check_tokens(prompt, spec.vocab_size, f"prompt {index}")
         groups.setdefault(bucket(len(prompt)), []).append(index)
     graph, parameters = nnx.split(verifier)
     scores = [math.nan] * len(prompts)
@@ -69,7 +71,7 @@ def _scores(
 ) -> Float[Array, " B"]:
     verifier = nnx.merge(graph, parameters)
     last = take_along(prompts, lengths[:, None] - 1, 1)[..., None]
-    state = verifier.start(prompts, lengths, 1, 1)
+    state = verifier.init(prompts, lengths, 1, 1)
     nothing_decoded = cast(DecodeState, None)  # a verifier of tokens reads nothing else
-    scores, _ = verifier.read(last, jnp.ones_like(last[..., 0]), state, nothing_decoded)
+    scores, _ = verifier.score_steps(last, jnp.ones_like(last[..., 0]), state, nothing_decoded)
     return scores[:, 0, 0]

@@ -18,7 +18,7 @@ NOTHING = -1  # in the place of a token that is not shown
 
 
 def step_ends(tokens: A, lengths: A, ended: A, delimiter: Delimiter) -> A:
-    """Where steps end: at each delimiter, and at the answer's last token.
+    """Returns where steps end: at each delimiter, and at the answer's last token.
 
     A delimiter right behind another one (see `models.delimiters`), or an end token there, closes a
     step without text, which is no step: read there, a score would count the step before it twice.
@@ -43,7 +43,7 @@ def step_ends(tokens: A, lengths: A, ended: A, delimiter: Delimiter) -> A:
 
 @dataclasses.dataclass(frozen=True)
 class StepFormat:
-    """What a PRM wants to see of a step, and where its score stands.
+    """The tokens that a PRM is shown of a step, and where its score stands.
 
     Attributes:
       markers: tokens put behind every step, for which the PRM was taught to give its score.
@@ -71,7 +71,7 @@ class StepFormat:
             )
 
     def longest(self, tokens: int, steps: int) -> int:
-        """What so many tokens with so many step ends become at most."""
+        """Returns how many tokens so many with so many step ends become at most."""
         return tokens + len(self.markers) * steps
 
     def mark(
@@ -144,7 +144,7 @@ def _replaced(
     there: Bool[Array, "B N T"] | bool,
     table: tuple[tuple[int, int], ...],
 ) -> Int[Array, "B N T"]:
-    """The tokens, those that are `there` replaced where a table of rising keys has theirs."""
+    """Returns tokens, replaced where they are `there` and a table of rising keys has theirs."""
     if not table:
         return tokens
     before, after = (jnp.array(column, tokens.dtype) for column in zip(*table, strict=True))

@@ -30,8 +30,8 @@ STRATEGIES: Final[Mapping[str, type[Strategy]]] = MappingProxyType(
 __all__ = ["STRATEGIES", "Strategy", "make_strategy", "name_of"]
 
 
-def make_strategy(name: str, options: Mapping[str, Any]) -> Strategy:
-    """The strategy of that name.
+def make_strategy(name: str, /, **options: Any) -> Strategy:
+    """Returns the strategy of that name.
 
     Args:
       name: one of `STRATEGIES`, or "package.module:Class" for one of your own.

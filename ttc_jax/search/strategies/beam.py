@@ -25,17 +25,17 @@ class Beam(Strategy):
     def select(
         self, scores: Float[Array, " N"], active: Bool[Array, " N"], key: jax.Array
     ) -> Int[Array, " N"]:
-        """The active rows are shared out, M to each of the best."""
+        """Shares the active rows out, M to each of the best."""
         del key
         return ranked(scores, active)[places(active) // continuations(self.width, len(scores))]
 
     def check(self, candidates: int) -> None:
-        """M divides N."""
+        """Refuses an N that M does not divide."""
         check_width(self.width, candidates)
 
 
 def continuations(width: int, candidates: int) -> int:
-    """M: `width`, or √N where it is 0."""
+    """Returns M: `width`, or √N where it is 0."""
     return width or math.isqrt(candidates)
 
 

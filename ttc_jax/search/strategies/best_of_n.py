@@ -1,4 +1,4 @@
-"""Best-of-N: N answers, each written to its end; what is chosen is decided afterwards."""
+"""Best-of-N: N answers, each written to its end; a selection rule chooses among them afterwards."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from ttc_jax.search.strategies.strategy import Strategy
 
 @dataclasses.dataclass(frozen=True)
 class BestOfN(Strategy):
-    """No search at all (paper §5.1)."""
+    """Samples N answers without any search (paper §5.1)."""
 
     stops_at_steps = False
 
     def select(
         self, scores: Float[Array, " N"], active: Bool[Array, " N"], key: jax.Array
     ) -> Int[Array, " N"]:
-        """Every row goes on by itself."""
+        """Lets every row go on by itself."""
         del active, key
         return jnp.arange(scores.shape[0])

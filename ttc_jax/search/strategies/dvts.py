@@ -14,7 +14,7 @@ from ttc_jax.search.strategies.strategy import Strategy
 
 @dataclasses.dataclass(frozen=True)
 class DVTS(Strategy):
-    """Beam search within groups of M rows, one row kept in each (Beeching et al., 2024).
+    """Beam search within groups of M rows, one row selected in each (Beeching et al., 2024).
 
     Attributes:
       width: M, rows of a tree; 0 means √N.
@@ -25,12 +25,12 @@ class DVTS(Strategy):
     def select(
         self, scores: Float[Array, " N"], active: Bool[Array, " N"], key: jax.Array
     ) -> Int[Array, " N"]:
-        """The active rows of each tree go on from its best one; of equal ones, the first."""
+        """Lets the active rows of each tree go on from its best one; of equal ones, the first."""
         del key
         N, M = len(scores), continuations(self.width, len(scores))
         best = jnp.where(active, scores, -jnp.inf).reshape(N // M, M).argmax(-1)
         return jnp.repeat(best + jnp.arange(N // M) * M, M)
 
     def check(self, candidates: int) -> None:
-        """M divides N."""
+        """Refuses an N that M does not divide."""
         check_width(self.width, candidates)

@@ -25,7 +25,7 @@ class ParticleFilter(Strategy):
     def select(
         self, scores: Float[Array, " N"], active: Bool[Array, " N"], key: jax.Array
     ) -> Int[Array, " N"]:
-        """One draw for each row, by the inverse of the cumulative distribution."""
+        """Draws once for each row, by the inverse of the cumulative distribution."""
         chance = jnp.clip(scores, 1e-6, 1 - 1e-6)
         odds = (jnp.log(chance) - jnp.log1p(-chance)) / self.temperature
         total = jnp.cumsum(jax.nn.softmax(jnp.where(active, odds, -jnp.inf)))
@@ -34,7 +34,7 @@ class ParticleFilter(Strategy):
         return jnp.minimum(drawn, last)
 
     def check(self, candidates: int) -> None:
-        """τ is positive."""
+        """Refuses a τ that is not positive."""
         del candidates
         if not self.temperature > 0:
             raise UserError(

@@ -25,7 +25,7 @@ class Rebase(Strategy):
     def select(
         self, scores: Float[Array, " N"], active: Bool[Array, " N"], key: jax.Array
     ) -> Int[Array, " N"]:
-        """Whole counts by the largest remainder; of equal ones, the first row's."""
+        """Shares out whole counts by the largest remainder; of equal ones, the first row's."""
         del key
         weights = jax.nn.softmax(jnp.where(active, scores / self.temperature, -jnp.inf))
         rows = active.sum()
@@ -38,7 +38,7 @@ class Rebase(Strategy):
         return jnp.searchsorted(jnp.cumsum(counts), places(active), side="right")
 
     def check(self, candidates: int) -> None:
-        """τ is positive."""
+        """Refuses a τ that is not positive."""
         del candidates
         if not self.temperature > 0:
             raise UserError(

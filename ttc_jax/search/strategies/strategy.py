@@ -1,4 +1,4 @@
-"""The contract of a strategy: which rows live on after a step."""
+"""The base class of strategies, which choose the rows that go on after a step."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Strategy(abc.ABC):
     def select(
         self, scores: Float[Array, " N"], active: Bool[Array, " N"], key: jax.Array
     ) -> Int[Array, " N"]:
-        """The row that each active row of one question goes on from.
+        """Returns the row that each active row of one question goes on from.
 
         Finished rows keep their slots: what is returned for them is not read, and they are no
         parents. So the budget stays N, and every finished candidate is counted once.
@@ -43,10 +43,10 @@ class Strategy(abc.ABC):
 
 
 def ranked(scores: Float[Array, " N"], active: Bool[Array, " N"]) -> Int[Array, " N"]:
-    """Rows from best to worst, the active ones first; ties keep the order of the rows."""
+    """Returns rows from best to worst, the active ones first; ties keep the order of the rows."""
     return jnp.argsort(jnp.where(active, -scores, jnp.inf), stable=True)
 
 
 def places(active: Bool[Array, " N"]) -> Int[Array, " N"]:
-    """0, 1, … for the active rows, in their order."""
+    """Returns 0, 1, … for the active rows, in their order."""
     return jnp.cumsum(active) - 1

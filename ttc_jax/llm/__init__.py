@@ -1,0 +1,1 @@
+"""The front door: a language model that is asked in text."""

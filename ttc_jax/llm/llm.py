@@ -1,0 +1,350 @@
+"""A language model that is asked in text: completions of prompts, and answers to questions.
+
+    from ttc_jax import LLM
+
+    llm = LLM("embedded:generator", verifier="embedded:prm")
+    [output] = llm.generate("c-01 b+02 a=81:", n=4, max_tokens=100)
+    for completion in output.completions:
+        print(completion.text, completion.step_scores)
+    [solution] = llm.solve("c-01 b+02 a=81:", budget=16, strategy="beam", task="arithmetic")
+    print(solution.answer, solution.ledger.generations)
+
+`generate` draws completions, as other libraries do. `solve` spends a budget on each question: it
+searches, lets the candidates vote, and says what that cost.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import functools
+import threading
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any, NotRequired, TypedDict, Unpack
+
+import jax
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from ttc_jax import assets, hashing
+from ttc_jax.config import enable_compilation_cache
+from ttc_jax.errors import UserError
+from ttc_jax.experiments.build import Loaders
+from ttc_jax.experiments.solver import Solution, Solver
+from ttc_jax.llm.output import Completion, Output
+from ttc_jax.llm.prompts import Prompt, message_of, question_of, several
+from ttc_jax.models.delimiters import Delimiter
+from ttc_jax.models.tokenizers import Tokenizer, load_tokenizer
+from ttc_jax.models.weights import load_generator
+from ttc_jax.sampling.draw import SamplingParams
+from ttc_jax.sampling.log_probs import LogProbs
+from ttc_jax.sampling.programs import shards
+from ttc_jax.search.plan import Plan
+from ttc_jax.search.search import Search, SearchResult
+from ttc_jax.search.strategies import make_strategy
+from ttc_jax.tasks.prompts import PromptFormat
+from ttc_jax.tasks.task import Question
+from ttc_jax.verifiers.adapter import PRMAdapter
+from ttc_jax.verifiers.load import load_verifier
+from ttc_jax.verifiers.verifier import Verifier
+
+
+class Storage(TypedDict):
+    """How a model is kept: see `load_generator`."""
+
+    dtype: NotRequired[jax.typing.DTypeLike]
+    weights: NotRequired[str]
+    cache: NotRequired[str]
+
+
+class LLM:
+    """A generator, perhaps with a verifier, loaded once.
+
+    Programs are compiled at the first call of each kind and kept on disk (see
+    `config.enable_compilation_cache`), so that another process need not compile them again. Calls
+    from several threads wait for each other.
+
+    Args:
+      path: a Hugging Face folder or hub name, a `.gguf` file, a folder that `ttc train` wrote, or
+        "embedded:generator".
+      verifier: as `load_verifier` takes it, such as a public PRM's hub name; "": none.
+      tokenizer: a path of its own; "": the one that lies in `path`.
+      step_delimiter: text that ends a step, which a verifier scores.
+      rows: candidates that are decoded together, over all prompts.
+      mesh: from `sharding.mesh.make_mesh`; None: the default device.
+      storage: dtype and int8 options of both models, see `load_generator`.
+
+    Raises:
+      UserError: as `load_generator`, `load_tokenizer` and `load_verifier`.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        *,
+        verifier: str = "",
+        tokenizer: str = "",
+        step_delimiter: str = "\n",
+        rows: int = 64,
+        mesh: Mesh | None = None,
+        **storage: Unpack[Storage],
+    ):
+        if rows < 1:
+            raise UserError(f"rows is {rows}; it must be at least 1")
+        enable_compilation_cache()
+        self.path, self.verifier_path, self.mesh = path, verifier, mesh
+        self._tokenizer_path, self._storage = tokenizer, storage
+        self._delimiter, self._rows = step_delimiter, rows
+        # First: a mistake in its path costs nothing, while the generator may be a long download.
+        self.verifier: Verifier | None = load_verifier(verifier, mesh=mesh, **storage)
+        folder = assets.locate(path)
+        self.generator = load_generator(folder, mesh=mesh, **storage)
+        self.tokenizer: Tokenizer = load_tokenizer(
+            assets.locate(tokenizer) or folder, self.generator.config.vocab_size, model=folder
+        )
+        self._turn = threading.Lock()
+        self._searches = functools.lru_cache(maxsize=16)(self._make_search)
+        self._solvers = functools.lru_cache(maxsize=16)(self._make_solver)
+
+    def generate(
+        self,
+        prompts: Prompt | Sequence[Prompt],
+        *,
+        n: int = 1,
+        max_tokens: int = 256,
+        sampling: SamplingParams | None = None,
+        stop: str | Sequence[str] = (),
+        log_probs: bool = False,
+        seed: int = 0,
+    ) -> list[Output]:
+        """Draws n completions of each prompt; the outputs are in the order of the prompts.
+
+        A completion depends on its prompt, the arguments and the seed, not on the other prompts.
+        The same prompt twice in a call gets other completions the second time.
+
+        Args:
+          prompts: one or several. A text is read as it stands; a conversation, a list of
+            {"role", "content"}, goes through the tokenizer's chat template; token ids as they are.
+          max_tokens: longest completion, the end token included.
+          sampling: temperature and truncation; temperature 1 by default.
+          stop: texts that end a completion, and are not part of it.
+          log_probs: whether to tell the log-probability of each token, which takes another pass.
+
+        Raises:
+          UserError: no prompt, one that does not fit the model's context, or an argument that
+            cannot be.
+        """
+        stops = (stop,) if isinstance(stop, str) else tuple(stop)
+        if "" in stops:
+            raise UserError("stop holds an empty text, which every completion would end with")
+        asked = several(prompts)
+        encoded = [self._encode(prompt) for prompt in asked]
+        seen: Counter[tuple[int, ...]] = Counter()
+        numbers = []
+        for tokens in encoded:
+            text = " ".join(map(str, (seed, seen[tuple(tokens)], *tokens)))
+            numbers.append(hashing.number_of(text))
+            seen[tuple(tokens)] += 1
+        with self._turn:
+            search = self._searches(n, max_tokens, sampling or SamplingParams(), stops)
+            shown = None
+            if search.adapter is not None:
+                texts = [question_of(x, self.tokenizer) for x in asked]
+                shown = [search.adapter.prompt(text) for text in texts]
+            found = dict(search.run(encoded, numbers, shown))
+            outputs = [self._output(encoded[i], found[i], stops) for i in range(len(encoded))]
+            return [self._with_log_probs(x) for x in outputs] if log_probs else outputs
+
+    def solve(
+        self,
+        questions: str | Question | Sequence[str | Question],
+        *,
+        budget: int = 16,
+        strategy: str = "",
+        options: Mapping[str, Any] | None = None,
+        policy: str = "",
+        rule: str = "",
+        task: str = "math",
+        prompt: PromptFormat | None = None,
+        max_tokens: int = 512,
+        max_step_tokens: int = 128,
+        sampling: SamplingParams | None = None,
+        seed: int = 0,
+    ) -> list[Solution]:
+        """Answers each question with a generation budget; solutions are in the questions' order.
+
+        Args:
+          questions: texts, or `Question`s where ids and gold answers are known.
+          budget: generations a question.
+          strategy: of `search.strategies.STRATEGIES`; "": beam search with a verifier, else
+            best-of-N.
+          options: the strategy's, such as {"width": 4}.
+          policy: what `ttc policy` wrote, which then chooses the strategy by difficulty.
+          rule: how the answer is chosen from the candidates (`results.selection.RULES`); "":
+            weighted by scores with a verifier, else by majority.
+          task: whose rules read an answer in a completion, such as "math" or "gsm8k".
+          prompt: how a question becomes a prompt; by default as its text, in the chat template
+            where the tokenizer has one.
+          max_tokens, max_step_tokens: of a candidate, and of one of its steps.
+
+        Raises:
+          UserError: as `Solver` and `Solver.solve`.
+        """
+        alone = isinstance(questions, str | Question)
+        asked: Sequence[str | Question] = [questions] if alone else list(questions)
+        scored = self.verifier is not None
+        form = prompt or PromptFormat(chat=self._chats)
+        with self._turn:
+            solver = self._solvers(
+                budget,
+                strategy or ("beam" if scored and not policy else "best_of_n"),
+                tuple(sorted((options or {}).items())),
+                policy,
+                rule or ("best_of_n_weighted" if scored else "majority"),
+                task,
+                form,
+                (max_tokens, max_step_tokens),
+                sampling or SamplingParams(),
+                seed,
+            )
+            return solver.solve(asked)
+
+    async def agenerate(self, prompts: Prompt | Sequence[Prompt], **arguments: Any) -> list[Output]:
+        """Does as `generate`, in a thread, so that an event loop goes on meanwhile."""
+        return await asyncio.to_thread(self.generate, prompts, **arguments)
+
+    async def asolve(
+        self, questions: str | Question | Sequence[str | Question], **arguments: Any
+    ) -> list[Solution]:
+        """Does as `solve`, in a thread, so that an event loop goes on meanwhile."""
+        return await asyncio.to_thread(self.solve, questions, **arguments)
+
+    @functools.cached_property
+    def _chats(self) -> bool:
+        """Whether the tokenizer has a chat template."""
+        try:
+            self.tokenizer.chat([{"role": "user", "content": "a"}])
+        except UserError:
+            return False
+        return True
+
+    def _encode(self, prompt: Prompt) -> list[int]:
+        if isinstance(prompt, str):
+            return self.tokenizer.encode(prompt, add_bos=True)
+        if not prompt:
+            raise UserError("a prompt is empty: give a text, token ids or messages")
+        if all(isinstance(x, int) for x in prompt):
+            return [int(x) for x in prompt if isinstance(x, int)]
+        return self.tokenizer.chat([message_of(x) for x in prompt])
+
+    def _make_search(
+        self, n: int, max_tokens: int, sampling: SamplingParams, stops: tuple[str, ...]
+    ) -> Search:
+        ends = set(self.tokenizer.eos_ids)
+        for text in stops:
+            ends |= set(self.tokenizer.containing(text).nonzero()[0].tolist())
+        adapter = None
+        if self.verifier is not None and self.verifier.spec.format is not None:
+            adapter = PRMAdapter(self.verifier, self.tokenizer, self._delimiter)
+        plan = Plan(make_strategy("best_of_n"), n, max_tokens, max_tokens, sampling=sampling)
+        parts = shards(self.mesh)
+        return Search(
+            self.generator,
+            self.verifier,
+            plan,
+            end_tokens=sorted(ends),
+            delimiter=Delimiter.of(self.tokenizer, self._delimiter),
+            batch=parts * max(1, self._rows // (max(n, 1) * parts)),
+            adapter=adapter,
+            mesh=self.mesh,
+        )
+
+    def _output(self, prompt: list[int], found: SearchResult, stops: tuple[str, ...]) -> Output:
+        completions = []
+        for i, length in enumerate(found.lengths.tolist()):
+            tokens = found.tokens[i, :length].tolist()
+            text = self.tokenizer.decode(tokens, inside=True)
+            cut = min((at for stop in stops if (at := text.find(stop)) >= 0), default=None)
+            stopped = bool(found.finished[i]) or cut is not None
+            completions.append(
+                Completion(
+                    text=text[:cut],
+                    token_ids=tuple(tokens),
+                    log_prob=float(found.log_prob[i]),
+                    log_probs=None,
+                    finish_reason="stop" if stopped else "length",
+                    step_scores=found.scores_of(i),
+                )
+            )
+        return Output(tuple(prompt), tuple(completions), found.ledger)
+
+    @functools.cached_property
+    def _log_probs(self) -> LogProbs:
+        return LogProbs(self.generator, self.mesh)
+
+    def _with_log_probs(self, output: Output) -> Output:
+        answers = [completion.token_ids for completion in output.completions]
+        found = self._log_probs.of(output.prompt_token_ids, answers)
+        completions = tuple(
+            dataclasses.replace(completion, log_probs=tuple(row))
+            for completion, row in zip(output.completions, found, strict=True)
+        )
+        return dataclasses.replace(output, completions=completions)
+
+    def _make_solver(
+        self,
+        budget: int,
+        strategy: str,
+        options: tuple[tuple[str, Any], ...],
+        policy: str,
+        rule: str,
+        task: str,
+        prompt: PromptFormat,
+        limits: tuple[int, int],
+        sampling: SamplingParams,
+        seed: int,
+    ) -> Solver:
+        kept = {
+            "dtype": jax.numpy.dtype(self._storage.get("dtype", "float32")).name,
+            "weights": self._storage.get("weights", ""),
+            "cache": self._storage.get("cache", ""),
+        }
+        config = ConfigDict(
+            {
+                "seed": seed,
+                "task": {"name": task},
+                "prompt": dataclasses.asdict(prompt),
+                "generator": {"path": self.path, "tokenizer": self._tokenizer_path, **kept},
+                "verifier": {"path": self.verifier_path, **kept},
+                "sampling": {"n": budget, "max_new_tokens": limits[0], **vars(sampling)},
+                "search": {
+                    "strategy": strategy,
+                    "options": dict(options),
+                    "max_step_tokens": limits[1],
+                    "rounds": 40,
+                    "lookahead": 0,
+                    "revisions": 1,
+                    "ratio": 0.0,
+                    "trees": 0,
+                },
+                "step_delimiter": self._delimiter,
+                "selection": {"rule": rule, "aggregation": "last"},
+                "execution": {
+                    "rows": self._rows,
+                    "lanes": 0,
+                    "refill": True,
+                    "segment": 1,
+                    "mesh": {"data": 1, "model": 1},
+                },
+                "budget": budget,
+                "policy": {"path": policy},
+            }
+        )
+        return Solver(config, load=Loaders(self._give_generator, self._give_verifier))
+
+    def _give_generator(self, *_: Any, **__: Any) -> Any:
+        return self.generator
+
+    def _give_verifier(self, *_: Any, **__: Any) -> Verifier | None:
+        return self.verifier

@@ -1,0 +1,49 @@
+"""What a model wrote behind a prompt."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Literal
+
+from ttc_jax.compute.ledger import Ledger
+
+
+@dataclasses.dataclass(frozen=True)
+class Completion:
+    """A text that the model wrote behind a prompt.
+
+    Attributes:
+      text: without special tokens, up to the stop text.
+      token_ids: all that was drawn for it, the end token included.
+      log_prob: nats, of all tokens under the model itself (temperature 1, nothing truncated).
+      log_probs: the same of each token; None where they were not asked for.
+      finish_reason: "stop" at an end token or a stop text, "length" at the limit of tokens.
+      step_scores: the verifier's, one a step; () without a verifier.
+    """
+
+    text: str
+    token_ids: tuple[int, ...]
+    log_prob: float
+    log_probs: tuple[float, ...] | None
+    finish_reason: Literal["stop", "length"]
+    step_scores: tuple[float, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Output:
+    """The completions of a prompt.
+
+    Attributes:
+      prompt_token_ids: what the model read.
+      completions: n of them.
+      ledger: tokens and FLOPs that they cost.
+    """
+
+    prompt_token_ids: tuple[int, ...]
+    completions: tuple[Completion, ...]
+    ledger: Ledger
+
+    @property
+    def text(self) -> str:
+        """The text of the first completion."""
+        return self.completions[0].text

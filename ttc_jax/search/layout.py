@@ -1,0 +1,61 @@
+"""The layout: what follows from a plan, a verifier and the number of slots."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from ttc_jax.search.plan import Plan
+from ttc_jax.verifiers.adapter import PRMAdapter
+from ttc_jax.verifiers.steps import StepFormat
+from ttc_jax.verifiers.verifier import VerifierSpec
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """A plan and what the engine derives for it; static in a compiled search. Hashable.
+
+    Attributes:
+      lanes: W of one shard, no more than it has rows; 0: all rows.
+      confidence_stats: whether entropy and self-certainty are summed while decoding.
+      step_format: what the verifier is shown of a step.
+      bridged: whether the host writes steps in the verifier's tokens (`search.bridge`).
+    """
+
+    plan: Plan
+    lanes: int = 0
+    confidence_stats: bool = False
+    step_format: StepFormat = dataclasses.field(default_factory=StepFormat)
+    bridged: bool = False
+
+    @classmethod
+    def of(
+        cls, plan: Plan, spec: VerifierSpec, adapter: PRMAdapter | None, batch: int, shards: int
+    ) -> Layout:
+        """Returns the layout of `batch` slots that are split over `shards`."""
+        return cls(
+            plan,
+            lanes=min(plan.lanes, batch * plan.candidates) // shards,
+            confidence_stats=spec.confidence_stats,
+            step_format=(adapter or spec).step_format,
+            bridged=adapter is not None and adapter.bridged,
+        )
+
+    @property
+    def steps_a_round(self) -> int:
+        """Step ends that a row can have in one round."""
+        # One token can hold all of a step, its delimiter included.
+        return 1 if self.plan.strategy.stops_at_steps else self.plan.max_new_tokens
+
+    @property
+    def most_shown(self) -> int:
+        """Tokens of an answer as the verifier is shown it, markers included, at most."""
+        plan = self.plan
+        steps = min(plan.rounds_per_answer * self.steps_a_round, plan.max_new_tokens) + (
+            plan.lookahead > 0
+        )
+        return self.step_format.longest(self.growth * plan.max_new_tokens, steps)
+
+    @property
+    def growth(self) -> int:
+        """Tokens of the verifier that there is room for, for each token of an answer."""
+        return 2 if self.bridged else 1
