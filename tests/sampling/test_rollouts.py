@@ -134,7 +134,7 @@ def test_one_program_each_and_no_hidden_transfer(rollouts, outcomes):
         found = run(rollouts)
     for i, (_, finished) in found.items():
         assert_same(finished, outcomes[i][1])
-    programs = (rollouts._rest, rollouts._segment, rollouts._decode)
+    programs = (rollouts._paused, rollouts._segment, rollouts._decode)
     assert [program._cache_size() for program in programs] == [1, 1, 1]
     drawn = 0
     for i, (samples, finished) in outcomes.items():
@@ -176,7 +176,7 @@ class Pretended(Rollouts):
         samples = Samples(np.zeros((len(prompts), 2, 9), int), *np.full((3, len(prompts), 2), 9))
         return samples, list(numbers)
 
-    def _rest(self, shared, state):
+    def _paused(self, shared, state):
         shape = (self.slots, self.rows)
         active, lengths, tokens = np.zeros(shape, bool), np.zeros(shape, int), np.zeros((*shape, 9))
         cache = SimpleNamespace(active=active, length=lengths)
@@ -232,7 +232,7 @@ def test_every_rollout_is_done_once(seed, sizes, chosen):
 
 def test_rows_are_donated_and_samples_kept(rollouts):
     state = rollouts._start(rollouts._parameters, *pad_prompts(PROMPTS[:3], 3), np.zeros(3, "u4"))
-    source, rows = rollouts._rest((), state)
+    source, rows = rollouts._paused((), state)
     shared = (rollouts._parameters, rollouts._table, np.int32(0))
     arguments = (shared, source, rows, np.ones((SLOTS, 4, ROWS), np.int32))
     arguments += (np.zeros(SLOTS, np.int32),)
