@@ -78,7 +78,7 @@ def _summary(config: ConfigDict, name: str, folder: Path) -> dict[str, Any]:
 
 
 def _summary_of_samples(config: ConfigDict, path: Path) -> dict[str, Any]:
-    """As the sweep's that would have drawn them, at every budget and at all powers of two below."""
+    """Returns the summary of a sweep that had drawn them, at all powers of two as well."""
     records = read_samples(path)
     samples = difficulty_samples(records)
     if not samples:

@@ -57,7 +57,7 @@ def of_questions(records: Iterable[Record]) -> dict[str, float]:
 
 
 def quantile_bins(values: Mapping[str, float], bins: int = BINS) -> dict[str, int]:
-    """Questions in groups of equal size, 0 the easiest.
+    """Returns question -> bin, 0 the easiest; bins are of equal size.
 
     Args:
       values: a question's pass@1, or another number that is the higher the easier it is. Questions
@@ -69,7 +69,7 @@ def quantile_bins(values: Mapping[str, float], bins: int = BINS) -> dict[str, in
 
 
 def absolute_bins(values: Mapping[str, float], edges: Sequence[float] = EDGES) -> dict[str, int]:
-    """Questions by fixed bounds, 0 the easiest: a value on a bound belongs to the easier side.
+    """Returns question -> bin by fixed bounds, 0 the easiest; a bound is in the easier bin.
 
     Raises:
       UserError: bounds that do not fall.

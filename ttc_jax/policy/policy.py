@@ -107,7 +107,7 @@ def fit_policy(
     bins: Mapping[str, int],
     edges: Sequence[float] = (),
 ) -> Policy:
-    """The strategy of the highest accuracy in each bin and at each budget, over all questions.
+    """Returns the strategy of the highest accuracy in each bin and at each budget.
 
     Of equal ones the first in `table.strategies`.
 
@@ -155,7 +155,7 @@ class Resample(NamedTuple):
 
     Attributes:
       weights: [Q] how often each question was drawn.
-      seeds: [T] share of each seed.
+      seeds: [seeds] share of each seed.
       sizes: [bins] questions drawn.
       by_bin: [bins, N] accuracy on the halves that did not choose.
       spent: [bins, N] generations a question, difficulty included.
@@ -169,7 +169,7 @@ class Resample(NamedTuple):
 
 
 def costs(table: AccuracyTable, samples: int, pools: Collection[str]) -> NDArray[np.float64]:
-    """[S, N] generations of a question with a strategy, those that told its difficulty included.
+    """[strategies, N] generations of a question, those that told its difficulty included.
 
     Args:
       samples: that were drawn to tell the difficulty.
@@ -195,7 +195,7 @@ def resamples(
 
     Args:
       bins: question -> bin, 0 the easiest.
-      cost: [S, N] see `costs`; the budgets alone by default.
+      cost: [strategies, N] see `costs`; the budgets alone by default.
       seed: of the draws.
 
     Raises:
@@ -214,11 +214,11 @@ def resamples(
 def draws(
     groups: NDArray[np.float64], seeds: int, *, seed: int = 0, count: int = 1000
 ) -> Iterator[tuple[NDArray[np.float64], NDArray[np.float64]]]:
-    """Weights [Q] of questions and shares [T] of seeds: all alike, then `count` draws of both.
+    """Weights [Q] of questions and shares [seeds] of seeds: all alike, then `count` draws of both.
 
     Args:
       groups: [groups, Q] as `halves` deals them; questions are drawn within them, with replacement.
-      seeds: T.
+      seeds: how many.
       seed: of the draws.
 
     Raises:
@@ -304,8 +304,8 @@ def _crossed(sums: NDArray[np.float64], values: NDArray[np.float64]) -> NDArray[
     """[bins, N] the sum of `values` of what each half would choose for the other.
 
     Args:
-      sums: [bins · folds, S, N] right answers in each half, by which the other half's are chosen.
-      values: [bins · folds, S, N].
+      sums: [bins · folds, strategies, N] right answers in each half, which choose for the other.
+      values: [bins · folds, strategies, N].
     """
     halves, values = (x.reshape(-1, FOLDS, *x.shape[1:]) for x in (sums, values))
     best = [_best(halves[:, fold]) for fold in range(FOLDS)]
