@@ -85,7 +85,7 @@ def recorder(
     *,
     questions: int | None = None,
 ) -> Recorder:
-    """The search with the models that a config names.
+    """Returns the search with the models that a config names.
 
     Args:
       questions: of the whole run, over all hosts and also those that are done; a batch has no more
@@ -129,7 +129,7 @@ def recorder(
 
 
 def plan(config: ConfigDict, strategy: Strategy, between: tuple[int, ...]) -> Plan:
-    """What a config decides about a search; for `between` see `Plan`."""
+    """Returns what a config decides about a search; for `between` see `Plan`."""
     sampling, search = config.sampling, config.search
     return Plan(
         strategy,

@@ -154,7 +154,7 @@ class _SweepConfig:
 
 
 def _entries(data: Path) -> dict[str, Entry]:
-    """How the sweep ran each strategy; nothing where the data are no sweep of ours."""
+    """Returns how a sweep ran each strategy; nothing for data that no `ttc sweep` wrote."""
     path = data / "config.json"
     if not path.is_file():
         return {}

@@ -27,7 +27,7 @@ _CLASS = re.compile(r"\w+(\.\w+)*:[A-Za-z_]\w*")
 
 
 def named(config: ConfigDict, apart_from: Collection[str] = ()) -> dict[str, str]:
-    """Dotted field -> its value, of all fields that name what is read.
+    """Returns dotted field -> value, of all fields that name what is read.
 
     Args:
         apart_from: dotted fields or sections that are left out.
@@ -51,7 +51,7 @@ def named(config: ConfigDict, apart_from: Collection[str] = ()) -> dict[str, str
 def digests(
     config: ConfigDict, apart_from: Collection[str] = (), *, download: bool = False
 ) -> dict[str, str]:
-    """Dotted field -> the digest of what it names, of all that is at hand.
+    """Returns dotted field -> the digest of what it names, where that can be read here.
 
     Of a model folder only the files that are read count, of a workdir only its records. A folder or
     file that is moved keeps its digest. See `hashing.of_file` for what the digest of a large file
@@ -89,7 +89,7 @@ def _of_class(value: str, field: str) -> str:
 
 
 def _of_value(value: str, download: bool) -> str:
-    """The digest of what a field's text names, "" where nothing is at hand.
+    """The digest of what a field's text names; "" for what is not here.
 
     A path may stand behind words with colons: "flipped:0.2:PATH", "FORMAT:PATH", "my.json:PATH".
     """
@@ -110,7 +110,7 @@ def _of_value(value: str, download: bool) -> str:
 
 
 def _of_path(path: Path) -> str:
-    """The digest of a file or folder, "" where it cannot be read."""
+    """Returns the digest of a file or folder; "" where it cannot be read."""
     try:
         if path.is_file():
             return hashing.of_file(path)

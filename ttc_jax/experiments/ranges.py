@@ -18,7 +18,7 @@ class Whole:
     most: int = _MANY
 
     def fault(self, value: Any) -> str:
-        """What is wrong with a value; "" for nothing."""
+        """Returns what is wrong with a value; "" where nothing is."""
         if isinstance(value, bool) or not isinstance(value, int):
             return "must be a whole number"
         if value < self.least:
@@ -36,7 +36,7 @@ class Real:
     below: bool = False  # most itself is out
 
     def fault(self, value: Any) -> str:
-        """What is wrong with a value; "" for nothing."""
+        """Returns what is wrong with a value; "" where nothing is."""
         if isinstance(value, bool) or not isinstance(value, int | float):
             return "must be a number"
         if not math.isfinite(value):
@@ -55,7 +55,7 @@ class Choice:
     words: tuple[str, ...]
 
     def fault(self, value: Any) -> str:
-        """What is wrong with a value; "" for nothing."""
+        """Returns what is wrong with a value; "" where nothing is."""
         if value in self.words:
             return ""
         return f"must be one of {', '.join(shlex.quote(word) for word in self.words)}"
@@ -70,7 +70,7 @@ class Each:
     falls: bool = False  # each below the one before it
 
     def fault(self, value: Any) -> str:
-        """What is wrong with a value; "" for nothing."""
+        """Returns what is wrong with a value; "" where nothing is."""
         if not isinstance(value, tuple | list):
             return "must be several values"
         if len(value) < self.least:

@@ -39,7 +39,7 @@ def encode(
     check: Callable[..., None],
     show: Callable[[str], list[int]] | None = None,
 ) -> list[Prompted]:
-    """The questions' prompts.
+    """Returns the questions' prompts.
 
     Args:
       check: is given a question's prompt, and what `show` gives, if there is one.
@@ -83,7 +83,7 @@ def judge(
     texts: Sequence[str],
     before: Sequence[Sequence[int]],
 ) -> list[Verdict]:
-    """A verdict on each answer to a question.
+    """Returns a verdict on each answer to a question.
 
     Where the prompt ends with the mark that opens a thought, as some chat templates do, the task is
     given each answer behind that mark: else a box in a thought that is cut off would be an answer.
@@ -120,7 +120,7 @@ class Recorder:
             object.__setattr__(self, "strategy", name_of(self.search.plan.strategy))
 
     def encode(self, questions: Sequence[Question]) -> list[Prompted]:
-        """The questions' prompts.
+        """Returns the questions' prompts.
 
         Raises:
           UserError: one does not fit the context; names the question.
@@ -130,7 +130,7 @@ class Recorder:
         return encode(questions, self.prompt, self.tokenizer, self.search.check, show)
 
     def run(self, prompted: Sequence[Prompted]) -> Iterator[Record]:
-        """One record a question, as they are done.
+        """Yields a record of each question, as they are done.
 
         Raises:
           UserError: a verifier's score is NaN; names the question.

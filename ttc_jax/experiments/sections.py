@@ -23,12 +23,12 @@ from ttc_jax.tasks.task import Task
 
 
 def storage(section: ConfigDict) -> dict[str, str]:
-    """The dtype and int8 options of a model, as `load_generator` takes them."""
+    """Returns the dtype and int8 options of a model, as `load_generator` takes them."""
     return {field: section[field] for field in KEPT if field in section}
 
 
 def tokenizer_of(section: ConfigDict, vocab_size: int) -> Tokenizer:
-    """The tokenizer of a generator, from its section of a config.
+    """Returns the tokenizer of a generator, from its section of a config.
 
     Args:
       section: with `path`, and perhaps `tokenizer`, the path of its own that this has.
@@ -88,7 +88,7 @@ def fresh_tokenizer(config: ConfigDict) -> Tokenizer:
 
 
 def mesh_of(config: ConfigDict, devices: Sequence[Any]) -> Mesh | None:
-    """The mesh that `execution.mesh` describes, of the first of `devices`; None: one device.
+    """Returns the mesh of `execution.mesh`, made of the first devices; None for one device.
 
     Raises:
       UserError: as `make_mesh`.
@@ -100,7 +100,7 @@ def mesh_of(config: ConfigDict, devices: Sequence[Any]) -> Mesh | None:
 
 
 def questions_at_once(config: ConfigDict, candidates: int) -> int:
-    """B, questions searched or sampled together: as many as `execution.rows` has room for.
+    """Returns B, the questions decoded together: as many as `execution.rows` has room for.
 
     Every shard of `execution.mesh.data` gets as many, and one at least.
     """
@@ -109,7 +109,7 @@ def questions_at_once(config: ConfigDict, candidates: int) -> int:
 
 
 def sampling_params(config: ConfigDict) -> SamplingParams:
-    """How tokens are drawn, from the section `sampling`."""
+    """Returns how tokens are drawn, from the section `sampling`."""
     sampling = config.sampling
     return SamplingParams(sampling.temperature, sampling.top_k, sampling.top_p)
 
@@ -117,7 +117,7 @@ def sampling_params(config: ConfigDict) -> SamplingParams:
 def generator_of(
     config: ConfigDict, mesh: Mesh | None, load: Callable[..., Transformer] = load_generator
 ) -> tuple[Transformer, Tokenizer]:
-    """The generator that a config names, and its tokenizer.
+    """Returns the generator that a config names, and its tokenizer.
 
     Raises:
       UserError: as `load_generator` and `load_tokenizer`.

@@ -64,7 +64,7 @@ class Solution:
 def elect(
     candidates: Sequence[Candidate], rule: str, aggregation: str = "last", sequential: int = 1
 ) -> tuple[Candidate, tuple[Alternative, ...]]:
-    """The candidate of the highest score with the answer that wins, and all answers.
+    """Returns the candidate of the highest score with the answer that wins, and all answers.
 
     Of answers that tie the one of the earlier candidate wins. Where no candidate has an answer, the
     candidate is the one of the highest score.

@@ -52,16 +52,16 @@ PATIENCE = 3.0  # seconds after which a search shows how far it is
 
 
 class _Guess(NamedTuple):
-    """How hard a question seems, and what it cost to tell."""
+    """The estimated difficulty of a question, and what the estimate cost."""
 
     easiness: float | None = None
     ledger: Ledger = Ledger()
     seconds: float = 0.0
-    samples: tuple[Record, ...] = ()  # those that told it, if any did
+    samples: tuple[Record, ...] = ()  # that it was estimated from, if any
 
 
 class _Choice(NamedTuple):
-    """What a question gets."""
+    """The strategy and budget of a question."""
 
     strategy: str
     budget: int
@@ -69,7 +69,7 @@ class _Choice(NamedTuple):
 
     @property
     def generations(self) -> int:
-        """What is left to be drawn."""
+        """The generations that are still to be drawn."""
         return max(0, self.budget - sum(record.budget for record in self.reused))
 
 
@@ -107,7 +107,7 @@ class Solver:
         )
 
     def solve(self, questions: Sequence[str | Question]) -> list[Solution]:
-        """Solutions in the order of the questions.
+        """Returns solutions in the order of the questions.
 
         An answer depends on the question and its id alone, not on what else is asked.
 
@@ -136,7 +136,7 @@ class Solver:
         return [solutions[question.id] for question in asked]
 
     def _guess(self, questions: Sequence[Question]) -> list[_Guess]:
-        """How hard the questions seem."""
+        """Estimates how hard the questions are, as the policy does."""
         if self._fitted is None:
             return [_Guess()] * len(questions)
         if self._fitted.difficulty == "question":
@@ -149,7 +149,7 @@ class Solver:
         ]
 
     def _guess_by_question(self, questions: Sequence[Question]) -> list[_Guess]:
-        """By the verifier's score of the question, which costs reading it."""
+        """Estimates difficulty by the verifier's scores of the questions alone."""
         config, began = self._config, time.perf_counter()
         mesh = mesh_of(config, jax.local_devices())
         _, tokenizer = generator_of(config, mesh, self._load.generator)
@@ -187,7 +187,7 @@ class Solver:
         return _Choice(name, budget, guess.samples if alike else ())
 
     def _entry(self, name: str) -> ConfigDict:
-        """The strategy as in `sweep.strategies`."""
+        """Returns a strategy by its name, as in `sweep.strategies`."""
         if name == DIFFICULTY:
             return PARALLEL
         if self._fitted is not None:
@@ -211,11 +211,11 @@ class Solver:
         return self._recorders[key]
 
     def _seed(self, strategy: str) -> int:
-        """Samples that tell the difficulty may vote with a search's candidates."""
+        """Returns a search's seed; samples for difficulty have another, as they may vote too."""
         return self._config.seed + (strategy == DIFFICULTY)
 
     def _records(self, wanted: Mapping[tuple[str, int], Sequence[Question]]) -> dict[str, Record]:
-        """A record of each question, by its id: one that is held, or a new one.
+        """Returns question id -> record: one that is held, or that of a new search.
 
         Args:
           wanted: (strategy, generations) -> questions.
@@ -289,7 +289,7 @@ def _identified(question: str | Question) -> Question:
 
 
 def _distinct(asked: Sequence[Question]) -> dict[str, Question]:
-    """Questions by id; the same one may be asked twice."""
+    """Returns questions by id; the same one may be asked twice."""
     found: dict[str, Question] = {}
     for question in asked:
         if found.setdefault(question.id, question).text != question.text:
@@ -308,6 +308,6 @@ def _encode(recorder: Recorder, questions: Sequence[Question]) -> list[Prompted]
 
 
 def _naming(question: Question, error: UserError) -> UserError:
-    """The error with the question's text in place of its id, which may be a hash."""
+    """Returns the error with the question's text in place of its id, which may be a hash."""
     reason = str(error).removeprefix(f"{question.id}: ")
     return UserError(f"question {question.text[:40]!r}: {reason}")

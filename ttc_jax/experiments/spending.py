@@ -33,7 +33,7 @@ def is_pool(entry: ConfigDict) -> bool:
 
 
 def shape(strategy: Strategy, budget: int, lookahead: int, ratio: float) -> tuple[int, int] | None:
-    """Candidates side by side, and answers in sequence, that spend a budget exactly, if any do.
+    """Returns parallel candidates and answers in sequence that spend a budget exactly, or None.
 
     A ratio of sequential to parallel answers, r, is met by s = √(N · r) (paper section 6.2).
     """
@@ -50,7 +50,7 @@ def shape(strategy: Strategy, budget: int, lookahead: int, ratio: float) -> tupl
 
 
 def spend(config: ConfigDict, entry: ConfigDict, budget: int) -> ConfigDict | None:
-    """The config of a run in which a strategy spends a budget exactly; None where it cannot.
+    """Returns the config of a run that spends a budget exactly; None where the strategy cannot.
 
     Args:
       config: what the strategy leaves open.

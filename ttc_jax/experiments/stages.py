@@ -33,7 +33,7 @@ _log = logging.getLogger(__name__)
 
 
 def run_stages(config: ConfigDict, workdir: Path, jobs: Mapping[str, Callable[..., None]]) -> None:
-    """Does all stages that are not done yet with this config, in their order.
+    """Runs all stages that are not done yet with this config, in their order.
 
     Args:
       jobs: name -> what runs it, given its config and workdir.
@@ -82,7 +82,7 @@ def _is_done(path: Path, settings: Mapping[str, Any], stage: ConfigDict) -> bool
 
 
 def _references(stage: ConfigDict) -> dict[str, str]:
-    """Dotted field -> the earlier stage whose path it stands for."""
+    """Returns dotted field -> the earlier stage that it refers to."""
     return {
         field: value.removeprefix(PREFIX)
         for field, value in fields(stage).items()
@@ -91,7 +91,7 @@ def _references(stage: ConfigDict) -> dict[str, str]:
 
 
 def _resolved(config: ConfigDict, name: str, workdir: Path, known: Iterable[str]) -> ConfigDict:
-    """A stage's own config, with the paths of earlier stages."""
+    """Returns a stage's config, with the paths of earlier stages filled in."""
     if name not in config.stage:
         raise UserError(f"stages: {name} has no section stage.{name}")
     stage = config.stage[name].copy_and_resolve_references()

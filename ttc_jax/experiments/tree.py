@@ -18,7 +18,7 @@ from ttc_jax.verifiers.steps import step_ends
 def tree(
     outcome: SearchResult, plan: Plan, tokenizer: Tokenizer, delimiter: Delimiter
 ) -> tuple[Node, ...]:
-    """Every step that was written, also of rows that were then pruned, parents before children.
+    """Returns every step that was written, pruned ones too, parents before children.
 
     A row that became the parent of several is one node with several children. Answers that are
     written in one go are cut into their steps. Every answer that is revised begins with roots of
@@ -98,7 +98,7 @@ def _finals(plan: Plan, rows: int, answer: int) -> range:
 def _steps(
     plan: Plan, written: list[int], ended: bool, delimiter: Delimiter
 ) -> Iterator[tuple[int, int]]:
-    """First and end of each step of what a row wrote in a round."""
+    """Yields first and end of each step of what a row wrote in a round."""
     cuts = [len(written)] if written else []
     if written and not plan.strategy.stops_at_steps:
         row = np.asarray(written)

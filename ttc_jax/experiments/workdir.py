@@ -31,9 +31,9 @@ R = TypeVar("R")
 def exclusive(
     main: Callable[Concatenate[ConfigDict, Path, P], R],
 ) -> Callable[Concatenate[ConfigDict, Path, P], R]:
-    """A job that one process at a time does in a workdir, or one on each of several hosts.
+    """Makes a job refuse a workdir in which another process of this host works.
 
-    A second one is refused with one line. The lock ends with the process, however that ends.
+    The lock ends with the process, however that ends.
     """
 
     @functools.wraps(main)

@@ -24,7 +24,7 @@ from typing import Any
 
 
 def runners() -> dict[str, Callable[..., None]]:
-    """What runs each job by its name; the job is imported when it runs."""
+    """Returns what runs each job, by its name; the job is imported when it runs."""
     names = (module.name for module in pkgutil.iter_modules(__path__))
     return {name: partial(_run, name) for name in names if not name.startswith("_")}
 

@@ -50,7 +50,7 @@ def main(config: ConfigDict, workdir: Path) -> None:
 
 
 def build(config: ConfigDict, task: Task) -> Collector:
-    """The collector with the generator that a config names."""
+    """Returns the collector with the generator that a config names."""
     sampling, rollouts = config.sampling, config.rollouts
     mesh = mesh_of(config, jax.local_devices())
     generator, tokenizer = generator_of(config, mesh)

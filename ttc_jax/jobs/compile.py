@@ -185,7 +185,7 @@ def _search(config: ConfigDict, topology: Topology, width: int) -> Job:
 
 
 def _delimiter(text: str, vocab_size: int) -> Delimiter:
-    """In place of a tokenizer's, which no program is compiled for: every token ends a step."""
+    """Returns a delimiter that every token ends with: no program depends on a tokenizer's."""
     return Delimiter.in_texts([text] * vocab_size, text)
 
 
@@ -245,7 +245,7 @@ def _training(config: ConfigDict, topology: Topology) -> Job:
 
 
 def _mesh(config: ConfigDict, topology: Topology) -> Mesh:
-    """That of the config, of the devices of the topology."""
+    """Returns the mesh of a config, made of a topology's devices."""
     axes, devices = config.execution.mesh, topology.devices
     needed = axes.data * axes.model
     if needed > len(devices) or 1 < needed < len(devices):  # of a part the compiler knows no ways
@@ -274,14 +274,14 @@ def _generator(config: ConfigDict, mesh: Mesh) -> Transformer:
 
 
 def _read_a_token(generator: Transformer) -> int:
-    """Bytes of its weights that a token takes: of an embedding that is no head, a row."""
+    """Returns the bytes of weights read for a token; of an embedding that is no head, one row."""
     state = nnx.state(generator)
     total = device_bytes(state)
     return total if generator.head is None else total - device_bytes(state["embedding"])
 
 
 def _compiled(job: Job, topology: Topology, folder: Path | None) -> Iterator[Program]:
-    """The programs, the one with the state that is decoded last."""
+    """Returns the compiled programs; the last one decodes."""
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
     for name, lowered in job.lowered.items():

@@ -110,7 +110,7 @@ def main(config: ConfigDict, workdir: Path) -> None:
 
 
 def _pool(config: ConfigDict, records: Sequence[Record]) -> list[Record]:
-    """The baseline's samples."""
+    """Returns the baseline's records."""
     name = config.policy.baseline
     pool = [x for x in largest_pools(records, [name]) if x.strategy == name]
     if not pool:
@@ -130,7 +130,7 @@ def _pool(config: ConfigDict, records: Sequence[Record]) -> list[Record]:
 def _tables(
     config: ConfigDict, records: Sequence[Record], pool: Sequence[Record]
 ) -> tuple[AccuracyTable, AccuracyTable]:
-    """All strategies at the policy's budgets, and the baseline at every budget of its pool."""
+    """Returns all strategies at the policy's budgets, and the baseline at all of its pool's."""
     name, budgets = config.policy.baseline, config.policy.budgets
     searched = [record for record in records if record.strategy != DIFFICULTY]
     options = {
@@ -152,7 +152,7 @@ def _tables(
 
 
 def _difficulties(config: ConfigDict, records: Sequence[Record]) -> dict[str, Difficulty]:
-    """Each kind that the records can tell."""
+    """Returns each kind of difficulty that the records allow."""
     samples = difficulty_samples(records, config.policy.baseline)
     if all(record.strategy != DIFFICULTY for record in records):
         _log.warning("difficulty comes from the samples that are scored, which flatters it")
@@ -174,7 +174,7 @@ def _difficulties(config: ConfigDict, records: Sequence[Record]) -> dict[str, Di
 
 
 def _allocation(config: ConfigDict, pool: Sequence[Record]) -> dict[str, Any]:
-    """Average budget -> what spending unevenly brings; {} where the pool does not show it."""
+    """Returns average budget -> what spending unevenly brings; {} for pools that cannot show it."""
     if not scored(pool) or any(record.sequential > 1 for record in pool):
         return {}
     found = walks(pool, aggregation=config.selection.aggregation, seed=config.seed)
@@ -191,7 +191,7 @@ def _allocation(config: ConfigDict, pool: Sequence[Record]) -> dict[str, Any]:
 def _flops_match(
     config: ConfigDict, table: AccuracyTable, told: Difficulty, records: Sequence[Record]
 ) -> dict[str, Any]:
-    """R -> what is charged -> generations, and both sides over all questions and by bin.
+    """Returns R -> what is charged -> generations, and both sides over all questions and by bin.
 
     The samples that tell the difficulty are charged to every question, at the verifier's cost where
     that is charged. Samples from elsewhere do not tell what their verifier cost.
@@ -251,7 +251,7 @@ def _summarise(
     worths: Mapping[str, PolicyEvaluation],
     binnings: Mapping[str, Binning],
 ) -> dict[str, Any]:
-    """What summary.json holds."""
+    """Returns what summary.json holds."""
     budgets = [str(n) for n in table.budgets]
 
     def by_budget(estimates: Sequence[Any]) -> dict[str, dict[str, float]]:

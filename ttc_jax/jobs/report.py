@@ -82,7 +82,7 @@ def _summary(config: ConfigDict, name: str, folder: Path) -> dict[str, Any]:
 
 
 def _summary_of_samples(config: ConfigDict, path: Path) -> dict[str, Any]:
-    """As the sweep's that would have drawn them, at every budget and at all powers of two below."""
+    """Returns the summary of a sweep that had drawn them, at all powers of two as well."""
     records = read_samples(path)
     samples = difficulty_samples(records)
     if not samples:
@@ -101,7 +101,9 @@ def _summary_of_samples(config: ConfigDict, path: Path) -> dict[str, Any]:
 def _trees(folder: Path, summary: Mapping[str, Any], own: str) -> dict[str, Any]:
     if is_file_of_samples(folder):  # which knows none, and has been read
         return {}
-    records = [record for record in ResultsStore(folder).read() if record.tree]
+    # Questions that were answered together may be stored in any order.
+    held = sorted(ResultsStore(folder).read(), key=lambda record: record.key)
+    records = [record for record in held if record.tree]
     if not records:
         return {}
     settings = summary["config"]

@@ -124,7 +124,7 @@ def follow(config: ConfigDict, workdir: Path) -> None:
 
 
 def _summarise(config: ConfigDict, solutions: Sequence[Solution]) -> dict[str, Any]:
-    """What summary.json holds where a policy is followed."""
+    """Returns what summary.json holds where a policy is followed."""
 
     def accuracy(some: Sequence[Solution]) -> dict[str, float]:
         [estimate] = bootstrap(np.array([[float(bool(x.correct))] for x in some]), config.seed)

@@ -54,7 +54,7 @@ def main(config: ConfigDict, workdir: Path | None = None, question: str | None =
 
 
 def read_questions(lines: Iterable[bytes], source: str) -> list[str | Question]:
-    """The questions in lines of UTF-8: JSON objects if the first line begins one, else plain text.
+    """Returns questions from lines of UTF-8: JSON objects if the first one is, else plain text.
 
     Args:
       source: what errors call it.

@@ -53,7 +53,7 @@ class Cell:
 
     @property
     def key(self) -> tuple[str, int, int]:
-        """What its records say."""
+        """Strategy, budget and seed in its records."""
         return self.name, self.budget, self.seed
 
     def __str__(self) -> str:
@@ -98,7 +98,7 @@ def main(config: ConfigDict, workdir: Path) -> None:
 
 
 def cells_of(config: ConfigDict) -> Iterator[Cell]:
-    """The grid; a strategy that cannot spend a budget is left out there.
+    """Yields the grid; a strategy that cannot spend a budget is left out there.
 
     Raises:
         UserError: a strategy that fits no budget, or none for the pool of best-of-N.

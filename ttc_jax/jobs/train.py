@@ -111,7 +111,7 @@ def _refuse_foreign_model(workdir: Path) -> None:
 
 
 def _start(config: ConfigDict) -> tuple[Transformer, Tokenizer]:
-    """The generator that training starts from."""
+    """Returns the generator that training starts from, and its tokenizer."""
     if config.start.path:
         path = assets.locate(config.start.path)
         found = storage(config.start)
@@ -130,7 +130,7 @@ def _start(config: ConfigDict) -> tuple[Transformer, Tokenizer]:
 def _examples(
     config: ConfigDict, tokenizer: Tokenizer, model: ModelConfig
 ) -> tuple[Examples, Examples]:
-    """What is trained on and what is validated with.
+    """Returns the examples to train on and those to validate with.
 
     Raises:
       UserError: there is nothing to learn from, more at once than the model can read, or tokens
@@ -203,7 +203,7 @@ def _probe(_: ConfigDict, generator: Transformer) -> tuple[probe.Probed, Teach]:
 
 
 def _fitting(config: ConfigDict, model: nnx.Module, loss: Loss, trainable: Any) -> Teach:
-    """`fit` as the config wants it."""
+    """Returns `fit` with the settings of the config."""
     axes, devices = config.execution.mesh, jax.devices()
     if hosts.count() > 1 and axes.data * axes.model != len(devices):
         raise UserError(

@@ -83,12 +83,12 @@ class Allocation:
         return np.concatenate([1 + ends, on], -1) - np.concatenate([on, ends], -1)
 
     def to_dict(self) -> dict[str, Any]:
-        """For a config or JSON."""
+        """Returns what JSON holds."""
         return dataclasses.asdict(self)
 
     @classmethod
     def from_dict(cls, found: Mapping[str, Any]) -> Allocation:
-        """What `to_dict` wrote.
+        """Returns the allocation that `to_dict` wrote.
 
         Raises:
           UserError: a part is missing.
@@ -128,7 +128,7 @@ class AllocationEvaluation:
 
 
 def fit_allocation(walks: Walks, budget: float, *, cells: tuple[int, int] = CELLS) -> Allocation:
-    """The table and the price at which these questions spend `budget` generations on average.
+    """Returns the table and price at which these questions spend `budget` generations on average.
 
     Where no state promises more, they spend less.
 
@@ -163,7 +163,7 @@ def evaluate_allocation(
     seed: int = 0,
     count: int = 1000,
 ) -> list[AllocationEvaluation]:
-    """What allocation is worth at each average budget, with 95 % intervals.
+    """Returns the value of allocation at each average budget, with 95 % intervals.
 
     Each half of the questions is spent on by what was fitted to the other one. The intervals are of
     these two allocations: questions are drawn with replacement, and nothing is fitted anew. Fitted

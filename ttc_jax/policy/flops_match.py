@@ -31,7 +31,7 @@ PER_TOKEN: Final[dict[Formula, float]] = {"arxiv": 3.0, "iclr": 1.5}  # of pretr
 
 
 def generations(scale: float, ratio: float, formula: Formula = "arxiv") -> float:
-    """Generations of the small model that cost as much as one greedy answer of the large one.
+    """Returns the small model's generations that cost as much as a greedy answer of the large one.
 
     Args:
       scale: M, the large model's parameters over the small one's.
@@ -72,7 +72,7 @@ def match(
     seed: int = 0,
     count: int = 1000,
 ) -> list[list[Match]]:
-    """For each of `spent` the comparison over all questions, then in every bin, easiest first.
+    """Returns for each of `spent` the comparison over all questions, then by bin, easiest first.
 
     Between two budgets the policy's accuracy is read by log2 N; beyond the largest it is that of
     the largest, which favours the large model.

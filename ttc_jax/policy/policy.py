@@ -175,7 +175,7 @@ class Resample(NamedTuple):
 
 
 def costs(table: AccuracyTable, samples: int, pools: Collection[str]) -> NDArray[np.float64]:
-    """[S, N] generations of a question with a strategy, those that told its difficulty included.
+    """[strategies, N] generations of a question, those that told its difficulty included.
 
     Args:
       samples: that were drawn to tell the difficulty.
@@ -201,7 +201,7 @@ def resamples(
     chooses the cheapest strategy.
 
     Args:
-      cost: [S, N] see `costs`; the budgets alone by default.
+      cost: [strategies, N] see `costs`; the budgets alone by default.
       seed: of the draws.
 
     Raises:
@@ -224,8 +224,8 @@ def _evaluated(
     values: NDArray[np.float64],
     cost: NDArray[np.float64],
 ) -> Resample:
-    """What the halves [bins, folds, Q] of a draw choose for each other; values are [Q, S, N]."""
-    sums = np.tensordot(halves.astype(float), values, 1)  # [bins, folds, S, N]
+    """What the halves [bins, folds, Q] of a draw choose for each other; values are [Q, strategies, N]."""
+    sums = np.tensordot(halves.astype(float), values, 1)  # [bins, folds, strategies, N]
     paid = halves.sum(-1)[..., None, None] * cost
     earned, spent = _crossed(sums, sums), _crossed(sums, paid)
     single = _crossed(sums.sum(0, keepdims=True), sums.sum(0, keepdims=True))[0]
@@ -313,15 +313,15 @@ def _crossed(sums: NDArray[np.float64], values: NDArray[np.float64]) -> NDArray[
     """[bins, N] the sum of `values` of what each half would choose for the other.
 
     Args:
-      sums: [bins, folds, S, N] right answers in each half, by which the other half's are chosen.
-      values: [bins, folds, S, N].
+      sums: [bins, folds, strategies, N] right answers in each half, by which the other half's are chosen.
+      values: [bins, folds, strategies, N].
     """
     best = best_of(sums)[:, ::-1, None]  # the other half's
     return np.take_along_axis(values, best, 2)[:, :, 0].sum(1)
 
 
 def best_of(sums: NDArray[np.float64]) -> NDArray[np.int64]:
-    """[..., N] the first strategy of the largest sum [..., S, N]; one that has NaN there is none.
+    """[..., N] the first strategy of the largest sum [..., strategies, N]; one that has NaN there is none.
 
     Sums of the same accuracies in another order differ by rounding alone; they still tie.
     """

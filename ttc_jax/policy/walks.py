@@ -22,8 +22,8 @@ class Walks:
     Attributes:
       questions: [Q] ids, sorted.
       grid: [n] numbers of samples.
-      states: [Q, T, O, n, 2] what `look` sees, for every question, seed and order of the samples.
-      right: [Q, T, O, n] chance that the answer voted for is right.
+      states: [Q, seeds, orders, n, 2] what `look` sees; orders are those of the samples.
+      right: [Q, seeds, orders, n] chance that the answer voted for is right.
     """
 
     questions: tuple[str, ...]
@@ -60,7 +60,7 @@ def look(answers: NDArray[np.int64], scores: NDArray[np.float64]) -> NDArray[np.
 def walks(
     records: Sequence[Record], *, aggregation: str = "last", orders: int = 8, seed: int = 0
 ) -> Walks:
-    """Every pool, in the order of its samples and in `orders` - 1 random ones.
+    """Returns every pool, in the order of its samples and in `orders` - 1 random ones.
 
     Samples are independent, so that in any order they are what might have come; more orders make
     the same pools tell more.
@@ -98,7 +98,7 @@ def walks(
 def _walk(
     record: Record, grid: Sequence[int], aggregation: str, orders: int, seed: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """[O, n, 2] and [O, n] states, and chances to be right, of one pool."""
+    """[orders, n, 2] and [orders, n] states, and chances to be right, of one pool."""
     pool = as_pool(record, aggregation, seed)
     order = np.tile(np.arange(grid[-1]), (orders, 1))
     order[1:] = np.random.default_rng(pool.seed).permuted(order[1:], axis=1)
