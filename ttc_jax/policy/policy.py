@@ -224,7 +224,14 @@ def _evaluated(
     values: NDArray[np.float64],
     cost: NDArray[np.float64],
 ) -> Resample:
-    """What the halves [bins, folds, Q] of a draw choose for each other; values are [Q, strategies, N]."""
+    """What the halves of a draw choose for each other.
+
+    Args:
+      halves: [bins, folds, Q] see `halve`.
+      weights: [Q] how often a question was drawn.
+      values: [Q, strategies, N] accuracies.
+      cost: [strategies, N] see `costs`.
+    """
     sums = np.tensordot(halves.astype(float), values, 1)  # [bins, folds, strategies, N]
     paid = halves.sum(-1)[..., None, None] * cost
     earned, spent = _crossed(sums, sums), _crossed(sums, paid)
@@ -313,7 +320,7 @@ def _crossed(sums: NDArray[np.float64], values: NDArray[np.float64]) -> NDArray[
     """[bins, N] the sum of `values` of what each half would choose for the other.
 
     Args:
-      sums: [bins, folds, strategies, N] right answers in each half, by which the other half's are chosen.
+      sums: [bins, folds, strategies, N] right answers in each half, which choose for the other.
       values: [bins, folds, strategies, N].
     """
     best = best_of(sums)[:, ::-1, None]  # the other half's
@@ -321,7 +328,7 @@ def _crossed(sums: NDArray[np.float64], values: NDArray[np.float64]) -> NDArray[
 
 
 def best_of(sums: NDArray[np.float64]) -> NDArray[np.int64]:
-    """[..., N] the first strategy of the largest sum [..., strategies, N]; one that has NaN there is none.
+    """[..., N] the first strategy of the largest sum [..., strategies, N], NaN being none.
 
     Sums of the same accuracies in another order differ by rounding alone; they still tie.
     """

@@ -21,7 +21,7 @@ class AccuracyTable:
 
     Attributes:
       questions: [Q] ids, sorted.
-      strategies: [S] names, by the FLOPs of a generation, the cheapest first.
+      strategies: names, by the FLOPs of a generation, the cheapest first.
       budgets: [N] generations a question, ascending.
       seeds: [T].
       values: [Q, S, N, T] chance that the selected answer is right.
