@@ -8,7 +8,7 @@ nobody needs to know the answer. A PRM also scores the question alone.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -82,12 +82,15 @@ class Binning:
     def of(
         self, questions: Sequence[str], drawn: NDArray[np.int64] | None = None
     ) -> NDArray[np.int64]:
-        """[Q] The bin of each question, 0 the easiest.
+        """[Q] The bin of each question, 0 the easiest; see `among`."""
+        drawn = np.ones(len(questions), np.int64) if drawn is None else drawn
+        return self.among(questions)(drawn)
+
+    def among(self, questions: Sequence[str]) -> Callable[[NDArray[np.int64]], NDArray[np.int64]]:
+        """Returns how often each question counts [Q] -> the bin of each [Q], 0 the easiest.
 
         Questions of equal easiness are told apart by their ids, so that bins stay equal in size.
-
-        Args:
-          drawn: [Q] how often each question counts, 0 among them; once by default.
+        All copies of a question are in the bin of the middle one.
 
         Raises:
           UserError: a question of unknown easiness.
@@ -96,15 +99,18 @@ class Binning:
             raise UserError(f"policy: {missing[0]!r} is in no difficulty bin; estimate it first")
         values = np.array([self.easiness[question] for question in questions])
         if self.edges:
-            return (values[:, None] < self.edges).sum(1)
-        drawn = np.ones(len(values), np.int64) if drawn is None else drawn
+            fixed = (values[:, None] < self.edges).sum(1)
+            return lambda _: fixed
         order = np.lexsort((np.array(questions), -values))
-        before = np.cumsum(drawn[order]) - drawn[order]
-        # All copies of a question are in the bin of the middle one.
-        middle = before + np.maximum(drawn[order] - 1, 0) // 2
-        bins = np.empty(len(values), np.int64)
-        bins[order] = np.minimum(middle * self.count // drawn.sum(), self.count - 1)
-        return bins
+
+        def quantiles(drawn: NDArray[np.int64]) -> NDArray[np.int64]:
+            copies = drawn[order]
+            middle = np.cumsum(copies) - copies + np.maximum(copies - 1, 0) // 2
+            bins = np.empty(len(order), np.int64)
+            bins[order] = np.minimum(middle * self.count // drawn.sum(), self.count - 1)
+            return bins
+
+        return quantiles
 
     def tied(self, questions: Sequence[str]) -> float:
         """The share of questions whose bin their id decides, since some other bin holds their like.

@@ -207,14 +207,15 @@ def resamples(
     Raises:
       UserError: fewer than two questions in a bin, and as `Binning.of`.
     """
-    values, bins = table.values.mean(-1), binning.of(table.questions)
+    values, bins_of = table.values.mean(-1), binning.among(table.questions)
+    bins = binning.of(table.questions)
     cost = costs(table, 0, ()) if cost is None else cost
     total = max(int(bins.max()) + 1, binning.count if not binning.edges else 0)
     if np.bincount(bins).min() < FOLDS:
         raise UserError("policy: a bin holds fewer than 2 questions; use fewer bins")
     dealt = np.array(deal(table.questions))
     for weights in draws(len(table.questions), seed, count):
-        halves = halve(binning.of(table.questions, weights), weights, dealt, total)
+        halves = halve(bins_of(weights), weights, dealt, total)
         yield _evaluated(halves, weights, values, cost)
 
 
