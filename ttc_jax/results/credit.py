@@ -11,8 +11,10 @@ import dataclasses
 import functools
 import itertools
 import math
-from collections.abc import Callable, Sequence
-from typing import Any, Final
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Final, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,7 +33,22 @@ from ttc_jax.results.store import Record
 
 PASS: Final = "pass"  # pass@N: some candidate of N is correct; the ceiling of every selection rule
 _CLOSED: Final = (PASS, "best_of_n")  # rules that need no subsets
+R = TypeVar("R")
+_BLOCK: Final = 2**17  # candidates whose votes are counted at once
+_Cut = Callable[[int, slice], NDArray[Any]]  # n and a block -> values [S, n] in its subsets
 _Key = tuple[str, bytes]  # a rule and the scores that it reads
+
+
+def each(function: Callable[[Record], R], records: Sequence[Record]) -> Iterator[R]:
+    """What a function of NumPy gives for each record, in order, computed on all processors.
+
+    It runs in threads, since NumPy lets go of Python's lock where it works for long.
+    """
+    executor = ThreadPoolExecutor(os.cpu_count())
+    try:
+        yield from executor.map(function, records)
+    finally:
+        executor.shutdown(cancel_futures=True)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,6 +60,11 @@ class Pool:
     correct: NDArray[np.float64]  # [N] 1.0 or 0.0
     seed: tuple[int, ...]  # of the random subsets
     sequential: int = 1  # answers of a chain: see `Record`
+
+    @functools.cached_property
+    def boxes(self) -> int:
+        """Ballot boxes that its answers need."""
+        return int(self.answers.max(initial=NO_ANSWER)) + 2
 
     @functools.cached_property
     def right(self) -> NDArray[np.int64] | None:
@@ -87,8 +109,11 @@ def expected_credit(
     for i, n in enumerate(budgets):
         found = {key: credit(n) for key, credit in closed.items()}
         if voting:
-            votes = _Votes(pool, draws, n)
-            found |= {key: credit(votes) for key, credit in voting.items()}
+            earned = dict.fromkeys(voting, 0.0)
+            for votes in (_Votes(pool, draws, n, block) for block in draws.blocks(n)):
+                for key, credit in voting.items():
+                    earned[key] += credit(votes)
+            found |= {key: total / draws.subsets(n) for key, total in earned.items()}
         values[i] = [found[key] for key in columns]
     return values
 
@@ -102,7 +127,7 @@ def draw_orders(
     """
     drawn = [n for n in budgets if math.comb(pool_size, n) > subsets]
     count = max((math.ceil(subsets / (pool_size // n)) for n in drawn), default=0)
-    orders = np.tile(np.arange(pool_size), (count, 1))
+    orders = np.repeat(np.arange(pool_size)[None], count, axis=0)
     return np.random.default_rng(seed).permuted(orders, axis=1)
 
 
@@ -163,82 +188,102 @@ def _closed_form(rule: str, pool: Pool) -> Callable[[int], float]:
 
 
 class _Draws:
-    """Subsets of a pool, those of all sizes cut from the same random orders of it."""
+    """Subsets of a pool, those of all sizes cut from the same random orders of it.
+
+    They come in blocks that a processor's cache holds.
+    """
 
     def __init__(self, pool: Pool, budgets: Sequence[int], subsets: int):
         self._pool, self._budgets, self._count = pool, budgets, subsets
+        self._size = len(pool.answers)
 
     @functools.cached_property
     def _orders(self) -> NDArray[np.int64]:
-        return draw_orders(len(self._pool.answers), self._budgets, self._count, self._pool.seed)
+        return draw_orders(self._size, self._budgets, self._count, self._pool.seed)
 
-    def of(self, values: NDArray[Any]) -> Callable[[int], NDArray[Any]]:
-        """Returns n -> the values [S, n] in the subsets; values are looked up once for all n."""
-        return functools.partial(_subsets, values, _take(values, self._orders), self._count)
+    def subsets(self, n: int) -> int:
+        """How many subsets of n there are, or are drawn."""
+        return min(math.comb(self._size, n), self._count)
+
+    def blocks(self, n: int) -> list[slice]:
+        """The orders that each block of subsets of n is cut from."""
+        if math.comb(self._size, n) <= self._count:
+            return [slice(None)]
+        runs = self._size // n
+        orders = math.ceil(self._count / runs)
+        step = max(_BLOCK // (runs * n), 1)
+        return [slice(i, min(i + step, orders)) for i in range(0, orders, step)]
+
+    def of(self, values: NDArray[Any]) -> _Cut:
+        """Returns what cuts the values into subsets; they are looked up once for all sizes."""
+        return functools.partial(_cut, values, _take(values, self._orders), self._count)
 
     @functools.cached_property
-    def answers(self) -> Callable[[int], NDArray[np.int64]]:
-        """Returns n -> the answers [S, n] in the subsets."""
+    def answers(self) -> _Cut:
+        """Cuts the answers into subsets."""
         return self.of(self._pool.answers)
 
     @functools.cached_property
-    def correct(self) -> Callable[[int], NDArray[np.float64]]:
-        """Returns n -> 1.0 [S, n] for correct candidates of the subsets."""
+    def correct(self) -> _Cut:
+        """Cuts 1.0 for correct candidates into subsets."""
         return self.of(self._pool.correct)
 
 
-def _subsets(values: NDArray[Any], ordered: NDArray[Any], count: int, n: int) -> NDArray[Any]:
-    """[S, n] The values in the subsets of n; `ordered` holds them [orders, pool_size]."""
+def _cut(
+    values: NDArray[Any], ordered: NDArray[Any], count: int, n: int, block: slice
+) -> NDArray[Any]:
+    """[S, n] The values in a block's subsets of n; `ordered` holds them [orders, pool_size]."""
     if math.comb(len(values), n) <= count:
         return _take(values, subset_indices(ordered, n, count))
-    return _runs(ordered, n, count)
+    before = (block.start or 0) * (len(values) // n)
+    return _runs(ordered[block], n, count - before)
 
 
 class _Votes:
-    """The votes in subsets [S, n] of a pool, counted once for all rules.
+    """The votes in a block's subsets [S, n] of a pool, counted once for all rules.
 
     Attributes:
-        n: candidates of a subset.
+        n, block: see `_Draws`.
         answers: [S, n] as `Pool.answers`.
         slots, counts: see `ballot_boxes`.
     """
 
-    def __init__(self, pool: Pool, draws: _Draws, n: int):
-        self.n, self.answers = n, draws.answers(n)
-        self.slots, self.counts = ballot_boxes(self.answers)
+    def __init__(self, pool: Pool, draws: _Draws, n: int, block: slice):
+        self.n, self.block, self.answers = n, block, draws.answers(n, block)
+        self.slots, self.counts = ballot_boxes(self.answers, pool.boxes)
         self._right = pool.right
         if self._right is None:
-            correct = np.bincount(self.slots, draws.correct(n).ravel(), self.counts.size)
+            correct = draws.correct(n, block).ravel()
+            correct = np.bincount(self.slots, correct, self.counts.size)
             self._fraction = correct.reshape(self.counts.shape) / np.maximum(self.counts, 1)
 
     def credit(self, winners: NDArray[np.bool_]) -> float:
-        """The mean over subsets of the fraction of correct candidates in the winning boxes.
+        """The sum over subsets of the fraction of correct candidates in the winning boxes.
 
         Args:
             winners: [S, boxes] as `winning_boxes`.
         """
         if self._right is not None:
-            right = self._right[self._right < winners.shape[1]]
-            earned = winners[:, right].sum(1)
+            earned = winners[:, self._right].sum(1)
         else:
             earned = (winners * self._fraction).sum(1)
-        return float((earned / np.maximum(winners.sum(1), 1)).mean())
+        return float((earned / np.maximum(winners.sum(1), 1)).sum())
 
 
 def _by_votes(rule: str, pool: Pool, draws: _Draws) -> Callable[[_Votes], float]:
-    """Returns votes -> the mean over subsets of the shares that correct candidates hold."""
+    """Returns votes -> the sum over subsets of the shares that correct candidates hold."""
     if rule == "majority":
         return lambda votes: votes.credit(winning_boxes(votes.slots, votes.counts, None))
     if rule == "best_of_n_weighted" and pool.sequential == 1:
         weights = draws.of(vote_weights(pool.scores))
         return lambda votes: votes.credit(
-            winning_boxes(votes.slots, votes.counts, weights(votes.n))
+            winning_boxes(votes.slots, votes.counts, weights(votes.n, votes.block))
         )
     scores = draws.of(pool.scores)
 
     def by_shares(votes: _Votes) -> float:
-        held = shares(rule, votes.answers, scores(votes.n), pool.sequential)
-        return float((held * draws.correct(votes.n)).sum() / len(held))
+        held = shares(rule, votes.answers, scores(votes.n, votes.block), pool.sequential)
+        return float((held * draws.correct(votes.n, votes.block)).sum())
 
     return by_shares
 

@@ -221,14 +221,17 @@ def _candidate(row: Mapping[str, Any], number: int) -> Candidate:
         correct = answer == _text(row, "gold")
     if correct and answer is None:
         raise ValueError("correct without an answer; a sample whose answer is null is never right")
-    log_prob = row.get("log_prob", 0.0)
-    if not (_is_number(log_prob) and abs(log_prob) <= sys.float_info.max):
-        raise ValueError(f"log_prob is {log_prob!r}; it must be a finite number")
+    log_prob = 0.0
+    if "log_prob" in row:
+        log_prob = row["log_prob"]
+        if not (_is_number(log_prob) and abs(log_prob) <= sys.float_info.max):
+            raise ValueError(f"log_prob is {log_prob!r}; it must be a finite number")
+        log_prob = float(log_prob)
     return Candidate(
         tokens=(),
         text=_text(row, "text") if "text" in row else "",
         finished=True,
-        log_prob=float(log_prob),
+        log_prob=log_prob,
         step_scores=_scores(row),
         answer=answer,
         correct=correct,
@@ -240,8 +243,10 @@ def _scores(row: Mapping[str, Any]) -> tuple[float, ...]:
     if not isinstance(scores, list):
         raise ValueError("step_scores must be a list of numbers")
     for score in scores:
+        if type(score) is float and 0.0 <= score <= 1.0:  # nearly all are, and there are millions
+            continue
         # Whatever is not in the interval, a NaN among it.
-        if not ((isinstance(score, float) or _is_number(score)) and 0 <= score <= 1):
+        if not (_is_number(score) and 0 <= score <= 1):
             raise ValueError(f"a score is {score!r}; bring scores to [0, 1]")
     return tuple(map(float, scores))
 

@@ -152,14 +152,19 @@ def tally(
     return slots, shares_of_boxes(winning_boxes(slots, counts, weights), counts)
 
 
-def ballot_boxes(answers: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def ballot_boxes(
+    answers: NDArray[np.int64], groups: int = 0
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """[S·N] the ballot box of each candidate, and [S, boxes] the votes in each, as `tally`.
 
     The first box of a row takes candidates without an answer, and counts none.
+
+    Args:
+        groups: boxes of a row; 0: as many as the answers need.
     """
     n = answers.shape[-1]
     rows = answers.reshape(-1, n)
-    groups = int(rows.max(initial=NO_ANSWER)) + 2
+    groups = groups or int(rows.max(initial=NO_ANSWER)) + 2
     slots = (rows + (1 + groups * np.arange(len(rows)))[:, None]).ravel()
     counts = np.bincount(slots, minlength=len(rows) * groups).reshape(-1, groups)
     counts[:, 0] = 0

@@ -34,7 +34,7 @@ _AGAIN = "or delete this line and run again"
 _END = len(_MARK) + 8 + len(b'"}')  # bytes of a line's checksum
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)  # of which a million may be held
 class Candidate:
     """One sampled answer of a question and what became of it."""
 
