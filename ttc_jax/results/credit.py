@@ -125,7 +125,7 @@ def draw_orders(
 
     More budgets draw more of them, and the same first ones.
     """
-    drawn = [n for n in budgets if math.comb(pool_size, n) > subsets]
+    drawn = [n for n in budgets if _comb(pool_size, n) > subsets]
     count = max((math.ceil(subsets / (pool_size // n)) for n in drawn), default=0)
     orders = np.repeat(np.arange(pool_size)[None], count, axis=0)
     return np.random.default_rng(seed).permuted(orders, axis=1)
@@ -138,7 +138,7 @@ def subset_indices(orders: NDArray[np.int64], n: int, subsets: int) -> NDArray[n
     orders of the pool cut into disjoint runs of n.
     """
     pool_size = orders.shape[1]
-    if math.comb(pool_size, n) <= subsets:
+    if _comb(pool_size, n) <= subsets:
         return np.array(list(itertools.combinations(range(pool_size), n)), dtype=np.int64)
     return _runs(orders, n, subsets)
 
@@ -203,11 +203,11 @@ class _Draws:
 
     def subsets(self, n: int) -> int:
         """How many subsets of n there are, or are drawn."""
-        return min(math.comb(self._size, n), self._count)
+        return min(_comb(self._size, n), self._count)
 
     def blocks(self, n: int) -> list[slice]:
         """The orders that each block of subsets of n is cut from."""
-        if math.comb(self._size, n) <= self._count:
+        if _comb(self._size, n) <= self._count:
             return [slice(None)]
         runs = self._size // n
         orders = math.ceil(self._count / runs)
@@ -233,7 +233,7 @@ def _cut(
     values: NDArray[Any], ordered: NDArray[Any], count: int, n: int, block: slice
 ) -> NDArray[Any]:
     """[S, n] The values in a block's subsets of n; `ordered` holds them [orders, pool_size]."""
-    if math.comb(len(values), n) <= count:
+    if _comb(len(values), n) <= count:
         return _take(values, subset_indices(ordered, n, count))
     before = (block.start or 0) * (len(values) // n)
     return _runs(ordered[block], n, count - before)
@@ -290,6 +290,12 @@ def _by_votes(rule: str, pool: Pool, draws: _Draws) -> Callable[[_Votes], float]
 
 def _take(values: NDArray[Any], chosen: NDArray[np.int64]) -> NDArray[Any]:
     return values.take(chosen, mode="clip")  # twice as fast as to look for indices out of range
+
+
+@functools.lru_cache(maxsize=256)
+def _comb(pool_size: int, n: int) -> int:
+    """C(pool_size, n), a number of thousands of digits, asked for again for every pool."""
+    return math.comb(pool_size, n)
 
 
 @functools.lru_cache(maxsize=64)
