@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import html
 import io
 import json
@@ -288,7 +289,7 @@ def test_large_trees_are_cut_and_say_so():
 
 def test_without_scores_the_majority_decides():
     votes = [samples.candidate("x", 0.5, answer) for answer in ("3", "4", "4")]
-    unscored = tuple(type(x)(**{**vars(x), "step_scores": ()}) for x in votes)
+    unscored = tuple(dataclasses.replace(x, step_scores=()) for x in votes)
     nodes = tuple(Node(-1, 0, "x", None, i) for i in range(3))
     [tree] = viewer([samples.record("q", "best_of_n", unscored, nodes)], {})["trees"]
     assert tree["rule"] == "majority"
