@@ -21,7 +21,7 @@ from ttc_jax.plugins import check_named_by_data
 from ttc_jax.typed_json import read_json
 
 FILE = "policy.json"
-_OF_FILE = ("path", "loaded")  # fields of a section that are none of the policy
+OF_FILE = ("path", "loaded")  # fields of a section that are none of the policy
 
 _Name = Annotated[str, Field(pattern=r"^[^.=]+$")]  # part of a flag's name
 _Bin = Annotated[str, Field(pattern=r"^bin_[1-9]\d{0,3}$")]
@@ -127,7 +127,7 @@ def filled(config: ConfigDict) -> ConfigDict:
       UserError: as `read_policy`, or a section that is written by hand and names a file as well.
     """
     section = config.get("policy", {})
-    path, loaded = (section.get(name, "") for name in _OF_FILE)
+    path, loaded = (section.get(name, "") for name in OF_FILE)
     if path == loaded:
         return config
     if path and not loaded and "choice" in section:

@@ -13,10 +13,11 @@ from ml_collections import ConfigDict
 from tests.jobs.conftest import changed, configure, replace_recorder
 from ttc_jax.compute.ledger import Ledger
 from ttc_jax.errors import UserError
-from ttc_jax.experiments.fitted import load_policy
+from ttc_jax.experiments.fitted import Fitted
 from ttc_jax.experiments.solution import Alternative, elect
 from ttc_jax.experiments.solver import Solver
 from ttc_jax.jobs import run, solve
+from ttc_jax.policy_file import read_policy
 from ttc_jax.report.console import print_solution, visible
 from ttc_jax.results.store import Candidate, Record, ResultsStore
 from ttc_jax.search.search import Search
@@ -397,7 +398,7 @@ def test_mistakes_are_named(config, recited, monkeypatch, tmp_path):
     refused("empty.json: difficulty is missing", "x", policy__path=str(tmp_path / "empty.json"))
     (tmp_path / "policy.py").write_text("raise SystemExit('ran')")
     refused("policies are JSON now", "x", policy__path=str(tmp_path / "policy.py"))
-    assert load_policy(str(write_policy(tmp_path / "policy.json"))).samples == 0
+    assert Fitted.of(read_policy(str(write_policy(tmp_path / "policy.json")))).samples == 0
 
 
 def test_a_question_that_does_not_fit_is_named_before_any_search(config, tmp_path, monkeypatch):

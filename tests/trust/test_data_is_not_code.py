@@ -9,8 +9,9 @@ import pytest
 from tests.jobs.conftest import changed, configure
 from ttc_jax.compute.ledger import Ledger
 from ttc_jax.errors import UserError
-from ttc_jax.experiments.fitted import load_policy
+from ttc_jax.experiments.fitted import Fitted
 from ttc_jax.jobs import policy, report
+from ttc_jax.policy_file import read_policy
 from ttc_jax.results.store import Candidate, Node, Record, ResultsStore
 from ttc_jax.results.summary import summarise
 
@@ -67,8 +68,11 @@ def test_a_policy_that_names_code_runs_none(trap: Path, tmp_path: Path) -> None:
     }
     (tmp_path / "policy.json").write_text(json.dumps(table))
     with pytest.raises(UserError, match=r"strategies\.x: 'trap:Trap' .* --config.own=trap:Trap"):
-        load_policy(str(tmp_path))
-    assert load_policy(str(tmp_path), "other:One,trap:Trap").strategies.x.strategy == "trap:Trap"
+        Fitted.of(read_policy(str(tmp_path)))
+    assert (
+        Fitted.of(read_policy(str(tmp_path), "other:One,trap:Trap")).strategies.x.strategy
+        == "trap:Trap"
+    )
     assert not trap.exists()
 
 
@@ -107,7 +111,7 @@ def test_a_path_is_written_as_text(
 def test_a_policy_in_python_is_not_executed(trap: Path, tmp_path: Path) -> None:
     (tmp_path / "policy.py").write_text("import trap\n")
     with pytest.raises(UserError, match="policies are JSON now; write it anew with ttc policy"):
-        load_policy(str(tmp_path / "policy.py"))
+        Fitted.of(read_policy(str(tmp_path / "policy.py")))
     with pytest.raises(UserError, match="no such file; ttc policy writes one"):
-        load_policy(str(tmp_path))
+        Fitted.of(read_policy(str(tmp_path)))
     assert not trap.exists()

@@ -99,9 +99,8 @@ def recorder(
     # First: a mistake in its path costs nothing, while the generator may be a long download.
     verifier = load.verifier(config.verifier.path, **storage(config.verifier), mesh=mesh)
     generator, tokenizer = generator_of(config, mesh, load.generator)
-    adapter = None
-    if verifier is not None and verifier.spec.format is not None:
-        adapter = PRMAdapter(verifier, tokenizer, config.step_delimiter)
+    adapter = PRMAdapter.of(verifier, tokenizer, config.step_delimiter)
+    if adapter is not None:
         way = "over the host: its tokenizer is another" if adapter.bridged else "in XLA"
         _log.info("the verifier reads what the generator writes %s", way)
     prompt = PromptFormat(**config.prompt)

@@ -10,11 +10,10 @@ from ml_collections import ConfigDict
 from ttc_jax import files
 from ttc_jax.errors import UserError
 from ttc_jax.policy.policy import Policy
-from ttc_jax.policy_file import Entry, PolicyFile, filled, read_policy
+from ttc_jax.policy_file import OF_FILE, Entry, PolicyFile, filled
 from ttc_jax.typed_json import check
 
 _USABLE = ("question", "predicted")
-_NO_PART = ("path", "loaded")
 _ABOUT = {
     "oracle": "the share of {samples} samples that are right",
     "predicted": "the verifier's mean score of {samples} samples",
@@ -70,18 +69,6 @@ class Fitted:
         return cls(policy, found.difficulty, found.samples, ConfigDict(strategies))
 
 
-def load_policy(path: str, own: str = "") -> Fitted:
-    """Returns the policy in a file, or in the workdir of `ttc policy`.
-
-    Args:
-      own: strategies "package.module:Class" that the file may name, see `check_named_by_data`.
-
-    Raises:
-      UserError: as `read_policy` and `Fitted.of`.
-    """
-    return Fitted.of(read_policy(path, own))
-
-
 def followed(config: ConfigDict) -> tuple[ConfigDict, Fitted | None]:
     """Returns a config with the policy that it follows written out in full, and that policy.
 
@@ -94,7 +81,7 @@ def followed(config: ConfigDict) -> tuple[ConfigDict, Fitted | None]:
     """
     config = filled(config)
     held = config.get("policy", ConfigDict()).to_dict()
-    section = {name: value for name, value in held.items() if name not in _NO_PART}
+    section = {name: value for name, value in held.items() if name not in OF_FILE}
     if not section:
         return config, None
     found = Fitted.of(check({"policy": section}, dict[str, PolicyFile], "config")["policy"])

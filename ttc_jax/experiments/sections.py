@@ -27,7 +27,7 @@ def storage(section: ConfigDict) -> dict[str, str]:
     return {field: section[field] for field in KEPT if field in section}
 
 
-def tokenizer_of(section: ConfigDict, vocab_size: int) -> Tokenizer:
+def tokenizer_of(section: Mapping[str, Any] | ConfigDict, vocab_size: int) -> Tokenizer:
     """Returns the tokenizer of a generator, from its section of a config.
 
     Args:
@@ -100,12 +100,16 @@ def mesh_of(config: ConfigDict, devices: Sequence[Any]) -> Mesh | None:
 
 
 def questions_at_once(config: ConfigDict, candidates: int) -> int:
-    """Returns B, the questions decoded together: as many as `execution.rows` has room for.
+    """Returns B, the questions decoded together: as many as `execution.rows` has room for."""
+    return fitting(config.execution.rows, candidates, config.execution.mesh.data)
 
-    Every shard of `execution.mesh.data` gets as many, and one at least.
+
+def fitting(rows: int, candidates: int, shards: int) -> int:
+    """Returns how many questions of so many candidates fit into rows, and one a shard at least.
+
+    Every shard gets as many.
     """
-    shards = config.execution.mesh.data
-    return shards * max(1, config.execution.rows // (candidates * shards))
+    return shards * max(1, rows // (candidates * shards))
 
 
 def sampling_params(config: ConfigDict) -> SamplingParams:

@@ -31,11 +31,12 @@ from ttc_jax import assets, hashing
 from ttc_jax.config import enable_compilation_cache
 from ttc_jax.errors import UserError
 from ttc_jax.experiments.build import Loaders
+from ttc_jax.experiments.sections import fitting, tokenizer_of
 from ttc_jax.experiments.solver import Solution, Solver
 from ttc_jax.llm.output import Completion, Output
 from ttc_jax.llm.prompts import Prompt, message_of, question_of, several
 from ttc_jax.models.delimiters import Delimiter
-from ttc_jax.models.tokenizers import Tokenizer, load_tokenizer
+from ttc_jax.models.tokenizers import Tokenizer
 from ttc_jax.models.weights import load_generator
 from ttc_jax.sampling.draw import SamplingParams
 from ttc_jax.sampling.log_probs import LogProbs
@@ -98,10 +99,9 @@ class LLM:
         self._delimiter, self._rows = step_delimiter, rows
         # First: a mistake in its path costs nothing, while the generator may be a long download.
         self.verifier: Verifier | None = load_verifier(verifier, mesh=mesh, **storage)
-        folder = assets.locate(path)
-        self.generator = load_generator(folder, mesh=mesh, **storage)
-        self.tokenizer: Tokenizer = load_tokenizer(
-            assets.locate(tokenizer) or folder, self.generator.config.vocab_size, model=folder
+        self.generator = load_generator(assets.locate(path), mesh=mesh, **storage)
+        self.tokenizer: Tokenizer = tokenizer_of(
+            {"path": path, "tokenizer": tokenizer}, self.generator.config.vocab_size
         )
         self._turn = threading.Lock()
         self._searches = functools.lru_cache(maxsize=16)(self._make_search)
@@ -244,19 +244,15 @@ class LLM:
         ends = set(self.tokenizer.eos_ids)
         for text in stops:
             ends |= set(self.tokenizer.containing(text).nonzero()[0].tolist())
-        adapter = None
-        if self.verifier is not None and self.verifier.spec.format is not None:
-            adapter = PRMAdapter(self.verifier, self.tokenizer, self._delimiter)
         plan = Plan(make_strategy("best_of_n"), n, max_tokens, max_tokens, sampling=sampling)
-        parts = shards(self.mesh)
         return Search(
             self.generator,
             self.verifier,
             plan,
             end_tokens=sorted(ends),
             delimiter=Delimiter.of(self.tokenizer, self._delimiter),
-            batch=parts * max(1, self._rows // (max(n, 1) * parts)),
-            adapter=adapter,
+            batch=fitting(self._rows, max(n, 1), shards(self.mesh)),
+            adapter=PRMAdapter.of(self.verifier, self.tokenizer, self._delimiter),
             mesh=self.mesh,
         )
 

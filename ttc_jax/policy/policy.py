@@ -169,9 +169,10 @@ class Resample(NamedTuple):
     single: NDArray[np.float64]
     spent: NDArray[np.float64]
 
-    def mean(self, by_bin: NDArray[np.float64]) -> NDArray[np.float64]:
-        """[N] over all questions, of values [bins, N]."""
-        return self.inside.sum(1) @ np.nan_to_num(by_bin) / self.weights.sum()
+    @property
+    def accuracy(self) -> NDArray[np.float64]:
+        """[N] over all questions."""
+        return self.inside.sum(1) @ np.nan_to_num(self.by_bin) / self.weights.sum()
 
 
 def costs(table: AccuracyTable, samples: int, pools: Collection[str]) -> NDArray[np.float64]:
@@ -208,7 +209,7 @@ def resamples(
       UserError: fewer than two questions in a bin, and as `Binning.of`.
     """
     values, bins_of = table.values.mean(-1), binning.among(table.questions)
-    bins = binning.of(table.questions)
+    bins = bins_of(np.ones(len(table.questions), np.int64))
     cost = costs(table, 0, ()) if cost is None else cost
     total = max(int(bins.max()) + 1, binning.count if not binning.edges else 0)
     if np.bincount(bins).min() < FOLDS:
@@ -273,7 +274,7 @@ def evaluate_policy(
     found: list[tuple[NDArray[np.float64], ...]] = []
     censored: list[bool] = []  # of the sample itself
     for drawn in resamples(table, binning, cost=cost, seed=seed, count=count):
-        accuracy = drawn.mean(drawn.by_bin)
+        accuracy = drawn.accuracy
         base = drawn.weights @ curve / drawn.weights.sum()
         reached = [generations_to_reach(base, baseline.budgets, x) for x in accuracy]
         needs = np.array([n for n, _ in reached])

@@ -11,10 +11,8 @@ import dataclasses
 import functools
 import itertools
 import math
-import os
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Final, TypeVar
+from collections.abc import Callable, Sequence
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,22 +31,9 @@ from ttc_jax.results.store import Record
 
 PASS: Final = "pass"  # pass@N: some candidate of N is correct; the ceiling of every selection rule
 _CLOSED: Final = (PASS, "best_of_n")  # rules that need no subsets
-R = TypeVar("R")
 _BLOCK: Final = 2**17  # candidates whose votes are counted at once
 _Cut = Callable[[int, slice], NDArray[Any]]  # n and a block -> values [S, n] in its subsets
 _Key = tuple[str, bytes]  # a rule and the scores that it reads
-
-
-def each(function: Callable[[Record], R], records: Sequence[Record]) -> Iterator[R]:
-    """What a function of NumPy gives for each record, in order, computed on all processors.
-
-    It runs in threads, since NumPy lets go of Python's lock where it works for long.
-    """
-    executor = ThreadPoolExecutor(os.cpu_count())
-    try:
-        yield from executor.map(function, records)
-    finally:
-        executor.shutdown(cancel_futures=True)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,7 +6,9 @@ less noisy than looking at one subset. See `ttc_jax.results.credit` for one pool
 """
 
 import functools
+import os
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Final
 
@@ -14,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ttc_jax.errors import UserError
-from ttc_jax.results.credit import PASS, each, expected_credit
+from ttc_jax.results.credit import PASS, expected_credit
 from ttc_jax.results.selection import RULES
 from ttc_jax.results.store import Record
 
@@ -127,9 +129,13 @@ def question_accuracy(
     ordered = sorted(records, key=lambda record: record.key)
     options = budgets, rules, aggregation, subsets, seed
     by_question: dict[str, list[NDArray[np.float64]]] = {}
-    found = each(lambda record: expected_credit(record, *options), ordered)
-    for record, credit in zip(ordered, found, strict=True):
-        by_question.setdefault(record.question, []).append(credit)
+    executor = ThreadPoolExecutor(os.cpu_count())  # NumPy lets go of Python's lock where it works
+    try:
+        found = executor.map(lambda record: expected_credit(record, *options), ordered)
+        for record, credit in zip(ordered, found, strict=True):
+            by_question.setdefault(record.question, []).append(credit)
+    finally:
+        executor.shutdown(cancel_futures=True)
     means = np.array([np.mean(seeds, axis=0) for seeds in by_question.values()])
     values = {rule: means[:, :, index] for index, rule in enumerate(rules)}
     return QuestionAccuracy(tuple(by_question), tuple(budgets), values)
