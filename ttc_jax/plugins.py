@@ -4,6 +4,7 @@ import contextlib
 import importlib
 import inspect
 import os
+import re
 import sys
 import traceback
 from collections.abc import Iterator, Mapping
@@ -12,6 +13,7 @@ from typing import Any, TypeVar
 from ttc_jax.errors import UserError
 
 T = TypeVar("T")
+_CLASS = re.compile(r"(?:^|:)(?!embedded:)[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*:[A-Z]\w*\Z")
 
 
 def check_named_by_data(name: str, own: str, where: str) -> None:
@@ -30,6 +32,11 @@ def check_named_by_data(name: str, own: str, where: str) -> None:
             f"{where}: {name!r} is code of its own, which is not imported because a file says so; "
             f"if you trust it, add --config.own={name}"
         )
+
+
+def is_class(name: str) -> bool:
+    """Returns whether a name is, or ends in, a class of one's own, "package.module:Class"."""
+    return _CLASS.search(name) is not None
 
 
 def imported(name: str, field: str) -> type:

@@ -56,8 +56,18 @@ def test_a_summary_that_names_code_runs_none(
     assert trap.exists()
 
 
-def test_a_policy_that_names_code_runs_none(trap: Path, tmp_path: Path) -> None:
-    entry = {"strategy": "trap:Trap"}
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {"strategy": "trap:Trap"},
+        {"strategy": "best_of_n", "verifier": "trap:Trap"},
+        {"strategy": "best_of_n", "verifier": "flipped:1e-1:trap:Trap"},
+    ],
+)
+def test_a_policy_that_names_code_runs_none(
+    trap: Path, tmp_path: Path, entry: dict[str, str]
+) -> None:
+    name = entry.get("verifier", entry["strategy"])
     table = {
         "difficulty": "question",
         "samples": 0,
@@ -67,12 +77,10 @@ def test_a_policy_that_names_code_runs_none(trap: Path, tmp_path: Path) -> None:
         "strategies": {"x": entry},
     }
     (tmp_path / "policy.json").write_text(json.dumps(table))
-    with pytest.raises(UserError, match=r"strategies\.x: 'trap:Trap' .* --config.own=trap:Trap"):
+    with pytest.raises(UserError, match=rf"strategies\.x: '{name}' .* --config.own={name}"):
         Fitted.of(read_policy(str(tmp_path)))
-    assert (
-        Fitted.of(read_policy(str(tmp_path), "other:One,trap:Trap")).strategies.x.strategy
-        == "trap:Trap"
-    )
+    found = Fitted.of(read_policy(str(tmp_path), f"other:One,{name}")).strategies["x"]
+    assert {field: getattr(found, field) for field in entry} == entry
     assert not trap.exists()
 
 
