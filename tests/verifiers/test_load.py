@@ -89,8 +89,8 @@ def test_a_verifier_of_ones_own_by_its_class():
         found = load(f"{__name__}:Constant", dtype="bfloat16")
         assert isinstance(found, Constant)
         assert found.dtype == jnp.bfloat16
-        flipped = load(f"flipped:0.2:{__name__}:Constant")
-        assert isinstance(flipped, Flipped)
+        with pytest.raises(UserError, match="only scores of a PRM or an ORM can be flipped"):
+            load(f"flipped:0.2:{__name__}:Constant")  # found, and of another kind
         for name, said in (
             (f"{__name__}:Stranger", "is no subclass of"),
             (f"{__name__}:Speechless", "its spec is no VerifierSpec"),

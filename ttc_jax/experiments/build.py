@@ -139,23 +139,9 @@ def solver(
         )
     config, fitted = followed(config)
     load = load or Loaders(functools.cache(load_generator), functools.cache(load_verifier))
-
     mesh = mesh_of(config, jax.local_devices())
-
-    def models(entry: Entry) -> Models:
-        run = config
-        if entry.generator:  # which brings its own tokenizer
-            run = config.copy_and_resolve_references()
-            run.generator.path = entry.generator
-            if "tokenizer" in run.generator:
-                run.generator.tokenizer = ""
-        verifier = load.verifier(
-            entry.verifier or config.verifier.path, **storage(config.verifier), mesh=mesh
-        )
-        return Models(*generator_of(run, mesh, load.generator), verifier)
-
     setup = Setup(
-        models,
+        functools.partial(_models, config, mesh, load),
         task_of(config.task),
         PromptFormat(**config.prompt),
         config.step_delimiter,
@@ -178,6 +164,20 @@ def solver(
         store=store,
         held=held,
     )
+
+
+def _models(config: ConfigDict, mesh: Mesh | None, load: Loaders, entry: Entry) -> Models:
+    """Returns the models of a strategy: its own where it names them, else the config's."""
+    run = config
+    if entry.generator:  # which brings its own tokenizer
+        run = config.copy_and_resolve_references()
+        run.generator.path = entry.generator
+        if "tokenizer" in run.generator:
+            run.generator.tokenizer = ""
+    path = entry.verifier or config.verifier.path
+    # First: a mistake in its path costs nothing, while the generator may be a long download.
+    verifier = load.verifier(path, **storage(config.verifier), mesh=mesh)
+    return Models(*generator_of(run, mesh, load.generator), verifier)
 
 
 def execution(config: ConfigDict, batch: int, mesh: Mesh | None) -> Execution:
