@@ -42,6 +42,9 @@ def is_class(name: str) -> bool:
 def imported(name: str, field: str) -> type:
     """The class "package.module:Class", from the Python path or the folder one works in.
 
+    That folder is looked in for a class of one's own alone: else a file there could stand for an
+    optional module of some library.
+
     Args:
         field: Of the config, which errors name.
 
@@ -49,7 +52,8 @@ def imported(name: str, field: str) -> type:
         UserError: It cannot be imported, or is no class.
     """
     module, _, attribute = name.partition(":")
-    if os.getcwd() not in sys.path:  # a console script does not see the folder it is called in
+    own = module.partition(".")[0] != __package__
+    if own and os.getcwd() not in sys.path:  # a console script does not see where it is called
         sys.path.append(os.getcwd())
     with calling(f"{field}: {name!r} cannot be imported"):
         found = getattr(importlib.import_module(module), attribute)

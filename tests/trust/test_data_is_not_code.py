@@ -14,6 +14,9 @@ from ttc_jax.jobs import policy, report
 from ttc_jax.policy_file import read_policy
 from ttc_jax.results.store import Candidate, Node, Record, ResultsStore
 from ttc_jax.results.summary import summarise
+from ttc_jax.search.strategies import make_strategy
+from ttc_jax.tasks import load_task
+from ttc_jax.verifiers.load import load_verifier
 
 
 @pytest.fixture
@@ -123,3 +126,18 @@ def test_a_policy_in_python_is_not_executed(trap: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no such file; ttc policy writes one"):
         Fitted.of(read_policy(str(tmp_path)))
     assert not trap.exists()
+
+
+def test_a_file_in_the_working_folder_is_no_optional_module(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As `h2.py` would be for an HTTP client, once the folder is looked in for modules."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [path for path in sys.path if path != str(tmp_path)])
+    load_task("arithmetic", size=1)
+    load_verifier("confidence:entropy")
+    make_strategy("beam", width=2)
+    assert str(tmp_path) not in sys.path
+    (tmp_path / "mine.py").write_text("class Task:\n    questions = judge = lambda *_: []\n")
+    load_task("mine:Task")  # whose siblings may be imported then
+    assert str(tmp_path) in sys.path
