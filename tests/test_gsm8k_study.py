@@ -1,4 +1,4 @@
-"""The study of configs/gsm8k.py with a generator too small to know anything: every stage runs."""
+"""The studies of gsm8k.py and study.py, with a generator too small to know anything."""
 
 import json
 from pathlib import Path
@@ -85,3 +85,14 @@ def test_every_stage_runs_and_none_twice(
     for job in (sweep, train):
         monkeypatch.setattr(job, "main", lambda *_: pytest.fail("it was done"))
     run.main(config, workdir)
+
+
+def test_without_a_verifier_answers_vote(overrides: list[str], tmp_path: Path) -> None:
+    given = [x for x in overrides if "path" in x or "limit=3" in x]
+    given += ["--config.sampling.max_new_tokens=16", "--config.budgets=1,2"]
+    given += ["--config.stage.search.sweep.difficulty.samples=2", "--config.prompt.chat=false"]
+    workdir = tmp_path / "study"
+    run.main(load_config("study:small_vote", given), workdir)
+    assert {r.question for r in ResultsStore(workdir / "search").read()} == ids("test", 3)
+    assert (workdir / "report" / "report.html").stat().st_size > 0
+    assert not (workdir / "policy").exists()

@@ -1,6 +1,7 @@
 """Stages: in order, once each, with the paths of earlier ones."""
 
 import functools
+import re
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,7 @@ def calls(monkeypatch) -> list:
 
     table = {name: functools.partial(job, name) for name in jobs.runners()}
     monkeypatch.setattr(jobs, "runners", lambda: table)
+    monkeypatch.setattr(jobs, "checks", dict)  # nothing is refused
     return seen
 
 
@@ -99,6 +101,20 @@ def test_a_job_refuses_what_its_workdir_cannot_become(tmp_path):
     found.stage.all.megabytes = 4
     with pytest.raises(UserError, match=r"megabytes \(there 3.* --config\.stage\.all\.megabytes=3"):
         run.main(found, tmp_path)
+
+
+def test_a_later_stage_that_cannot_run_is_refused_before_the_first_does(tmp_path):
+    refused = {
+        "stage.search.sweep.strategies.beam_4.options.width=3": "sweep.strategies.beam_4",
+        "stage.search.execution.segment=0": "--config.stage.search.execution.segment=0",
+        "stage.policy.policy.resamples=1": "--config.stage.policy.policy.resamples=1",
+        "stage.probe.data.held_out=2": "--config.stage.probe.data.held_out=2",
+    }
+    for flag, said in refused.items():
+        found = load_config("study:small_probe", [f"--config.{flag}"])
+        with pytest.raises(UserError, match=re.escape(said)):
+            run.main(found, tmp_path / "study")
+        assert not (tmp_path / "study").exists()
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ Between them the two cases have few rows and many, float32 and bfloat16, lanes a
 and whole answers. The verifier reads in float32, which hides no difference.
 """
 
+import dataclasses
 from collections.abc import Callable
 
 import jax
@@ -60,7 +61,8 @@ def test_the_questions_that_are_left_get_the_same_bits(search, expected, left: i
 
 @pytest.mark.parametrize("refill", [True, False], ids=["refill", "together"])
 def test_neither_place_nor_company_changes_a_bit(search, expected, refill: bool, monkeypatch):
-    monkeypatch.setattr(search, "refill", refill)
+    execution = dataclasses.replace(search.execution, refill=refill)
+    monkeypatch.setattr(search, "execution", execution)
     company = [(prompt[::-1], 1000 + number) for prompt, number in QUESTIONS]
     mixed = [pair for both in zip(company, QUESTIONS[::-1], strict=True) for pair in both]
     for one, other in zip(run(search, mixed)[1::2], expected[::-1], strict=True):

@@ -142,6 +142,7 @@ FIELDS: Final[Mapping[str, Field]] = {
     "policy.pools": Field("strategies whose candidates are independent"),
     "policy.resamples": Field("bootstrap resamples of an interval", Whole(10)),
     "budget": Field("generations a question", _COUNT),
+    "budgets": Field("generations a question, of all stages", Each(_COUNT)),
     "flops_match.large": Field("run of a larger model's greedy answers to the same questions"),
     "flops_match.scale": Field("its parameters over those of the small model", Real(1)),
     "flops_match.ratios": Field("tokens inferred over tokens trained on", Each(Real(above=True))),

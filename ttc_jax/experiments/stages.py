@@ -13,9 +13,10 @@ Many hosts begin each stage together.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,11 +33,18 @@ DONE = "done.json"
 _log = logging.getLogger(__name__)
 
 
-def run_stages(config: ConfigDict, workdir: Path, jobs: Mapping[str, Callable[..., None]]) -> None:
+def run_stages(
+    config: ConfigDict,
+    workdir: Path,
+    jobs: Mapping[str, Callable[..., None]],
+    checks: Mapping[str, Callable[[ConfigDict], None]] | None = None,
+) -> None:
     """Runs all stages that are not done yet with this config, in their order.
 
     Args:
       jobs: name -> what runs it, given its config and workdir.
+      checks: name -> what refuses a config that the job cannot run. All stages are checked before
+        the first runs, which may take hours.
 
     Raises:
       UserError: a stage without a section, of an unknown job, or that refers to a later one; and
@@ -45,6 +53,9 @@ def run_stages(config: ConfigDict, workdir: Path, jobs: Mapping[str, Callable[..
     if not config.stages:
         raise UserError(f"{as_flag('stages', ())}: must name a stage: {', '.join(config.stage)}")
     stages = {name: _resolved(config, name, workdir, jobs) for name in config.stages}
+    for name, stage in stages.items():
+        with _flags_of(name):
+            (checks or {}).get(stage.job, lambda _: None)(stage)
     for number, (name, stage) in enumerate(stages.items(), 1):
         # As it was written: a workdir may move.
         done, settings = workdir / name / DONE, to_json(config.stage[name])
@@ -57,17 +68,24 @@ def run_stages(config: ConfigDict, workdir: Path, jobs: Mapping[str, Callable[..
                 if name in _references(config.stage[other]).values():
                     (workdir / other / DONE).unlink(missing_ok=True)
         read, began = inputs.digests(stage), time.perf_counter()
-        try:
+        with _flags_of(name):
             jobs[stage.job](stage, workdir / name)
-        except UserError as error:  # which names the flags of a job on its own
-            message = str(error).replace("--config.", f"--config.stage.{name}.")
-            raise UserError(message) from error
         seconds = round(time.perf_counter() - began, 1)
         hosts.wait(f"the end of stage {name}")
         if hosts.is_first():
             read = inputs.digests(stage, tuple(read)) | read  # models that were fetched meanwhile
             found = {"seconds_of_last_run": seconds, "config": settings, "inputs": read}
             write_json(done, found)
+
+
+@contextlib.contextmanager
+def _flags_of(stage: str) -> Iterator[None]:
+    """Makes errors, which name the flags of a job on its own, name those of the stage."""
+    try:
+        yield
+    except UserError as error:
+        message = str(error).replace("--config.", f"--config.stage.{stage}.")
+        raise UserError(message) from error
 
 
 def _is_done(path: Path, settings: Mapping[str, Any], stage: ConfigDict) -> bool:

@@ -9,6 +9,9 @@ Where `workdir` has a default, the command does without --workdir. Further param
 defaults too, are arguments that the command takes beside its flags: `question` becomes [QUESTION].
 Parameters behind `*` are flags of the job's own, strings: `topology` becomes --topology.
 
+A module may have `check(config)` too, which refuses what `main` could not run; without one, fields
+are held against their ranges. A config of several stages checks all of them before the first runs.
+
 Of many hosts every one calls `main`: what one of them must do alone, or what must wait for the
 others, asks `ttc_jax.hosts.hosts`.
 
@@ -22,11 +25,23 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from ttc_jax.experiments.fields import check_fields
+
 
 def runners() -> dict[str, Callable[..., None]]:
     """Returns what runs each job, by its name; the job is imported when it runs."""
     names = (module.name for module in pkgutil.iter_modules(__path__))
     return {name: partial(_run, name) for name in names if not name.startswith("_")}
+
+
+def checks() -> dict[str, Callable[..., None]]:
+    """Returns what refuses a config that its job cannot run, before anything is read, by job."""
+    return {name: partial(_check, name) for name in runners()}
+
+
+def _check(name: str, config: Any) -> None:
+    check = getattr(importlib.import_module(f"{__name__}.{name}"), "check", check_fields)
+    check(config)
 
 
 def _run(name: str, *arguments: Any) -> None:

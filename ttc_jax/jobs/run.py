@@ -50,7 +50,7 @@ from ttc_jax.tasks.grading import unparsed_kept
 def main(config: ConfigDict, workdir: Path) -> None:
     """Searches for the questions that the store does not hold yet, then reports."""
     if "stages" in config:
-        run_stages(config, workdir, jobs.runners())
+        run_stages(config, workdir, jobs.runners(), jobs.checks())
         return
     if "policy" in config:
         follow(config, workdir)
@@ -69,6 +69,14 @@ def main(config: ConfigDict, workdir: Path) -> None:
     store = fill(workdir, config, questions, parts, may_change=may_change, title="search")
     if store is not None:
         report(config, workdir, store, strategy)
+
+
+def check(config: ConfigDict) -> None:
+    """Refuses what no run can use, before models are read. Raises as `build.check`."""
+    if "policy" in config or "stages" in config:
+        check_fields(config)
+    else:
+        build.check(config)
 
 
 def report(config: ConfigDict, workdir: Path, store: ResultsStore, strategy: Strategy) -> None:

@@ -64,11 +64,7 @@ class Cell:
 @exclusive
 def main(config: ConfigDict, workdir: Path) -> None:
     """Runs the cells that the store does not hold yet, cheapest budgets first, then reports."""
-    check_fields(config)
-    cells = sorted(cells_of(config), key=lambda cell: (cell.budget, cell.seed))
-    for cell in {(cell.name, cell.budget): cell for cell in cells}.values():
-        with naming(f"sweep.strategies.{cell.name}"):
-            build.check(cell.config)
+    cells = check(config)
     task = task_of(config.task)
     questions = task.questions(config.split)[: config.limit or None]
     # Records say their budget and seed, so a grid may grow in its workdir.
@@ -96,6 +92,20 @@ def main(config: ConfigDict, workdir: Path) -> None:
     )
     if store is not None:
         _report(config, workdir, store, {cell.key for cell in cells})
+
+
+def check(config: ConfigDict) -> list[Cell]:
+    """Returns the grid, cheapest budgets first, and refuses what no run of it can use.
+
+    Raises:
+      UserError: as `cells_of` and `build.check`.
+    """
+    check_fields(config)
+    cells = sorted(cells_of(config), key=lambda cell: (cell.budget, cell.seed))
+    for cell in {(cell.name, cell.budget): cell for cell in cells}.values():
+        with naming(f"sweep.strategies.{cell.name}"):
+            build.check(cell.config)
+    return cells
 
 
 def cells_of(config: ConfigDict) -> Iterator[Cell]:
