@@ -31,7 +31,8 @@ from ttc_jax.report.page import files, page
 from ttc_jax.report.sections import records_of_work, sections
 from ttc_jax.report.viewer import viewer
 from ttc_jax.results.curves import budget_grid, check_rule
-from ttc_jax.results.foreign import is_file_of_samples, read_samples
+from ttc_jax.results.foreign import read_samples
+from ttc_jax.results.sample_files import sample_files
 from ttc_jax.results.store import ResultsStore
 from ttc_jax.results.summary import (
     DIFFICULTY,
@@ -74,7 +75,7 @@ def main(config: ConfigDict, workdir: Path) -> None:
 
 
 def _summary(config: ConfigDict, name: str, folder: Path) -> dict[str, Any]:
-    if name == "search" and is_file_of_samples(folder):
+    if name == "search" and sample_files(folder):
         return _summary_of_samples(config, folder)
     advice = f"run that job to its end, or set --config.data.{name}="
     with naming(f"data.{name}={folder}"):
@@ -83,7 +84,7 @@ def _summary(config: ConfigDict, name: str, folder: Path) -> dict[str, Any]:
 
 def _summary_of_samples(config: ConfigDict, path: Path) -> dict[str, Any]:
     """Returns the summary of a sweep that had drawn them, at all powers of two as well."""
-    records = read_samples(path)
+    records = read_samples(*sample_files(path))
     samples = difficulty_samples(records)
     if not samples:
         raise UserError(f"data.search={path}: has no samples of the strategy {POOL!r}")
@@ -99,7 +100,7 @@ def _summary_of_samples(config: ConfigDict, path: Path) -> dict[str, Any]:
 
 
 def _trees(folder: Path, summary: Mapping[str, Any], own: str) -> dict[str, Any]:
-    if is_file_of_samples(folder):  # which knows none, and has been read
+    if sample_files(folder):  # which knows none, and has been read
         return {}
     # Questions that were answered together may be stored in any order.
     held = sorted(ResultsStore(folder).read(), key=lambda record: record.key)
