@@ -104,7 +104,8 @@ def _about(row: Mapping[str, Any]) -> dict[str, Any]:
         if not isinstance(row["cost"], Mapping):
             raise ValueError(f"cost is {row['cost']!r:.60}; it must be an object of costs by name")
         try:
-            found["ledger"] = Ledger.from_dict(row["cost"])
+            costs = {name: cost for name, cost in row["cost"].items() if cost is not None}
+            found["ledger"] = Ledger.from_dict(costs)
         except TypeError as error:
             raise ValueError(f"cost: {error}; it must hold whole numbers by name") from error
     return found
