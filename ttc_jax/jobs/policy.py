@@ -38,7 +38,7 @@ from ttc_jax.policy.policy import Policy, PolicyEvaluation, costs, evaluate_poli
 from ttc_jax.policy.walks import walks
 from ttc_jax.policy_file import FILE
 from ttc_jax.report.console import print_policy
-from ttc_jax.report.figures import write_compute_optimal
+from ttc_jax.report.writing import write_compute_optimal
 from ttc_jax.results.accuracy_table import AccuracyTable, accuracy_table, largest_pools
 from ttc_jax.results.curves import Estimate, bootstrap, budget_grid, check_rule, scored
 from ttc_jax.results.foreign import read_records

@@ -4,7 +4,8 @@
 and verifiers; "" for what is not there. The search may also be a file of samples that were drawn
 and scored elsewhere, see `ttc_jax.results.foreign`, of which `config.selection` chooses answers.
 WORKDIR gets report.html, which needs neither a network nor any other file, its figures as PNG and
-SVG, its tables as CSV, and for machines summary.json with all that the jobs' own summaries hold.
+SVG, its tables as CSV, for machines summary.json with all that the jobs' own summaries hold, and
+summaries.json, from which `ttc plot` draws the figures again for a paper.
 Trees are of the search's questions that kept theirs, see `search.trees`.
 """
 
@@ -25,11 +26,11 @@ from ttc_jax.experiments.workdir import claim_workdir
 from ttc_jax.hosts import hosts
 from ttc_jax.plugins import check_named_by_data
 from ttc_jax.policy.difficulty import oracle, quantile_bins
-from ttc_jax.report.figures import write_files
 from ttc_jax.report.findings import findings
 from ttc_jax.report.page import files, page
 from ttc_jax.report.sections import records_of_work, sections
 from ttc_jax.report.viewer import viewer
+from ttc_jax.report.writing import write_files
 from ttc_jax.results.curves import budget_grid, check_rule
 from ttc_jax.results.foreign import read_samples
 from ttc_jax.results.sample_files import sample_files
@@ -42,7 +43,7 @@ from ttc_jax.results.summary import (
     summarise_sweep,
     write_summary,
 )
-from ttc_jax.results.summary_file import read_summary
+from ttc_jax.results.summary_file import read_summary, write_summaries
 from ttc_jax.tasks.task import Question
 
 PAGE = "report.html"
@@ -68,6 +69,7 @@ def main(config: ConfigDict, workdir: Path) -> None:
     # An answer in a table may hold lone surrogates, which no file can.
     contents[PAGE] = text.encode("utf-8", "replace")
     write_files(contents, workdir)
+    write_summaries(workdir, summaries)
     path = write_summary(workdir, combine(summaries))
     for sentence in sentences:
         print(f"- {sentence}")

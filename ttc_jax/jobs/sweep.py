@@ -31,7 +31,7 @@ from ttc_jax.experiments.spending import PARALLEL, is_pool, spend
 from ttc_jax.experiments.workdir import exclusive
 from ttc_jax.policy.difficulty import oracle, quantile_bins
 from ttc_jax.report.console import print_sweep
-from ttc_jax.report.figures import write_accuracy, write_bins, write_ratios
+from ttc_jax.report.writing import write_accuracy, write_bins, write_ratios
 from ttc_jax.results.store import ResultsStore
 from ttc_jax.results.summary import (
     DIFFICULTY,
