@@ -16,7 +16,8 @@ from ttc_jax.jobs import export
 from ttc_jax.policy.difficulty import oracle, quantile_bins
 from ttc_jax.results.foreign import read_records
 from ttc_jax.results.store import Candidate, Node, Record, ResultsStore
-from ttc_jax.results.summary import difficulty_samples, summarise_sweep
+from ttc_jax.results.summary import difficulty_samples
+from ttc_jax.results.sweep_summary import summarise_sweep
 
 
 def made(question: int, strategy: str, n: int, **about) -> Record:

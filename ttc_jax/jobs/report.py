@@ -40,10 +40,10 @@ from ttc_jax.results.summary import (
     POOL,
     combine,
     difficulty_samples,
-    summarise_sweep,
     write_summary,
 )
 from ttc_jax.results.summary_file import read_summary, write_summaries
+from ttc_jax.results.sweep_summary import summarise_sweep
 from ttc_jax.tasks.task import Question
 
 PAGE = "report.html"

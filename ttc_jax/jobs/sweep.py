@@ -37,9 +37,9 @@ from ttc_jax.results.summary import (
     DIFFICULTY,
     POOL,
     difficulty_samples,
-    summarise_sweep,
     write_summary,
 )
+from ttc_jax.results.sweep_summary import summarise_sweep
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -75,7 +75,7 @@ def bins_figure(summary: Mapping[str, Any], style: Style = SCREEN) -> Figure:
     """Accuracy against N in every difficulty bin (after the paper's figure 3, right).
 
     Args:
-        summary: see `results.summary.summarise_sweep`.
+        summary: see `results.sweep_summary.summarise_sweep`.
         style: of the figure.
     """
     bins, names = summary["bins"], list(summary["accuracy"])
@@ -117,7 +117,7 @@ def ratios_figure(
     A panel for each N; a line for each difficulty bin, and one for all questions.
 
     Args:
-        summary: see `results.summary.summarise_sweep`.
+        summary: see `results.sweep_summary.summarise_sweep`.
         ratios: of the strategies that revise, by name.
         style: of the figure.
     """
