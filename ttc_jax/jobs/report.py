@@ -1,8 +1,8 @@
 """Writes one HTML page with the figures, tables and search trees that other jobs found.
 
 `config.data` names their workdirs, as search (of `ttc run` or `ttc sweep`), policy, chains, ratios
-and verifiers; "" for what is not there. The search may also be a file of samples that were drawn
-and scored elsewhere, see `ttc_jax.results.foreign`, of which `config.selection` chooses answers.
+and verifiers; "" for what is not there. The search may also be samples that were drawn
+elsewhere, see `ttc_jax.results.foreign`, of which `config.selection` chooses answers.
 WORKDIR gets report.html, which needs neither a network nor any other file, its figures as PNG and
 SVG, its tables as CSV, for machines summary.json with all that the jobs' own summaries hold, and
 summaries.json, from which `ttc plot` draws the figures again for a paper.

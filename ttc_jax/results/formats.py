@@ -122,7 +122,11 @@ def _batch(path: Path) -> Reader:
             )
         if request not in answers:
             raise ValueError(f"custom_id {request!r} has no line in {path.stem}.gold{path.suffix}")
-        if row.get("error") or not row.get("response") or _at(row, "response.status_code", int) != 200:
+        if (
+            row.get("error")
+            or not row.get("response")
+            or _at(row, "response.status_code", int) != 200
+        ):
             raise ValueError(f"request {request!r} has failed; send it again, or take it out")
         tokens = _at(row, "response.body.usage.completion_tokens", int)
         for choice in _at(row, "response.body.choices", list):
