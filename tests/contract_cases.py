@@ -8,6 +8,7 @@ from typing import Any
 from tests.sampling.oracle import TINY, tiny_generator
 from ttc_jax import (
     Delimiter,
+    Execution,
     Plan,
     PromptFormat,
     Recorder,
@@ -34,7 +35,7 @@ def searches(
     generator: str = "generator",
     verifier: str = "prm",
     strategy: tuple[str, dict[str, Any]] = ("beam", {"width": 2}),
-    batch: int = 2,
+    execution: Execution = Execution(batch=2),
     **plan: Any,
 ) -> None:
     """Searches, records and evaluates answers to three questions."""
@@ -55,7 +56,7 @@ def searches(
         ),
         end_tokens=prompt.ends(tokenizer),
         delimiter=Delimiter.of(tokenizer, "\n"),
-        batch=batch,
+        execution=execution,
     )
     task = load_task("arithmetic", size=3)
     recorder = Recorder(task, tokenizer, prompt, search)
@@ -87,7 +88,7 @@ def trains(folder: Path) -> None:
 CASES: dict[str, Callable[[Path], None]] = {
     "beam": lambda _: searches(),
     "lookahead": lambda _: searches(lookahead=1),
-    "lanes": lambda _: searches(lanes=3),
+    "lanes": lambda _: searches(execution=Execution(batch=2, lanes=3)),
     "revisions": lambda _: searches(
         "revision", "revision_orm", ("best_of_n", {}), revisions=3, candidates=2
     ),

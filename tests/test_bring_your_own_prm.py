@@ -3,6 +3,7 @@
 import json
 import re
 import shlex
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from tokenizers import decoders, pre_tokenizers
 
 from ttc_jax import cli
 from ttc_jax.models.hub import transformers
+from ttc_jax.results.store import ResultsStore
 from ttc_jax.verifiers.formats import known
 
 REPOSITORY = Path(__file__).parents[1]
@@ -24,9 +26,15 @@ SMALL = ["limit=2", "sampling.n=2", "search.options.width=2", "search.rounds=3"]
 SMALL += ["sampling.max_new_tokens=24", "execution.rows=4"]
 
 
-def block(kind: str) -> str:
-    [found] = re.findall(rf"```{kind}\n(.*?)```", PAGE, re.DOTALL)
-    return found
+def block(kind: str, number: int = 0) -> str:
+    return re.findall(rf"```{kind}\n(.*?)```", PAGE, re.DOTALL)[number]
+
+
+def command(number: int) -> list[str]:
+    """Arguments of a `ttc` command of the page, fewer and shorter."""
+    program, *arguments = shlex.split(block("bash", number).replace("\\\n", ""))
+    assert program == "ttc"
+    return [*arguments, *(f"--config.{field}" for field in SMALL)]
 
 
 def save_prm(folder: Path) -> None:
@@ -57,12 +65,23 @@ def test_the_page_as_it_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     (tmp_path / "my_prm.json").write_text(block("json"), encoding="utf-8")
     (tmp_path / "configs").symlink_to(REPOSITORY / "configs")
     monkeypatch.chdir(tmp_path)
-    command = block("bash").replace("/models/my-prm", str(tmp_path / "my-prm"))
-    program, *arguments = shlex.split(command.replace("\\\n", ""))
-    assert program == "ttc"
-    assert cli.main([*arguments, *(f"--config.{field}" for field in SMALL)]) == 0
+    arguments = [x.replace("/models/my-prm", str(tmp_path / "my-prm")) for x in command(0)]
+    assert cli.main(arguments) == 0
     summary = json.loads((tmp_path / "runs" / "mine" / "summary.json").read_text())
     assert summary["ledger"]["verifier_tokens"] > 100
+
+
+def test_a_verifier_in_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "own.py").write_text(block("python"), encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delitem(sys.modules, "own", raising=False)
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    assert cli.main(command(1)) == 0
+    records = ResultsStore(tmp_path / "runs" / "short").read()
+    for one in [candidate for record in records for candidate in record.candidates]:
+        assert all(0 < score < 1 for score in one.step_scores)
+        assert list(one.step_scores) == sorted(one.step_scores, reverse=True)
+    assert any(len(x.step_scores) > 1 for record in records for x in record.candidates)
 
 
 def test_every_known_format_is_on_the_page():

@@ -36,6 +36,18 @@ FLOORS = (
     ("__init__", "cli"),
 )
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
+# What is longer than the house allows, and why. The list is exact: whatever shrinks leaves it.
+LONG_FILES = {
+    "models/cache.py": "the cache, its views and lanes share one layout of arrays",
+    "report/figures.py": "to be split",
+    "results/store.py": "to be split",
+    "tpu/hlo.py": "one grammar: what XLA prints of a program",
+}
+LONG_FUNCTIONS = {
+    "models/attention.py:forked_attention": "the parts of one softmax, which share its arguments",
+    "results/summary.py:summarise_sweep": "to be split",
+    "training/loop.py:fit": "the loop, half of it signature and docstring",
+}
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 
@@ -70,3 +82,18 @@ def test_every_room_has_its_floor():
     rooms = {path.stem for path in PACKAGE.glob("*.py")}
     rooms |= {path.name for path in PACKAGE.iterdir() if any(path.glob("*.py"))}
     assert rooms - {"configs"} == set(FLOOR)
+
+
+def test_what_is_long_is_listed():
+    files, functions = set(), set()
+    for path in FILES:
+        name, text = str(path.relative_to(PACKAGE)), path.read_text(encoding="utf-8")
+        if len(text.splitlines()) > 350:
+            files.add(name)
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                assert node.end_lineno is not None
+                if node.end_lineno - node.lineno >= 60:
+                    functions.add(f"{name}:{node.name}")
+    assert files == set(LONG_FILES)
+    assert functions == set(LONG_FUNCTIONS)

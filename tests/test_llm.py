@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import Any
 
+import jax
 import numpy as np
 import pytest
 
 from ttc_jax import LLM, SamplingParams
 from ttc_jax.errors import UserError
 from ttc_jax.search.search import Search
+from ttc_jax.sharding.mesh import make_mesh
 
 EASY, HARD = "c-01 b+02 a=81:", "d*b*3 c-a*7 b=a+5 a=13:"
 SHORT: dict[str, Any] = {"n": 3, "max_tokens": 24}  # one shape, so that one program serves all
@@ -111,6 +114,10 @@ def test_arguments_that_cannot_be(llm):
         llm.generate(EASY, max_tokens=0)
     with pytest.raises(UserError, match="strategy: 'beem' is unknown"):
         llm.solve(EASY, strategy="beem", task="arithmetic")
+    with pytest.raises(UserError, match="rule: 'most' is unknown; choose"):
+        llm.solve(EASY, rule="most", task="arithmetic")
+    with pytest.raises(UserError, match="rule is best_of_n: .* there is no verifier"):
+        llm.solve(EASY, rule="best_of_n", task="arithmetic")
     with pytest.raises(UserError, match="unknown task"):
         llm.solve(EASY, task="arithmetics")
 
@@ -138,6 +145,39 @@ def test_a_budget_is_spent_on_a_question_and_answers_vote(llm):
     assert sum(x.votes for x in solution.alternatives) <= 3
     assert solution.answer == (solution.alternatives[0].answer if solution.alternatives else None)
     assert [x.question for x in llm.solve([HARD, EASY], **given)] == [HARD, EASY]
+
+
+def test_devices_change_no_answer(llm):
+    spread = LLM("embedded:generator", rows=6, mesh=make_mesh(2, 1, jax.devices()[:2]))
+    given: dict[str, Any] = {"budget": 3, "task": "arithmetic", "max_tokens": 24}
+    found, expected = (one.solve([EASY, HARD], **given) for one in (spread, llm))
+    for mine, other in zip(found, expected, strict=True):
+        assert (mine.answer, mine.alternatives) == (other.answer, other.alternatives)
+
+
+POLICY: dict[str, Any] = {
+    "difficulty": "predicted",
+    "samples": 2,
+    "edges": [],
+    "choice": {"bin_1": {"n_4": "wide"}},
+    "strategies": {"wide": {"strategy": "best_of_n"}},
+}
+
+
+def test_a_policy_chooses(tmp_path):
+    llm = LLM("embedded:generator", verifier="embedded:prm", rows=4)
+    file = tmp_path / "policy.json"
+    file.write_text(json.dumps(POLICY))
+    given: dict[str, Any] = {"policy": str(file), "task": "arithmetic", "max_tokens": 24}
+    [solution] = llm.solve(EASY, budget=6, **given)
+    assert (solution.strategy, solution.bin, solution.budget) == ("wide", 1, 4)
+    assert solution.ledger.generations == 4  # the samples that told the difficulty vote
+    with pytest.raises(UserError, match="budget 3 is below the policy's least, 4"):
+        llm.solve(EASY, budget=3, **given)
+    strategies = {"wide": {"strategy": "best_of_n", "generator": "embedded:large"}}
+    file.write_text(json.dumps(POLICY | {"strategies": strategies}))
+    with pytest.raises(UserError, match="best_of_n has a generator of its own, embedded:large"):
+        llm.solve(EASY, budget=5, **given)
 
 
 def test_a_verifier_scores_steps_and_steers_the_search():

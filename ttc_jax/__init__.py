@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ttc_jax.experiments.recorder import Recorder
-    from ttc_jax.experiments.solver import Solver
     from ttc_jax.llm.llm import LLM
     from ttc_jax.models.delimiters import Delimiter
     from ttc_jax.models.tokenizers import load_tokenizer
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
     from ttc_jax.results.store import ResultsStore
     from ttc_jax.sampling.draw import SamplingParams
     from ttc_jax.sampling.sampler import Sampler
+    from ttc_jax.search.execution import Execution
     from ttc_jax.search.plan import Plan
     from ttc_jax.search.search import Search
     from ttc_jax.search.strategies import make_strategy
@@ -36,6 +36,7 @@ _HOMES = {
     "LLM": "llm.llm",
     "Delimiter": "models.delimiters",
     "SamplingParams": "sampling.draw",
+    "Execution": "search.execution",
     "Plan": "search.plan",
     "PRMAdapter": "verifiers.adapter",
     "PromptFormat": "tasks.prompts",
@@ -43,7 +44,6 @@ _HOMES = {
     "ResultsStore": "results.store",
     "Sampler": "sampling.sampler",
     "Search": "search.search",
-    "Solver": "experiments.solver",
     "accuracy_curves": "results.curves",
     "load_generator": "models.weights",
     "load_task": "tasks",
@@ -55,6 +55,7 @@ _HOMES = {
 __all__ = [
     "LLM",
     "Delimiter",
+    "Execution",
     "PRMAdapter",
     "Plan",
     "PromptFormat",
@@ -63,7 +64,6 @@ __all__ = [
     "Sampler",
     "SamplingParams",
     "Search",
-    "Solver",
     "accuracy_curves",
     "load_generator",
     "load_task",

@@ -4,6 +4,7 @@ import contextlib
 import importlib
 import inspect
 import os
+import re
 import sys
 import traceback
 from collections.abc import Iterator, Mapping
@@ -12,6 +13,7 @@ from typing import Any, TypeVar
 from ttc_jax.errors import UserError
 
 T = TypeVar("T")
+_CLASS = re.compile(r"(?:^|:)(?!embedded:)[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*:[A-Z]\w*\Z")
 
 
 def check_named_by_data(name: str, own: str, where: str) -> None:
@@ -32,8 +34,16 @@ def check_named_by_data(name: str, own: str, where: str) -> None:
         )
 
 
+def is_class(name: str) -> bool:
+    """Returns whether a name is, or ends in, a class of one's own, "package.module:Class"."""
+    return _CLASS.search(name) is not None
+
+
 def imported(name: str, field: str) -> type:
     """The class "package.module:Class", from the Python path or the folder one works in.
+
+    That folder is looked in for a class of one's own alone: else a file there could stand for an
+    optional module of some library.
 
     Args:
         field: Of the config, which errors name.
@@ -42,7 +52,8 @@ def imported(name: str, field: str) -> type:
         UserError: It cannot be imported, or is no class.
     """
     module, _, attribute = name.partition(":")
-    if os.getcwd() not in sys.path:  # a console script does not see the folder it is called in
+    own = module.partition(".")[0] != __package__
+    if own and os.getcwd() not in sys.path:  # a console script does not see where it is called
         sys.path.append(os.getcwd())
     with calling(f"{field}: {name!r} cannot be imported"):
         found = getattr(importlib.import_module(module), attribute)

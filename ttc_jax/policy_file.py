@@ -17,7 +17,7 @@ from pydantic import ConfigDict as Rules
 
 from ttc_jax import files
 from ttc_jax.errors import UserError
-from ttc_jax.plugins import check_named_by_data
+from ttc_jax.plugins import check_named_by_data, is_class
 from ttc_jax.typed_json import read_json
 
 FILE = "policy.json"
@@ -95,10 +95,11 @@ def read_policy(path: str, own: str = "") -> PolicyFile:
     """Returns the policy in a file, or in the workdir of `ttc policy`.
 
     Args:
-      own: strategies "package.module:Class" that the file may name, see `check_named_by_data`.
+      own: strategies and verifiers "package.module:Class" that the file may name, see
+        `check_named_by_data`.
 
     Raises:
-      UserError: no such file, one of another shape, or a strategy of one's own that `own` does not
+      UserError: no such file, one of another shape, or a class of one's own that `own` does not
         name.
     """
     where, file = f"policy.path={path}", _file(path)
@@ -109,6 +110,8 @@ def read_policy(path: str, own: str = "") -> PolicyFile:
     found = read_json(file, PolicyFile)
     for name, entry in found.strategies.items():
         check_named_by_data(entry.strategy, own, f"{where}: strategies.{name}")
+        if is_class(entry.verifier):
+            check_named_by_data(entry.verifier, own, f"{where}: strategies.{name}")
     return found
 
 

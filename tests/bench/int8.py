@@ -120,7 +120,7 @@ def searches(count: int) -> Iterator[tuple[str, dict[str, Any]]]:
         row: dict[str, Any] = {
             "weight_bytes": sum(x.nbytes for x in jax.tree.leaves(search.engine.parameters)),
             "cache_bytes": cache_bytes(state, suffixes_only=True)
-            / (search.batch * N * state.decode.cache.suffix[0].values.shape[3]),
+            / (search.execution.batch * N * state.decode.cache.suffix[0].values.shape[3]),
         }
         for rule, n in RULES.items():
             values = accuracy.values[rule][:, accuracy.budgets.index(n)]

@@ -42,6 +42,7 @@ from tests.bench.models import SMOLLM2, TINY, Material, load, prm_on, torch_mode
 from ttc_jax.models.hub import transformers
 from ttc_jax.models.transformer import Transformer
 from ttc_jax.search.engine import Request
+from ttc_jax.search.execution import Execution
 from ttc_jax.search.plan import Plan
 from ttc_jax.search.search import Search, SearchResult, Work
 from ttc_jax.search.state import NONE
@@ -166,14 +167,16 @@ class Ours:
         return seconds, sum(outcome.ledger.decode_tokens for outcome in outcomes)
 
 
-def new_search(material: Material, prm: ProcessRewardModel, plan: Plan, batch: int) -> Search:
+def new_search(
+    material: Material, prm: ProcessRewardModel, plan: Plan, batch: int, lanes: int = 0
+) -> Search:
     return Search(
         material.generator,
         prm,
         plan,
         end_tokens=material.ends,
         delimiter=material.delimiter,
-        batch=batch,
+        execution=Execution(batch, lanes),
     )
 
 
@@ -389,13 +392,14 @@ def share(material: Material, settings: Settings) -> dict[str, float]:
     context = material.generator.config.context
     trunk = Transformer(dataclasses.replace(small, context=context), rngs=nnx.Rngs(3))
     tokens = settings.share_tokens
-    plan = Plan(Beam(M), settings.candidates[0], tokens, settings.step, lanes=settings.share_lanes)
-    search = new_search(material, prm_on(trunk), plan, settings.batch[0])
+    plan = Plan(Beam(M), settings.candidates[0], tokens, settings.step)
+    search = new_search(material, prm_on(trunk), plan, settings.batch[0], settings.share_lanes)
     prompts = [material.text.encode(x) for x in material.prompts[: settings.share_questions]]
     compile_search(search, prompts[0])
     shares = {}
     for name in ("refill", "no_refill"):
-        search.refill, search.work = name == "refill", Work()
+        search.execution = dataclasses.replace(search.execution, refill=name == "refill")
+        search.work = Work()
         seconds, outcomes = timed(search, prompts)
         shares[name] = search.work.useful_share
         rounds = np.mean([len(outcome.trace.starts) for outcome in outcomes])

@@ -64,7 +64,7 @@ def test_a_file_fills_the_section_and_flags_change_it(file: Path):
     effective, fitted = followed(config)
     assert fitted is not None
     assert fitted.policy.strategy(-1.0, 16) == ("beam_2", 16)
-    assert fitted.strategies.beam_2.options.width == 8
+    assert fitted.strategies["beam_2"].options == {"width": 8}
     assert "beam_4" not in effective.policy.strategies  # which no bin uses now
     assert followed(effective)[0].to_dict() == effective.to_dict()
 

@@ -211,7 +211,10 @@ def test_a_policy_says_how_its_strategies_were_run(config, swept, tmp_path):
 
 def test_what_is_written_is_what_solve_follows(config, swept, tmp_path):
     ResultsStore(tmp_path / "sweep").append(ResultsStore(swept).read())
-    strategies = {"beam": {"strategy": "beam", "options": {"width": 4}}, "best_of_n": PARALLEL}
+    strategies = {
+        "beam": {"strategy": "beam", "options": {"width": 4}},
+        "best_of_n": vars(PARALLEL),
+    }
     sweep = ConfigDict({"sweep": {"strategies": strategies}})
     (tmp_path / "sweep" / "config.json").write_text(sweep.to_json())
     policy.main(changed(config, data__path=str(tmp_path / "sweep")), tmp_path / "out")

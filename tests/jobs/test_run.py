@@ -51,7 +51,7 @@ def test_a_batch_has_no_slots_that_questions_never_need(config, data, questions,
     config = changed(config, execution__mesh__data=data, execution__rows=8 * N)
     strategy = make_strategy("best_of_n")
     search = build.recorder(config, Arithmetic(), strategy, questions=questions).search
-    assert search.batch == batch
+    assert search.execution.batch == batch
 
 
 def test_records_hold_every_answer_graded_and_scored(finished: Path, config):

@@ -4,24 +4,28 @@ import dataclasses
 import io
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from ml_collections import ConfigDict
 
-from tests.jobs.conftest import changed, configure, replace_recorder
+from tests.jobs.conftest import changed, configure
 from ttc_jax.compute.ledger import Ledger
 from ttc_jax.errors import UserError
+from ttc_jax.experiments import build, recorder, setup
 from ttc_jax.experiments.fitted import Fitted
+from ttc_jax.experiments.setup import Models
 from ttc_jax.experiments.solution import Alternative, elect
-from ttc_jax.experiments.solver import Solver
 from ttc_jax.jobs import run, solve
 from ttc_jax.policy_file import read_policy
 from ttc_jax.report.console import print_solution, visible
 from ttc_jax.results.store import Candidate, Record, ResultsStore
+from ttc_jax.search.plan import Plan
 from ttc_jax.search.search import Search
-from ttc_jax.tasks.task import Question
+from ttc_jax.search.strategies import name_of
+from ttc_jax.tasks.task import Question, Task
 
 QUESTIONS = ["a=11 b+07:", "a=12 b-09 c*03:", "b*07 a=13:"]
 ENTRY = {
@@ -61,27 +65,27 @@ def candidate(text: str, score: float, answer: str | None = None) -> Candidate:
 class Recited:
     """Stands for a search: scores say how easy a question is, which its text says."""
 
-    config: ConfigDict
-    strategy: str = "best_of_n"
+    plan: Plan
+    strategy: str
+    seed: int
     tokenizer: None = None
 
     def encode(self, questions: list[Question]) -> list[Question]:
         return questions
 
     def run(self, questions: list[Question]):
-        n, sampling = self.config.sampling.n, self.config.search
-        budget = n * sampling.revisions * (sampling.lookahead + 1)
+        budget = self.plan.candidates * self.plan.revisions * (self.plan.lookahead + 1)
         for question in reversed(questions):
             score = 0.9 if question.text.startswith("easy") else 0.2
             yield Record(
                 question.id,
                 self.strategy,
                 budget,
-                self.config.seed,
-                tuple(candidate(f"{self.config.seed}/{i}", score) for i in range(budget)),
+                self.seed,
+                tuple(candidate(f"{self.seed}/{i}", score) for i in range(budget)),
                 Ledger(generations=budget),
                 seconds=1.0,
-                sequential=sampling.revisions,
+                sequential=self.plan.revisions,
             )
 
 
@@ -90,11 +94,12 @@ def recited(monkeypatch) -> list[tuple[str, int]]:
     """The strategies and candidates of the searches that were built."""
     built: list[tuple[str, int]] = []
 
-    def recorder(config: ConfigDict, *_: object) -> Recited:
-        built.append((config.search.strategy, config.sampling.n))
-        return Recited(config)
+    def make_recorder(_: Models, __: Task, plan: Plan, *, seed: int, name: str, **___: object):
+        built.append((name_of(plan.strategy), plan.candidates))
+        return Recited(plan, name, seed)
 
-    replace_recorder(monkeypatch, recorder)
+    monkeypatch.setattr(setup, "make_recorder", make_recorder)
+    monkeypatch.setattr(recorder, "PROMPTS_KEPT", 0)
     return built
 
 
@@ -132,7 +137,18 @@ def test_questions_of_one_strategy_share_a_search_and_models_are_loaded_once(
     easiest = max(QUESTIONS, key=lambda question: scores[question])
     edge = sum(sorted(scores.values())[1:]) / 2
     policy = write_policy(tmp_path / "policy.json", edges=(edge,))
-    solver = Solver(changed(config, policy__path=str(policy)), ResultsStore(tmp_path))
+    loaded: list[str] = []
+
+    def once(name: str, load: Callable[..., Any]) -> Callable[..., Any]:
+        def loading(*arguments: Any, **options: Any) -> Any:
+            loaded.append(name)
+            return load(*arguments, **options)
+
+        return loading
+
+    monkeypatch.setattr(build, "load_generator", once("generator", build.load_generator))
+    monkeypatch.setattr(build, "load_verifier", once("verifier", build.load_verifier))
+    solver = build.solver(changed(config, policy__path=str(policy)), ResultsStore(tmp_path))
     solutions = solver.solve(QUESTIONS)
     assert [x.question for x in solutions] == QUESTIONS
     assert sorted(calls) == [1, 2]
@@ -163,19 +179,18 @@ def test_questions_of_one_strategy_share_a_search_and_models_are_loaded_once(
     assert [dataclasses.replace(x, seconds=0.0) for x in alone] == plain
     assert len(searches) == 2
     assert [search.compilations for search in searches] == [1, 1]
-    assert solver._load.generator.cache_info().currsize == 1  # type: ignore[attr-defined]
-    assert solver._load.verifier.cache_info().currsize == 1  # type: ignore[attr-defined]
+    assert sorted(loaded) == ["generator", "verifier"]
 
 
 def _scores(config: ConfigDict, questions: list[str]) -> list[float]:
-    solver = Solver(config)
+    solver = build.solver(config)
     asked = [Question(text, text, "") for text in questions]
     return [x.easiness or 0.0 for x in solver._guess_by_question(asked)]
 
 
 def test_samples_that_tell_the_difficulty_are_charged_and_reused(config, tmp_path, recited):
     policy = write_policy(tmp_path / "policy.json", difficulty="predicted", samples=3)
-    solver = Solver(changed(config, policy__path=str(policy)), ResultsStore(tmp_path))
+    solver = build.solver(changed(config, policy__path=str(policy)), ResultsStore(tmp_path))
     easy, hard = solver.solve(["easy", "hard"])
     assert recited == [("best_of_n", 3), ("best_of_n", 1), ("beam", 4)]
     assert (easy.strategy, easy.bin, easy.difficulty) == ("best_of_n", 1, pytest.approx(0.9))
@@ -196,7 +211,7 @@ def test_samples_that_tell_the_difficulty_are_charged_and_reused(config, tmp_pat
 
 def test_more_samples_than_the_budget_all_vote(config, tmp_path, recited):
     policy = write_policy(tmp_path / "policy.json", difficulty="predicted", samples=6)
-    [solution] = Solver(changed(config, policy__path=str(policy))).solve(["easy"])
+    [solution] = build.solver(changed(config, policy__path=str(policy))).solve(["easy"])
     assert recited == [("best_of_n", 6)]
     assert solution.ledger.generations == solution.candidates["count"] == 6
     assert solution.budget == 4
@@ -207,20 +222,20 @@ def test_another_verifiers_pool_is_drawn_anew(config, tmp_path, recited):
     policy = write_policy(
         tmp_path / "policy.json", difficulty="predicted", samples=3, strategies=other
     )
-    [solution] = Solver(changed(config, policy__path=str(policy), budget=100)).solve(["easy"])
+    [solution] = build.solver(changed(config, policy__path=str(policy), budget=100)).solve(["easy"])
     assert recited == [("best_of_n", 3), ("best_of_n", 4)]
     assert (solution.ledger.generations, solution.budget) == (7, 4)  # the largest that is known
 
 
 def test_without_a_policy_the_search_section_says_how(config, recited):
-    solver = Solver(changed(config, search__ratio=4.0, budget=16))
+    solver = build.solver(changed(config, search__ratio=4.0, budget=16))
     first, second, third = solver.solve(["x", "y", "x"])
     assert recited == [("best_of_n", 2)]  # two chains of eight answers
     assert first == third
     assert (first.difficulty, first.bin, first.ledger.generations) == (None, None, 16)
     assert second.question == "y"
-    with pytest.raises(UserError, match="--config.budget=15: best_of_n cannot spend it exactly"):
-        Solver(changed(config, search__ratio=4.0, budget=15)).solve(["x"])
+    with pytest.raises(UserError, match="budget 15: best_of_n cannot spend it exactly"):
+        build.solver(changed(config, search__ratio=4.0, budget=15)).solve(["x"])
 
 
 def test_who_is_elected():
@@ -305,7 +320,7 @@ def test_printed_text_steers_nothing(config, recited, monkeypatch, capsys):
     colours = io.StringIO()
     colours.isatty = lambda: True  # type: ignore[method-assign]
     monkeypatch.setenv("FORCE_COLOR", "1")
-    found = dataclasses.asdict(Solver(config).solve([HOSTILE])[0])
+    found = dataclasses.asdict(build.solver(config).solve([HOSTILE])[0])
     print_solution(found, colours)
     assert "\x1b[1m" in colours.getvalue()  # our own style
     assert not {"\x1b]", "\x1b[2J", "\x07", "\x9b"} & set(colours.getvalue())
@@ -404,13 +419,13 @@ def test_mistakes_are_named(config, recited, monkeypatch, tmp_path):
 def test_a_question_that_does_not_fit_is_named_before_any_search(config, tmp_path, monkeypatch):
     monkeypatch.setattr(Search, "run", lambda *_: pytest.fail("a search began"))
     with pytest.raises(UserError, match=r"^question 'what\?': the tokenizer does not know"):
-        Solver(config).solve([QUESTIONS[0], "what?"])
+        build.solver(config).solve([QUESTIONS[0], "what?"])
     with pytest.raises(UserError, match=r"^question 'a=a=.*': a prompt of 1200 tokens"):
-        Solver(config).solve(["a=" * 600])
+        build.solver(config).solve(["a=" * 600])
     policy = write_policy(tmp_path / "policy.json")
     asking = changed(config, policy__path=str(policy))
     with pytest.raises(UserError, match=r"^question 'what\?': the tokenizer does not know"):
-        Solver(asking).solve(["what?"])
+        build.solver(asking).solve(["what?"])
     without = changed(asking, verifier__path="", selection__rule="majority")
     with pytest.raises(UserError, match="question difficulty needs a PRM or an ORM"):
-        Solver(without).solve(QUESTIONS)
+        build.solver(without).solve(QUESTIONS)

@@ -131,12 +131,12 @@ KEY = jax.random.key(0)
 def test_rematerialising_changes_no_gradient_and_keeps_less() -> None:
     graph, state = nnx.split(build(EVERYTHING))
 
-    def loss(state: nnx.State, regime: TrainMode) -> jax.Array:
-        return nnx.merge(graph, state)(TOKENS, regime).sum()
+    def loss(state: nnx.State, mode: TrainMode) -> jax.Array:
+        return nnx.merge(graph, state)(TOKENS, mode).sum()
 
-    def kept(regime: TrainMode) -> int:
+    def kept(mode: TrainMode) -> int:
         """Numbers that the backward pass is handed, parameters included."""
-        pullback = jax.eval_shape(lambda x: jax.vjp(lambda y: loss(y, regime), x)[1], state)
+        pullback = jax.eval_shape(lambda x: jax.vjp(lambda y: loss(y, mode), x)[1], state)
         return sum(x.size for x in jax.tree.leaves(pullback))
 
     parameters = sum(x.size for x in jax.tree.leaves(state))

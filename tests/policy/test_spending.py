@@ -1,5 +1,6 @@
 """How strategies spend budgets."""
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -35,9 +36,7 @@ def test_ratios_of_sequential_to_parallel_answers(budget: int, ratio: float, spe
 @pytest.mark.parametrize(("generator", "tokenizer"), [("", "t"), ("embedded:revision", "")])
 def test_another_generator_brings_its_own_tokenizer(generator: str, tokenizer: str):
     config = load_config(f"{CONFIGS}/arithmetic.py:search", ["--config.generator.tokenizer=t"])
-    entry = PARALLEL.copy_and_resolve_references()
-    entry.generator = generator
-    run = spend(config, entry, 4)
+    run = spend(config, dataclasses.replace(PARALLEL, generator=generator), 4)
     assert run is not None
     assert run.generator.tokenizer == tokenizer
     assert run.generator.path == (generator or config.generator.path)

@@ -161,7 +161,7 @@ def test_company_and_refill_change_nothing_over_the_bridge(other):
     expected = outcomes_of(other)
     order = [4, 1, 5, 0, 2, 3]
     for refill, segment in ((True, 1), (False, 7)):
-        other.refill, other.segment = refill, segment
+        other.execution = dataclasses.replace(other.execution, refill=refill, segment=segment)
         with jax.transfer_guard("disallow"):  # the host reads and writes at no hidden time
             outcomes = outcomes_of(other, order)
         for i, found in zip(order, outcomes, strict=True):

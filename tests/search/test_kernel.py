@@ -167,8 +167,10 @@ def test_the_search_is_the_oracles(generator, forward, case: str):
     make_verifier, changes = CASES[case]
     changes = dict(changes)
     steps = (BROKEN, "\n\n") if changes.pop("blank_lines", False) else (LINES, "\n")
+    lanes = changes.pop("lanes", 0)
     verifier, plan, seed = make_verifier(), make_plan(**changes), len(case)
-    search = make_search(generator, verifier, plan, seed=seed, delimiter=delimiter(*steps))
+    others = {"seed": seed, "delimiter": delimiter(*steps), "lanes": lanes}
+    search = make_search(generator, verifier, plan, **others)
     oracle = SearchOracle(forward, verifier, plan, ENDS, *steps, seed=seed)
     clear: list[bool] = []
     examples = EXAMPLES if plan.revisions == 1 else EXAMPLES // 2  # they are long

@@ -15,6 +15,7 @@ from flax import nnx
 from tests.search.toy import SHALLOW, make_plan, make_search, marked_prm, run
 from ttc_jax.models.cache import BLOCK
 from ttc_jax.models.transformer import Transformer
+from ttc_jax.search.execution import Execution
 from ttc_jax.search.plan import Plan
 from ttc_jax.search.search import Search, SearchResult
 from ttc_jax.verifiers.confidence import Confidence
@@ -22,28 +23,28 @@ from ttc_jax.verifiers.verifier import Verifier
 
 RNG = np.random.default_rng(8)
 QUESTIONS = [(RNG.integers(0, 37, n).tolist(), n) for n in (1, 30, 8, 21, 3, 13, 40, 5)]
-CASES: dict[str, tuple[str, Callable[[], Verifier], Plan, int]] = {
+CASES: dict[str, tuple[str, Callable[[], Verifier], Plan, Execution]] = {
     "64 rows, bfloat16, lanes": (
         "bfloat16",
         lambda: marked_prm(SHALLOW, (36,), -1, layered=False),
-        make_plan("beam", lanes=24),
-        16,
+        make_plan("beam"),
+        Execution(batch=16, lanes=24),
     ),
     # Answers of more than a block of the cache, so that short ones are read beside longer ones.
     "256 rows, float32": (
         "float32",
         lambda: Confidence("entropy"),
         make_plan("best_of_n", candidates=32, max_new_tokens=BLOCK + 2),
-        8,
+        Execution(batch=8),
     ),
 }
 
 
 @pytest.fixture(scope="module", params=list(CASES.values()), ids=list(CASES))
 def search(request) -> Search:
-    dtype, verifier, plan, batch = request.param
+    dtype, verifier, plan, execution = request.param
     build = nnx.jit(lambda: Transformer(SHALLOW, rngs=nnx.Rngs(0), dtype=jnp.dtype(dtype)))
-    return make_search(build(), verifier(), plan, batch=batch, end_tokens=(3,))
+    return make_search(build(), verifier(), plan, end_tokens=(3,), **vars(execution))
 
 
 @pytest.fixture(scope="module")

@@ -68,8 +68,7 @@ def prm() -> ProcessRewardModel:
 
 @pytest.fixture(scope="module", params=[0, 5], ids=["all rows", "lanes"])
 def search(request, prm) -> Search:
-    plan = dataclasses.replace(PLAN, lanes=request.param)
-    return make_search(tiny_generator(), prm, plan, batch=3)
+    return make_search(tiny_generator(), prm, PLAN, batch=3, lanes=request.param)
 
 
 @pytest.fixture(scope="module")
@@ -80,10 +79,10 @@ def outcomes(search) -> list[SearchResult]:
 @contextmanager
 def served(search: Search, *, refill: bool, segment: int) -> Iterator[None]:
     """The same compiled search under other settings, neither of which is compiled in."""
-    before = search.refill, search.segment
-    search.refill, search.segment = refill, segment
+    before = search.execution
+    search.execution = dataclasses.replace(before, refill=refill, segment=segment)
     yield
-    search.refill, search.segment = before
+    search.execution = before
 
 
 def assert_same(found: SearchResult, expected: SearchResult) -> None:
@@ -542,7 +541,7 @@ def test_lanes_are_no_more_than_rows():
     """As where a batch is cut to the questions that are left."""
     questions = [([1, 2], 5), ([3], 6)]
     found, every = (
-        run(make_search(tiny_generator(SHALLOW), Grader(), make_plan(lanes=lanes)), questions)
+        run(make_search(tiny_generator(SHALLOW), Grader(), make_plan(), lanes=lanes), questions)
         for lanes in (48, 0)
     )
     for one, other in zip(found, every, strict=True):

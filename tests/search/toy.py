@@ -16,6 +16,7 @@ from tests.verifiers.toy import tiny_prm
 from ttc_jax.models.config import ModelConfig
 from ttc_jax.models.delimiters import Delimiter
 from ttc_jax.sampling.decode import DecodeState
+from ttc_jax.search.execution import Execution
 from ttc_jax.search.plan import Plan
 from ttc_jax.search.search import Search, SearchResult
 from ttc_jax.search.strategies import make_strategy
@@ -109,8 +110,17 @@ def make_plan(strategy: str = "beam", options: dict[str, Any] | None = None, **c
 
 
 def make_search(generator, verifier, plan: Plan, **changes) -> Search:
-    options = {"end_tokens": ENDS, "delimiter": delimiter(), "batch": 2, "seed": 3}
-    return Search(generator, verifier, plan, **options | changes)
+    """A search of two slots; `changes` are arguments of `Search` and fields of `Execution`."""
+    execution, others = on_devices(**{"batch": 2} | changes)
+    options = {"end_tokens": ENDS, "delimiter": delimiter(), "seed": 3} | others
+    return Search(generator, verifier, plan, execution=execution, **options)
+
+
+def on_devices(**options: Any) -> tuple[Execution, dict[str, Any]]:
+    """The fields of `Execution` among some options, and the others."""
+    names = {field.name for field in dataclasses.fields(Execution)}
+    ours = {name: value for name, value in options.items() if name in names}
+    return Execution(**ours), {name: x for name, x in options.items() if name not in names}
 
 
 def run(search: Search, questions: Questions) -> list[SearchResult]:

@@ -22,6 +22,7 @@ from tests.search.toy import (
     assert_alike,
     delimiter,
     make_plan,
+    make_search,
     marked_prm,
     run,
 )
@@ -59,7 +60,7 @@ def make(config, mesh=None, **changes) -> Search:
     """A search for as many questions as there are shards."""
     verifier = marked_prm(config)
     options = OPTIONS | {"delimiter": DELIMITER, "batch": mesh.shape["data"] if mesh else 1}
-    return Search(tiny_generator(config), verifier, PLAN, mesh=mesh, **options | changes)
+    return make_search(tiny_generator(config), verifier, PLAN, mesh=mesh, **options | changes)
 
 
 @contextlib.contextmanager
@@ -112,7 +113,7 @@ def outlined(data: int, model: int, dtype: Any = jnp.float32) -> Search:
     """A search with models that are not there."""
     shape = PRMConfig(trunk=CONFIG)
     mesh = mesh_of(data, model)
-    return Search(
+    return make_search(
         parameters.outline(lambda: Transformer(CONFIG, rngs=nnx.Rngs(0), dtype=dtype)),
         parameters.outline(lambda: ProcessRewardModel(shape, rngs=nnx.Rngs(0), dtype=dtype)),
         PLAN,
@@ -128,8 +129,8 @@ def test_a_search_in_int8_is_that_of_one_device_question_by_question():
             assert layers is not None
             layers.int8_cache = True
         models = int8.quantised(nnx.clone(generator)), int8.quantised(verifier)
-        options: dict[str, Any] = OPTIONS | {"delimiter": DELIMITER}
-        return Search(*models, PLAN, mesh=mesh, **options | changes)
+        options: dict[str, Any] = OPTIONS | {"delimiter": DELIMITER, "batch": 1}
+        return make_search(*models, PLAN, mesh=mesh, **options | changes)
 
     found, expected = (
         run(search, QUESTIONS) for search in (narrow(mesh_of(4, 2), batch=8), narrow())
@@ -228,10 +229,10 @@ def test_what_a_mesh_does_not_divide_is_refused(changes: dict[str, int], message
     generator = parameters.outline(
         lambda: Transformer(dataclasses.replace(CONFIG, **shape), rngs=nnx.Rngs(0))
     )
-    plan = make_plan("best_of_n", lanes=changes.get("lanes", 0))
-    options = OPTIONS | {"delimiter": DELIMITER, "batch": changes.get("batch", 4)}
+    placed = {"batch": 4} | {k: v for k, v in changes.items() if k not in shape}
+    options = OPTIONS | {"delimiter": DELIMITER} | placed
     with pytest.raises(UserError, match=re.escape(message)):
-        Search(generator, None, plan, mesh=mesh_of(4, 2), **options)
+        make_search(generator, None, make_plan("best_of_n"), mesh=mesh_of(4, 2), **options)
     if "batch" in changes:
         with pytest.raises(UserError, match=re.escape(message)):
             Sampler(

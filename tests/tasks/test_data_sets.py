@@ -302,14 +302,18 @@ folder = sys.argv[1]
 for kind in (GSM8K, Math):
     files = {split: f"{folder}/{kind.name}_{split}.jsonl" for split in ("test", "train")}
     down = mock.patch.object(tfds.download.DownloadManager, "download")
-    with down as download:
-        download.side_effect = OSError("no network")
-        try:
-            kind().questions("test")
-        except UserError as error:
-            assert f"{kind.name} could not be downloaded (no network)" in str(error), error
-        else:
-            raise AssertionError("no error")
+    server = mock.patch("urllib.request.urlopen")
+    with down as download, server as reached:
+        for part, said in ((reached, "nobody there"), (download, "no network")):
+            part.side_effect = OSError(said)
+            try:
+                kind().questions("test")
+            except UserError as error:
+                assert f"{kind.name} could not be downloaded ({said})" in str(error), error
+            else:
+                raise AssertionError("no error")
+            assert download.called == (part is download)  # an absent server is not asked again
+            part.side_effect = None
         download.side_effect = lambda urls: {s: files[s] for s in urls}
         for split in files:
             ours = kind(files["test"], files["train"]).questions(split)

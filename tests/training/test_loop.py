@@ -30,7 +30,7 @@ class Bigram(nnx.Module):
         self.trunk = nnx.Param(jax.random.normal(jax.random.key(1), (V,)))
 
 
-def loss(model, batch, regime=None):
+def loss(model, batch, mode=None):
     logits = (model.table[...] + model.trunk[...][None])[batch["tokens"]]
     chosen = jnp.take_along_axis(
         jax.nn.log_softmax(logits), batch["targets"].astype(jnp.int32)[..., None], -1
@@ -142,7 +142,7 @@ class Number(nnx.Module):
         self.value = nnx.Param(jnp.zeros(()))
 
 
-def squares(model, batch, regime=None):
+def squares(model, batch, mode=None):
     losses = (model.value[...] - batch["targets"]) ** 2 * batch["weights"]
     return losses.sum(), batch["weights"].sum()
 

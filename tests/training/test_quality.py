@@ -121,7 +121,7 @@ class Position(nnx.Module):
     def __init__(self):
         self.scale = nnx.Param(np.float32(0.01))
 
-    def __call__(self, tokens, prompt_lengths, regime=None):
+    def __call__(self, tokens, prompt_lengths, mode=None):
         place = jax.numpy.arange(tokens.shape[1], dtype=np.float32)[None]
         found = tokens.astype(np.float32) + 10 * place + 0.5 * prompt_lengths[:, None]
         return found.astype(np.float32) * self.scale[...]

@@ -53,8 +53,8 @@ def test_the_parts_of_a_batch_make_its_gradient():
 def test_bfloat16_is_what_is_computed_with_and_not_what_is_kept():
     seen = []
 
-    def watched(model, batch, regime):
-        seen.append((str(model.table[...].dtype), regime is None))
+    def watched(model, batch, mode):
+        seen.append((str(model.table[...].dtype), mode is None))
         return loss(model, batch)
 
     narrow = program(of=watched, learning_rate=1e-5, compute_dtype="bfloat16")
@@ -70,9 +70,9 @@ def test_bfloat16_is_what_is_computed_with_and_not_what_is_kept():
 
 
 def test_dropout_depends_on_seed_and_step_and_spares_validation():
-    def noisy(model, batch, regime):
+    def noisy(model, batch, mode):
         total, weight = loss(model, batch)
-        drawn = 1.0 if regime is None else regime.drop(jnp.ones(100), 0).mean()
+        drawn = 1.0 if mode is None else mode.drop(jnp.ones(100), 0).mean()
         return total + weight * drawn, weight
 
     runs = {seed: program(seed, noisy, dropout=0.5, accumulate=2) for seed in (0, 1)}
@@ -93,7 +93,7 @@ def test_dropout_depends_on_seed_and_step_and_spares_validation():
 def test_from_the_first_trouble_on_nothing_moves():
     """A weight on the loss alone; the sum of weights stays."""
 
-    def weighted(model, batch, regime):
+    def weighted(model, batch, mode):
         total, _ = loss(model, batch)
         return total * batch["weights"].max(), (batch["weights"] > 0).sum().astype(jnp.float32)
 

@@ -14,6 +14,9 @@ from ttc_jax.jobs import policy, report
 from ttc_jax.policy_file import read_policy
 from ttc_jax.results.store import Candidate, Node, Record, ResultsStore
 from ttc_jax.results.summary import summarise
+from ttc_jax.search.strategies import make_strategy
+from ttc_jax.tasks import load_task
+from ttc_jax.verifiers.load import load_verifier
 
 
 @pytest.fixture
@@ -56,8 +59,18 @@ def test_a_summary_that_names_code_runs_none(
     assert trap.exists()
 
 
-def test_a_policy_that_names_code_runs_none(trap: Path, tmp_path: Path) -> None:
-    entry = {"strategy": "trap:Trap"}
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {"strategy": "trap:Trap"},
+        {"strategy": "best_of_n", "verifier": "trap:Trap"},
+        {"strategy": "best_of_n", "verifier": "flipped:1e-1:trap:Trap"},
+    ],
+)
+def test_a_policy_that_names_code_runs_none(
+    trap: Path, tmp_path: Path, entry: dict[str, str]
+) -> None:
+    name = entry.get("verifier", entry["strategy"])
     table = {
         "difficulty": "question",
         "samples": 0,
@@ -67,12 +80,10 @@ def test_a_policy_that_names_code_runs_none(trap: Path, tmp_path: Path) -> None:
         "strategies": {"x": entry},
     }
     (tmp_path / "policy.json").write_text(json.dumps(table))
-    with pytest.raises(UserError, match=r"strategies\.x: 'trap:Trap' .* --config.own=trap:Trap"):
+    with pytest.raises(UserError, match=rf"strategies\.x: '{name}' .* --config.own={name}"):
         Fitted.of(read_policy(str(tmp_path)))
-    assert (
-        Fitted.of(read_policy(str(tmp_path), "other:One,trap:Trap")).strategies.x.strategy
-        == "trap:Trap"
-    )
+    found = Fitted.of(read_policy(str(tmp_path), f"other:One,{name}")).strategies["x"]
+    assert {field: getattr(found, field) for field in entry} == entry
     assert not trap.exists()
 
 
@@ -115,3 +126,18 @@ def test_a_policy_in_python_is_not_executed(trap: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no such file; ttc policy writes one"):
         Fitted.of(read_policy(str(tmp_path)))
     assert not trap.exists()
+
+
+def test_a_file_in_the_working_folder_is_no_optional_module(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As `h2.py` would be for an HTTP client, once the folder is looked in for modules."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [path for path in sys.path if path != str(tmp_path)])
+    load_task("arithmetic", size=1)
+    load_verifier("confidence:entropy")
+    make_strategy("beam", width=2)
+    assert str(tmp_path) not in sys.path
+    (tmp_path / "mine.py").write_text("class Task:\n    questions = judge = lambda *_: []\n")
+    load_task("mine:Task")  # whose siblings may be imported then
+    assert str(tmp_path) in sys.path

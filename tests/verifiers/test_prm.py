@@ -137,7 +137,7 @@ def test_dropout_spares_a_trunk_that_is_not_taught(prm):
             return x
 
     tokens = np.zeros((1, 4), np.int32)
-    regime = Spy(jax.random.key(0), 0.1)
-    jax.eval_shape(lambda: prm(tokens, np.ones(1, np.int32), regime))
+    mode = Spy(jax.random.key(0), 0.1)
+    jax.eval_shape(lambda: prm(tokens, np.ones(1, np.int32), mode))
     taught = prm.config.trunk if prm.layers is None else prm.config.layers
     assert dropped == [(1, 4, taught.width)] * 2 * taught.depth

@@ -1,41 +1,46 @@
-"""The search that a config names: its models, prompts and plan."""
+"""What configs become: searches with their models, prompts and plans, and solvers."""
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 import jax
+from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from ttc_jax.config import as_flag
 from ttc_jax.errors import UserError
 from ttc_jax.experiments.fields import check_fields
+from ttc_jax.experiments.fitted import followed
 from ttc_jax.experiments.recorder import Recorder
 from ttc_jax.experiments.sections import (
+    entry_of,
     generator_of,
     mesh_of,
     questions_at_once,
     sampling_params,
     storage,
     strategy_of,
+    task_of,
 )
-from ttc_jax.models.delimiters import Delimiter
+from ttc_jax.experiments.setup import Models, Setup, make_recorder
+from ttc_jax.experiments.solver import Solver
 from ttc_jax.models.transformer import Transformer
 from ttc_jax.models.weights import load_generator
+from ttc_jax.policy_file import Entry
+from ttc_jax.results.store import Record, ResultsStore
 from ttc_jax.sampling.programs import shards
+from ttc_jax.search.execution import Execution
 from ttc_jax.search.plan import Plan
-from ttc_jax.search.search import Search, check_shards
 from ttc_jax.search.strategies import Strategy
 from ttc_jax.search.strategies.check import check_strategy
 from ttc_jax.tasks.prompts import PromptFormat
 from ttc_jax.tasks.task import Task
-from ttc_jax.verifiers.adapter import PRMAdapter
 from ttc_jax.verifiers.load import load_verifier
 from ttc_jax.verifiers.verifier import Verifier
 
-_log = logging.getLogger(__name__)
 # How questions are put together and on what devices, and how many trees are kept, is no other run.
 # Of these only the mesh changes shapes, and so the last bits of scores (see `Search`): it may
 # change, since a run may have to go on with other devices than those it was killed on.
@@ -62,7 +67,7 @@ def check(config: ConfigDict) -> Strategy:
     scored = bool(config.verifier.path)
     check_strategy(strategy, config.sampling.n, search.lookahead, scored=scored)
     mesh = mesh_of(config, jax.local_devices())
-    check_shards(mesh, questions_at_once(config, config.sampling.n), config.execution.lanes)
+    execution(config, questions_at_once(config, config.sampling.n), mesh).check()
     PromptFormat(**config.prompt)
     return strategy
 
@@ -92,43 +97,97 @@ def recorder(
         slots than these need. Never how many are left: B is part of the shapes that are compiled,
         and with other shapes scores differ in their last bits.
     """
-    execution, mesh = config.execution, mesh_of(config, jax.local_devices())
+    mesh = mesh_of(config, jax.local_devices())
     batch = questions_at_once(config, config.sampling.n)
     if questions is not None:
         batch = min(batch, -(-questions // shards(mesh)) * shards(mesh))
     # First: a mistake in its path costs nothing, while the generator may be a long download.
     verifier = load.verifier(config.verifier.path, **storage(config.verifier), mesh=mesh)
     generator, tokenizer = generator_of(config, mesh, load.generator)
-    adapter = PRMAdapter.of(verifier, tokenizer, config.step_delimiter)
-    if adapter is not None:
-        way = "over the host: its tokenizer is another" if adapter.bridged else "in XLA"
-        _log.info("the verifier reads what the generator writes %s", way)
-    prompt = PromptFormat(**config.prompt)
-    return Recorder(
-        task=task,
-        tokenizer=tokenizer,
-        prompt=prompt,
-        search=Search(
-            generator,
-            verifier,
-            plan(config, strategy, tuple(prompt.between(tokenizer))),
-            end_tokens=prompt.ends(tokenizer),
-            delimiter=Delimiter.of(tokenizer, config.step_delimiter),
-            batch=batch,
-            refill=execution.refill,
-            segment=execution.segment,
-            seed=config.seed,
-            prefix=prompt.front(tokenizer),
-            adapter=adapter,
-            mesh=mesh,
-        ),
-        strategy=config.search.strategy,
+    return make_recorder(
+        Models(generator, tokenizer, verifier),
+        task,
+        plan(config, strategy),
+        prompt=PromptFormat(**config.prompt),
+        step_delimiter=config.step_delimiter,
+        execution=execution(config, batch, mesh),
         seed=config.seed,
+        name=config.search.strategy,
     )
 
 
-def plan(config: ConfigDict, strategy: Strategy, between: tuple[int, ...]) -> Plan:
-    """Returns what a config decides about a search; for `between` see `Plan`."""
+def solver(
+    config: ConfigDict,
+    store: ResultsStore | None = None,
+    held: Iterable[Record] = (),
+    load: Loaders | None = None,
+) -> Solver:
+    """Returns what answers questions as a config of the job `solve` says.
+
+    Args:
+      store, held: as those of `Solver`.
+      load: gives the models of a path; by default each is loaded once.
+
+    Raises:
+      UserError: a field that cannot be, or a policy that cannot be followed.
+    """
+    check_fields(config)
+    if config.selection.rule != "majority" and not config.verifier.path:
+        raise UserError(
+            f"{as_flag('selection.rule', config.selection.rule)}: reads scores, and verifier.path "
+            "is empty; name a verifier, or choose majority"
+        )
+    config, fitted = followed(config)
+    load = load or Loaders(functools.cache(load_generator), functools.cache(load_verifier))
+    mesh = mesh_of(config, jax.local_devices())
+    setup = Setup(
+        functools.partial(_models, config, mesh, load),
+        task_of(config.task),
+        PromptFormat(**config.prompt),
+        config.step_delimiter,
+        config.sampling.max_new_tokens,
+        config.search.max_step_tokens,
+        config.search.rounds,
+        sampling_params(config),
+        config.execution.rows,
+        execution(config, config.execution.mesh.data, mesh),
+        config.seed,
+    )
+    paths = config.generator.path, config.verifier.path
+    follow = fitted.beside(*paths) if fitted is not None else entry_of(config.search)
+    return Solver(
+        setup,
+        follow,
+        budget=config.budget,
+        rule=config.selection.rule,
+        aggregation=config.selection.aggregation,
+        store=store,
+        held=held,
+    )
+
+
+def _models(config: ConfigDict, mesh: Mesh | None, load: Loaders, entry: Entry) -> Models:
+    """Returns the models of a strategy: its own where it names them, else the config's."""
+    run = config
+    if entry.generator:  # which brings its own tokenizer
+        run = config.copy_and_resolve_references()
+        run.generator.path = entry.generator
+        if "tokenizer" in run.generator:
+            run.generator.tokenizer = ""
+    path = entry.verifier or config.verifier.path
+    # First: a mistake in its path costs nothing, while the generator may be a long download.
+    verifier = load.verifier(path, **storage(config.verifier), mesh=mesh)
+    return Models(*generator_of(run, mesh, load.generator), verifier)
+
+
+def execution(config: ConfigDict, batch: int, mesh: Mesh | None) -> Execution:
+    """Returns how questions are put together on the devices of a mesh."""
+    found = config.execution
+    return Execution(batch, found.lanes, found.refill, found.segment, mesh)
+
+
+def plan(config: ConfigDict, strategy: Strategy) -> Plan:
+    """Returns what a config decides about a search."""
     sampling, search = config.sampling, config.search
     return Plan(
         strategy,
@@ -137,8 +196,6 @@ def plan(config: ConfigDict, strategy: Strategy, between: tuple[int, ...]) -> Pl
         max_step_tokens=search.max_step_tokens,
         rounds=search.rounds,
         lookahead=search.lookahead,
-        lanes=config.execution.lanes,
         revisions=search.revisions,
-        between=between,
         sampling=sampling_params(config),
     )

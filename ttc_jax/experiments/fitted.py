@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 
 from ml_collections import ConfigDict
 
 from ttc_jax import files
-from ttc_jax.errors import UserError
+from ttc_jax.config import as_flag
+from ttc_jax.errors import UserError, naming
 from ttc_jax.policy.policy import Policy
 from ttc_jax.policy_file import OF_FILE, Entry, PolicyFile, filled
 from ttc_jax.typed_json import check
@@ -30,13 +32,13 @@ class Fitted:
       difficulty: "question" where the verifier's score of the question tells it, "predicted" where
         its scores of samples do.
       samples: how many; 0 for "question".
-      strategies: name -> entry as in `sweep.strategies`, of those in the table.
+      strategies: name -> how it is run, of those in the table.
     """
 
     policy: Policy
     difficulty: str
     samples: int
-    strategies: ConfigDict
+    strategies: Mapping[str, Entry]
 
     @classmethod
     def of(cls, found: PolicyFile) -> Fitted:
@@ -65,8 +67,25 @@ class Fitted:
                     )
         used = {name for row in policy.choice for name in row.values()}
         entries = {name: found.strategies[name] for name in sorted(used)}
-        strategies = {name: dataclasses.asdict(entry) for name, entry in entries.items()}
-        return cls(policy, found.difficulty, found.samples, ConfigDict(strategies))
+        return cls(policy, found.difficulty, found.samples, entries)
+
+    def beside(self, generator: str, verifier: str) -> Fitted:
+        """Returns the same policy where a strategy's own models, if they are these, go unsaid."""
+
+        def plain(entry: Entry) -> Entry:
+            return dataclasses.replace(
+                entry,
+                generator="" if entry.generator == generator else entry.generator,
+                verifier="" if entry.verifier == verifier else entry.verifier,
+            )
+
+        entries = {name: plain(entry) for name, entry in self.strategies.items()}
+        return dataclasses.replace(self, strategies=entries)
+
+    def check(self, budget: int) -> None:
+        """Refuses a budget that a bin cannot follow."""
+        if budget < self.policy.least:
+            raise UserError(f"budget {budget} is below the policy's least, {self.policy.least}")
 
 
 def followed(config: ConfigDict) -> tuple[ConfigDict, Fitted | None]:
@@ -85,14 +104,12 @@ def followed(config: ConfigDict) -> tuple[ConfigDict, Fitted | None]:
     if not section:
         return config, None
     found = Fitted.of(check({"policy": section}, dict[str, PolicyFile], "config")["policy"])
-    if config.budget < found.policy.least:
-        raise UserError(
-            f"--config.budget={config.budget}: budget {config.budget} is below the policy's least, "
-            f"{found.policy.least}"
-        )
+    with naming(as_flag("budget", config.budget)):
+        found.check(config.budget)
     copy = config.copy_and_resolve_references()
     with copy.unlocked():
-        copy.policy.strategies = found.strategies
+        entries = found.strategies.items()
+        copy.policy.strategies = {name: dataclasses.asdict(entry) for name, entry in entries}
     return copy, found
 
 

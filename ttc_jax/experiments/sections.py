@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -11,10 +12,12 @@ from ml_collections import ConfigDict
 from ttc_jax import assets
 from ttc_jax.config import as_flag
 from ttc_jax.errors import UserError
+from ttc_jax.experiments.setup import fitting
 from ttc_jax.models.characters import CharTokenizer
 from ttc_jax.models.tokenizers import Tokenizer, load_tokenizer
 from ttc_jax.models.transformer import Transformer
 from ttc_jax.models.weights import KEPT, load_generator
+from ttc_jax.policy_file import Entry
 from ttc_jax.sampling.draw import SamplingParams
 from ttc_jax.search.strategies import Strategy, make_strategy
 from ttc_jax.sharding.mesh import make_mesh
@@ -54,7 +57,7 @@ def task_of(section: Mapping[str, Any] | ConfigDict) -> Task:
     return load_task(name, **options)
 
 
-def strategy_of(section: ConfigDict) -> Strategy:
+def strategy_of(section: ConfigDict | Entry) -> Strategy:
     """Returns the strategy that a section names, with its `options`.
 
     Args:
@@ -64,6 +67,12 @@ def strategy_of(section: ConfigDict) -> Strategy:
       UserError: as `make_strategy`.
     """
     return make_strategy(section.strategy, **section.options)
+
+
+def entry_of(section: ConfigDict) -> Entry:
+    """Returns a strategy with its options, from an entry of `sweep.strategies` or from `search`."""
+    held = section.to_dict()
+    return Entry(**{x.name: held[x.name] for x in dataclasses.fields(Entry) if x.name in held})
 
 
 def fresh_tokenizer(config: ConfigDict) -> Tokenizer:
@@ -102,14 +111,6 @@ def mesh_of(config: ConfigDict, devices: Sequence[Any]) -> Mesh | None:
 def questions_at_once(config: ConfigDict, candidates: int) -> int:
     """Returns B, the questions decoded together: as many as `execution.rows` has room for."""
     return fitting(config.execution.rows, candidates, config.execution.mesh.data)
-
-
-def fitting(rows: int, candidates: int, shards: int) -> int:
-    """Returns how many questions of so many candidates fit into rows, and one a shard at least.
-
-    Every shard gets as many.
-    """
-    return shards * max(1, rows // (candidates * shards))
 
 
 def sampling_params(config: ConfigDict) -> SamplingParams:

@@ -1,10 +1,10 @@
 """From a question to its answer: difficulty, the policy's strategy, a search, a vote (paper §3).
 
-    from ttc_jax import Solver
     from ttc_jax.config import load_config
+    from ttc_jax.experiments import build
 
     settings = ["--config.budget=16", "--config.policy.path=runs/policy"]
-    solver = Solver(load_config("configs/arithmetic.py:solve", settings))
+    solver = build.solver(load_config("arithmetic:solve", settings))
     for solution in solver.solve(["c-01 b+02 a=81:", "b*07 a=13:"]):
         print(solution.difficulty, solution.strategy, solution.budget)
         print(solution.answer)
@@ -13,39 +13,30 @@
             print(other.answer, other.weight, other.votes)
         print(solution.ledger.generations, solution.ledger.generator_flops)
 
-Without a policy all questions are answered as the config's section `search` says.
+Without a policy all questions are answered by one strategy.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import functools
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-import jax
-from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from ttc_jax import hashing
 from ttc_jax.compute.ledger import Ledger
-from ttc_jax.config import as_flag
 from ttc_jax.errors import UserError
-from ttc_jax.experiments import build
-from ttc_jax.experiments.fields import check_fields
-from ttc_jax.experiments.fitted import followed
+from ttc_jax.experiments.fitted import Fitted
 from ttc_jax.experiments.recorder import Prompted, Recorder, keep_prompts
-from ttc_jax.experiments.sections import generator_of, mesh_of, storage, strategy_of, task_of
+from ttc_jax.experiments.setup import Setup
 from ttc_jax.experiments.solution import Solution, elect
-from ttc_jax.experiments.spending import PARALLEL, is_pool, spend
-from ttc_jax.models.weights import load_generator
+from ttc_jax.experiments.spending import PARALLEL, is_pool
 from ttc_jax.policy import difficulty
+from ttc_jax.policy_file import Entry
 from ttc_jax.results.store import Key, Record, ResultsStore
 from ttc_jax.results.summary import DIFFICULTY, count_candidates
-from ttc_jax.tasks.prompts import PromptFormat
 from ttc_jax.tasks.task import Question
-from ttc_jax.verifiers.load import load_verifier
 from ttc_jax.verifiers.question import question_scores
 
 PATIENCE = 3.0  # seconds after which a search shows how far it is
@@ -80,31 +71,40 @@ class Solver:
     prompt lengths. Questions that get the same strategy share its batches.
 
     Args:
-      config: as `configs/arithmetic.py:solve`.
+      setup: models, prompts and limits.
+      follow: the policy that chooses a question's strategy, or one strategy for all.
+      budget: generations a question.
+      rule, aggregation: how the answer is chosen from the candidates, see `results.selection`.
       store: where records of all searches go, if anywhere.
-      held: records of an earlier call with this config, which need not be searched for again.
-      load: gives the models of a path; by default each is loaded once.
+      held: records of an earlier call with these arguments, which need not be searched for again.
 
     Raises:
-      UserError: a field that cannot be, or a policy that cannot be followed.
+      UserError: a budget that the policy cannot follow.
     """
 
     def __init__(
         self,
-        config: ConfigDict,
+        setup: Setup,
+        follow: Fitted | Entry,
+        *,
+        budget: int,
+        rule: str = "best_of_n_weighted",
+        aggregation: str = "last",
         store: ResultsStore | None = None,
         held: Iterable[Record] = (),
-        load: build.Loaders | None = None,
     ):
-        _check(config)
-        self._config, self._fitted = followed(config)
+        self._setup, self._budget = setup, budget
+        self._fitted = follow if isinstance(follow, Fitted) else None
+        if isinstance(follow, Fitted):
+            follow.check(budget)
+            self._entries = dict(follow.strategies)
+        else:
+            self._entries = {follow.strategy: follow}
+        self._single = "" if isinstance(follow, Fitted) else follow.strategy
+        self._rule, self._aggregation = rule, aggregation
         self._store = store
         self._held: dict[Key, Record] = {record.key: record for record in held}
-        self._task = task_of(config.task)
         self._recorders: dict[tuple[str, int], Recorder] = {}
-        self._load = load or build.Loaders(
-            functools.cache(load_generator), functools.cache(load_verifier)
-        )
 
     def solve(self, questions: Sequence[str | Question]) -> list[Solution]:
         """Returns solutions in the order of the questions.
@@ -142,7 +142,7 @@ class Solver:
         if self._fitted.difficulty == "question":
             return self._guess_by_question(questions)
         found = self._records({(DIFFICULTY, self._fitted.samples): questions})
-        easiness = difficulty.predicted(list(found.values()), self._config.selection.aggregation)
+        easiness = difficulty.predicted(list(found.values()), self._aggregation)
         return [
             _Guess(easiness[name], record.ledger, record.seconds, samples=(record,))
             for name, record in ((question.id, found[question.id]) for question in questions)
@@ -150,16 +150,14 @@ class Solver:
 
     def _guess_by_question(self, questions: Sequence[Question]) -> list[_Guess]:
         """Estimates difficulty by the verifier's scores of the questions alone."""
-        config, began = self._config, time.perf_counter()
-        mesh = mesh_of(config, jax.local_devices())
-        _, tokenizer = generator_of(config, mesh, self._load.generator)
-        verifier = self._load.verifier(config.verifier.path, **storage(config.verifier), mesh=mesh)
+        began = time.perf_counter()
+        _, tokenizer, verifier = self._setup.models(PARALLEL)
         if verifier is None:
             raise UserError("verifier.path is empty: question difficulty needs a PRM or an ORM")
         prompts = []
         for question in questions:
             try:
-                prompts.append(PromptFormat(**config.prompt).encode(question.text, tokenizer))
+                prompts.append(self._setup.prompt.encode(question.text, tokenizer))
             except UserError as error:
                 raise _naming(question, error) from error
         scores = question_scores(verifier, prompts)
@@ -174,45 +172,25 @@ class Solver:
         return found
 
     def _choose(self, guess: _Guess) -> _Choice:
-        config = self._config
         if self._fitted is None or guess.easiness is None:
-            return _Choice(config.search.strategy, config.budget, ())
-        name, budget = self._fitted.policy.strategy(guess.easiness, config.budget)
-        entry = self._entry(name)
-        alike = (
-            is_pool(entry)
-            and entry.generator in ("", config.generator.path)
-            and entry.verifier in ("", config.verifier.path)
-        )
+            return _Choice(self._single, self._budget, ())
+        name, budget = self._fitted.policy.strategy(guess.easiness, self._budget)
+        entry = self._entries[name]
+        alike = is_pool(entry) and not entry.generator and not entry.verifier
         return _Choice(name, budget, guess.samples if alike else ())
-
-    def _entry(self, name: str) -> ConfigDict:
-        """Returns a strategy by its name, as in `sweep.strategies`."""
-        if name == DIFFICULTY:
-            return PARALLEL
-        if self._fitted is not None:
-            return self._fitted.strategies[name]
-        search = self._config.search
-        own = {field: search[field] for field in ("strategy", "options", "lookahead", "ratio")}
-        return ConfigDict({"generator": "", "verifier": ""} | own)
 
     def _recorder(self, strategy: str, generations: int) -> Recorder:
         key = strategy, generations
         if key not in self._recorders:
-            config = spend(self._config, self._entry(strategy), generations)
-            if config is None:
-                raise UserError(
-                    f"{as_flag('budget', generations)}: {strategy} cannot spend it exactly"
-                )
-            config.seed = self._seed(strategy)
-            made = strategy_of(config.search)
-            recorder = build.recorder(config, self._task, made, self._load)
-            self._recorders[key] = dataclasses.replace(recorder, strategy=strategy)
+            entry = PARALLEL if strategy == DIFFICULTY else self._entries[strategy]
+            self._recorders[key] = self._setup.recorder(
+                strategy, entry, generations, self._seed(strategy)
+            )
         return self._recorders[key]
 
     def _seed(self, strategy: str) -> int:
         """Returns a search's seed; samples for difficulty have another, as they may vote too."""
-        return self._config.seed + (strategy == DIFFICULTY)
+        return self._setup.seed + (strategy == DIFFICULTY)
 
     def _records(self, wanted: Mapping[tuple[str, int], Sequence[Question]]) -> dict[str, Record]:
         """Returns question id -> record: one that is held, or that of a new search.
@@ -245,12 +223,10 @@ class Solver:
     def _solution(
         self, question: Question, guess: _Guess, choice: _Choice, found: Record | None
     ) -> Solution:
-        selection, new = self._config.selection, (found,) if found else ()
+        new = (found,) if found else ()
         voting = choice.reused + new
         candidates = [candidate for record in voting for candidate in record.candidates]
-        best, alternatives = elect(
-            candidates, selection.rule, selection.aggregation, voting[-1].sequential
-        )
+        best, alternatives = elect(candidates, self._rule, self._aggregation, voting[-1].sequential)
         place = None
         if self._fitted is not None and guess.easiness is not None:
             place = self._fitted.policy.bin_of(guess.easiness) + 1
@@ -268,15 +244,6 @@ class Solver:
             candidates=count_candidates(voting),
             ledger=sum((record.ledger for record in new), guess.ledger),
             seconds=sum((record.seconds for record in new), guess.seconds),
-        )
-
-
-def _check(config: ConfigDict) -> None:
-    check_fields(config)
-    if config.selection.rule != "majority" and not config.verifier.path:
-        raise UserError(
-            f"{as_flag('selection.rule', config.selection.rule)}: reads scores, and verifier.path "
-            "is empty; name a verifier, or choose majority"
         )
 
 

@@ -7,28 +7,15 @@ import math
 from ml_collections import ConfigDict
 
 from ttc_jax.errors import UserError
-from ttc_jax.experiments.sections import strategy_of
+from ttc_jax.policy_file import Entry
 from ttc_jax.results.summary import POOL
-from ttc_jax.search.strategies import Strategy
+from ttc_jax.search.strategies import Strategy, make_strategy
 
-PARALLEL = ConfigDict(
-    {
-        "strategy": POOL,
-        "lookahead": 0,
-        "ratio": 0.0,
-        "generator": "",
-        "verifier": "",
-        "options": {},
-    }
-)
+PARALLEL = Entry(strategy=POOL)
 
 
-def is_pool(entry: ConfigDict) -> bool:
-    """Whether its candidates are independent, so that some of them are a smaller budget's.
-
-    Args:
-      entry: a strategy as in `sweep.strategies`.
-    """
+def is_pool(entry: Entry) -> bool:
+    """Whether its candidates are independent, so that some of them are a smaller budget's."""
     return entry.strategy == POOL and not entry.ratio
 
 
@@ -49,18 +36,18 @@ def shape(strategy: Strategy, budget: int, lookahead: int, ratio: float) -> tupl
     return candidates, revisions
 
 
-def spend(config: ConfigDict, entry: ConfigDict, budget: int) -> ConfigDict | None:
+def spend(config: ConfigDict, entry: Entry, budget: int) -> ConfigDict | None:
     """Returns the config of a run that spends a budget exactly; None where the strategy cannot.
 
     Args:
       config: what the strategy leaves open.
-      entry: the strategy as in `sweep.strategies`; models it leaves out are those of `config`.
+      entry: the strategy; models it leaves out are those of `config`.
       budget: generations a question.
 
     Raises:
       UserError: an unknown strategy or option.
     """
-    strategy = strategy_of(entry)
+    strategy = make_strategy(entry.strategy, **entry.options)
     found = shape(strategy, budget, entry.lookahead, entry.ratio)
     if found is None:
         return None
@@ -68,7 +55,7 @@ def spend(config: ConfigDict, entry: ConfigDict, budget: int) -> ConfigDict | No
     with run.unlocked():
         run.sampling.n, run.search.revisions = found
     run.search.strategy, run.search.lookahead = entry.strategy, entry.lookahead
-    run.search.options = entry.options
+    run.search.options = ConfigDict(entry.options)
     if entry.generator:  # which brings its own tokenizer
         run.generator.path = entry.generator
         if "tokenizer" in run.generator:

@@ -167,11 +167,10 @@ def _search(config: ConfigDict, topology: Topology, width: int) -> Job:
     search = Search(
         generator,
         verifier,
-        build.plan(config, strategy, between=()),
+        build.plan(config, strategy),
         end_tokens=(),
         delimiter=_delimiter(config.step_delimiter, generator.config.vocab_size),
-        batch=questions_at_once(config, config.sampling.n),
-        mesh=mesh,
+        execution=build.execution(config, questions_at_once(config, config.sampling.n), mesh),
     )
     state, lowered = search.state(width), search.lower(width)
     return Job(
@@ -179,7 +178,7 @@ def _search(config: ConfigDict, topology: Topology, width: int) -> Job:
         nnx.state((generator, verifier)),
         state,
         ideal=_read_a_token(generator) + cache_bytes(state.decode),
-        questions=search.batch // mesh.shape["data"],
+        questions=search.execution.batch // mesh.shape["data"],
         candidates=config.sampling.n,
     )
 

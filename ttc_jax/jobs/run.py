@@ -33,7 +33,6 @@ from ttc_jax.experiments.recorder import Recorder
 from ttc_jax.experiments.resumable import Part, fill, write_timing
 from ttc_jax.experiments.sections import task_of
 from ttc_jax.experiments.solution import Solution
-from ttc_jax.experiments.solver import Solver
 from ttc_jax.experiments.stages import run_stages
 from ttc_jax.experiments.workdir import Claim, exclusive
 from ttc_jax.hosts import hosts
@@ -100,14 +99,14 @@ def follow(config: ConfigDict, workdir: Path) -> None:
     """Answers the questions as the policy says, those that the store holds left out, and reports.
 
     Raises:
-      UserError: as `Solver`.
+      UserError: as `build.solver`.
     """
     check_fields(config)
     config, _ = followed(config)
     # What a policy says counts, and not from which file it came.
     claim = Claim(workdir, config, may_change=(*build.SCHEDULE, "policy.path", "policy.loaded"))
     store = ResultsStore(workdir, shard=hosts.index(), claim=claim)
-    solver = Solver(config, store, held=store.read())
+    solver = build.solver(config, store, held=store.read())
     questions = task_of(config.task).questions(config.split)[: config.limit or None]
     claim.take(download=True)
     with unparsed_kept(workdir, hosts.index()):
@@ -116,7 +115,7 @@ def follow(config: ConfigDict, workdir: Path) -> None:
     if not hosts.is_first():
         return
     if hosts.count() > 1:
-        solutions = Solver(config, held=store.read()).solve(questions)
+        solutions = build.solver(config, held=store.read()).solve(questions)
     summary = _summarise(config, solutions)
     path = write_summary(workdir, summary)
     print_followed(summary)

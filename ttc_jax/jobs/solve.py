@@ -22,8 +22,7 @@ from ml_collections import ConfigDict
 
 from ttc_jax.config import as_flag
 from ttc_jax.errors import UserError
-from ttc_jax.experiments.build import SCHEDULE
-from ttc_jax.experiments.solver import Solver
+from ttc_jax.experiments import build
 from ttc_jax.experiments.workdir import Claim
 from ttc_jax.hosts import hosts
 from ttc_jax.report.console import print_solution
@@ -41,8 +40,8 @@ def main(config: ConfigDict, workdir: Path | None = None, question: str | None =
     if not hosts.is_first():
         return
     questions = _questions(config, question)
-    claim = Claim(workdir, config, may_change=(*SCHEDULE, *_PER_CALL)) if workdir else None
-    solver = Solver(config, ResultsStore(workdir, claim=claim) if workdir else None)
+    claim = Claim(workdir, config, may_change=(*build.SCHEDULE, *_PER_CALL)) if workdir else None
+    solver = build.solver(config, ResultsStore(workdir, claim=claim) if workdir else None)
     if claim:
         claim.take(download=True, alone=True)
     for solution in solver.solve(questions):

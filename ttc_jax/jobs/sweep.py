@@ -26,10 +26,11 @@ from ttc_jax.experiments import build
 from ttc_jax.experiments.fields import check_fields
 from ttc_jax.experiments.recorder import Recorder
 from ttc_jax.experiments.resumable import Part, fill
-from ttc_jax.experiments.sections import strategy_of, task_of
+from ttc_jax.experiments.sections import entry_of, strategy_of, task_of
 from ttc_jax.experiments.spending import PARALLEL, is_pool, spend
 from ttc_jax.experiments.workdir import exclusive
 from ttc_jax.policy.difficulty import oracle, quantile_bins
+from ttc_jax.policy_file import Entry
 from ttc_jax.report.console import print_sweep
 from ttc_jax.report.writing import write_accuracy, write_bins, write_ratios
 from ttc_jax.results.store import ResultsStore
@@ -103,7 +104,7 @@ def cells_of(config: ConfigDict) -> Iterator[Cell]:
     Raises:
         UserError: a strategy that fits no budget, or none for the pool of best-of-N.
     """
-    for name, entry in config.sweep.strategies.items():
+    for name, entry in _entries(config).items():
         with naming(f"sweep.strategies.{name}"):
             spent = {n: spend(config, entry, n) for n in config.sweep.budgets}
         fitting = [(budget, settings) for budget, settings in spent.items() if settings]
@@ -128,6 +129,10 @@ def cells_of(config: ConfigDict) -> Iterator[Cell]:
         yield Cell(DIFFICULTY, samples, cell.seed, cell)
 
 
+def _entries(config: ConfigDict) -> dict[str, Entry]:
+    return {name: entry_of(section) for name, section in config.sweep.strategies.items()}
+
+
 def _report(
     config: ConfigDict, workdir: Path, store: ResultsStore, cells: set[tuple[str, int, int]]
 ) -> None:
@@ -138,7 +143,7 @@ def _report(
         budgets=config.sweep.budgets,
         bins=quantile_bins(oracle(difficulty_samples(records))),
         rule=config.selection.rule,
-        pools=[name for name, entry in config.sweep.strategies.items() if is_pool(entry)],
+        pools=[name for name, entry in _entries(config).items() if is_pool(entry)],
         aggregation=config.selection.aggregation,
         subsets=config.selection.subsets,
     )
@@ -146,7 +151,7 @@ def _report(
     title = "Search strategies at equal generation budgets"
     write_accuracy(summary, workdir, title)
     write_bins(summary, workdir)
-    ratios = {name: entry.ratio for name, entry in config.sweep.strategies.items() if entry.ratio}
+    ratios = {name: entry.ratio for name, entry in _entries(config).items() if entry.ratio}
     if ratios:
         write_ratios(summary, ratios, workdir)
     print_sweep(summary)

@@ -25,25 +25,29 @@ from typing import Any, NotRequired, TypedDict, Unpack
 
 import jax
 from jax.sharding import Mesh
-from ml_collections import ConfigDict
 
 from ttc_jax import assets, hashing
 from ttc_jax.config import enable_compilation_cache
 from ttc_jax.errors import UserError
-from ttc_jax.experiments.build import Loaders
-from ttc_jax.experiments.sections import fitting, tokenizer_of
+from ttc_jax.experiments.fitted import Fitted
+from ttc_jax.experiments.sections import tokenizer_of
+from ttc_jax.experiments.setup import Models, Setup, fitting
 from ttc_jax.experiments.solver import Solution, Solver
 from ttc_jax.llm.output import Completion, Output
 from ttc_jax.llm.prompts import Prompt, message_of, question_of, several
 from ttc_jax.models.delimiters import Delimiter
 from ttc_jax.models.tokenizers import Tokenizer
 from ttc_jax.models.weights import load_generator
+from ttc_jax.policy_file import Entry, read_policy
+from ttc_jax.results.selection import RULES
 from ttc_jax.sampling.draw import SamplingParams
 from ttc_jax.sampling.log_probs import LogProbs
 from ttc_jax.sampling.programs import shards
+from ttc_jax.search.execution import Execution
 from ttc_jax.search.plan import Plan
 from ttc_jax.search.search import Search, SearchResult
 from ttc_jax.search.strategies import make_strategy
+from ttc_jax.tasks import load_task
 from ttc_jax.tasks.prompts import PromptFormat
 from ttc_jax.tasks.task import Question
 from ttc_jax.verifiers.adapter import PRMAdapter
@@ -194,6 +198,13 @@ class LLM:
         alone = isinstance(questions, str | Question)
         asked: Sequence[str | Question] = [questions] if alone else list(questions)
         scored = self.verifier is not None
+        if rule and rule not in RULES:
+            raise UserError(f"rule: {rule!r} is unknown; choose {', '.join(RULES)}")
+        if rule not in ("", "majority") and not scored:
+            raise UserError(
+                f"rule is {rule}: reads scores, and there is no verifier; name one by "
+                "LLM(path, verifier=…), or choose majority"
+            )
         form = prompt or PromptFormat(chat=self._chats)
         with self._turn:
             solver = self._solvers(
@@ -245,15 +256,15 @@ class LLM:
         for text in stops:
             ends |= set(self.tokenizer.containing(text).nonzero()[0].tolist())
         plan = Plan(make_strategy("best_of_n"), n, max_tokens, max_tokens, sampling=sampling)
+        parts = shards(self.mesh)
         return Search(
             self.generator,
             self.verifier,
             plan,
             end_tokens=sorted(ends),
             delimiter=Delimiter.of(self.tokenizer, self._delimiter),
-            batch=fitting(self._rows, max(n, 1), shards(self.mesh)),
+            execution=Execution(fitting(self._rows, max(n, 1), parts), mesh=self.mesh),
             adapter=PRMAdapter.of(self.verifier, self.tokenizer, self._delimiter),
-            mesh=self.mesh,
         )
 
     def _output(self, prompt: list[int], found: SearchResult, stops: tuple[str, ...]) -> Output:
@@ -301,46 +312,29 @@ class LLM:
         sampling: SamplingParams,
         seed: int,
     ) -> Solver:
-        kept = {
-            "dtype": jax.numpy.dtype(self._storage.get("dtype", "float32")).name,
-            "weights": self._storage.get("weights", ""),
-            "cache": self._storage.get("cache", ""),
-        }
-        config = ConfigDict(
-            {
-                "seed": seed,
-                "task": {"name": task},
-                "prompt": dataclasses.asdict(prompt),
-                "generator": {"path": self.path, "tokenizer": self._tokenizer_path, **kept},
-                "verifier": {"path": self.verifier_path, **kept},
-                "sampling": {"n": budget, "max_new_tokens": limits[0], **vars(sampling)},
-                "search": {
-                    "strategy": strategy,
-                    "options": dict(options),
-                    "max_step_tokens": limits[1],
-                    "rounds": 40,
-                    "lookahead": 0,
-                    "revisions": 1,
-                    "ratio": 0.0,
-                    "trees": 0,
-                },
-                "step_delimiter": self._delimiter,
-                "selection": {"rule": rule, "aggregation": "last"},
-                "execution": {
-                    "rows": self._rows,
-                    "lanes": 0,
-                    "refill": True,
-                    "segment": 1,
-                    "mesh": {"data": 1, "model": 1},
-                },
-                "budget": budget,
-                "policy": {"path": policy},
-            }
+        setup = Setup(
+            functools.partial(self._models, policy),
+            load_task(task),
+            prompt,
+            self._delimiter,
+            max_new_tokens=limits[0],
+            max_step_tokens=limits[1],
+            sampling=sampling,
+            rows=self._rows,
+            execution=Execution(shards(self.mesh), mesh=self.mesh),
+            seed=seed,
         )
-        return Solver(config, load=Loaders(self._give_generator, self._give_verifier))
+        follow: Fitted | Entry = Entry(strategy, dict(options))
+        if policy:
+            follow = Fitted.of(read_policy(policy)).beside(self.path, self.verifier_path)
+        return Solver(setup, follow, budget=budget, rule=rule)
 
-    def _give_generator(self, *_: Any, **__: Any) -> Any:
-        return self.generator
-
-    def _give_verifier(self, *_: Any, **__: Any) -> Verifier | None:
-        return self.verifier
+    def _models(self, policy: str, entry: Entry) -> Models:
+        """Returns the models, which a policy's strategy must not have of its own."""
+        for kind, path in (("generator", entry.generator), ("verifier", entry.verifier)):
+            if path:
+                raise UserError(
+                    f"{policy}: {entry.strategy} has a {kind} of its own, {path}; use "
+                    "LLM(path, verifier=…) with the models that the policy was fitted with"
+                )
+        return Models(self.generator, self.tokenizer, self.verifier)

@@ -120,24 +120,34 @@ def read_fields(
     }
     if architecture in LARGEST_GEMMA:
         largest = depth == LARGEST_GEMMA[architecture]
-        attention, logits = SOFTCAPS[architecture]
-        kinds = _layer_types(metadata, own("attention.sliding_window_pattern"), architecture, depth)
-        fields |= {
-            "query_pre_attn_scalar": width // heads if largest else head_size,
-            "attn_logit_softcapping": metadata.number(own("attn_logit_softcapping"), attention)
-            or None,
-            "final_logit_softcapping": metadata.number(own("final_logit_softcapping"), logits)
-            or None,
-            "layer_types": kinds,
-        }
-        if "sliding_attention" in kinds:
-            window = own("attention.sliding_window")
-            fields["sliding_window"] = metadata.whole(window, WINDOW[architecture], least=1)
+        fields["query_pre_attn_scalar"] = width // heads if largest else head_size
+        fields |= _gemma_fields(metadata, architecture, depth, rope)
+    _warn_of_unread(metadata, architecture)
+    return fields
+
+
+def _gemma_fields(
+    metadata: Metadata, architecture: str, depth: int, rope: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Returns the fields that Gemma alone has."""
+
+    def own(key: str) -> str:
+        return f"{architecture}.{key}"
+
+    attention, logits = SOFTCAPS[architecture]
+    kinds = _layer_types(metadata, own("attention.sliding_window_pattern"), architecture, depth)
+    fields: dict[str, Any] = {
+        "attn_logit_softcapping": metadata.number(own("attn_logit_softcapping"), attention) or None,
+        "final_logit_softcapping": metadata.number(own("final_logit_softcapping"), logits) or None,
+        "layer_types": kinds,
+    }
+    if "sliding_attention" in kinds:
+        window = own("attention.sliding_window")
+        fields["sliding_window"] = metadata.whole(window, WINDOW[architecture], least=1)
     if architecture == "gemma3":
         theta = metadata.number(own("rope.freq_base_swa"), 10_000.0)
         local = {"rope_theta": theta, "rope_type": "default"}
         fields["rope_parameters"] = {"full_attention": rope, "sliding_attention": local}
-    _warn_of_unread(metadata, architecture)
     return fields
 
 

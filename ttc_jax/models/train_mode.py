@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, Key
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class TrainMode:
-    """Dropout and rematerialisation; a model that is called without a regime drops nothing.
+    """Dropout and rematerialisation; a model that is called without a mode drops nothing.
 
     Attributes:
       key: what is dropped depends on it alone.
@@ -25,7 +25,7 @@ class TrainMode:
     remat: bool = dataclasses.field(default=False, metadata={"static": True})
 
     def at(self, place: int | Array) -> TrainMode:
-        """The regime of one layer or one part of a batch, with draws of its own."""
+        """The mode of one layer or one part of a batch, with draws of its own."""
         return dataclasses.replace(self, key=jax.random.fold_in(self.key, place))
 
     def drop(self, x: Float[Array, "*B"], place: int) -> Float[Array, "*B"]:

@@ -166,15 +166,15 @@ class Block(nnx.Module):
         cos: Array,
         sin: Array,
         cache: C,
-        regime: TrainMode | None = None,
+        mode: TrainMode | None = None,
     ) -> tuple[Float[Array, "*B T D"], C]:
         """Returns as `Attention` does."""
         y, cache = self.attention(self.attention_norm(x), cos, sin, cache)
         y = y if self.attention_post_norm is None else self.attention_post_norm(y)
-        x = x + (y if regime is None else regime.drop(y, 0))
+        x = x + (y if mode is None else mode.drop(y, 0))
         y = self.ffn(self.ffn_norm(x))
         y = y if self.ffn_post_norm is None else self.ffn_post_norm(y)
-        x = x + (y if regime is None else regime.drop(y, 1))
+        x = x + (y if mode is None else mode.drop(y, 1))
         return x, cache
 
 
@@ -197,13 +197,13 @@ class Layers(nnx.Module):
         self.blocks = nnx.List(Block(config, i, dtype, rngs) for i in range(config.depth))
 
     def __call__(
-        self, x: Float[Array, "*B T D"], cache: C, regime: TrainMode | None = None
+        self, x: Float[Array, "*B T D"], cache: C, mode: TrainMode | None = None
     ) -> tuple[Float[Array, "*B T D"], C]:
         """Runs the next T tokens of every row, and puts their keys and values into the cache."""
         turns = self._rotations(cache.positions(x.shape[-2]), cache.span(x.shape[-2]))
-        run = nnx.remat(Block.__call__) if regime and regime.remat else Block.__call__
+        run = nnx.remat(Block.__call__) if mode and mode.remat else Block.__call__
         for i, (block, rope) in enumerate(zip(self.blocks, self.config.ropes, strict=True)):
-            x, cache = run(block, x, *turns[rope], cache, regime and regime.at(i))
+            x, cache = run(block, x, *turns[rope], cache, mode and mode.at(i))
         return x, cache
 
     def read(
@@ -252,10 +252,10 @@ class Transformer(nnx.Module):
         self.head_scale: nnx.Param | None = None
 
     def __call__(
-        self, tokens: Int[Array, "B T"], regime: TrainMode | None = None
+        self, tokens: Int[Array, "B T"], mode: TrainMode | None = None
     ) -> Float[Array, "B T D"]:
         """Hidden states of whole sequences, padded on the right."""
-        x, _ = self.layers(self._embed(tokens), PromptCache(), regime)
+        x, _ = self.layers(self._embed(tokens), PromptCache(), mode)
         return self.final_norm(x)
 
     def prefill(

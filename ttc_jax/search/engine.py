@@ -14,7 +14,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jax.sharding import Mesh
 from jaxtyping import Array
 
 from ttc_jax.models.cache import PromptCache
@@ -25,6 +24,7 @@ from ttc_jax.sampling.programs import ROWS, abstract, laid, program, put, result
 from ttc_jax.sampling.sampler import SHORTEST_BUCKET, bucket, pad_prompts
 from ttc_jax.search import bridge, kernel
 from ttc_jax.search.admission import admit
+from ttc_jax.search.execution import Execution
 from ttc_jax.search.layout import Layout
 from ttc_jax.search.plan import Plan
 from ttc_jax.search.state import ACTIVE, Answers, SearchState, SearchTrace, insert
@@ -63,7 +63,7 @@ class Engine:
     """B slots for questions, and the programs that work on them.
 
     Args:
-      end_tokens, delimiter, batch, seed, adapter, mesh: as those of `Search`.
+      end_tokens, delimiter, execution, seed, adapter: as those of `Search`.
       prefix: tokens that prompts begin with; those of fewer than a bucket are not shared.
 
     Attributes:
@@ -79,15 +79,14 @@ class Engine:
         *,
         end_tokens: Sequence[int],
         delimiter: Delimiter,
-        batch: int,
+        execution: Execution,
         seed: int,
         prefix: Sequence[int] = (),
         adapter: PRMAdapter | None = None,
-        mesh: Mesh | None = None,
     ):
         spec = verifier.spec if verifier is not None else VerifierSpec()
-        self.layout = Layout.of(plan, spec, adapter, batch, shards(mesh))
-        self.batch, self.mesh, self.delimiter = batch, mesh, delimiter
+        self.layout = Layout.of(plan, spec, adapter, execution)
+        self.batch, self.mesh, self.delimiter = execution.batch, execution.mesh, delimiter
         self.reads_prompt = verifier is not None and verifier.spec.reads_tokens
         self.compilations = 0
         V = generator.config.vocab_size
@@ -95,15 +94,15 @@ class Engine:
         check_tokens(plan.between, V, "plan.between")
         self._ends = np.zeros((V,), bool)
         self._ends[list(end_tokens)] = True
-        self._graph, self.parameters = nnx.split(place((generator, verifier), mesh))
+        self._graph, self.parameters = nnx.split(place((generator, verifier), self.mesh))
         self._seed, self._adapter = seed, adapter
         self._prefix = tuple(prefix) if len(prefix) >= SHORTEST_BUCKET else ()
-        self._prefill = program(self._run_prefill, mesh)
-        self._admit = program(self._run_admit, mesh)
+        self._prefill = program(self._run_prefill, self.mesh)
+        self._admit = program(self._run_admit, self.mesh)
         self._empty = jax.jit(self._run_empty, static_argnums=0)
-        self._insert = program(_insert, mesh, donate_argnums=1)
-        self._segment = program(self._run_segment, mesh, donate_argnums=1)
-        self._harvest = program(_harvest, mesh)
+        self._insert = program(_insert, self.mesh, donate_argnums=1)
+        self._segment = program(self._run_segment, self.mesh, donate_argnums=1)
+        self._harvest = program(_harvest, self.mesh)
 
     @property
     def programs(self) -> dict[str, int]:

@@ -1,9 +1,10 @@
-"""The layout: what follows from a plan, a verifier and the number of slots."""
+"""The layout: what follows from a plan, a verifier and the execution."""
 
 from __future__ import annotations
 
 import dataclasses
 
+from ttc_jax.search.execution import Execution
 from ttc_jax.search.plan import Plan
 from ttc_jax.verifiers.adapter import PRMAdapter
 from ttc_jax.verifiers.steps import StepFormat
@@ -29,12 +30,13 @@ class Layout:
 
     @classmethod
     def of(
-        cls, plan: Plan, spec: VerifierSpec, adapter: PRMAdapter | None, batch: int, shards: int
+        cls, plan: Plan, spec: VerifierSpec, adapter: PRMAdapter | None, execution: Execution
     ) -> Layout:
-        """Returns the layout of `batch` slots that are split over `shards`."""
+        """Returns the layout of all slots, over the shards that they are split into."""
+        rows = execution.batch * plan.candidates
         return cls(
             plan,
-            lanes=min(plan.lanes, batch * plan.candidates) // shards,
+            lanes=min(execution.lanes, rows) // execution.shards,
             confidence_stats=spec.confidence_stats,
             step_format=(adapter or spec).step_format,
             bridged=adapter is not None and adapter.bridged,

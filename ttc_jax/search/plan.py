@@ -24,7 +24,6 @@ class Plan:
       rounds: R, selections at most; then what is not finished is cut off.
       lookahead: k, greedy steps rolled out before a step is scored.
       sampling: how tokens are drawn.
-      lanes: W, rows decoded in an iteration, active ones first; 0: all B·N, paused ones included.
       revisions: s, answers that follow each other, each with the latest `EARLIER` before it in its
         context; 1: no answer is revised.
       between: tokens behind an earlier answer, in place of its end token.
@@ -37,7 +36,6 @@ class Plan:
     rounds: int = 40
     lookahead: int = 0
     sampling: SamplingParams = dataclasses.field(default_factory=SamplingParams)
-    lanes: int = 0
     revisions: int = 1
     between: tuple[int, ...] = ()
 
@@ -85,8 +83,6 @@ def check_plan(plan: Plan, generator: Transformer, verifier: Verifier | None) ->
     ):
         if value < 1:
             raise UserError(f"{name} is {value}; it must be at least 1")
-    if plan.lanes < 0:
-        raise UserError(f"execution.lanes is {plan.lanes}; it must be 0 (all rows) or more")
     if plan.lookahead < 0:
         raise UserError(f"search.lookahead is {plan.lookahead}; it must be 0 (none) or more")
     check_strategy(plan.strategy, plan.candidates, plan.lookahead, scored=verifier is not None)

@@ -10,6 +10,7 @@ import numpy as np
 
 from ttc_jax.sampling.programs import shards
 from ttc_jax.search.engine import Engine, Found, PromptBuckets, Request
+from ttc_jax.search.execution import Execution
 from ttc_jax.search.result import Failed
 from ttc_jax.search.state import NONE, SearchState, Status
 
@@ -34,15 +35,12 @@ class Scheduler:
     """Runs questions through the slots of an engine.
 
     Attributes:
-      refill: whether a finished question's slot goes to the next one at once; else all B start and
-        end together.
-      segment: decode iterations at least between two refills.
+      execution: whether and how often slots are refilled.
       work: is added to.
     """
 
     engine: Engine
-    refill: bool
-    segment: int
+    execution: Execution
     work: Work
 
     def run(self, requests: Sequence[Request]) -> Iterator[tuple[int, Found]]:
@@ -69,7 +67,7 @@ class Scheduler:
         slots = np.full((parts, engine.batch // parts), NONE)  # the question in each
         state = engine.empty(buckets)
         while True:
-            if self.refill or (slots == NONE).all():
+            if self.execution.refill or (slots == NONE).all():
                 for wave, new in _assign(slots, waiting):
                     admitted = engine.admit(
                         buckets, [requests[i] if i != NONE else None for i in new], prefix
@@ -78,7 +76,7 @@ class Scheduler:
             if (slots == NONE).all():
                 return
             # Without a question that waits for a slot, there is nothing to come back early for.
-            patience = self.segment if waiting and self.refill else UNLIMITED
+            patience = self.execution.segment if waiting and self.execution.refill else UNLIMITED
             state, active, work = engine.segment(state, patience)
             self.work.useful += int(work[:, 0].sum())
             self.work.total += int(work[:, 1].sum())

@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 import jax
-from jax.sharding import Mesh
 
 from ttc_jax.errors import UserError
 from ttc_jax.models.delimiters import Delimiter
 from ttc_jax.models.transformer import Transformer
 from ttc_jax.models.vocabulary import check_tokens
-from ttc_jax.sampling.programs import shards
 from ttc_jax.search.cost import CostModel
 from ttc_jax.search.engine import Engine, Found, Request
+from ttc_jax.search.execution import Execution
 from ttc_jax.search.plan import Plan, check_plan
 from ttc_jax.search.result import Failed, SearchResult
 from ttc_jax.search.scheduler import Scheduler, Work
@@ -21,7 +20,7 @@ from ttc_jax.search.state import SearchState
 from ttc_jax.verifiers.adapter import PRMAdapter
 from ttc_jax.verifiers.verifier import Verifier
 
-__all__ = ["Failed", "Search", "SearchResult", "Work", "check_shards"]
+__all__ = ["Failed", "Search", "SearchResult", "Work"]
 
 
 class Search:
@@ -29,31 +28,23 @@ class Search:
 
     A question's result is the same to the bit in any company: in whatever order and slot, alone or
     among others, with refill or without, and when a run goes on after a kill. For all rows of a
-    program are computed alike, and programs depend on the models, `plan`, `batch`, `mesh` and the
-    question's own bucket of prompt lengths, never on how many questions are there. Another `batch`,
-    mesh or `lanes`, another kind of processor or number of threads, and another version of JAX may
-    choose other products of matrices and so round otherwise. Then log-probabilities and scores
-    differ in their last bits, and tokens where that tips a draw or a selection.
+    program are computed alike, and programs depend on the models, `plan`, `execution` and the
+    question's own bucket of prompt lengths, never on how many questions are there. Another batch,
+    mesh or number of lanes, another kind of processor or number of threads, and another version of
+    JAX may choose other products of matrices and so round otherwise. Then log-probabilities and
+    scores differ in their last bits, and tokens where that tips a draw or a selection.
 
     Args:
       generator, verifier: the models; no verifier, no scores, and then no strategy that needs them.
       plan: strategy, N and limits.
       end_tokens: ids that end an answer.
       delimiter: ends steps.
-      batch: B, questions searched together, over all shards of the mesh's `data`. Slots without a
-        question are computed too.
-      refill: whether a finished question's slot goes to the next one at once; else all B start and
-        end together. It changes no result.
-      segment: decode iterations at least between two refills, for which shards of `data` wait for
-        each other.
+      execution: B, mesh and the like.
       seed: of all draws.
       prefix: tokens that prompts share, such as worked examples: the generator reads them once
         for all questions, where they are as many as a bucket has. Questions whose prompts begin
         otherwise are read whole. A question is still charged for all of its prompt.
       adapter: of a verifier with a format of its own, which is then shown `run`'s `shown`.
-      mesh: from `sharding.mesh.make_mesh`: questions are split over `data`, of which every shard is
-        a search of its own, weights and caches over `model`; None: the models' own device. Where
-        `model` is 1, results are the same bits as with B / data questions on one device.
 
     Raises:
       UserError: a budget that the strategy cannot work with, a strategy without the verifier it
@@ -69,34 +60,26 @@ class Search:
         *,
         end_tokens: Sequence[int],
         delimiter: Delimiter,
-        batch: int = 1,
-        refill: bool = True,
-        segment: int = 1,
+        execution: Execution = Execution(),
         seed: int = 0,
         prefix: Sequence[int] = (),
         adapter: PRMAdapter | None = None,
-        mesh: Mesh | None = None,
     ):
         check_plan(plan, generator, verifier)
-        for name, value in (("batch", batch), ("segment", segment)):
-            if value < 1:
-                raise UserError(f"execution.{name} is {value}; it must be at least 1")
-        check_shards(mesh, batch, plan.lanes)
+        execution.check()
         self.engine = Engine(
             generator,
             verifier,
             plan,
             end_tokens=end_tokens,
             delimiter=delimiter,
-            batch=batch,
+            execution=execution,
             seed=seed,
             prefix=prefix,
             adapter=adapter,
-            mesh=mesh,
         )
-        self.plan = plan
+        self.plan, self.execution = plan, execution
         self.adapter, self.delimiter = adapter, delimiter
-        self.batch, self.refill, self.segment, self.mesh = batch, refill, segment, mesh
         self.generator, self.verifier, self.work = generator.config, verifier, Work()
         self._cost = CostModel(generator.config, verifier, plan)
 
@@ -163,7 +146,7 @@ class Search:
         requests = [Request(*one) for one in zip(prompts, shown, question_ids, strict=True)]
         for request in requests:
             self.check(request.prompt, request.shown)
-        scheduler = Scheduler(self.engine, self.refill, self.segment, self.work)
+        scheduler = Scheduler(self.engine, self.execution, self.work)
         for index, found in scheduler.run(requests):
             yield index, self._result(found, requests[index])
 
@@ -202,11 +185,3 @@ class Search:
             sequential=plan.sequential,
             revisions=plan.revisions,
         )
-
-
-def check_shards(mesh: Mesh | None, batch: int, lanes: int) -> None:
-    """Refuses slots or lanes that the mesh's `data` does not divide."""
-    parts = shards(mesh)
-    for name, value in (("batch", batch), ("execution.lanes", lanes)):
-        if value % parts:
-            raise UserError(f"{name} is {value}; execution.mesh.data={parts} must divide it")

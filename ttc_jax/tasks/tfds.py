@@ -4,6 +4,8 @@ It writes array_record files, which `as_data_source` reads in order. Data go to 
 (the environment variable TFDS_DATA_DIR changes it).
 """
 
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from typing import Any, ClassVar
 
@@ -18,6 +20,8 @@ from ttc_jax.errors import UserError
 from ttc_jax.tasks.data_set import DataSet
 from ttc_jax.tasks.jsonl import optional_field, read_jsonl, text_field
 
+PATIENCE = 15  # seconds in which the server of a download must answer
+
 
 def read_split(data_set: type[DataSet], split: str) -> Iterator[tuple[str, dict[str, str]]]:
     """The rows of a split, each with where it stands, downloaded and prepared when needed.
@@ -28,6 +32,8 @@ def read_split(data_set: type[DataSet], split: str) -> Iterator[tuple[str, dict[
     advice = "give its JSONL files by task.path and task.train_path"
     builder: Any = builder_of(data_set)(file_format="array_record")
     try:
+        if not builder.data_path.exists():
+            _check_reachable(data_set.downloads[0].url)
         builder.download_and_prepare()
     except NonMatchingChecksumError as error:
         urls = " or ".join(file.url for file in data_set.downloads)
@@ -38,6 +44,15 @@ def read_split(data_set: type[DataSet], split: str) -> Iterator[tuple[str, dict[
     for i, row in enumerate(builder.as_data_source(split=split)):
         texts = {name: text.decode() for name, text in row.items()}
         yield f"{builder.info.full_name}/{split}:{i}", texts
+
+
+def _check_reachable(url: str) -> None:
+    """Raises an OSError at once where there is no network; TFDS would try again for minutes."""
+    request = urllib.request.Request(url, method="HEAD")
+    try:
+        urllib.request.urlopen(request, timeout=PATIENCE).close()
+    except urllib.error.HTTPError:
+        return  # the server is there; what it gives is TFDS's to judge
 
 
 class Rows(tfds.core.GeneratorBasedBuilder, skip_registration=True):

@@ -86,14 +86,7 @@ class Program:
           UserError: it does not fit the chip's HBM.
         """
         began = time.perf_counter()
-        try:
-            compiled = lowered.compile()
-        except jax.errors.JaxRuntimeError as error:
-            if not (found := _TOO_MUCH.search(str(error))):
-                raise
-            needs = float(found[1]) * _UNITS[found[2]] if found[1] else math.nan
-            held = device_bytes(weights), cache_bytes(state)
-            raise UserError(_does_not_fit(name, chip, needs, *held)) from error
+        compiled = _compiled(name, lowered, chip, weights, state)
         seconds = time.perf_counter() - began
         memory: Any = compiled.memory_analysis()
         text = compiled.as_text() or ""
@@ -212,6 +205,20 @@ def _blocks(state: Any) -> int:
 
 def _collectives(cost: Cost) -> tuple[Mapping[str, Any], ...]:
     return tuple(dataclasses.asdict(x) for x in cost.collectives.values())
+
+
+def _compiled(
+    name: str, lowered: jax.stages.Lowered, chip: Chip, weights: Any, state: Any
+) -> jax.stages.Compiled:
+    """Returns the compiled program; refuses one that does not fit the chip's HBM."""
+    try:
+        return lowered.compile()
+    except jax.errors.JaxRuntimeError as error:
+        if not (found := _TOO_MUCH.search(str(error))):
+            raise
+        needs = float(found[1]) * _UNITS[found[2]] if found[1] else math.nan
+        held = device_bytes(weights), cache_bytes(state)
+        raise UserError(_does_not_fit(name, chip, needs, *held)) from error
 
 
 def _does_not_fit(name: str, chip: Chip, needs: float, weights: int, caches: int) -> str:

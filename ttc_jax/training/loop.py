@@ -46,8 +46,8 @@ def fit(
     Or with those of `optimisation.past_best` evaluations later. They lie where the model's lay.
 
     Args:
-      loss: (model, batch, regime) -> (sum of losses, sum of weights); the quotient is minimised.
-        In validation there is no regime.
+      loss: (model, batch, mode) -> (sum of losses, sum of weights); the quotient is minimised.
+        In validation there is no mode.
       folder: gets checkpoints/, from which a rerun goes on, metrics.jsonl and tensorboard/.
       trainable: NNX filter of the parameters that move; the others stay as they are.
       mesh: parameters and optimiser are split by its rules, batches by rows; None: one device.

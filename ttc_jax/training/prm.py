@@ -117,13 +117,13 @@ def example(
 
 
 def loss(
-    model: ProcessRewardModel, batch: Mapping[str, Array], regime: TrainMode | None = None
+    model: ProcessRewardModel, batch: Mapping[str, Array], mode: TrainMode | None = None
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
     """Binary cross-entropy in nats, summed over where values are asked for, and their number.
 
     Args:
       model: gives a score, as a logit, at every token: a PRM or an ORM.
     """
-    scores = model(batch["tokens"], batch["prompt_lengths"], regime).astype(jnp.float32)
+    scores = model(batch["tokens"], batch["prompt_lengths"], mode).astype(jnp.float32)
     losses = optax.sigmoid_binary_cross_entropy(scores, batch["targets"])
     return (losses * batch["weights"]).sum(), batch["weights"].sum()

@@ -56,10 +56,10 @@ class Probed(nnx.Module):
         self,
         tokens: Int[Array, "B T"],
         prompt_lengths: Int[Array, " B"],
-        regime: TrainMode | None = None,
+        mode: TrainMode | None = None,
     ) -> Float[Array, "B T"]:
         """Scores of whole sequences, as logits."""
-        del prompt_lengths, regime  # nothing is dropped in what is not taught
+        del prompt_lengths, mode  # nothing is dropped in what is not taught
         return self.probe(self.hidden(tokens))
 
 

@@ -67,10 +67,10 @@ def example(
 
 
 def loss(
-    model: Transformer, batch: Mapping[str, Array], regime: TrainMode | None = None
+    model: Transformer, batch: Mapping[str, Array], mode: TrainMode | None = None
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
     """Cross-entropy in nats, summed over the asked positions, and their number."""
-    logits = model.logits(model(batch["tokens"], regime))
+    logits = model.logits(model(batch["tokens"], mode))
     targets = batch["targets"].astype(jnp.int32)
     losses = optax.softmax_cross_entropy_with_integer_labels(logits, targets)
     return (losses * batch["weights"]).sum(), batch["weights"].sum()

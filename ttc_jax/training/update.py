@@ -139,7 +139,7 @@ class Program:
         return self._update(state, self._still, self._put(batch), np.int32(step))
 
     def evaluate(self, weights: Weights, batches: Iterable[Batch]) -> float:
-        """The mean loss over all batches, without a regime."""
+        """The mean loss over all batches, without a mode."""
         sums = [self._evaluate(weights, self._still, self._put(batch)) for batch in batches]
         total, weight = np.asarray(jax.device_get(sums), np.float64).sum(0)
         return float(total / weight)
@@ -169,12 +169,12 @@ class Program:
     ) -> tuple[Float[Array, ""], Weights]:
         """The mean loss of a batch and its gradient: sums over all parts, then the quotient."""
         key = training_key(self._seed, step)
-        regime = TrainMode(key, self._optimisation.dropout, self._optimisation.remat)
+        mode = TrainMode(key, self._optimisation.dropout, self._optimisation.remat)
 
         def add(so_far: Any, numbered: tuple[Array, Arrays]) -> tuple[Any, None]:
             number, part = numbered
             found = jax.value_and_grad(self._sums, has_aux=True)(
-                weights, still, part, regime.at(number)
+                weights, still, part, mode.at(number)
             )
             return jax.tree.map(jnp.add, so_far, found), None
 
@@ -190,7 +190,7 @@ class Program:
         return totals.sum(), counts.sum()
 
     def _sums(
-        self, weights: Weights, still: nnx.State, part: Arrays, regime: TrainMode | None
+        self, weights: Weights, still: nnx.State, part: Arrays, mode: TrainMode | None
     ) -> Sums:
         """The loss as it is computed: with all arrays in the dtype that is asked for."""
 
@@ -200,7 +200,7 @@ class Program:
 
         state = parameters.as_state(jax.tree.map(narrow, weights), self._moving)
         model = nnx.merge(self._graph, state, jax.tree.map(narrow, still))
-        return self._loss(model, part, regime)
+        return self._loss(model, part, mode)
 
 
 def _spread(arrays: Any, places: Any) -> Any:

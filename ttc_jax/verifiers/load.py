@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,13 +16,14 @@ from ttc_jax import assets
 from ttc_jax.errors import UserError
 from ttc_jax.models import checkpoints, int8, parameters
 from ttc_jax.models.shapes import read_shape
+from ttc_jax.plugins import calling, imported, is_class
 from ttc_jax.verifiers import prm, probe
 from ttc_jax.verifiers.confidence import Confidence
 from ttc_jax.verifiers.flipped import Flipped
 from ttc_jax.verifiers.formats import find_format, known
 from ttc_jax.verifiers.prm_config import PRMConfig
 from ttc_jax.verifiers.public import load_public, outline_public
-from ttc_jax.verifiers.verifier import Verifier
+from ttc_jax.verifiers.verifier import Verifier, VerifierSpec
 
 CONFIDENCE, FLIPPED = "confidence:", "flipped:"
 _LOADERS = {prm.KIND: prm.load_prm, probe.KIND: probe.load_probe}
@@ -41,12 +44,12 @@ def load_verifier(
         its hub name or folder, or "FORMAT:PATH" where that does not tell its format (see
         `find_format`); "confidence:log_prob" (or entropy, self_certainty) for the generator's own
         confidence; "flipped:0.2:PATH" for a PRM or ORM of which a fifth of the scores is flipped;
-        or "" for none.
+        "package.module:Class" for a `Verifier` of your own; or "" for none.
       dtype, weights, cache, mesh: as for `load_generator`.
 
     Raises:
-      UserError: no such folder, sign or format, the folder of another model, or a mesh that does
-        not divide the model.
+      UserError: no such folder, sign, format or class, the folder of another model, or a mesh that
+        does not divide the model.
     """
     if not path:
         return None
@@ -56,6 +59,8 @@ def load_verifier(
         return Flipped(cast(Verifier, load_verifier(of, **storage)), share)
     if path.startswith(CONFIDENCE):
         return Confidence(path.removeprefix(CONFIDENCE))
+    if is_class(path) and find_format(path)[0] is None:
+        return _own(path, storage)
     folder = assets.locate(path)
     if not checkpoints.is_model(Path(folder)):
         form, of = find_format(path)
@@ -90,6 +95,8 @@ def outline_verifier(
         share, of = _flipped(path)
         inner = outline_verifier(of, dtype=dtype, weights=weights, cache=cache)
         return Flipped(cast(Verifier, inner), share)
+    if is_class(path) and find_format(path)[0] is None:
+        return _own(path, {"dtype": dtype, "weights": weights, "cache": cache})
     folder, dtype = Path(assets.locate(path)), jnp.dtype(dtype)
     if not checkpoints.is_model(folder):
         form, of = find_format(path)
@@ -110,6 +117,20 @@ def outline_verifier(
         return int8.quantised(model) if int8.wanted(weights) else model
 
     return parameters.outline(build)
+
+
+def _own(path: str, storage: Mapping[str, Any]) -> Verifier:
+    """Returns a verifier of the user's own, which is given the options that its class names."""
+    kind = imported(path, "verifier.path")
+    if not issubclass(kind, Verifier):
+        raise UserError(f"verifier.path={path}: is no subclass of ttc_jax.verifiers.Verifier")
+    with calling(f"verifier.path={path}"):
+        known = inspect.signature(kind.__init__).parameters  # nnx hides it in the class
+        found = kind(**{name: value for name, value in storage.items() if name in known})
+        spec = found.spec
+    if not isinstance(spec, VerifierSpec):
+        raise UserError(f"verifier.path={path}: its spec is no VerifierSpec")
+    return found
 
 
 def _description(path: str, folder: str | Path) -> checkpoints.Description:
