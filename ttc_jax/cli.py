@@ -48,8 +48,7 @@ class _Job(NamedTuple):
         arguments: those that `main` takes behind the workdir.
         flags: those that it takes by name.
         needs_workdir: whether `main` cannot do without one.
-        takes: the jobs whose configs it takes: its own where it says no others; () where it takes
-            no config.
+        takes: the jobs whose configs it takes: its own where it says no others; (): it takes none.
     """
 
     text: str
@@ -63,8 +62,7 @@ class _Job(NamedTuple):
         words = [name, *(f"[{argument.upper()}]" for argument in self.arguments)]
         words += [f"[--{flag}=…]" for flag in self.flags]
         workdir = "--workdir=DIR" if self.needs_workdir else "[--workdir=DIR]"
-        usage = _USAGE if self.takes else _USAGE_ALONE
-        return usage.format(job=" ".join(words), workdir=workdir)
+        return (_USAGE if self.takes else _USAGE_ALONE).format(job=" ".join(words), workdir=workdir)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -153,8 +151,6 @@ def _settings(
     if not workdir and about.needs_workdir:
         raise UserError("--workdir is missing: the folder for results, as in --workdir=runs/NAME")
 
-    from ml_collections import ConfigDict
-
     from ttc_jax import config
     from ttc_jax.experiments.fields import check_fields
 
@@ -162,7 +158,9 @@ def _settings(
     check_name(spec, f"--config={spec}")
     if not 0 < values.hosts_timeout < float("inf"):
         raise UserError(f"--hosts_timeout={values.hosts_timeout}: must be a finite number above 0")
-    settings, arguments = config.parse_config(spec, overrides) if spec else (ConfigDict(), [])
+    settings, arguments = (
+        config.parse_config(spec, overrides) if spec else (config.ConfigDict(), [])
+    )
     check_fields(settings)
     arguments += behind
     if unexpected := arguments[len(about.arguments) :]:
@@ -313,12 +311,10 @@ def _help() -> str:
 def _job_help(job: str, spec: str, overrides: list[str]) -> str:
     about = _jobs()[job]
     lines = [about.text, "", "Usage", f"  {about.usage(job)}", ""]
-    if not about.takes:
-        return "\n".join(lines)
     if not spec:
-        lines += ["Configs", *config_files.listing(about.takes), ""]
-        lines += [f"ttc {job} --config=NAME --help shows every field of a config."]
-        return "\n".join(lines)
+        listed = ["Configs", *config_files.listing(about.takes), ""]
+        listed += [f"ttc {job} --config=NAME --help shows every field of a config."]
+        return "\n".join(lines + (listed if about.takes else []))
 
     from ttc_jax import config
     from ttc_jax.experiments.fields import field_of
