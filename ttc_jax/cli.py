@@ -158,11 +158,9 @@ def _settings(
     check_name(spec, f"--config={spec}")
     if not 0 < values.hosts_timeout < float("inf"):
         raise UserError(f"--hosts_timeout={values.hosts_timeout}: must be a finite number above 0")
-    settings, arguments = (
-        config.parse_config(spec, overrides) if spec else (config.ConfigDict(), [])
-    )
+    parsed = config.parse_config(spec, overrides) if spec else (config.ConfigDict(), [])
+    settings, arguments = parsed[0], parsed[1] + behind
     check_fields(settings)
-    arguments += behind
     if unexpected := arguments[len(about.arguments) :]:
         hint = "put quotes around one of several words; " if about.arguments else ""
         raise UserError(
@@ -312,9 +310,9 @@ def _job_help(job: str, spec: str, overrides: list[str]) -> str:
     about = _jobs()[job]
     lines = [about.text, "", "Usage", f"  {about.usage(job)}", ""]
     if not spec:
-        listed = ["Configs", *config_files.listing(about.takes), ""]
-        listed += [f"ttc {job} --config=NAME --help shows every field of a config."]
-        return "\n".join(lines + (listed if about.takes else []))
+        more = f"ttc {job} --config=NAME --help shows every field of a config."
+        listed = ["Configs", *config_files.listing(about.takes), "", more] if about.takes else []
+        return "\n".join(lines + listed)
 
     from ttc_jax import config
     from ttc_jax.experiments.fields import field_of
