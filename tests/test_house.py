@@ -39,13 +39,10 @@ FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 # What is longer than the house allows, and why. The list is exact: whatever shrinks leaves it.
 LONG_FILES = {
     "models/cache.py": "the cache, its views and lanes share one layout of arrays",
-    "report/figures.py": "to be split",
-    "results/store.py": "to be split",
     "tpu/hlo.py": "one grammar: what XLA prints of a program",
 }
 LONG_FUNCTIONS = {
     "models/attention.py:forked_attention": "the parts of one softmax, which share its arguments",
-    "results/summary.py:summarise_sweep": "to be split",
     "training/loop.py:fit": "the loop, half of it signature and docstring",
 }
 FILES = sorted(PACKAGE.rglob("*.py"))

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 _JOBS = Path(__file__).parent / "jobs"
 _USAGE = "ttc {job} --config=NAME[:VARIANT] {workdir} [--config.field=value ...]"
+_USAGE_ALONE = "ttc {job} {workdir}"  # of a job that takes no config
 _HOSTS = {  # of many: flag -> default
     "hosts": "1",
     "host": "0",
@@ -47,7 +48,7 @@ class _Job(NamedTuple):
         arguments: those that `main` takes behind the workdir.
         flags: those that it takes by name.
         needs_workdir: whether `main` cannot do without one.
-        takes: the jobs whose configs it takes: its own where it says no others.
+        takes: the jobs whose configs it takes: its own where it says no others; (): it takes none.
     """
 
     text: str
@@ -61,7 +62,7 @@ class _Job(NamedTuple):
         words = [name, *(f"[{argument.upper()}]" for argument in self.arguments)]
         words += [f"[--{flag}=…]" for flag in self.flags]
         workdir = "--workdir=DIR" if self.needs_workdir else "[--workdir=DIR]"
-        return _USAGE.format(job=" ".join(words), workdir=workdir)
+        return (_USAGE if self.takes else _USAGE_ALONE).format(job=" ".join(words), workdir=workdir)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -143,8 +144,10 @@ def _settings(
         behind: arguments behind "--".
     """
     spec, workdir = values.config, values.workdir
-    if not spec:
+    if not spec and about.takes:
         raise UserError(f"--config is missing: {about.usage(job)}")
+    if not about.takes and (given := [f"--config={spec}"] * bool(spec) or overrides):
+        raise UserError(f"{given[0]}: ttc {job} takes no config: {about.usage(job)}")
     if not workdir and about.needs_workdir:
         raise UserError("--workdir is missing: the folder for results, as in --workdir=runs/NAME")
 
@@ -155,9 +158,9 @@ def _settings(
     check_name(spec, f"--config={spec}")
     if not 0 < values.hosts_timeout < float("inf"):
         raise UserError(f"--hosts_timeout={values.hosts_timeout}: must be a finite number above 0")
-    settings, arguments = config.parse_config(spec, overrides)
+    parsed = config.parse_config(spec, overrides) if spec else (config.ConfigDict(), [])
+    settings, arguments = parsed[0], parsed[1] + behind
     check_fields(settings)
-    arguments += behind
     if unexpected := arguments[len(about.arguments) :]:
         hint = "put quotes around one of several words; " if about.arguments else ""
         raise UserError(
@@ -307,9 +310,9 @@ def _job_help(job: str, spec: str, overrides: list[str]) -> str:
     about = _jobs()[job]
     lines = [about.text, "", "Usage", f"  {about.usage(job)}", ""]
     if not spec:
-        lines += ["Configs", *config_files.listing(about.takes), ""]
-        lines += [f"ttc {job} --config=NAME --help shows every field of a config."]
-        return "\n".join(lines)
+        more = f"ttc {job} --config=NAME --help shows every field of a config."
+        listed = ["Configs", *config_files.listing(about.takes), "", more] if about.takes else []
+        return "\n".join(lines + listed)
 
     from ttc_jax import config
     from ttc_jax.experiments.fields import field_of

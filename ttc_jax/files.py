@@ -15,7 +15,7 @@ import socket
 import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from ttc_jax.errors import UserError
 
@@ -69,11 +69,22 @@ def replace(path: Path, data: bytes) -> None:
     Raises:
         OSError: the disk is full or not writable; the old file is then still there.
     """
+    with replacing(path) as file:
+        file.write(data)
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """A file to write, which replaces another at the end of the block; not after an error.
+
+    Raises:
+        OSError: as `replace`.
+    """
     make_folder(path.parent)
     draft, descriptor = _draft(path)
     try:
         with open(descriptor, "wb") as file:
-            file.write(data)
+            yield file
             file.flush()
             os.fsync(file.fileno())
             os.replace(draft, path)

@@ -24,6 +24,7 @@ from ttc_jax.report.sections import records_of_work, sections
 from ttc_jax.report.table import Table
 from ttc_jax.report.viewer import CANDIDATES, NODES, viewer
 from ttc_jax.results.store import Node
+from ttc_jax.results.summary_file import read_summaries
 
 ALL = ("search", "policy", "chains", "ratios", "verifiers")
 POLICY = ("compute_optimal", "choices", "efficiency", "allocation")
@@ -156,6 +157,7 @@ def test_machines_get_all_of_it_in_one_file(folder):
     assert found["ledger"]["search"] == search["ledger"]
     assert found["config"]["policy"] == policy["config"]
     assert "python" in found["versions"]
+    assert read_summaries(folder / "page").keys() == parts.keys()  # which `ttc plot` reads
 
 
 def test_figures_and_tables_stand_beside_it(folder):

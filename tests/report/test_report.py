@@ -10,11 +10,9 @@ from PIL import Image
 
 from ttc_jax.errors import UserError
 from ttc_jax.report.console import cost_lines, label, print_summary
-from ttc_jax.report.figures import (
+from ttc_jax.report.figures import accuracy_figure, chains_figure, ratios_figure
+from ttc_jax.report.writing import (
     accuracy_csv,
-    accuracy_figure,
-    chains_figure,
-    ratios_figure,
     write_accuracy,
     write_calibration,
     write_chains,

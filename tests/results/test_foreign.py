@@ -189,7 +189,7 @@ def test_files_that_hold_no_samples(tmp_path):
     with pytest.raises(UserError, match="samples.jsonl: holds no samples"):
         read_records(write(tmp_path))
     (tmp_path / "samples.csv").touch()
-    with pytest.raises(UserError, match="samples.csv: neither a workdir nor a .jsonl file"):
+    with pytest.raises(UserError, match="samples.csv: neither a workdir nor a .jsonl or"):
         read_records(tmp_path / "samples.csv")
     assert read_records(tmp_path) == []  # a workdir in which nothing was stored yet
 

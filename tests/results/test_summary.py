@@ -12,9 +12,9 @@ from ttc_jax.results.store import Candidate, Record
 from ttc_jax.results.summary import (
     difficulty_samples,
     summarise,
-    summarise_sweep,
     write_summary,
 )
+from ttc_jax.results.sweep_summary import summarise_sweep
 
 
 def records(scored=True):

@@ -8,6 +8,8 @@ and a function
 Where `workdir` has a default, the command does without --workdir. Further parameters, which have
 defaults too, are arguments that the command takes beside its flags: `question` becomes [QUESTION].
 Parameters behind `*` are flags of the job's own, strings: `topology` becomes --topology.
+`TAKES` names the jobs whose configs it takes, where they are not its own alone; `TAKES = ()`: the
+command takes no --config, and the job gets an empty one.
 
 A module may have `check(config)` too, which refuses what `main` could not run; without one, fields
 are held against their ranges. A config of several stages checks all of them before the first runs.

@@ -7,8 +7,8 @@ sample, as its score of the question alone (question). Within each bin one half 
 chooses for the other, so that what is reported was earned on questions that did not choose. WORKDIR
 gets policy.json, the policy fitted to all questions; summary.json: accuracy, efficiency
 and the choices, with each kind of difficulty, and what it brings to spend the same average budget
-unevenly over questions; and compute_optimal.png/.svg/.csv. Samples scored elsewhere will do: a path
-ending in .jsonl, see `ttc_jax.results.foreign`. Where
+unevenly over questions; and compute_optimal.png/.svg/.csv. Samples drawn elsewhere will do: a file
+or folder of them, see `ttc_jax.results.foreign`. Where
 `flops_match.large` names a run of a larger model's greedy answers, the two are compared at equal
 FLOPs, pretraining included.
 """
@@ -38,7 +38,7 @@ from ttc_jax.policy.policy import Policy, PolicyEvaluation, costs, evaluate_poli
 from ttc_jax.policy.walks import walks
 from ttc_jax.policy_file import FILE
 from ttc_jax.report.console import print_policy
-from ttc_jax.report.figures import write_compute_optimal
+from ttc_jax.report.writing import write_compute_optimal
 from ttc_jax.results.accuracy_table import AccuracyTable, accuracy_table, largest_pools
 from ttc_jax.results.curves import Estimate, bootstrap, budget_grid, check_rule, scored
 from ttc_jax.results.foreign import read_records

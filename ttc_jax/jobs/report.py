@@ -1,10 +1,11 @@
 """Writes one HTML page with the figures, tables and search trees that other jobs found.
 
 `config.data` names their workdirs, as search (of `ttc run` or `ttc sweep`), policy, chains, ratios
-and verifiers; "" for what is not there. The search may also be a file of samples that were drawn
-and scored elsewhere, see `ttc_jax.results.foreign`, of which `config.selection` chooses answers.
+and verifiers; "" for what is not there. The search may also be samples that were drawn
+elsewhere, see `ttc_jax.results.foreign`, of which `config.selection` chooses answers.
 WORKDIR gets report.html, which needs neither a network nor any other file, its figures as PNG and
-SVG, its tables as CSV, and for machines summary.json with all that the jobs' own summaries hold.
+SVG, its tables as CSV, for machines summary.json with all that the jobs' own summaries hold, and
+summaries.json, from which `ttc plot` draws the figures again for a paper.
 Trees are of the search's questions that kept theirs, see `search.trees`.
 """
 
@@ -25,23 +26,24 @@ from ttc_jax.experiments.workdir import claim_workdir
 from ttc_jax.hosts import hosts
 from ttc_jax.plugins import check_named_by_data
 from ttc_jax.policy.difficulty import oracle, quantile_bins
-from ttc_jax.report.figures import write_files
 from ttc_jax.report.findings import findings
 from ttc_jax.report.page import files, page
 from ttc_jax.report.sections import records_of_work, sections
 from ttc_jax.report.viewer import viewer
+from ttc_jax.report.writing import write_files
 from ttc_jax.results.curves import budget_grid, check_rule
-from ttc_jax.results.foreign import is_file_of_samples, read_samples
+from ttc_jax.results.foreign import read_samples
+from ttc_jax.results.sample_files import sample_files
 from ttc_jax.results.store import ResultsStore
 from ttc_jax.results.summary import (
     DIFFICULTY,
     POOL,
     combine,
     difficulty_samples,
-    summarise_sweep,
     write_summary,
 )
-from ttc_jax.results.summary_file import read_summary
+from ttc_jax.results.summary_file import read_summary, write_summaries
+from ttc_jax.results.sweep_summary import summarise_sweep
 from ttc_jax.tasks.task import Question
 
 PAGE = "report.html"
@@ -67,6 +69,7 @@ def main(config: ConfigDict, workdir: Path) -> None:
     # An answer in a table may hold lone surrogates, which no file can.
     contents[PAGE] = text.encode("utf-8", "replace")
     write_files(contents, workdir)
+    write_summaries(workdir, summaries)
     path = write_summary(workdir, combine(summaries))
     for sentence in sentences:
         print(f"- {sentence}")
@@ -74,7 +77,7 @@ def main(config: ConfigDict, workdir: Path) -> None:
 
 
 def _summary(config: ConfigDict, name: str, folder: Path) -> dict[str, Any]:
-    if name == "search" and is_file_of_samples(folder):
+    if name == "search" and sample_files(folder):
         return _summary_of_samples(config, folder)
     advice = f"run that job to its end, or set --config.data.{name}="
     with naming(f"data.{name}={folder}"):
@@ -83,7 +86,7 @@ def _summary(config: ConfigDict, name: str, folder: Path) -> dict[str, Any]:
 
 def _summary_of_samples(config: ConfigDict, path: Path) -> dict[str, Any]:
     """Returns the summary of a sweep that had drawn them, at all powers of two as well."""
-    records = read_samples(path)
+    records = read_samples(*sample_files(path))
     samples = difficulty_samples(records)
     if not samples:
         raise UserError(f"data.search={path}: has no samples of the strategy {POOL!r}")
@@ -99,7 +102,7 @@ def _summary_of_samples(config: ConfigDict, path: Path) -> dict[str, Any]:
 
 
 def _trees(folder: Path, summary: Mapping[str, Any], own: str) -> dict[str, Any]:
-    if is_file_of_samples(folder):  # which knows none, and has been read
+    if sample_files(folder):  # which knows none, and has been read
         return {}
     # Questions that were answered together may be stored in any order.
     held = sorted(ResultsStore(folder).read(), key=lambda record: record.key)

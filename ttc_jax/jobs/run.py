@@ -37,7 +37,7 @@ from ttc_jax.experiments.stages import run_stages
 from ttc_jax.experiments.workdir import Claim, exclusive
 from ttc_jax.hosts import hosts
 from ttc_jax.report.console import print_followed, print_summary
-from ttc_jax.report.figures import write_accuracy, write_chains
+from ttc_jax.report.writing import write_accuracy, write_chains
 from ttc_jax.results.chains import summarise_chains
 from ttc_jax.results.curves import bootstrap
 from ttc_jax.results.store import ResultsStore

@@ -32,15 +32,15 @@ from ttc_jax.experiments.workdir import exclusive
 from ttc_jax.policy.difficulty import oracle, quantile_bins
 from ttc_jax.policy_file import Entry
 from ttc_jax.report.console import print_sweep
-from ttc_jax.report.figures import write_accuracy, write_bins, write_ratios
+from ttc_jax.report.writing import write_accuracy, write_bins, write_ratios
 from ttc_jax.results.store import ResultsStore
 from ttc_jax.results.summary import (
     DIFFICULTY,
     POOL,
     difficulty_samples,
-    summarise_sweep,
     write_summary,
 )
+from ttc_jax.results.sweep_summary import summarise_sweep
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -49,7 +49,7 @@ from ttc_jax.models.tokenizers import Tokenizer
 from ttc_jax.models.transformer import Transformer
 from ttc_jax.models.vocabulary import check_tokens
 from ttc_jax.models.weights import load_generator
-from ttc_jax.report.figures import write_calibration
+from ttc_jax.report.writing import write_calibration
 from ttc_jax.tasks.prompts import PromptFormat
 from ttc_jax.training import data, orm, prm, probe, rest_em, revision, sft
 from ttc_jax.training.batches import Batches

@@ -58,7 +58,7 @@ def print_sweep(summary: Mapping[str, Any], file: TextIO | None = None) -> None:
     """Prints a sweep: strategies against generations, over all questions and by difficulty bin.
 
     Args:
-        summary: see `results.summary.summarise_sweep`.
+        summary: see `results.sweep_summary.summarise_sweep`.
         file: where to; default: stdout.
     """
     parts = [("all questions", summary)] + [

@@ -13,7 +13,7 @@ from jinja2.utils import htmlsafe_json_dumps
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from ttc_jax.report.figures import images
+from ttc_jax.report.style import images
 from ttc_jax.report.table import Section
 
 

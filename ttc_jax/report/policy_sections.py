@@ -6,10 +6,12 @@ Every number stands in the summary of `ttc policy`. What a summary lacks leaves 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from ttc_jax.report.console import label
-from ttc_jax.report.figures import accuracy_figure, flops_match_figure, flops_match_rows
+from ttc_jax.report.figures import accuracy_figure
+from ttc_jax.report.flops_figure import flops_match_figure, flops_match_rows
 from ttc_jax.report.table import Row, Section, Summary, Table, accuracy_by_budget
 
 
@@ -52,7 +54,9 @@ def compute_optimal(summary: Summary) -> Section:
         "Oracle bins know the right answers; all others only what the verifier thinks: of many "
         "samples (predicted), of a few, or of the question alone.",
         [table for table in tables if table.rows],
-        accuracy_figure(summary, "The best strategy for each difficulty, and the baseline"),
+        partial(
+            accuracy_figure, summary, "The best strategy for each difficulty, and the baseline"
+        ),
     )
 
 
@@ -166,7 +170,7 @@ def flops_match(summary: Summary) -> Section | None:
             table("the small model's accuracy in %", "small"),
             table("the larger model's accuracy in %", "large"),
         ],
-        flops_match_figure(summary),
+        partial(flops_match_figure, summary),
     )
 
 

@@ -6,6 +6,7 @@ Every number stands in a summary; nothing is computed here. What a summary lacks
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 
 from ttc_jax.config import fields
 from ttc_jax.report import policy_sections
@@ -78,7 +79,7 @@ def _methods(summary: Summary) -> Section:
         "Accuracy on the same questions against generations per question. A line that rises "
         "earlier needs less compute; where lines meet, the strategy no longer matters.",
         [accuracy_by_budget(summary)],
-        accuracy_figure(summary, f"{what} at equal generation budgets"),
+        partial(accuracy_figure, summary, f"{what} at equal generation budgets"),
     )
 
 
@@ -96,7 +97,7 @@ def _bins(summary: Summary) -> Section | None:
         "Questions in bins of pass@1, the easiest first. In the paper search pays "
         "where the model is sometimes right, and little where it almost always or never is.",
         [Table("accuracy in % and its 95 % interval, by N", rows, "N")],
-        bins_figure(summary),
+        partial(bins_figure, summary),
     )
 
 
@@ -114,7 +115,7 @@ def _choosing(summary: Summary) -> Section | None:
         "the one whose scores have the largest sum. An answer's score is that of its last step, "
         "or the least or the product of all its steps' scores.",
         [table for table in tables if table.rows],
-        accuracy_figure(found | {"questions": summary["questions"]}, "Ways of choosing"),
+        partial(accuracy_figure, found | {"questions": summary["questions"]}, "Ways of choosing"),
     )
 
 
@@ -143,7 +144,7 @@ def _chains(summary: Summary) -> Section | None:
                 "of pairs",
             ),
         ],
-        chains_figure(summary),
+        partial(chains_figure, summary),
     )
 
 
@@ -166,7 +167,7 @@ def _ratios(summary: Summary) -> Section | None:
         "The same number of answers, as few long chains of revisions or as many short ones. "
         "In the paper easy questions gain from revising, and hard ones need a mixture.",
         [Table("accuracy in % and its 95 % interval, by N", rows, "N")],
-        ratios_figure(summary, ratios),
+        partial(ratios_figure, summary, ratios),
     )
 
 
@@ -176,7 +177,7 @@ def _verifiers(summary: Summary) -> Section:
         "Verifiers",
         "The same answers, chosen among by different verifiers, as there are more of them.",
         [accuracy_by_budget(summary)],
-        accuracy_figure(summary, "Choosing with different verifiers"),
+        partial(accuracy_figure, summary, "Choosing with different verifiers"),
     )
 
 

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import functools
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from matplotlib.figure import Figure
+
+from ttc_jax.report.console import label
+from ttc_jax.report.style import SCREEN, Style
 
 Row = Mapping[str, Any]
 Summary = Mapping[str, Any]
@@ -47,13 +51,13 @@ class Table:
     def cells(self) -> list[list[Cell]]:
         """Row by row, as many as `header`."""
         if not self.across:
-            return [[_plain(row.get(name)) for name in self._about] for row in self.rows]
+            return [[_about(name, row.get(name)) for name in self._about] for row in self.rows]
         found: dict[tuple[Any, ...], dict[Any, Cell]] = {}
         for row in self.rows:
             about = tuple(row.get(name) for name in self._about)
             found.setdefault(about, {})[row[self.across]] = _value(row)
         return [
-            [*map(_plain, about), *(values.get(name, Cell()) for name in self._spread)]
+            [*map(_about, self._about, about), *(values.get(name, Cell()) for name in self._spread)]
             for about, values in found.items()
         ]
 
@@ -87,14 +91,20 @@ class Section:
     Attributes:
       name: its anchor, and what its files are called.
       caption: what to see.
-      figure: None: the tables speak for themselves, and are not hidden behind it.
+      draw: draws the figure in a style; None: the tables speak for themselves, and are not hidden
+        behind one.
     """
 
     name: str
     title: str
     caption: str
     tables: Sequence[Table]
-    figure: Figure | None = None
+    draw: Callable[[Style], Figure] | None = None
+
+    @functools.cached_property
+    def figure(self) -> Figure | None:
+        """The figure on a screen."""
+        return None if self.draw is None else self.draw(SCREEN)
 
 
 def accuracy_by_budget(summary: Summary) -> Table:
@@ -111,6 +121,11 @@ def rows_by_budget(accuracy: Mapping[str, Mapping[str, Row]]) -> list[Row]:
         for name, curve in accuracy.items()
         for n in budgets
     ]
+
+
+def _about(column: str, value: Any) -> Cell:
+    """What a row is about; strategies have the names that they have in figures."""
+    return _plain(label(value) if column == "strategy" else value)
 
 
 def _value(row: Row) -> Cell:

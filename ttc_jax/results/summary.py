@@ -8,7 +8,7 @@ import contextlib
 import dataclasses
 import math
 import platform
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Final
@@ -16,10 +16,7 @@ from typing import Any, Final
 import numpy as np
 
 from ttc_jax.compute.ledger import Ledger
-from ttc_jax.errors import UserError
 from ttc_jax.files import write_json
-from ttc_jax.results.accuracy_table import largest_pools
-from ttc_jax.results.choosing import choosing_rules, describe_choosing, summarise_choosing
 from ttc_jax.results.curves import (
     DIGITS,
     Estimate,
@@ -29,7 +26,6 @@ from ttc_jax.results.curves import (
     pass_at_1,
     question_accuracy,
 )
-from ttc_jax.results.selection import LAST
 from ttc_jax.results.store import Record
 
 _PACKAGES: Final = (
@@ -93,95 +89,6 @@ def summarise(
         "candidates": count_candidates(records),
         "ledger": ledger,
         "ledger_per_question": {name: cost / questions for name, cost in ledger.items()},
-        "config": dict(config),
-        "versions": versions(),
-    }
-
-
-def summarise_sweep(
-    records: Sequence[Record],
-    config: Mapping[str, Any],
-    budgets: Sequence[int],
-    bins: Mapping[str, int],
-    rule: str = "best_of_n_weighted",
-    pools: Collection[str] = (POOL,),
-    aggregation: str = "last",
-    subsets: int = 512,
-    seed: int = 0,
-) -> dict[str, Any]:
-    """What summary.json of a sweep holds.
-
-    Args:
-        records: of several strategies and budgets over the same questions, in any order.
-        budgets: those at which strategies are compared.
-        bins: question -> difficulty bin, 0 the easiest.
-        rule: how the final answer is chosen from a search's candidates.
-        pools: strategies whose candidates are independent: a part of them is a smaller budget.
-        aggregation, subsets, seed: see `question_accuracy`.
-
-    Returns:
-        "accuracy": strategy -> "<generations>" -> {"mean", "low", "high"}; "bins": a list, easiest
-        first, of {"questions", "pass_at_1", "accuracy"}; "ledger": strategy -> "<generations>" ->
-        mean costs of a question; "choosing": see `summarise_choosing`, of the pool that sets the
-        baseline; "seconds" is nowhere, so that equal sweeps give equal files.
-
-    Raises:
-        UserError: a strategy that was not run on the questions that have bins, and as
-            `question_accuracy`.
-    """
-    cells: dict[tuple[str, int], list[Record]] = {}
-    for record in records:
-        if record.strategy == DIFFICULTY:
-            continue
-        cells.setdefault((record.strategy, record.budget), []).append(record)
-    shown = [record for record in largest_pools(records, [POOL]) if record.strategy == POOL]
-    least = min((len(record.candidates) for record in shown), default=0)
-    shown_sizes = [n for n in budgets if n <= least]
-    choosing = None
-    selected = rule if aggregation == LAST else f"{rule}/{aggregation}"
-    values: dict[tuple[str, int], dict[str, float]] = {}
-    ledger: dict[str, dict[str, dict[str, float]]] = {}
-    for (strategy, budget), group in sorted(cells.items(), key=lambda cell: cell[0][1]):
-        pool = strategy in pools
-        sizes = [n for n in budgets if n <= budget] if pool else [len(group[0].candidates)]
-        # What is shown of choosing is of one of these groups, and shares its random subsets.
-        same = shown_sizes and (group, sizes) == (shown, shown_sizes)
-        of_choosing = choosing_rules(group) if same else []
-        accuracy = question_accuracy(group, [selected, *of_choosing], sizes, LAST, subsets, seed)
-        if others := bins.keys() ^ set(accuracy.questions):
-            raise UserError(
-                f"results: {strategy} at N={budget} and the samples that say how hard questions "
-                f"are must be of the same questions; only one of them has {min(others)!r}"
-            )
-        if of_choosing:
-            choosing = describe_choosing(accuracy, of_choosing, seed)
-        for i, size in enumerate(sizes):
-            found = accuracy.values[selected][:, i].tolist()
-            values[strategy, size if pool else budget] = dict(
-                zip(accuracy.questions, found, strict=True)
-            )
-        total = sum((record.ledger for record in group), Ledger()).to_dict()
-        costs = {name: round(cost / len(group), 1) for name, cost in total.items()}
-        ledger.setdefault(strategy, {})[str(budget)] = costs
-    if choosing is None and shown_sizes:
-        choosing = summarise_choosing(shown, shown_sizes, subsets, seed)
-    easiness = pass_at_1(difficulty_samples(records))
-    return {
-        "accuracy": _table(values, set(easiness), seed),
-        "bins": [
-            {
-                "questions": len(inside),
-                "pass_at_1": round(float(np.mean([easiness[q] for q in inside])), DIGITS),
-                "accuracy": _table(values, set(inside), seed),
-            }
-            for which in sorted(set(bins.values()))
-            for inside in [[q for q, b in bins.items() if b == which]]
-        ],
-        **({"choosing": choosing} if choosing else {}),
-        "rule": rule,
-        "questions": len(easiness),
-        "seeds": sorted({record.seed for record in records}),
-        "ledger": ledger,
         "config": dict(config),
         "versions": versions(),
     }
@@ -308,17 +215,6 @@ def count_candidates(records: Sequence[Record]) -> dict[str, int]:
         "without_answer": sum(candidate.answer is None for candidate in candidates),
         **({"unboxed": unboxed} if unboxed else {}),
     }
-
-
-def _table(
-    values: Mapping[tuple[str, int], Mapping[str, float]], questions: set[str], seed: int
-) -> dict[str, dict[str, dict[str, float]]]:
-    table: dict[str, dict[str, dict[str, float]]] = {}
-    for (strategy, budget), by_question in sorted(values.items()):
-        column = np.array([[by_question[q]] for q in sorted(questions)])
-        [estimate] = bootstrap(column, seed)
-        table.setdefault(strategy, {})[str(budget)] = estimate.rounded()
-    return table
 
 
 def _mean_correctness(records: Sequence[Record], seed: int) -> Estimate:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final
 
 from pydantic import Field, FiniteFloat, NonNegativeInt, PositiveInt
 
 from ttc_jax.errors import UserError
-from ttc_jax.files import read_json
+from ttc_jax.files import read_json, write_json
 from ttc_jax.typed_json import check
 
 NAME: Final = "summary.json"
+ALL: Final = "summaries.json"  # of a report: those that it shows, by job
 
 
 @dataclasses.dataclass(frozen=True)
@@ -177,8 +179,32 @@ def read_summary(folder: Path, job: str, advice: str) -> dict[str, Any]:
         found = read_json(path, advice)
     except UserError as error:
         raise UserError(f"no {NAME} ({error})") from error
+    _check(found, job, str(path), advice)
+    return found
+
+
+def write_summaries(folder: Path, summaries: Mapping[str, Mapping[str, Any]]) -> None:
+    """Writes what a report shows to `<folder>/summaries.json`, from which it can be drawn again."""
+    write_json(folder / ALL, summaries)
+
+
+def read_summaries(folder: Path) -> dict[str, dict[str, Any]]:
+    """What `write_summaries` wrote.
+
+    Raises:
+        UserError: no such file, or one of another shape; names the field.
+    """
+    advice = "ttc report writes it: run it once more with this --workdir"
+    found = read_json(folder / ALL, advice)
+    for job, summary in found.items():
+        if job not in _SHAPES:
+            raise UserError(f"{folder / ALL}: {job!r} is none of {', '.join(_SHAPES)}; {advice}")
+        _check(summary, job, f"{folder / ALL}, {job}", advice)
+    return found
+
+
+def _check(summary: Any, job: str, what: str, advice: str) -> None:
     try:
-        check(found, _SHAPES.get(job, _Measured), str(path))
+        check(summary, _SHAPES.get(job, _Measured), what)
     except UserError as error:
         raise UserError(f"{error}; it is no summary of that job: {advice}") from error
-    return found

@@ -1,0 +1,133 @@
+"""Records that are exported and read back give the same reports."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from ml_collections import ConfigDict
+
+from ttc_jax import cli
+from ttc_jax.compute.ledger import Ledger
+from ttc_jax.errors import UserError
+from ttc_jax.jobs import export
+from ttc_jax.policy.difficulty import oracle, quantile_bins
+from ttc_jax.results.foreign import read_records
+from ttc_jax.results.store import Candidate, Node, Record, ResultsStore
+from ttc_jax.results.summary import difficulty_samples
+from ttc_jax.results.sweep_summary import summarise_sweep
+
+
+def made(question: int, strategy: str, n: int, **about) -> Record:
+    rng = np.random.default_rng([question, n, len(strategy)])
+    candidates = tuple(
+        Candidate(
+            tokens=(7,) * int(rng.integers(1, 9)),
+            text="a line\n\u2028",
+            finished=bool(rng.random() < 0.8),
+            log_prob=float(-rng.random()),
+            step_scores=tuple(rng.random(2).tolist()),
+            answer=None if answer == 4 else str(answer),
+            correct=answer == question % 3,
+            step_values=(0.5,),
+            unboxed=answer == 1,
+        )
+        for answer in rng.integers(0, 5, n).tolist()
+    )
+    ledger = Ledger(generations=n, prefill_tokens=9, decode_tokens=50 + n, verifier_flops=10**15)
+    return Record(f"q/{question}", strategy, n, 3, candidates, ledger, seconds=1.5, **about)
+
+
+def records() -> list[Record]:
+    found = [made(q, "best_of_n", 8, level="hard", question_score=q / 7) for q in range(6)]
+    found += [
+        made(q, "beam", n, tree=(Node(-1, 0, "a", 0.5, 0),)) for q in range(6) for n in (4, 8)
+    ]
+    return found + [made(q, "revisions", 4, sequential=2) for q in range(6)]
+
+
+def told(record: Record) -> Record:
+    """What an export holds of a record."""
+    candidates = tuple(dataclasses.replace(x, tokens=(), step_values=()) for x in record.candidates)
+    return dataclasses.replace(record, candidates=candidates, seconds=0.0, tree=())
+
+
+@pytest.fixture(scope="module")
+def workdir(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("export")
+    ResultsStore(folder).append(records())
+    return folder
+
+
+@pytest.mark.parametrize("name", ["samples.parquet", "samples.jsonl"])
+def test_what_is_exported_comes_back(workdir, tmp_path, capsys, name):
+    path = tmp_path / name
+    export.main(ConfigDict(), workdir, output=str(path))
+    assert f"144 samples of 6 questions: {path}" in capsys.readouterr().out
+    back = read_records(path)
+    assert back == [told(record) for record in records()]
+    ours, theirs = (
+        summarise_sweep(x, {}, [2, 4, 8], quantile_bins(oracle(difficulty_samples(x))), subsets=16)
+        for x in (records(), back)
+    )
+    assert ours == theirs
+    again = tmp_path / f"again{path.suffix}"
+    export.main(ConfigDict(), path, output=str(again))
+    assert read_records(again) == back
+
+
+def test_columns_are_those_of_the_format_and_nothing_repeats_in_vain(workdir, tmp_path):
+    export.main(ConfigDict(), workdir)
+    table = pq.read_table(workdir / "samples.parquet")
+    assert table.num_rows == 144
+    first = table.slice(0, 1).to_pylist()[0]
+    assert first["tokens"] == len(records()[0].candidates[0].tokens)
+    assert first["cost"]["decode_tokens"] == 58
+    export.main(ConfigDict(), workdir, output=str(tmp_path / "s.jsonl"))
+    row = json.loads((tmp_path / "s.jsonl").read_text().splitlines()[48])
+    assert "level" not in row
+    assert set(row["cost"]) == {"generations", "prefill_tokens", "decode_tokens", "verifier_flops"}
+
+
+def test_mistakes(workdir, tmp_path, capsys):
+    with pytest.raises(UserError, match=r"samples\.csv: must be the name of a file that ends in"):
+        export.main(ConfigDict(), workdir, output="samples.csv")
+    with pytest.raises(UserError, match="holds no records; ttc run and ttc sweep write them"):
+        export.main(ConfigDict(), tmp_path, output=str(tmp_path / "samples.jsonl"))
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=r"samples\.jsonl: .*; choose another --output"):
+        export.main(ConfigDict(), workdir, output=str(tmp_path / "file" / "samples.jsonl"))
+    for flag in ("--config=arithmetic", "--config.seed=1"):
+        assert cli.main(["export", f"--workdir={workdir}", flag]) == 2
+        assert f"{flag}: ttc export takes no config" in capsys.readouterr().err
+    assert cli.main(["export", "--help"]) == 0
+    usage = "ttc export [--output=…] --workdir=DIR\n"
+    assert usage in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"cost": 3}, "cost is 3; it must be an object"),
+        ({"cost": {"tokens": 3}}, "cost: "),
+        ({"cost": {"decode_tokens": -3}}, "decode_tokens is -3"),
+        ({"cost": {"decode_tokens": 0.5}}, "cost: "),
+        ({"sequential": 0}, "sequential is 0; it must be at least 1"),
+        ({"sequential": 2}, "samples, which are no chains of 2"),
+        ({"question_score": "high"}, "question_score is 'high'"),
+        ({"finished": 1}, "finished is 1; it must be true or false"),
+        ({"level": 5}, "level is 5"),
+    ],
+)
+def test_a_field_that_is_wrong_is_named(tmp_path, fields, message):
+    row = {"question": "q", "answer": "1", "correct": True, "score": 0.5, "tokens": 1}
+    path = tmp_path / "samples.jsonl"
+    path.write_text(json.dumps(row | fields))
+    with pytest.raises(UserError, match=r"samples\.jsonl:1: ") as caught:
+        read_records(path)
+    assert message in str(caught.value)
+    path.write_text(f"{json.dumps(row)}\n{json.dumps(row | {'level': 'hard'})}")
+    with pytest.raises(UserError, match=r"samples\.jsonl:2: level, .* differs"):
+        read_records(path)

@@ -1,0 +1,173 @@
+"""Records as lines of JSON, each with a checksum of all before it."""
+
+from __future__ import annotations
+
+import json
+import math
+import numbers
+import zlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ttc_jax.compute.ledger import Ledger
+from ttc_jax.errors import UserError
+from ttc_jax.results.records import Candidate, Node, Record
+
+AGAIN = "or delete this line and run again"
+_MADE_WITH, _CHECKSUM = "made_with", "crc32"  # the last fields of a line
+_MARK = f',"{_CHECKSUM}":"'.encode()
+_END = len(_MARK) + 8 + len(b'"}')  # bytes of a line's checksum
+
+
+def encode(record: Record, made_with: Mapping[str, str]) -> bytes:
+    """The line of a record.
+
+    Args:
+        made_with: digests of what it was made with, by name; none: the line does not say.
+
+    Raises:
+        UserError: a value that must not be stored, such as a NaN score (names the question).
+    """
+    return _sealed(_encode(record, made_with))
+
+
+def _sealed(row: str) -> bytes:
+    """The line of a JSON object, with a checksum as its last field."""
+    body = row[:-1].encode("ascii")
+    return b'%b%b%08x"}\n' % (body, _MARK, zlib.crc32(body))
+
+
+def _encode(record: Record, made_with: Mapping[str, str]) -> str:
+    if problem := _problem(record):
+        raise UserError(
+            f"question {record.question!r}: {problem}, so its record was not stored; check the "
+            "weights of the generator and the verifier"
+        )
+    row = {
+        "question": record.question,
+        "strategy": record.strategy,
+        "budget": int(record.budget),
+        "seed": int(record.seed),
+        "sequential": int(record.sequential),
+        "level": record.level,
+        "seconds": float(record.seconds),
+        "question_score": record.question_score,
+        "ledger": record.ledger.to_dict(),
+        "candidates": [
+            {
+                "tokens": [int(token) for token in candidate.tokens],
+                "text": candidate.text,
+                "finished": bool(candidate.finished),
+                "log_prob": float(candidate.log_prob),
+                "step_scores": [float(score) for score in candidate.step_scores],
+                "answer": candidate.answer,
+                "correct": bool(candidate.correct),
+                "step_values": [float(value) for value in candidate.step_values],
+                **({"unboxed": True} if candidate.unboxed else {}),
+            }
+            for candidate in record.candidates
+        ],
+        "tree": [vars(node) for node in record.tree],
+    }
+    if made_with:
+        row[_MADE_WITH] = dict(made_with)
+    return json.dumps(row, separators=(",", ":"), allow_nan=False)
+
+
+def decode(line: bytes, where: str) -> tuple[Record, dict[str, str]]:
+    """The record in a whole line, and the digests of what it was made with.
+
+    Raises:
+        UserError: a line that is not a record, or is damaged; `where` says which.
+    """
+    body, end = line[: -_END - 1], line[-_END - 1 :]
+    checked = end.startswith(_MARK) and end.endswith(b'"}\n')
+    if checked and end[len(_MARK) : -3] != b"%08x" % zlib.crc32(body):
+        raise UserError(f"{where}: damaged (its checksum does not fit); put back a copy, {AGAIN}")
+    try:
+        row = json.loads(line)
+        if row.pop(_CHECKSUM, "") and not checked:
+            raise ValueError(f"the field {_CHECKSUM} does not end it as it was written")
+        made_with = row.pop(_MADE_WITH, {})
+        if not isinstance(made_with, dict):
+            raise ValueError(f"{_MADE_WITH} holds no digests")
+        record = _record(row)
+        if not (problem := _problem(record)):
+            return record, made_with
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        problem = f"{type(error).__name__}: {error}"
+    raise UserError(f"{where}: not a record ({problem}); delete this line and run again")
+
+
+def _record(row: dict[str, Any]) -> Record:
+    candidates = tuple(
+        Candidate(
+            **candidate
+            | {
+                "tokens": tuple(candidate["tokens"]),
+                "step_scores": tuple(candidate["step_scores"]),
+                "step_values": tuple(candidate.get("step_values", ())),
+            }
+        )
+        for candidate in row["candidates"]
+    )
+    tree = tuple(Node(**node) for node in row.get("tree", ()))
+    ledger = Ledger.from_dict(row["ledger"])
+    return Record(**row | {"candidates": candidates, "ledger": ledger, "tree": tree})
+
+
+def _problem(record: Record) -> str:
+    """What must not be stored, nor come back, in words; "" for a sound record."""
+    ids = (record.question, record.strategy, record.level)
+    whole = (record.budget, record.seed, record.sequential)
+    if not (_all(ids, str) and _all(whole, numbers.Integral)):
+        return "question, strategy and level must be text, budget, seed and sequential integers"
+    if record.sequential < 1 or len(record.candidates) % record.sequential:
+        return f"{len(record.candidates)} candidates are not chains of {record.sequential}"
+    if not _finite((record.seconds,)):
+        return f"seconds is {record.seconds}"
+    if record.question_score is not None and not _finite((record.question_score,)):
+        return f"question_score is {record.question_score}"
+    for index, candidate in enumerate(record.candidates):
+        where = f"candidate {index}: "
+        if not _all(candidate.tokens, numbers.Integral):
+            return where + "tokens must be integers"
+        if not (_all((candidate.text,), str) and _all((candidate.answer,), (str, type(None)))):
+            return where + "text and answer must be text"
+        if not _all((candidate.finished, candidate.correct), (bool, np.bool_)):
+            return where + "finished and correct must be true or false"
+        if not isinstance(candidate.unboxed, bool):
+            return where + "unboxed must be true or false"
+        if not _finite((candidate.log_prob,)):
+            return where + f"log_prob is {candidate.log_prob}"
+        for name in ("step_scores", "step_values"):
+            if not _finite(values := getattr(candidate, name)):
+                return where + f"{name} is {values}"
+    for index, node in enumerate(record.tree):
+        if problem := _problem_of_node(node, index, len(record.candidates)):
+            return f"tree, node {index}: {problem}"
+    return ""
+
+
+def _problem_of_node(node: Node, index: int, candidates: int) -> str:
+    ends = () if node.candidate is None else (node.candidate,)
+    if not (_all((node.parent, node.round, *ends), numbers.Integral) and _all((node.text,), str)):
+        return "parent, round and candidate must be integers, text text"
+    if not -1 <= node.parent < index:
+        return f"its parent is {node.parent}"
+    if ends and not 0 <= ends[0] < candidates:
+        return f"its candidate is {node.candidate} of {candidates}"
+    if node.score is not None and not _finite((node.score,)):
+        return f"score is {node.score}"
+    return ""
+
+
+def _all(values: Sequence[Any], kinds: type | tuple[type, ...]) -> bool:
+    # By type first: tokens are many, their types few.
+    return all(issubclass(kind, kinds) for kind in set(map(type, values)))
+
+
+def _finite(values: Sequence[Any]) -> bool:
+    return _all(values, numbers.Real) and all(map(math.isfinite, values))
