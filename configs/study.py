@@ -49,7 +49,7 @@ def get_config(variant: str = "prm") -> ConfigDict:
     verifier = {"prm": "Qwen/Qwen2.5-Math-PRM-7B", "probe": "stage:probe", "vote": ""}[kind]
     config.verifier = {"path": verifier, **_STORAGE}
     if kind == "probe":
-        config.verifier.dtype = "float32"  # as it is trained
+        config.verifier["dtype"] = "float32"  # as it is trained
     config.prompt = {
         "template": "{question}\n\nSolve the problem step by step, with a blank line between "
         "steps, and put the final answer in \\boxed{}.",
