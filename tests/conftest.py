@@ -8,6 +8,7 @@ Environment variables:
   TTC_REQUIRE_CHROMIUM: "1" forbids skipping the tests of the report in a browser.
 """
 
+import gc
 import importlib.util
 import os
 from collections.abc import Generator
@@ -65,6 +66,12 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Files of long tests come first: begun last, they would leave other processes without work."""
     items.sort(key=lambda item: item.path.stem not in LONG)
+
+
+def pytest_collection_finish() -> None:
+    """Collects garbage rarely: tracing makes many objects, and few of them are garbage."""
+    gc.freeze()  # what was imported stays
+    gc.set_threshold(20_000, 20, 20)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -1,6 +1,6 @@
 """The sampler and the search, compiled for TPU slices by the TPU compiler itself.
 
-Four of the sixteen layers of Llama-3.2-1B, which are all alike.
+Two of the sixteen layers of Llama-3.2-1B, which are all alike.
 """
 
 import dataclasses
@@ -22,7 +22,7 @@ from ttc_jax.models.transformer import Transformer
 from ttc_jax.tpu.program import device_bytes
 
 HAS_LIBTPU = importlib.util.find_spec("libtpu") is not None
-LAYERS, DEPTH, N = 4, 16, 64
+LAYERS, DEPTH, N = 2, 16, 64
 CONFIGS = Path(__file__).parents[2] / "configs"
 
 needs_libtpu = pytest.mark.skipif(
