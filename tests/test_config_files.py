@@ -105,7 +105,9 @@ def test_a_shipped_config_is_found_by_name_from_any_folder(tmp_path: Path, monke
     (tmp_path / "configs").mkdir()
     (tmp_path / "configs" / "math.py").write_text("raise RuntimeError")
     assert load_config("math").task.name == "math"
-    with pytest.raises(UserError, match=r"mth: no such .*arithmetic, gsm8k, math, tpu, configs/"):
+    with pytest.raises(
+        UserError, match=r"mth: no such .*arithmetic, countdown, gsm8k, math, tpu, configs/"
+    ):
         load_config("mth")
 
 
