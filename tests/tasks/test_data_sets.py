@@ -278,7 +278,7 @@ def test_load_task(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="did you mean 'gsm8k'"):
         load_task("gsm8")
     with pytest.raises(
-        UserError, match="known: arithmetic, gsm8k, math, aime24, aime25, amc23, or"
+        UserError, match="known: arithmetic, countdown, gsm8k, math, aime24, aime25, amc23, or"
     ):
         load_task("poetry")
     with pytest.raises(

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 TASKS = {
     "arithmetic": "ttc_jax.tasks.arithmetic:Arithmetic",
+    "countdown": "ttc_jax.tasks.countdown:Countdown",
     "gsm8k": "ttc_jax.tasks.gsm8k:GSM8K",
     "math": "ttc_jax.tasks.math:Math",
     "aime24": "ttc_jax.tasks.competitions:AIME24",
