@@ -16,6 +16,7 @@ more of them from the same text.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import random
 from collections.abc import Sequence
 from typing import ClassVar
@@ -59,20 +60,24 @@ class Arithmetic:
             raise UserError(f"arithmetic has no split {split!r}: choose from {', '.join(SPLITS)}")
         if self.size < 1:
             raise UserError(f"task.size is {self.size}; it must be at least 1")
-        rng = random.Random(f"{split}/{self.seed}")
-        found: dict[str, Question] = {}
-        while len(found) < self.size:
-            question = _draw(rng)
-            if question.text not in found and _split_of(question.text) == split:
-                number = len(found)
-                found[question.text] = dataclasses.replace(
-                    question, id=f"arithmetic/{split}/{self.seed}/{number}"
-                )
-        return list(found.values())
+        return list(_drawn(split, self.size, self.seed))
 
     def judge(self, question: Question, solutions: Sequence[str]) -> list[Verdict]:
         """Two digits in the last box, or no answer at all."""
         return [_verdict(question.answer, last_box(solution)) for solution in solutions]
+
+
+@functools.lru_cache(maxsize=4)
+def _drawn(split: str, size: int, seed: int) -> tuple[Question, ...]:
+    """Draws until there are so many of the split; kept, since a study draws them once a stage."""
+    rng = random.Random(f"{split}/{seed}")
+    found: dict[str, Question] = {}
+    while len(found) < size:
+        question = _draw(rng)
+        if question.text not in found and _split_of(question.text) == split:
+            name = f"arithmetic/{split}/{seed}/{len(found)}"
+            found[question.text] = dataclasses.replace(question, id=name)
+    return tuple(found.values())
 
 
 def _verdict(gold: str, answer: str | None) -> Verdict:
