@@ -30,6 +30,7 @@ NOT_RUN = re.compile(r"<!-- not run: [^>]+ -->\n```python\n")
 RUN = {
     "README.md": 1,  # test_readme
     "docs/bring-your-own-model.md": 2,  # test_own
+    "docs/bring-your-own-prm.md": 1,  # test_bring_your_own_prm
     "docs/bring-your-own-task.md": 3,  # test_own
     "docs/bring-your-own-strategy.md": 1,
     "docs/configs.md": 1,
@@ -151,7 +152,7 @@ def test_the_strategy_of_ones_own():
 
 
 def test_the_solver_example():
-    answers = [x.split() for x in printed_by(block("quickstart.md", "Solver"), {})]
+    answers = [x.split() for x in printed_by(block("quickstart.md", "build.solver"), {})]
     assert [rest for _, *rest in answers] == [["best_of_n", "16"]] * 2
     assert answers[0][0] == "82"
 
