@@ -112,6 +112,11 @@ def test_arguments_that_cannot_be(llm):
         llm.generate(EASY, n=0)
     with pytest.raises(UserError, match="max_new_tokens is 0"):
         llm.generate(EASY, max_tokens=0)
+    for budget in (0, -1, "16"):
+        with pytest.raises(UserError, match=f"budget is {budget!r}; it must be a whole number"):
+            llm.solve(EASY, budget=budget, task="arithmetic")
+    with pytest.raises(UserError, match="budget 5: beam cannot spend it exactly; it can spend 8"):
+        llm.solve(EASY, budget=5, strategy="beam", options={"width": 4}, task="arithmetic")
     with pytest.raises(UserError, match="strategy: 'beem' is unknown"):
         llm.solve(EASY, strategy="beem", task="arithmetic")
     with pytest.raises(UserError, match="rule: 'most' is unknown; choose"):

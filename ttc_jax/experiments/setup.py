@@ -75,7 +75,10 @@ class Setup:
         strategy = make_strategy(entry.strategy, **entry.options)
         found = shape(strategy, generations, entry.lookahead, entry.ratio)
         if found is None:
-            raise UserError(f"budget {generations}: {name} cannot spend it exactly")
+            larger = range(generations + 1, 4 * generations + 64)
+            fits = (n for n in larger if shape(strategy, n, entry.lookahead, entry.ratio))
+            way = f"; it can spend {next(fits, 'none near it')}"
+            raise UserError(f"budget {generations}: {name} cannot spend it exactly{way}")
         candidates, revisions = found
         plan = Plan(
             strategy,

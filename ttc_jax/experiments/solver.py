@@ -79,7 +79,7 @@ class Solver:
       held: records of an earlier call with these arguments, which need not be searched for again.
 
     Raises:
-      UserError: a budget that the policy cannot follow.
+      UserError: a budget below 1, or that the policy cannot follow.
     """
 
     def __init__(
@@ -93,6 +93,8 @@ class Solver:
         store: ResultsStore | None = None,
         held: Iterable[Record] = (),
     ):
+        if not isinstance(budget, int) or budget < 1:
+            raise UserError(f"budget is {budget!r}; it must be a whole number of at least 1")
         self._setup, self._budget = setup, budget
         self._fitted = follow if isinstance(follow, Fitted) else None
         if isinstance(follow, Fitted):
