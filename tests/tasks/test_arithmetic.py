@@ -8,7 +8,8 @@ import pytest
 from ttc_jax.config import load_config
 from ttc_jax.errors import UserError
 from ttc_jax.models.characters import CharTokenizer
-from ttc_jax.tasks.arithmetic import LEVELS, PIECES, SPLITS, STEPS, VARIABLES, Arithmetic
+from ttc_jax.tasks.arithmetic import LEVELS, PIECES, STEPS, VARIABLES, Arithmetic
+from ttc_jax.tasks.drawn import SPLITS
 from ttc_jax.tasks.prompts import EARLIER, PromptFormat
 from ttc_jax.tasks.task import Question
 

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from ttc_jax.config import load_config
 from ttc_jax.errors import UserError
 from ttc_jax.models.characters import CharTokenizer
-from ttc_jax.tasks.countdown import LARGEST, LEVELS, PIECES, SPLITS, Countdown, Fault, fault
+from ttc_jax.tasks.countdown import LARGEST, LEVELS, PIECES, Countdown, Fault, fault
+from ttc_jax.tasks.drawn import SPLITS
 from ttc_jax.tasks.prompts import EARLIER
 from ttc_jax.tasks.task import Question
 

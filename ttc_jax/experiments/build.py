@@ -27,6 +27,7 @@ from ttc_jax.experiments.sections import (
 )
 from ttc_jax.experiments.setup import Models, Setup, make_recorder
 from ttc_jax.experiments.solver import Solver
+from ttc_jax.experiments.spending import name_models
 from ttc_jax.models.transformer import Transformer
 from ttc_jax.models.weights import load_generator
 from ttc_jax.policy_file import Entry
@@ -101,11 +102,8 @@ def recorder(
     batch = questions_at_once(config, config.sampling.n)
     if questions is not None:
         batch = min(batch, -(-questions // shards(mesh)) * shards(mesh))
-    # First: a mistake in its path costs nothing, while the generator may be a long download.
-    verifier = load.verifier(config.verifier.path, **storage(config.verifier), mesh=mesh)
-    generator, tokenizer = generator_of(config, mesh, load.generator)
     return make_recorder(
-        Models(generator, tokenizer, verifier),
+        _models(config, mesh, load),
         task,
         plan(config, strategy),
         prompt=PromptFormat(**config.prompt),
@@ -141,7 +139,7 @@ def solver(
     load = load or Loaders(functools.cache(load_generator), functools.cache(load_verifier))
     mesh = mesh_of(config, jax.local_devices())
     setup = Setup(
-        functools.partial(_models, config, mesh, load),
+        functools.partial(_models_of, config, mesh, load),
         task_of(config.task),
         PromptFormat(**config.prompt),
         config.step_delimiter,
@@ -166,18 +164,18 @@ def solver(
     )
 
 
-def _models(config: ConfigDict, mesh: Mesh | None, load: Loaders, entry: Entry) -> Models:
+def _models_of(config: ConfigDict, mesh: Mesh | None, load: Loaders, entry: Entry) -> Models:
     """Returns the models of a strategy: its own where it names them, else the config's."""
-    run = config
-    if entry.generator:  # which brings its own tokenizer
-        run = config.copy_and_resolve_references()
-        run.generator.path = entry.generator
-        if "tokenizer" in run.generator:
-            run.generator.tokenizer = ""
-    path = entry.verifier or config.verifier.path
+    run = config.copy_and_resolve_references()
+    name_models(run, entry)
+    return _models(run, mesh, load)
+
+
+def _models(config: ConfigDict, mesh: Mesh | None, load: Loaders) -> Models:
+    """Returns the models that a config names."""
     # First: a mistake in its path costs nothing, while the generator may be a long download.
-    verifier = load.verifier(path, **storage(config.verifier), mesh=mesh)
-    return Models(*generator_of(run, mesh, load.generator), verifier)
+    verifier = load.verifier(config.verifier.path, **storage(config.verifier), mesh=mesh)
+    return Models(*generator_of(config, mesh, load.generator), verifier)
 
 
 def execution(config: ConfigDict, batch: int, mesh: Mesh | None) -> Execution:

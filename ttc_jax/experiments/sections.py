@@ -57,11 +57,11 @@ def task_of(section: Mapping[str, Any] | ConfigDict) -> Task:
     return load_task(name, **options)
 
 
-def strategy_of(section: ConfigDict | Entry) -> Strategy:
+def strategy_of(section: ConfigDict) -> Strategy:
     """Returns the strategy that a section names, with its `options`.
 
     Args:
-      section: `search`, or an entry of `sweep.strategies`.
+      section: `search`.
 
     Raises:
       UserError: as `make_strategy`.

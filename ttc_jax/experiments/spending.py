@@ -56,9 +56,15 @@ def spend(config: ConfigDict, entry: Entry, budget: int) -> ConfigDict | None:
         run.sampling.n, run.search.revisions = found
     run.search.strategy, run.search.lookahead = entry.strategy, entry.lookahead
     run.search.options = ConfigDict(entry.options)
-    if entry.generator:  # which brings its own tokenizer
-        run.generator.path = entry.generator
-        if "tokenizer" in run.generator:
-            run.generator.tokenizer = ""
-    run.verifier.path = entry.verifier or config.verifier.path
+    name_models(run, entry)
     return run
+
+
+def name_models(config: ConfigDict, entry: Entry) -> None:
+    """Puts the models that a strategy has of its own into a config; others stay the config's."""
+    if entry.generator:  # which brings its own tokenizer
+        config.generator.path = entry.generator
+        if "tokenizer" in config.generator:
+            config.generator.tokenizer = ""
+    if entry.verifier:
+        config.verifier.path = entry.verifier

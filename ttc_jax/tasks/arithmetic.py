@@ -16,13 +16,11 @@ more of them from the same text.
 from __future__ import annotations
 
 import dataclasses
-import functools
 import random
 from collections.abc import Sequence
 from typing import ClassVar
 
-from ttc_jax import hashing
-from ttc_jax.errors import UserError
+from ttc_jax.tasks import drawn
 from ttc_jax.tasks.extraction import last_box
 from ttc_jax.tasks.task import Question, Verdict
 
@@ -35,7 +33,6 @@ LEVELS = {"1": (9, 0.0), "2": (99, 0.0), "3": (99, 0.25), "4": (99, 0.5)}
 # Coprime to 10: any other factor collapses a chain to 00 or 50 sooner or later. The first is the
 # most frequent, the r-th has a share of 1/r (Zipf's law): what is rare is learnt late.
 FACTORS = (3, 7, 9, 11, 13, 17, 19, 21, 23, 27, 29, 31)
-SPLITS = {"test": (0, 10), "validation": (10, 20), "train": (20, 100)}  # hash of the text, percent
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,39 +53,17 @@ class Arithmetic:
 
     def questions(self, split: str) -> list[Question]:
         """The first `size` questions of a split; a larger size keeps them and adds more."""
-        if split not in SPLITS:
-            raise UserError(f"arithmetic has no split {split!r}: choose from {', '.join(SPLITS)}")
-        if self.size < 1:
-            raise UserError(f"task.size is {self.size}; it must be at least 1")
-        return list(_drawn(split, self.size, self.seed))
+        return drawn.questions("arithmetic", split, self.size, self.seed, _draw)
 
     def judge(self, question: Question, solutions: Sequence[str]) -> list[Verdict]:
         """Two digits in the last box, or no answer at all."""
         return [_verdict(question.answer, last_box(solution)) for solution in solutions]
 
 
-@functools.lru_cache(maxsize=4)
-def _drawn(split: str, size: int, seed: int) -> tuple[Question, ...]:
-    """Draws until there are so many of the split; kept, since a study draws them once a stage."""
-    rng = random.Random(f"{split}/{seed}")
-    found: dict[str, Question] = {}
-    while len(found) < size:
-        question = _draw(rng)
-        if question.text not in found and _split_of(question.text) == split:
-            name = f"arithmetic/{split}/{seed}/{len(found)}"
-            found[question.text] = dataclasses.replace(question, id=name)
-    return tuple(found.values())
-
-
 def _verdict(gold: str, answer: str | None) -> Verdict:
     if answer is None or len(answer) != 2 or not (answer.isascii() and answer.isdigit()):
         return Verdict(None, False)
     return Verdict(answer, answer == gold)
-
-
-def _split_of(text: str) -> str:
-    percent = int.from_bytes(hashing.bytes_of(text, 4)) % 100
-    return next(name for name, (low, high) in SPLITS.items() if low <= percent < high)
 
 
 def _draw(rng: random.Random) -> Question:

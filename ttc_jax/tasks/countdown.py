@@ -27,8 +27,7 @@ import re
 from collections.abc import Sequence
 from typing import ClassVar, NamedTuple
 
-from ttc_jax import hashing
-from ttc_jax.errors import UserError
+from ttc_jax.tasks import drawn
 from ttc_jax.tasks.task import Question, Verdict
 
 PIECES = (*"0123456789", *"+-*=: \n", "\\boxed{", "}")  # vocabulary of the task
@@ -37,7 +36,6 @@ RESULTS = range(1, 100)  # of each operation
 # By the count of numbers: the weight with which a question is drawn. There are only some hundred
 # different questions of two numbers, which set the share that a test set can hold.
 LEVELS = {2: 1, 3: 6, 4: 5, 5: 4}
-SPLITS = {"test": (0, 10), "validation": (10, 20), "train": (20, 100)}  # hash of the text, percent
 
 _ASKED = re.compile(r"((?:\d\d )+\d\d)=(\d\d):", re.ASCII)
 _LINE = re.compile(r"(\d\d)([+*-])(\d\d)=(\d\d)((?: \d\d)+)", re.ASCII)
@@ -73,18 +71,7 @@ class Countdown:
 
     def questions(self, split: str) -> list[Question]:
         """Returns the first `size` questions of a split; a larger size adds to a smaller one's."""
-        if split not in SPLITS:
-            raise UserError(f"countdown has no split {split!r}: choose from {', '.join(SPLITS)}")
-        if self.size < 1:
-            raise UserError(f"task.size is {self.size}; it must be at least 1")
-        rng = random.Random(f"{split}/{self.seed}")
-        found: dict[str, Question] = {}
-        while len(found) < self.size:
-            question = _draw(rng)
-            if question.text not in found and _split_of(question.text) == split:
-                name = f"countdown/{split}/{self.seed}/{len(found)}"
-                found[question.text] = dataclasses.replace(question, id=name)
-        return list(found.values())
+        return drawn.questions("countdown", split, self.size, self.seed, _draw)
 
     def judge(self, question: Question, solutions: Sequence[str]) -> list[Verdict]:
         """Returns whether each solution derives the target; its answer is the derivation."""
@@ -191,11 +178,6 @@ def _fault(question: Question, derivation: _Expression | None) -> Fault | None:
     if not derivation.true:
         return Fault.EQUATION
     return None if derivation.value == int(asked[2]) else Fault.TARGET
-
-
-def _split_of(text: str) -> str:
-    percent = int.from_bytes(hashing.bytes_of(text, 4)) % 100
-    return next(name for name, (low, high) in SPLITS.items() if low <= percent < high)
 
 
 def _draw(rng: random.Random) -> Question:
