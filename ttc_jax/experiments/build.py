@@ -1,4 +1,4 @@
-"""What configs become: searches with their models, prompts and plans, and solvers."""
+"""Builds searches, with their models, prompts and plans, and solvers from configs."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ class Models(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Setup:
-    """What searches of one run share, whatever their strategy and budget.
+    """The models, prompts and limits that searches of one run share, whatever their strategy.
 
     Attributes:
       models: gives the models of a strategy, which may name its own. It is called for every search,

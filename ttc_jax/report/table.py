@@ -124,7 +124,7 @@ def rows_by_budget(accuracy: Mapping[str, Mapping[str, Row]]) -> list[Row]:
 
 
 def _about(column: str, value: Any) -> Cell:
-    """What a row is about; strategies have the names that they have in figures."""
+    """Returns what a row is about; strategies have the names that they have in figures."""
     return _plain(label(value) if column == "strategy" else value)
 
 

@@ -1,4 +1,4 @@
-"""What jobs write beside their summaries: figures as PNG and SVG, and the numbers behind them."""
+"""Writes figures as PNG and SVG beside the summaries of jobs, with the numbers behind them."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ class Format(NamedTuple):
 
 
 def reader_of(path: Path, row: Row) -> Reader:
-    """What reads a file whose first row is `row`: our own rows as they are, where no other's."""
+    """Returns the reader of a file whose first row is `row`; our own rows stay as they are."""
     for known in _FORMATS:
         if known.marks <= row.keys():
             return known.reader(path)
@@ -154,7 +154,7 @@ def _gold(path: Path) -> dict[str, Row]:
 
 
 def _at(row: Any, field: str, kind: Any) -> Any:
-    """What stands in a field of a field, as "response.body"; ValueError for another kind."""
+    """Returns the value of a field of a field, as "response.body"; ValueError for another kind."""
     value = row
     for name in field.split("."):
         if not isinstance(value, Mapping) or name not in value:
