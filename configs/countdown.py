@@ -100,7 +100,7 @@ def _generator(config: ConfigDict) -> ConfigDict:
         "context": 512,  # four earlier answers, where it revises
     }
     config.train = {
-        "steps": 3000,
+        "steps": 6000,
         "learning_rate": 3e-3,
         "batch_tokens": 2048,
         "evaluate_every": 500,
@@ -234,9 +234,13 @@ def _assets(config: ConfigDict) -> ConfigDict:
         "medium": _medium,
         "large": _large,
     }
-    stages: dict[str, Any] = {name: _stage("train", like) for name, like in sizes.items()}
-    for name in sizes:
-        stages[f"{name}_greedy"] = _stage("run", _greedy, generator__path=f"stage:{name}")
+
+    def size(name: str) -> dict[str, Any]:
+        greedy = _stage("run", _greedy, generator__path=f"stage:{name}")
+        return {name: _stage("train", sizes[name]), f"{name}_greedy": greedy}
+
+    # The longest trainings come last: everything else can be looked at before.
+    stages: dict[str, Any] = size("generator")
     stages |= {
         "rollouts": _stage("collect", _rollouts, generator__path="stage:generator"),
         "prm": _stage("train", _prm, data__path="stage:rollouts", **on_generator),
@@ -265,6 +269,7 @@ def _assets(config: ConfigDict) -> ConfigDict:
             "train", _revision_orm, start__path="stage:revision", data__path="stage:chains"
         ),
     }
+    stages |= size("medium") | size("large")
     shipped = (*sizes, "prm", "orm", "revision", "revision_orm")
     stages["models"] = {
         "job": "gather",
