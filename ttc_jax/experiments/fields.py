@@ -138,6 +138,7 @@ FIELDS: Final[Mapping[str, Field]] = {
         Choice(("oracle", "predicted", "few", "question")),
     ),
     "policy.samples": Field("samples that tell difficulty, where it is few", _COUNT),
+    "policy.only": Field("strategies to choose from besides the baseline; empty for all"),
     "policy.baseline": Field("strategy that efficiency is measured against"),
     "policy.pools": Field("strategies whose candidates are independent"),
     "policy.resamples": Field("bootstrap resamples of an interval", Whole(10)),
