@@ -20,8 +20,8 @@ in the strings of theirs a character stands for a token.
 
 FILE holds, by N: `speedup` (ratio of seconds a question), `speedup_per_token` (of seconds a
 generated token), `ours_seconds`, `theirs_seconds`, and the same of tokens; `seconds`, how ours
-grows with N (one question) and with questions (smallest N); `useful_share` of decoded row-steps
-with refill and without; and `settings`.
+grows with N (one question) and with questions (smallest N); `useful_share` of decoded row-steps and
+`share_seconds`, with all rows decoded and with the lanes that are chosen; and `settings`.
 """
 
 from __future__ import annotations
@@ -35,7 +35,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from flax import nnx
 
 from tests.bench.models import SMOLLM2, TINY, Material, load, prm_on, torch_model
@@ -47,6 +46,7 @@ from ttc_jax.search.plan import Plan
 from ttc_jax.search.search import Search, SearchResult, Work
 from ttc_jax.search.state import NONE
 from ttc_jax.search.strategies.beam import Beam
+from ttc_jax.search.strategies.best_of_n import BestOfN
 from ttc_jax.verifiers.prm import ProcessRewardModel
 
 M = 4
@@ -70,7 +70,7 @@ class Settings:
     more_rounds: int = 2
     share_questions: int = 16
     share_tokens: int = 128  # of the longest answer, where the useful share is measured
-    share_lanes: int = 48  # rows decoded at a time there: those that go on, of all questions
+    share_lanes: int = 0  # rows decoded at a time there: as many as are chosen
     shots: int = 4  # worked examples before each question (paper, appendix on prompts)
     prompt: int = 560  # tokens, where prompts are random
 
@@ -120,7 +120,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     measure = {
         "speed": lambda: compare(ours, Theirs(material, settings), settings),
         "growth": lambda: {"seconds": grow(ours, settings)},
-        "share": lambda: {"useful_share": share(ours.material, settings)},
+        "share": lambda: share(ours.material, settings),
     }
     file: Path | None = options.json
     figures = json.loads(file.read_text()) if file and file.exists() else {}
@@ -383,32 +383,32 @@ def grow(ours: Ours, settings: Settings) -> dict[str, Any]:
     return {"by_n": by_n, "by_questions": by_questions}
 
 
-def share(material: Material, settings: Settings) -> dict[str, float]:
-    """Of the decoded row-steps, those of rows that went on, with refill and without.
+def share(material: Material, settings: Settings) -> dict[str, Any]:
+    """Of the decoded row-steps, those of rows that went on, and the seconds that all took.
 
+    With the lanes that are chosen and with all rows, of a search in steps and of answers in one go.
     It is the generator's row-steps that count, so the PRM is a tiny one, of random scores.
     """
     small = dataclasses.replace(TINY, vocab_size=material.generator.config.vocab_size)
     context = material.generator.config.context
-    trunk = Transformer(dataclasses.replace(small, context=context), rngs=nnx.Rngs(3))
-    tokens = settings.share_tokens
-    plan = Plan(Beam(M), settings.candidates[0], tokens, settings.step)
-    search = new_search(material, prm_on(trunk), plan, settings.batch[0], settings.share_lanes)
+    prm = prm_on(Transformer(dataclasses.replace(small, context=context), rngs=nnx.Rngs(3)))
+    tokens, N, batch = settings.share_tokens, settings.candidates[0], settings.batch[0]
     prompts = [material.text.encode(x) for x in material.prompts[: settings.share_questions]]
-    compile_search(search, prompts[0])
-    shares = {}
-    for name in ("refill", "no_refill"):
-        search.execution = dataclasses.replace(search.execution, refill=name == "refill")
-        search.work = Work()
-        seconds, outcomes = timed(search, prompts)
-        shares[name] = search.work.useful_share
-        rounds = np.mean([len(outcome.trace.starts) for outcome in outcomes])
-        print(
-            f"{name}: {len(prompts)} questions, {rounds:.1f} rounds on average, {seconds:.0f} s, "
-            f"useful share of row-steps {shares[name]:.3f}",
-            flush=True,
-        )
-    return shares
+    shares: dict[str, float] = {}
+    taken: dict[str, float] = {}
+    for strategy in (Beam(M), BestOfN()):
+        plan = Plan(strategy, N, tokens, settings.step)
+        for rows, lanes in {"all rows": batch * N, "chosen lanes": settings.share_lanes}.items():
+            search = new_search(material, prm, plan, batch, lanes)
+            compile_search(search, prompts[0])
+            for refill in (True, False):
+                search.execution = dataclasses.replace(search.execution, refill=refill)
+                search.work = Work()
+                name = f"{type(strategy).__name__}, {rows}{'' if refill else ', no refill'}"
+                taken[name], _ = timed(search, prompts)
+                shares[name] = search.work.useful_share
+                print(f"{name}: {taken[name]:.0f} s, useful {shares[name]:.3f}", flush=True)
+    return {"useful_share": shares, "share_seconds": taken}
 
 
 if __name__ == "__main__":

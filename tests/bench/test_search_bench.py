@@ -30,7 +30,8 @@ def test_quick(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert figures["seconds"]["by_n"].keys() == {"4"}
     assert figures["seconds"]["by_questions"].keys() == {"1", "2", "4"}
     assert all(x > 0 for by in figures["seconds"].values() for x in by.values())
-    assert figures["useful_share"].keys() == {"refill", "no_refill"}
+    assert figures["useful_share"].keys() == figures["share_seconds"].keys()
+    assert len(figures["useful_share"]) == 8
     assert all(0 < value <= 1 for value in figures["useful_share"].values())
     assert figures["settings"]["rounds"] == [2]
     assert "speed-up" in capsys.readouterr().out

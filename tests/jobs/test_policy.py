@@ -15,7 +15,7 @@ from ttc_jax.experiments.fitted import followed
 from ttc_jax.experiments.spending import PARALLEL
 from ttc_jax.jobs import policy
 from ttc_jax.policy.policy import Policy
-from ttc_jax.policy_file import Entry, PolicyFile
+from ttc_jax.policy_file import Entry, PolicyFile, read_policy
 from ttc_jax.results.store import Candidate, Record, ResultsStore
 from ttc_jax.typed_json import read_json
 
@@ -258,6 +258,15 @@ def test_samples_without_scores_vote_and_tell_oracle_difficulty(config, swept, t
     assert "allocation" not in summary
 
 
+def test_a_policy_chooses_among_what_it_is_told_to(config, swept, tmp_path):
+    """As one for revisions alone, from a sweep that also searches."""
+    policy.main(changed(config, policy__only=("best_of_n",)), tmp_path / "out")
+    found = read_policy(str(tmp_path / "out"))
+    assert {name for row in found.choice.values() for name in row.values()} == {"best_of_n"}
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert summary["config"]["policy"]["only"] == ["best_of_n"]
+
+
 def test_what_cannot_be_fitted_is_named(config, swept, tmp_path):
     def refused(message: str, **fields) -> None:
         with pytest.raises(UserError, match=message):
@@ -267,6 +276,9 @@ def test_what_cannot_be_fitted_is_named(config, swept, tmp_path):
     refused("holds no records", data__path=str(tmp_path))
     refused("has no such strategy; it has beam, best_of_n", policy__baseline="dvts")
     refused("must be one of policy.pools, .* now best_of_n", policy__baseline="beam")
+    refused(
+        "policy.only=beam,rebase: .* has no rebase; it has beam", policy__only=("beam", "rebase")
+    )
     refused("has pools of 64 candidates", policy__budgets=(4, 128))
     refused("bounds must fall", policy__edges=(0.1, 0.5))
     refused("must be one of arxiv, iclr", flops_match__formula="icml")

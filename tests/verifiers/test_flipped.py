@@ -1,4 +1,4 @@
-"""Flipped scores: so many, of one step always the same, however it is read."""
+"""Flipped scores: so many, of a candidate's step always the same, however it is read."""
 
 from typing import Any
 
@@ -45,13 +45,24 @@ def test_none_and_all_flipped(plain):
     np.testing.assert_array_equal(read(Flipped(tiny_prm(), 1.0)), 1 - plain)
 
 
-def test_the_text_decides_which_however_it_is_read(plain):
+def test_text_and_candidate_decide_which_however_it_is_read(plain):
     verifier = Flipped(tiny_prm(), 0.5)
     whole, parts = read(verifier), read(verifier, 5, 1, 6)
     flips = np.abs(whole - plain) > 1e-6
     assert 0.3 < flips.mean() < 0.7
     np.testing.assert_array_equal(np.where(flips, 1 - plain, plain), whole)
     np.testing.assert_allclose(parts, whole, atol=1e-5)
+
+
+def test_candidates_of_one_text_err_apart():
+    """Else all that wrote the only right answer to a question would err together."""
+    verifier = Flipped(tiny_prm(layered=False), 0.2)
+    one = jnp.broadcast_to(TOKENS[:1, :1], (1, 500, T))
+    state = verifier.init(PROMPTS[:1], LENGTHS[:1], 500, T + 1)
+    scores, _ = verifier.score_steps(one, jnp.full((1, 500), T), state, DECODED)
+    honest, _ = verifier.verifier.score_steps(one, jnp.full((1, 500), T), state.inner, DECODED)
+    share = (np.abs(np.asarray(scores) - np.asarray(honest)) > 1e-6).mean(1)
+    assert (np.abs(share - 0.2) < 0.08).all()  # of each of the T steps
 
 
 def test_an_answer_behind_others_begins_anew(plain):

@@ -68,6 +68,7 @@ def main(config: ConfigDict, workdir: Path) -> None:
     records = read_records(Path(config.data.path))
     if not records:
         raise UserError(f"data.path={config.data.path}: holds no records; ttc sweep writes them")
+    records = _among(config, records)
     check_rule(config.selection.rule, records, f"data.path={config.data.path}")
     pool = _pool(config, records)
     table, baseline = _tables(config, records, pool)
@@ -107,6 +108,18 @@ def main(config: ConfigDict, workdir: Path) -> None:
     write_compute_optimal(summary, workdir)
     print_policy(summary)
     print(f"policy: {path}\nsummary: {workdir / 'summary.json'}")
+
+
+def _among(config: ConfigDict, records: Sequence[Record]) -> list[Record]:
+    """Returns the records of the strategies that the policy chooses from, and the baseline's."""
+    only, known = set(config.policy.only), {record.strategy for record in records} - {DIFFICULTY}
+    if unknown := sorted(only - known):
+        raise UserError(
+            f"{as_flag('policy.only', config.policy.only)}: data.path has no {', '.join(unknown)}; "
+            f"it has {', '.join(sorted(known))}"
+        )
+    kept = (only or known) | {config.policy.baseline, DIFFICULTY}
+    return [record for record in records if record.strategy in kept]
 
 
 def _pool(config: ConfigDict, records: Sequence[Record]) -> list[Record]:

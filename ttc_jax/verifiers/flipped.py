@@ -27,8 +27,9 @@ class FlippedState(NamedTuple):
 class Flipped(VerifierWrapper):
     """Scores p of a share of all steps become 1 - p.
 
-    Which ones, the text decides: the same step of the same answer is judged alike wherever and
-    whenever it is read, as by a verifier that errs.
+    Which ones, the text and the candidate decide. So the same step of the same candidate is judged
+    alike whenever it is read, while two candidates that wrote the same text err apart: by the text
+    alone, all that wrote the only right answer to a question would err together.
 
     Args:
       verifier: whose scores; one that reads tokens.
@@ -64,8 +65,10 @@ class Flipped(VerifierWrapper):
         """Returns the other verifier's scores, some of them flipped."""
         scores, inner = self.verifier.score_steps(tokens, count, state.inner, decode)
         text, numbers = _number(tokens, count, state.text)
+        candidates = _mixed(jnp.arange(1, numbers.shape[1] + 1, dtype=jnp.uint32))[None, :, None]
         # The upper 24 bits are a uniform number that float32 holds exactly.
-        flips = (_mixed(numbers) >> 8).astype(jnp.float32) * 2.0**-24 < self.share
+        uniform = (_mixed(numbers ^ candidates) >> 8).astype(jnp.float32) * 2.0**-24
+        flips = uniform < self.share
         return jnp.where(flips, 1 - scores, scores), FlippedState(inner, state.prompt, text)
 
     def reset(
