@@ -22,6 +22,7 @@ from ttc_jax.search.strategies import make_strategy
 from ttc_jax.tasks.prompts import PromptFormat
 from ttc_jax.tasks.task import Task
 from ttc_jax.verifiers.adapter import PRMAdapter
+from ttc_jax.verifiers.adapters import adapter_of
 from ttc_jax.verifiers.verifier import Verifier
 
 _log = logging.getLogger(__name__)
@@ -125,8 +126,8 @@ def make_recorder(
       UserError: as `Search`, or a prompt format that the tokenizer cannot write.
     """
     generator, tokenizer, verifier = models
-    adapter = PRMAdapter.of(verifier, tokenizer, step_delimiter)
-    if adapter is not None:
+    adapter = adapter_of(verifier, tokenizer, step_delimiter)
+    if isinstance(adapter, PRMAdapter):
         way = "over the host: its tokenizer is another" if adapter.bridged else "in XLA"
         _log.info("the verifier reads what the generator writes %s", way)
     search = Search(

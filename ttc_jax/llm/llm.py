@@ -50,8 +50,9 @@ from ttc_jax.search.strategies import make_strategy
 from ttc_jax.tasks import load_task
 from ttc_jax.tasks.prompts import PromptFormat
 from ttc_jax.tasks.task import Question
-from ttc_jax.verifiers.adapter import PRMAdapter
+from ttc_jax.verifiers.adapters import adapter_of
 from ttc_jax.verifiers.load import load_verifier
+from ttc_jax.verifiers.texts import Reward, stopped_at
 from ttc_jax.verifiers.verifier import Verifier
 
 
@@ -73,7 +74,8 @@ class LLM:
     Args:
       path: a Hugging Face folder or hub name, a `.gguf` file, a folder that `ttc train` wrote, or
         "embedded:generator".
-      verifier: as `load_verifier` takes it, such as a public PRM's hub name; "": none.
+      verifier: as `load_verifier` takes it: a public PRM's hub name, or a function of your own,
+        `reward(question, solutions) -> scores`; "": none.
       tokenizer: a path of its own; "": the one that lies in `path`.
       step_delimiter: text that ends a step, which a verifier scores.
       rows: candidates that are decoded together, over all prompts.
@@ -88,7 +90,7 @@ class LLM:
         self,
         path: str,
         *,
-        verifier: str = "",
+        verifier: str | Verifier | Reward = "",
         tokenizer: str = "",
         step_delimiter: str = "\n",
         rows: int = 64,
@@ -98,7 +100,8 @@ class LLM:
         if rows < 1:
             raise UserError(f"rows is {rows}; it must be at least 1")
         enable_compilation_cache()
-        self.path, self.verifier_path, self.mesh = path, verifier, mesh
+        self.path, self.mesh = path, mesh
+        self.verifier_path = verifier if isinstance(verifier, str) else ""
         self._tokenizer_path, self._storage = tokenizer, storage
         self._delimiter, self._rows = step_delimiter, rows
         # First: a mistake in its path costs nothing, while the generator may be a long download.
@@ -264,7 +267,7 @@ class LLM:
             end_tokens=sorted(ends),
             delimiter=Delimiter.of(self.tokenizer, self._delimiter),
             execution=Execution(fitting(self._rows, max(n, 1), parts), mesh=self.mesh),
-            adapter=PRMAdapter.of(self.verifier, self.tokenizer, self._delimiter),
+            adapter=adapter_of(self.verifier, self.tokenizer, self._delimiter, stops),
         )
 
     def _output(self, prompt: list[int], found: SearchResult, stops: tuple[str, ...]) -> Output:
@@ -272,7 +275,7 @@ class LLM:
         for i, length in enumerate(found.lengths.tolist()):
             tokens = found.tokens[i, :length].tolist()
             text = self.tokenizer.decode(tokens, inside=True)
-            cut = min((at for stop in stops if (at := text.find(stop)) >= 0), default=None)
+            cut = stopped_at(text, stops)
             stopped = bool(found.finished[i]) or cut is not None
             completions.append(
                 Completion(
