@@ -50,6 +50,8 @@ class Setup:
       rows: candidates decoded together, over all questions of a batch.
       execution: mesh and the like; its `batch` follows from `rows`.
       seed: of all draws.
+      score_threshold: as that of `Plan`, for strategies that select between steps; others, which a
+        policy may choose, do without.
     """
 
     models: Callable[[Entry], Models]
@@ -63,6 +65,7 @@ class Setup:
     rows: int = 64
     execution: Execution = Execution()
     seed: int = 0
+    score_threshold: float | None = None
 
     def recorder(self, name: str, entry: Entry, generations: int, seed: int) -> Recorder:
         """Returns the search of a strategy that spends so many generations on each question.
@@ -90,6 +93,7 @@ class Setup:
             entry.lookahead,
             self.sampling,
             revisions,
+            score_threshold=self.score_threshold if strategy.stops_at_steps else None,
         )
         return make_recorder(
             self.models(entry),

@@ -18,7 +18,8 @@ from ttc_jax.sampling.decode import DecodeState
 from ttc_jax.verifiers.steps import StepFormat
 from ttc_jax.verifiers.verifier import Verifier, VerifierSpec
 
-Reward = Callable[[str, Sequence[str]], Sequence[float]]
+Scores = Sequence[float] | np.ndarray
+Reward = Callable[[str, Sequence[str]], Scores]
 
 
 class TextVerifier(Verifier):
@@ -29,7 +30,7 @@ class TextVerifier(Verifier):
     """
 
     @abc.abstractmethod
-    def score_texts(self, question: str, solutions: Sequence[str]) -> Sequence[float]:
+    def score_texts(self, question: str, solutions: Sequence[str]) -> Scores:
         """Returns a score of each solution to a question, 0 to 1; higher is better.
 
         It is called once for a question whose candidates have all paused, with those of them that
@@ -77,7 +78,7 @@ class TextFunction(TextVerifier):
         """The function's name."""
         return getattr(self.function, "__name__", type(self.function).__name__)
 
-    def score_texts(self, question: str, solutions: Sequence[str]) -> Sequence[float]:
+    def score_texts(self, question: str, solutions: Sequence[str]) -> Scores:
         """Returns what the function returns."""
         return self.function(question, solutions)
 
