@@ -22,6 +22,7 @@ from ttc_jax.search.strategies import make_strategy
 from ttc_jax.tasks.prompts import PromptFormat
 from ttc_jax.tasks.task import Task
 from ttc_jax.verifiers.adapter import PRMAdapter
+from ttc_jax.verifiers.adapters import adapter_of
 from ttc_jax.verifiers.verifier import Verifier
 
 _log = logging.getLogger(__name__)
@@ -49,6 +50,8 @@ class Setup:
       rows: candidates decoded together, over all questions of a batch.
       execution: mesh and the like; its `batch` follows from `rows`.
       seed: of all draws.
+      score_threshold: as that of `Plan`, for strategies that select between steps; others, which a
+        policy may choose, do without.
     """
 
     models: Callable[[Entry], Models]
@@ -62,6 +65,7 @@ class Setup:
     rows: int = 64
     execution: Execution = Execution()
     seed: int = 0
+    score_threshold: float | None = None
 
     def recorder(self, name: str, entry: Entry, generations: int, seed: int) -> Recorder:
         """Returns the search of a strategy that spends so many generations on each question.
@@ -89,6 +93,7 @@ class Setup:
             entry.lookahead,
             self.sampling,
             revisions,
+            score_threshold=self.score_threshold if strategy.stops_at_steps else None,
         )
         return make_recorder(
             self.models(entry),
@@ -125,8 +130,8 @@ def make_recorder(
       UserError: as `Search`, or a prompt format that the tokenizer cannot write.
     """
     generator, tokenizer, verifier = models
-    adapter = PRMAdapter.of(verifier, tokenizer, step_delimiter)
-    if adapter is not None:
+    adapter = adapter_of(verifier, tokenizer, step_delimiter)
+    if isinstance(adapter, PRMAdapter):
         way = "over the host: its tokenizer is another" if adapter.bridged else "in XLA"
         _log.info("the verifier reads what the generator writes %s", way)
     search = Search(

@@ -81,7 +81,7 @@ def admit(
 
 def _nothing_retokenized(layout: Layout) -> tuple[Marked, ...]:
     """Returns room for what the host retokenizes of a question over a bridge."""
-    if not layout.bridged:
+    if not layout.retokenizes:
         return ()
     plan = layout.plan
     rows = (1, plan.candidates)

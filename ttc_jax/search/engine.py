@@ -22,22 +22,25 @@ from ttc_jax.models.transformer import Transformer
 from ttc_jax.models.vocabulary import check_tokens
 from ttc_jax.sampling.programs import ROWS, abstract, laid, program, put, result_shapes, shards
 from ttc_jax.sampling.sampler import SHORTEST_BUCKET, bucket, pad_prompts
-from ttc_jax.search import bridge, kernel
+from ttc_jax.search import bridge, deadline, kernel
 from ttc_jax.search.admission import admit
 from ttc_jax.search.execution import Execution
 from ttc_jax.search.layout import Layout
 from ttc_jax.search.plan import Plan
-from ttc_jax.search.state import ACTIVE, Answers, SearchState, SearchTrace, insert
+from ttc_jax.search.state import ACTIVE, Answers, SearchState, SearchTrace, Status, insert
 from ttc_jax.sharding.mesh import place
-from ttc_jax.verifiers.adapter import PRMAdapter
+from ttc_jax.verifiers.adapters import Adapter
+from ttc_jax.verifiers.texts import TextAdapter
 from ttc_jax.verifiers.verifier import Verifier, VerifierSpec
+
+UNLIMITED = np.iinfo(np.int32).max  # decode iterations
 
 
 class Request(NamedTuple):
     """A question as the models read it."""
 
     prompt: Sequence[int]  # what the generator reads
-    shown: Sequence[int]  # what the verifier reads in its place
+    shown: Sequence[int]  # what the verifier reads in its place, or the text's code points
     question_id: int  # uint32 that its draws are keyed by
 
 
@@ -57,6 +60,14 @@ class Found(NamedTuple):
     status: Array  # a `Status`
     rounds: Array
     question_score: Array
+
+
+class Drafts(NamedTuple):
+    """What rows have written so far."""
+
+    tokens: Array  # [B, N, T]
+    lengths: Array  # [B, N]
+    active: Array  # [B, N] whether they write on
 
 
 class Engine:
@@ -82,7 +93,7 @@ class Engine:
         execution: Execution,
         seed: int,
         prefix: Sequence[int] = (),
-        adapter: PRMAdapter | None = None,
+        adapter: Adapter | None = None,
     ):
         spec = verifier.spec if verifier is not None else VerifierSpec()
         self.layout = Layout.of(plan, spec, adapter, execution, generator.config)
@@ -103,6 +114,7 @@ class Engine:
         self._insert = program(_insert, self.mesh, donate_argnums=1)
         self._segment = program(self._run_segment, self.mesh, donate_argnums=1)
         self._harvest = program(_harvest, self.mesh)
+        self._cut = program(self._run_cut, self.mesh, donate_argnums=1)
 
     @property
     def programs(self) -> dict[str, int]:
@@ -119,7 +131,7 @@ class Engine:
             remainder = max(len(prompt) - prefix, 2 * SHORTEST_BUCKET + 1)
             judged = len(shown) if self.reads_prompt else 1
             return PromptBuckets(bucket(remainder), bucket(judged), shares_prefix=True)
-        width = bucket(max(len(prompt), len(shown)))
+        width = bucket(max(len(prompt), 1 if self.layout.reads_texts else len(shown)))
         return PromptBuckets(width, width)
 
     def prefill(self, buckets: PromptBuckets) -> tuple[PromptCache, ...]:
@@ -142,6 +154,7 @@ class Engine:
         """Reads the prompts of one question a shard; None: of a shard that has none to give."""
         nothing = Request([0], [0], 0)
         prompts, shown, ids = zip(*(one or nothing for one in requests), strict=True)
+        shown = prompts if self.layout.reads_texts else shown
         if buckets.shares_prefix:
             # That of no question is as short as can be, and stays.
             prompts = [prompt[len(self._prefix) :] or prompt for prompt in prompts]
@@ -156,26 +169,63 @@ class Engine:
         return self._insert((), state, admitted, self._over_shards(slots))
 
     def segment(
-        self, state: SearchState, tokens: int
+        self,
+        state: SearchState,
+        tokens: int,
+        asked: Sequence[Request | None] = (),
+        *,
+        most: int = UNLIMITED,
     ) -> tuple[SearchState, np.ndarray, np.ndarray]:
         """Searches on; see `kernel.segment`.
+
+        Args:
+          tokens: decode iterations before it may return for the sake of a free slot.
+          asked: the question in each slot, [B], which a verifier of texts reads.
+          most: decode iterations after which it returns in any case.
 
         Returns:
           The state; which slots hold a question that is not done, [B]; and of each shard how many
           row-steps were decoded for active rows, and in all, [data, 2].
         """
-        patience = put(np.int32(tokens), self.mesh)
+        patience = put(np.array([tokens, most], np.int32), self.mesh)
         state, work = self._segment((self.parameters, *self._tables, patience), state)
         status, work = jax.device_get((state.progress.status, work))
-        if self.layout.bridged and self._adapter is not None:
-            retokenized = bridge.retokenize(self.layout, self._adapter, self.delimiter, state)
-            state = dataclasses.replace(state, retokenized=put(retokenized, self.mesh, ROWS))
-        return state, np.isin(status, ACTIVE), work
+        return self._bridged(state, asked), np.isin(status, ACTIVE), work
+
+    def cut(self, state: SearchState, asked: Sequence[Request | None]) -> SearchState:
+        """Ends the search of all questions where it is; see `deadline.cut`."""
+        waited = jax.device_get(state.progress.status) == Status.SELECTING  # has been bridged
+        state = self._bridged(self._cut((), state), asked, waited)
+        return self.segment(state, 1, most=1)[0]
+
+    def drafts(self, state: SearchState) -> Drafts:
+        """Fetches what the rows of all slots have written so far."""
+        decode = state.decode
+        return jax.device_get(Drafts(decode.tokens, decode.cache.length, decode.cache.active))
 
     def harvest(self, state: SearchState, slots: Sequence[int]) -> list[Found]:
         """Fetches the questions in a slot of each shard; any question, where that is `NONE`."""
         found = jax.device_get(self._harvest((), state, self._over_shards(slots)))
         return [jax.tree.map(lambda x, i=i: x[i], found) for i in range(len(slots))]
+
+    def _bridged(
+        self,
+        state: SearchState,
+        asked: Sequence[Request | None],
+        waited: np.ndarray | None = None,
+    ) -> SearchState:
+        """Returns the state with what the host has to say of questions that wait for it.
+
+        Args:
+          waited: those for which it has been said, [B].
+        """
+        if isinstance(self._adapter, TextAdapter):
+            scores = bridge.score_texts(self._adapter, state, asked, waited)
+            return dataclasses.replace(state, verifier=put(scores, self.mesh, ROWS))
+        if self.layout.bridged and self._adapter is not None:
+            retokenized = bridge.retokenize(self.layout, self._adapter, self.delimiter, state)
+            return dataclasses.replace(state, retokenized=put(retokenized, self.mesh, ROWS))
+        return state
 
     def lower(self, width: int) -> dict[str, jax.stages.Lowered]:
         """Returns the programs for prompts padded to `width` tokens; see `Search.lower`."""
@@ -188,7 +238,7 @@ class Engine:
         )
         state, tables = self.state(width), (self._ends, self.delimiter)
         tables = jax.tree.map(lambda x: abstract(x.shape, x.dtype, mesh), tables)
-        shared = (self.parameters, *tables, abstract((), np.int32, mesh))
+        shared = (self.parameters, *tables, abstract((2,), np.int32, mesh))
         return {
             "admit": self._admit.lower(*read),
             "insert": self._insert.lower(
@@ -239,6 +289,9 @@ class Engine:
         models = nnx.merge(self._graph, parameters)
         state, work = kernel.segment(self.layout, *models, ends, delimiter, state, tokens)
         return state, work[None]
+
+    def _run_cut(self, _: Any, state: SearchState) -> SearchState:
+        return deadline.cut(self.layout.plan, state)
 
 
 def _insert(_: Any, *slots: Any) -> SearchState:

@@ -64,9 +64,9 @@ def segment(
     ends: Bool[Array, " V"],
     delimiter: Delimiter,
     state: SearchState,
-    tokens: Int[Array, ""],
+    tokens: Int[Array, " 2"],
 ) -> tuple[SearchState, Int[Array, " 2"]]:
-    """Searches on until every question is done, or one is and `tokens` iterations are behind.
+    """Searches on until every question is done, or one is and enough iterations are behind.
 
     Over a bridge, questions whose rows have paused take their selection steps first, and the
     segment ends when the rows of others have.
@@ -74,7 +74,8 @@ def segment(
     Args:
       ends: tokens that end an answer.
       delimiter: ends steps.
-      tokens: decode iterations before the call may return for the sake of a free slot.
+      tokens: decode iterations before the call may return for the sake of a free slot, and those
+        after which it returns whatever is there.
 
     Returns:
       The state, and how many row-steps were decoded for active rows, and in all.
@@ -98,12 +99,13 @@ class _Loop:
     verifier: Verifier | None
     ends: Bool[Array, " V"]
     delimiter: Delimiter
-    tokens: Int[Array, ""]
+    tokens: Int[Array, " 2"]
 
     def goes_on(self, carry: Carry) -> Bool[Array, ""]:
         """Returns whether there is something to search, and no free slot that others wait for."""
         state, iteration, _ = carry
-        return state.active.any() & ((iteration < self.tokens) | state.active.all())
+        wanted = state.active.any() & ((iteration < self.tokens[0]) | state.active.all())
+        return wanted & (iteration < self.tokens[1])
 
     def decode(self, carry: Carry) -> Carry:
         """Decodes until all rows of some question have paused."""
@@ -216,6 +218,9 @@ def _selection_step(
     progress = state.progress
     last_round = progress.round + 1 >= progress.began + plan.rounds_per_answer
     done = state.rows.done | decode.ended | (length >= T) | last_round[:, None]
+    if plan.score_threshold is not None:
+        accepted = decode.ended & (state.scores.last >= plan.score_threshold)
+        done |= accepted.any(-1, keepdims=True)
     parents = jnp.broadcast_to(jnp.arange(plan.candidates)[None], done.shape)
     if plan.strategy.stops_at_steps:
         parents = _select(plan, state, done)

@@ -7,7 +7,7 @@ import dataclasses
 from ttc_jax.models.config import ModelConfig
 from ttc_jax.search.execution import Execution
 from ttc_jax.search.plan import Plan
-from ttc_jax.verifiers.adapter import PRMAdapter
+from ttc_jax.verifiers.adapters import Adapter
 from ttc_jax.verifiers.steps import StepFormat
 from ttc_jax.verifiers.verifier import VerifierSpec
 
@@ -24,7 +24,8 @@ class Layout:
       lanes: W of one shard, fewer than it has rows; 0: all rows.
       confidence_stats: whether entropy and self-certainty are summed while decoding.
       step_format: what the verifier is shown of a step.
-      bridged: whether the host writes steps in the verifier's tokens (`search.bridge`).
+      bridged: whether the host has its say between rounds (`search.bridge`).
+      reads_texts: whether it scores texts there; else it writes steps in the verifier's tokens.
     """
 
     plan: Plan
@@ -32,13 +33,14 @@ class Layout:
     confidence_stats: bool = False
     step_format: StepFormat = dataclasses.field(default_factory=StepFormat)
     bridged: bool = False
+    reads_texts: bool = False
 
     @classmethod
     def of(
         cls,
         plan: Plan,
         spec: VerifierSpec,
-        adapter: PRMAdapter | None,
+        adapter: Adapter | None,
         execution: Execution,
         generator: ModelConfig,
     ) -> Layout:
@@ -53,6 +55,7 @@ class Layout:
             confidence_stats=spec.confidence_stats,
             step_format=(adapter or spec).step_format,
             bridged=adapter is not None and adapter.bridged,
+            reads_texts=spec.reads_texts,
         )
 
     @property
@@ -73,7 +76,13 @@ class Layout:
     @property
     def growth(self) -> int:
         """Tokens of the verifier that there is room for, for each token of an answer."""
-        return 2 if self.bridged else 1
+        return 2 if self.retokenizes else 1
+
+    @property
+    def retokenizes(self) -> bool:
+        """Whether the host writes steps in the verifier's tokens between rounds."""
+        return self.bridged and not self.reads_texts
+
 
 
 def chosen_lanes(plan: Plan, rows: int, generator: ModelConfig, platform: str) -> int:

@@ -7,6 +7,7 @@ import dataclasses
 from ttc_jax.errors import UserError
 from ttc_jax.models.transformer import Transformer
 from ttc_jax.sampling.draw import SamplingParams
+from ttc_jax.search.strategies import name_of
 from ttc_jax.search.strategies.check import check_strategy
 from ttc_jax.search.strategies.strategy import Strategy
 from ttc_jax.tasks.prompts import EARLIER
@@ -27,6 +28,10 @@ class Plan:
       revisions: s, answers that follow each other, each with the latest `EARLIER` before it in its
         context; 1: no answer is revised.
       between: tokens behind an earlier answer, in place of its end token.
+      score_threshold: a finished candidate with such a score at least ends the search of its
+        question's answer: the other rows are cut off where they stand. None: no score does. It is
+        looked at in selection steps, which all rows of a question take together, and no others: so
+        what is cut off does not depend on what else is searched.
     """
 
     strategy: Strategy
@@ -38,6 +43,7 @@ class Plan:
     sampling: SamplingParams = dataclasses.field(default_factory=SamplingParams)
     revisions: int = 1
     between: tuple[int, ...] = ()
+    score_threshold: float | None = None
 
     @property
     def step(self) -> int:
@@ -85,6 +91,12 @@ def check_plan(plan: Plan, generator: Transformer, verifier: Verifier | None) ->
             raise UserError(f"{name} is {value}; it must be at least 1")
     if plan.lookahead < 0:
         raise UserError(f"search.lookahead is {plan.lookahead}; it must be 0 (none) or more")
+    if plan.score_threshold is not None and not plan.strategy.stops_at_steps:
+        raise UserError(
+            f"score_threshold is {plan.score_threshold}: {name_of(plan.strategy)} writes all "
+            "candidates before it scores one, so that none could be saved; choose a strategy that "
+            "selects between steps, such as beam"
+        )
     check_strategy(plan.strategy, plan.candidates, plan.lookahead, scored=verifier is not None)
     spec = verifier.spec if verifier is not None else VerifierSpec()
     if spec.hidden_width not in (0, generator.config.width):

@@ -29,6 +29,7 @@ class SearchResult(NamedTuple):
     question_score: float | None  # the verifier's, before any answer; None: it reads no questions
     sequential: int = 1  # s, where rows are chains
     revisions: int = 1  # answers that follow each other, in chains or not
+    cut: bool = False  # whether a deadline ended the search before its time
 
     def is_revised(self, n: int) -> bool:
         """Returns whether candidate n revises an earlier answer."""
