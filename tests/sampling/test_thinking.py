@@ -15,7 +15,7 @@ from ttc_jax.sampling.draw import SamplingParams
 from ttc_jax.sampling.keys import candidate_keys
 from ttc_jax.sampling.rollouts import Rollouts
 from ttc_jax.sampling.sampler import Sampler, Samples
-from ttc_jax.sampling.thinking import Phase, Thinking
+from ttc_jax.sampling.thinking import Phase, Thinking, ThinkingFormat
 
 OPEN, CLOSE, BLANK, ENDS = 1, 2, 3, (5, 6)
 CLOSING, WAIT = (20, CLOSE, 21, 22), (23, 24)
@@ -191,7 +191,7 @@ def test_a_thought_ends_behind_its_first_closing_mark(answer, prompt, thought):
 
 def test_marks_and_texts_are_read_by_the_tokenizer():
     tokenizer = CharTokenizer(["<think>", "</think>", " ", "\n", *"Waitx"])
-    found = Thinking.of(tokenizer, closing="x\n</think>\n", maximum=4)
+    found = ThinkingFormat(closing="x\n</think>\n", maximum=4).tokens(tokenizer)
     marks = tokenizer.encode("<think></think>")
     assert [found.open, found.close] == marks
     assert tokenizer.decode(found.closing) == "x\n</think>\n"
@@ -199,8 +199,8 @@ def test_marks_and_texts_are_read_by_the_tokenizer():
     assert found.phase_behind(tokenizer.encode("x<think>\n ")) == Phase.INSIDE
     assert found.phase_behind(tokenizer.encode("<think>\n</think>\n")) == Phase.BEHIND
     assert found.phase_behind(tokenizer.encode("<think>x")) == Phase.BEFORE
-    assert Thinking.of(tokenizer, open="").phase_behind([]) == Phase.INSIDE
-    assert Thinking.of(tokenizer).closing == (marks[1],)
+    assert ThinkingFormat(open="").tokens(tokenizer).phase_behind([]) == Phase.INSIDE
+    assert ThinkingFormat().tokens(tokenizer).closing == (marks[1],)
 
 
 @pytest.mark.parametrize(
@@ -221,7 +221,7 @@ def test_marks_and_texts_are_read_by_the_tokenizer():
 def test_what_cannot_be_is_one_line(arguments, message):
     tokenizer = CharTokenizer(["<think>", "</think>", *"Waitx"])
     with pytest.raises(UserError, match=message):
-        Thinking.of(tokenizer, **arguments)
+        ThinkingFormat(**arguments).tokens(tokenizer)
 
 
 @pytest.mark.parametrize(

@@ -43,6 +43,7 @@ from ttc_jax.results.selection import RULES
 from ttc_jax.sampling.draw import SamplingParams
 from ttc_jax.sampling.log_probs import LogProbs
 from ttc_jax.sampling.programs import shards
+from ttc_jax.sampling.thinking import ThinkingFormat
 from ttc_jax.search.execution import Execution
 from ttc_jax.search.plan import Plan
 from ttc_jax.search.search import Search, SearchResult
@@ -53,6 +54,8 @@ from ttc_jax.tasks.task import Question
 from ttc_jax.verifiers.adapter import PRMAdapter
 from ttc_jax.verifiers.load import load_verifier
 from ttc_jax.verifiers.verifier import Verifier
+
+Marks = ThinkingFormat | None
 
 
 class Storage(TypedDict):
@@ -120,6 +123,7 @@ class LLM:
         sampling: SamplingParams | None = None,
         stop: str | Sequence[str] = (),
         log_probs: bool = False,
+        thinking: ThinkingFormat | None = None,
         seed: int = 0,
     ) -> list[Output]:
         """Draws n completions of each prompt; the outputs are in the order of the prompts.
@@ -134,6 +138,7 @@ class LLM:
           sampling: temperature and truncation; temperature 1 by default.
           stop: texts that end a completion, and are not part of it.
           log_probs: whether to tell the log-probability of each token, which takes another pass.
+          thinking: marks and budgets of a model that thinks first (`Completion.reasoning`).
 
         Raises:
           UserError: no prompt, one that does not fit the model's context, or an argument that
@@ -151,12 +156,14 @@ class LLM:
             numbers.append(hashing.number_of(text))
             seen[tuple(tokens)] += 1
         with self._turn:
-            search = self._searches(n, max_tokens, sampling or SamplingParams(), stops)
+            marks = thinking and dataclasses.replace(thinking, minimum=0, maximum=None)
+            search = self._searches(n, max_tokens, sampling or SamplingParams(), stops, marks)
             shown = None
             if search.adapter is not None:
                 texts = [question_of(x, self.tokenizer) for x in asked]
                 shown = [search.adapter.prompt(text) for text in texts]
-            found = dict(search.run(encoded, numbers, shown))
+            budget = thinking and thinking.tokens(self.tokenizer)
+            found = dict(search.run(encoded, numbers, shown, budget))
             outputs = [self._output(encoded[i], found[i], stops) for i in range(len(encoded))]
             return [self._with_log_probs(x) for x in outputs] if log_probs else outputs
 
@@ -250,12 +257,13 @@ class LLM:
         return self.tokenizer.chat([message_of(x) for x in prompt])
 
     def _make_search(
-        self, n: int, max_tokens: int, sampling: SamplingParams, stops: tuple[str, ...]
+        self, n: int, longest: int, sampling: SamplingParams, stops: tuple[str, ...], marks: Marks
     ) -> Search:
         ends = set(self.tokenizer.eos_ids)
         for text in stops:
             ends |= set(self.tokenizer.containing(text).nonzero()[0].tolist())
-        plan = Plan(make_strategy("best_of_n"), n, max_tokens, max_tokens, sampling=sampling)
+        plan = Plan(make_strategy("best_of_n"), n, longest, longest, sampling=sampling)
+        plan = dataclasses.replace(plan, thinking=marks and marks.tokens(self.tokenizer))
         parts = shards(self.mesh)
         return Search(
             self.generator,
@@ -270,8 +278,8 @@ class LLM:
     def _output(self, prompt: list[int], found: SearchResult, stops: tuple[str, ...]) -> Output:
         completions = []
         for i, length in enumerate(found.lengths.tolist()):
-            tokens = found.tokens[i, :length].tolist()
-            text = self.tokenizer.decode(tokens, inside=True)
+            tokens, thought = found.tokens[i, :length].tolist(), found.thought_of(i)
+            text = self.tokenizer.decode(tokens[thought:], inside=True)
             cut = min((at for stop in stops if (at := text.find(stop)) >= 0), default=None)
             stopped = bool(found.finished[i]) or cut is not None
             completions.append(
@@ -282,6 +290,7 @@ class LLM:
                     log_probs=None,
                     finish_reason="stop" if stopped else "length",
                     step_scores=found.scores_of(i),
+                    reasoning=self.tokenizer.decode(tokens[:thought], inside=True),
                 )
             )
         return Output(tuple(prompt), tuple(completions), found.ledger)

@@ -16,7 +16,8 @@ from ttc_jax.models.indexing import take_along
 from ttc_jax.models.transformer import Transformer
 from ttc_jax.sampling.draw import SamplingParams, draw, log_prob_of, token_confidence
 from ttc_jax.sampling.keys import rollout_keys, uniforms
-from ttc_jax.sampling.thinking import Thinking, Thought
+from ttc_jax.sampling.thinking import Thinking
+from ttc_jax.sampling.thoughts import Thoughts, advance, force
 
 
 @jax.tree_util.register_dataclass
@@ -37,7 +38,7 @@ class DecodeState:
     certainty: Float[Array, "B N"]
     ended: Bool[Array, "B N"]  # drew an end token
     keys: jax.Array  # [B, N], one a candidate
-    thought: Thought | tuple[()] = ()  # of a model that thinks
+    thought: Thoughts = ()  # of a model that thinks
 
 
 def start(
@@ -48,7 +49,7 @@ def start(
     max_new_tokens: int,
     context: int = 0,
     prefix: PromptCache | None = None,
-    thought: Thought | tuple[()] = (),
+    thought: Thoughts = (),
 ) -> DecodeState:
     """Prefills prompts, padded on the right, and forks each into N candidates.
 
@@ -108,7 +109,7 @@ def begin(
     pending: Array,
     hidden: Array,
     keys: jax.Array,
-    thought: Thought | tuple[()] = (),
+    thought: Thoughts = (),
 ) -> DecodeState:
     """Returns rows that have drawn nothing yet; `hidden` has the width and dtype of theirs."""
     zero = jnp.zeros(pending.shape, jnp.float32)
@@ -214,7 +215,7 @@ def decode_token(
         going &= ~pauses.ends_at(tokens, length)
     sums = {"log_prob": spread(log_prob)}
     if thinking is not None and places is not None:
-        thought = thinking.advance(state.thought, active, drawn, spread(places), cache.length)
+        thought = advance(thinking, state.thought, active, drawn, spread(places), cache.length)
         state = dataclasses.replace(state, thought=thought)
     if confidence_stats:
         sums["entropy"], sums["certainty"] = map(spread, token_confidence(logits))
@@ -235,7 +236,7 @@ def _draw(
     sampling: SamplingParams,
     greedy: Bool[Array, "*B"] | None,
     thinking: Thinking | None,
-    thought: Thought | tuple[()],
+    thought: Thoughts,
     ends: Bool[Array, " V"],
 ) -> tuple[Array, Array, Array | None]:
     """Returns tokens, their log-probabilities, and of rows that think what `Thinking.force` says.
@@ -244,7 +245,7 @@ def _draw(
     """
     drawn, places = draw(logits, uniform, sampling, greedy), None
     if thinking is not None:
-        tokens, places = thinking.force(thought, drawn.tokens, ends)
+        tokens, places = force(thinking, thought, drawn.tokens, ends)
         drawn = drawn._replace(tokens=tokens)
     return drawn.tokens, log_prob_of(logits, drawn), places
 

@@ -15,6 +15,7 @@ from jaxtyping import Array, Int
 from ttc_jax.errors import UserError
 from ttc_jax.models.transformer import Transformer
 from ttc_jax.models.vocabulary import check_tokens
+from ttc_jax.sampling import thoughts
 from ttc_jax.sampling.decode import DecodeState, decode, start
 from ttc_jax.sampling.draw import SamplingParams
 from ttc_jax.sampling.keys import candidate_keys
@@ -149,13 +150,11 @@ class Sampler:
         prompts: Array,
         lengths: Array,
         ids: Array,
-        thoughts: Array | None = None,
+        given: Array | None = None,
     ):
         keys = candidate_keys(self.seed, ids, self.candidates)
         model = nnx.merge(self._graph, parameters)
-        thought = ()
-        if self.thinking is not None and thoughts is not None:
-            thought = self.thinking.begin(thoughts, self.candidates)
+        thought = thoughts.begin(self.thinking, given, self.candidates)
         return start(model, prompts, lengths, keys, self.max_new_tokens, thought=thought)
 
     def _run_decode(self, shared: Any, state: DecodeState, active: Array, limit: Array, **options):
@@ -225,8 +224,8 @@ class Sampler:
         questions = [padded, lengths, ids]
         if self.thinking is not None:
             own = self.thinking.with_budgets_of(thinking, self.max_new_tokens)
-            thoughts = [own.given(prompt) for prompt in prompts]
-            questions.append(np.resize(np.array(thoughts, np.int32), (self.batch, 3)))
+            budgets = np.array([own.given(prompt) for prompt in prompts], np.int32)
+            questions.append(np.resize(budgets, (self.batch, 3)))
         inputs, active, limit = put((tuple(questions), active, limit), self.mesh, ROWS)
         state = self._start(self._parameters, *inputs)
         state = self._decode((self._parameters, self._table), state, active, limit)

@@ -1,4 +1,4 @@
-r"""Thinking: a thought before the answer, of a minimum and a maximum of tokens, inside XLA.
+r"""Thinking: the marks of a thought before the answer, and its minimum and maximum of tokens.
 
 A row that has thought as long as it may is made to close its thought, and one that would close it
 too early, or end within it, is made to think on (budget forcing, Muennighoff et al., 2025):
@@ -18,17 +18,13 @@ import dataclasses
 import enum
 from collections.abc import Sequence
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Int
 
 from ttc_jax.errors import UserError
 from ttc_jax.models.tokenizers import Tokenizer
 from ttc_jax.models.vocabulary import check_tokens
 
 UNLIMITED = np.iinfo(np.int32).max
-NONE = -1  # no text is being forced
 
 
 class Phase(enum.IntEnum):
@@ -37,19 +33,6 @@ class Phase(enum.IntEnum):
     BEFORE = 0  # it has not begun to think
     INSIDE = 1
     BEHIND = 2  # it writes its answer; marks mean nothing from here on
-
-
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
-class Thought:
-    """The thoughts of rows, as far as they have come."""
-
-    phase: Int[Array, "*B"]  # a `Phase`
-    count: Int[Array, "*B"]  # tokens written inside, forced ones included
-    forced: Int[Array, "*B"]  # place of the next token in the forced texts, or `NONE`
-    behind: Int[Array, "*B"]  # tokens up to the answer, once the row writes it
-    minimum: Int[Array, "*B"]
-    maximum: Int[Array, "*B"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,6 +50,7 @@ class Thinking:
         thought has `minimum` tokens. They count as its tokens.
       minimum: tokens of a thought at least; those of its marks and of `closing` do not count.
       maximum: at most; None: as many as find room.
+      steps: whether a verifier scores the steps of the thought too, not just the answer's.
       blanks: tokens that may stand between a mark and the end of a prompt.
 
     Raises:
@@ -79,6 +63,7 @@ class Thinking:
     continuation: tuple[int, ...] = ()
     minimum: int = 0
     maximum: int | None = None
+    steps: bool = False
     blanks: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
@@ -102,38 +87,6 @@ class Thinking:
             )
         if self.close in self.continuation:
             raise UserError("thinking.continuation must not hold the mark thinking.close")
-
-    @classmethod
-    def of(
-        cls,
-        tokenizer: Tokenizer,
-        *,
-        open: str = "<think>",  # noqa: A002, as configs call it
-        close: str = "</think>",
-        closing: str = "",
-        continuation: str = "Wait",
-        minimum: int = 0,
-        maximum: int | None = None,
-    ) -> Thinking:
-        """Returns the marks and texts in a tokenizer's tokens.
-
-        Args:
-          open: "": every answer begins inside its thought.
-          closing: "": the mark `close` alone.
-
-        Raises:
-          UserError: a mark that is not one token, or as the class.
-        """
-        texts = tokenizer.texts()
-        return cls(
-            close=_mark(tokenizer, "close", close),
-            open=_mark(tokenizer, "open", open) if open else None,
-            closing=tuple(tokenizer.encode(closing, inside=True)) if closing else (),
-            continuation=tuple(tokenizer.encode(continuation, inside=True)) if continuation else (),
-            minimum=minimum,
-            maximum=maximum,
-            blanks=tuple(i for i, text in enumerate(texts) if text and not text.strip()),
-        )
 
     def check(self, ends: Sequence[int], vocab_size: int, max_new_tokens: int) -> None:
         """Refuses texts that end an answer, unknown tokens, and a maximum that leaves no answer.
@@ -190,7 +143,7 @@ class Thinking:
         return Phase.INSIDE if self.open is None else Phase.BEFORE
 
     def given(self, prompt: Sequence[int]) -> tuple[int, int, int]:
-        """Returns what `begin` takes of a question: phase, minimum and maximum."""
+        """Returns what `thoughts.begin` takes of a question: phase, minimum and maximum."""
         most = UNLIMITED if self.maximum is None else self.maximum
         return int(self.phase_behind(prompt)), self.minimum, most
 
@@ -210,65 +163,52 @@ class Thinking:
             return answer.index(self.close) + 1
         return len(answer) if phase == Phase.INSIDE or self.open in answer else 0
 
-    def begin(self, given: Int[Array, "B 3"], candidates: int) -> Thought:
-        """Returns the thoughts of N rows a question that begin; see `given`."""
-        rows = (given.shape[0], candidates)
-        zero = jnp.zeros(rows, jnp.int32)
-        phase, minimum, maximum = (jnp.broadcast_to(given[:, i : i + 1], rows) for i in range(3))
-        return Thought(phase, zero, zero + NONE, zero, minimum, maximum)
 
-    def force(
-        self, thought: Thought | tuple[()], drawn: Int[Array, "*B"], ends: Bool[Array, " V"]
-    ) -> tuple[Int[Array, "*B"], Int[Array, "*B"]]:
-        """Returns the tokens that rows write, and their places in the forced texts, or `NONE`.
+@dataclasses.dataclass(frozen=True)
+class ThinkingFormat:
+    r"""How a model marks its thought, as text, and how long that may be.
 
-        Args:
-          drawn: the tokens that they would write.
-          ends: tokens that end an answer.
+        ThinkingFormat(closing="\n</think>\n\n", minimum=100, maximum=1000)
+
+    Attributes:
+      open: mark that begins a thought, one token of the model; "": every answer begins inside its
+        thought. A chat template may write it at the prompt's end.
+      close: mark that ends a thought, one token.
+      closing: text that is forced once a thought has `maximum` tokens, with the mark `close` in it;
+        "": the mark alone.
+      continuation: text that is forced where a thought would close, or a row end within it, before
+        it has `minimum` tokens.
+      minimum, maximum, steps: as those of `Thinking`.
+    """
+
+    open: str = "<think>"
+    close: str = "</think>"
+    closing: str = ""
+    continuation: str = "Wait"
+    minimum: int = 0
+    maximum: int | None = None
+    steps: bool = False
+
+    def tokens(self, tokenizer: Tokenizer) -> Thinking:
+        """Returns the marks and texts in a tokenizer's tokens.
+
+        Raises:
+          UserError: a mark that is not one token, or as `Thinking`.
         """
-        assert isinstance(thought, Thought), "rows that think are begun so"
-        inside, place = thought.phase == Phase.INSIDE, thought.forced
-        closes = (place >= 0) & (place < len(self.closing))
-        place = jnp.where(inside & (thought.count >= thought.maximum) & ~closes, 0, place)
-        if self.continuation:
-            stops = (
-                inside & (thought.count < thought.minimum) & ((drawn == self.close) | ends[drawn])
-            )
-            place = jnp.where(stops & (place == NONE), len(self.closing), place)
-        texts = jnp.array((*self.closing, *self.continuation), jnp.int32)
-        return jnp.where(place == NONE, drawn, texts[jnp.maximum(place, 0)]), place
-
-    def advance(
-        self,
-        thought: Thought | tuple[()],
-        active: Bool[Array, "*B"],
-        tokens: Int[Array, "*B"],
-        places: Int[Array, "*B"],
-        length: Int[Array, "*B"],
-    ) -> Thought:
-        """Returns the thoughts once active rows have written what `force` gave.
-
-        Args:
-          length: tokens that rows hold with these.
-        """
-        assert isinstance(thought, Thought), "rows that think are begun so"
-        after = places + 1
-        ends_text = (after == len(self.closing)) | (
-            after == len(self.closing) + len(self.continuation)
+        texts = tokenizer.texts()
+        closing, continuation = (
+            tuple(tokenizer.encode(text, inside=True)) if text else ()
+            for text in (self.closing, self.continuation)
         )
-        after = jnp.where((places == NONE) | ends_text, NONE, after)
-        closed = active & (tokens == self.close) & (thought.phase != Phase.BEHIND)
-        phase = thought.phase
-        if self.open is not None:
-            opened = active & (tokens == self.open) & (phase == Phase.BEFORE)
-            phase = jnp.where(opened, Phase.INSIDE, phase)
-        inside = thought.phase == Phase.INSIDE
-        return dataclasses.replace(
-            thought,
-            phase=jnp.where(closed, Phase.BEHIND, phase),
-            count=thought.count + (active & inside).astype(jnp.int32),
-            forced=jnp.where(active, after, thought.forced),
-            behind=jnp.where(closed, length, thought.behind),
+        return Thinking(
+            close=_mark(tokenizer, "close", self.close),
+            open=_mark(tokenizer, "open", self.open) if self.open else None,
+            closing=closing,
+            continuation=continuation,
+            minimum=self.minimum,
+            maximum=self.maximum,
+            steps=self.steps,
+            blanks=tuple(i for i, text in enumerate(texts) if text and not text.strip()),
         )
 
 

@@ -7,6 +7,7 @@ import dataclasses
 from ttc_jax.errors import UserError
 from ttc_jax.models.transformer import Transformer
 from ttc_jax.sampling.draw import SamplingParams
+from ttc_jax.sampling.thinking import Thinking
 from ttc_jax.search.strategies.check import check_strategy
 from ttc_jax.search.strategies.strategy import Strategy
 from ttc_jax.tasks.prompts import EARLIER
@@ -27,6 +28,8 @@ class Plan:
       revisions: s, answers that follow each other, each with the latest `EARLIER` before it in its
         context; 1: no answer is revised.
       between: tokens behind an earlier answer, in place of its end token.
+      thinking: marks and budgets of a model that thinks before it answers; None: of one that does
+        not.
     """
 
     strategy: Strategy
@@ -38,6 +41,7 @@ class Plan:
     sampling: SamplingParams = dataclasses.field(default_factory=SamplingParams)
     revisions: int = 1
     between: tuple[int, ...] = ()
+    thinking: Thinking | None = None
 
     @property
     def step(self) -> int:
@@ -83,6 +87,7 @@ def check_plan(plan: Plan, generator: Transformer, verifier: Verifier | None) ->
     ):
         if value < 1:
             raise UserError(f"{name} is {value}; it must be at least 1")
+    check_thought_steps(plan.strategy, scored=plan.thinking is None or plan.thinking.steps)
     if plan.lookahead < 0:
         raise UserError(f"search.lookahead is {plan.lookahead}; it must be 0 (none) or more")
     check_strategy(plan.strategy, plan.candidates, plan.lookahead, scored=verifier is not None)
@@ -103,4 +108,13 @@ def check_plan(plan: Plan, generator: Transformer, verifier: Verifier | None) ->
         raise UserError(
             f"verifier.path: its vocabulary has {spec.vocab_size} tokens, the generator's "
             f"{vocabulary}; choose a verifier with the generator's tokenizer"
+        )
+
+
+def check_thought_steps(strategy: Strategy, *, scored: bool) -> None:
+    """Refuses a strategy that selects between steps where those of the thought are not scored."""
+    if strategy.stops_at_steps and not scored:
+        raise UserError(
+            "search.strategy selects between steps, and the thought has none that are scored: set "
+            "thinking.steps=True, or choose best_of_n"
         )
