@@ -1,7 +1,9 @@
 """Thinking budgets, against an oracle that keeps each row's thought in plain Python."""
 
 import dataclasses
+import os
 from collections.abc import Sequence
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +13,7 @@ import pytest
 from tests.sampling.oracle import TINY, Answer, Oracle, tiny_generator
 from ttc_jax.errors import UserError
 from ttc_jax.models.characters import CharTokenizer
+from ttc_jax.models.tokenizers import load_tokenizer
 from ttc_jax.sampling.draw import SamplingParams
 from ttc_jax.sampling.keys import candidate_keys
 from ttc_jax.sampling.rollouts import Rollouts
@@ -242,3 +245,22 @@ def test_a_sampler_refuses_what_it_cannot_do(model, sampler, thinking, message):
 
 
 ROLLOUTS = {"end_tokens": ENDS, "candidates": 1, "max_new_tokens": LONGEST}
+
+
+@pytest.mark.skipif("TTC_TOKENIZERS" not in os.environ, reason="needs Qwen3's tokenizer")
+def test_a_real_template_says_where_an_answer_begins():
+    """Qwen3 opens its thought itself; without thinking its template writes an empty one."""
+    tokenizer = load_tokenizer(Path(os.environ["TTC_TOKENIZERS"]) / "qwen3")
+    found = ThinkingFormat(closing="\n</think>\n\n", continuation="\nWait").tokens(tokenizer)
+    assert (found.open, found.close) == (151667, 151668)
+    assert found.closing == tuple(tokenizer.encode("\n</think>\n\n"))
+    turns = [{"role": "user", "content": "1+1? <think>"}]
+    for arguments, phase in (
+        ({}, Phase.BEFORE),
+        ({"enable_thinking": True}, Phase.BEFORE),
+        ({"enable_thinking": False}, Phase.BEHIND),
+    ):
+        prompt = tokenizer.chat(turns, arguments)
+        assert found.phase_behind(prompt) == phase
+    # As DeepSeek-R1's distils open it.
+    assert found.phase_behind([*prompt[:-4], *tokenizer.encode("<think>\n")]) == Phase.INSIDE
