@@ -60,7 +60,8 @@ def spend(config: ConfigDict, entry: Entry, budget: int) -> ConfigDict | None:
     if entry.thinking >= 0:
         if not run.get("thinking", {}).get("close"):
             raise no_marks(entry)
-        run.thinking.maximum = entry.thinking
+        with run.unlocked():
+            run.thinking.maximum = entry.thinking
     return run
 
 
