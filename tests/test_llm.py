@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
 from collections.abc import Sequence
 from typing import Any
@@ -14,7 +15,7 @@ from tokenizers import pre_tokenizers
 
 from tests.models.small import CONFIGS, random_tensors, write_folder
 from tests.models.test_tokenizers import trained
-from ttc_jax import LLM, PromptFormat, SamplingParams
+from ttc_jax import LLM, PromptFormat, SamplingParams, ThinkingFormat
 from ttc_jax.errors import UserError
 from ttc_jax.llm.settled import SettledText
 from ttc_jax.search.search import Search
@@ -340,3 +341,26 @@ def test_a_verifier_scores_steps_and_steers_the_search():
     [solution] = llm.solve(EASY, budget=4, task="arithmetic", **given)
     assert (solution.strategy, solution.ledger.generations) == ("beam", 4)
     assert solution.ledger.verifier_tokens > 0
+
+
+def test_a_thought_is_told_apart_and_keeps_its_budget(llm):
+    """The embedded task's pieces stand for marks: what counts are token ids."""
+    marks = ThinkingFormat("", "=", closing=" =", continuation="+")
+    [open_] = llm.tokenizer.encode("=")
+    for least, most in [(0, 2), (5, 5)]:
+        thinking = dataclasses.replace(marks, minimum=least, maximum=most)
+        [output] = llm.generate(EASY, thinking=thinking, log_probs=True, **SHORT)
+        for completion in output.completions:
+            thought = completion.token_ids.index(open_)
+            assert least <= thought <= most + 1
+            assert completion.reasoning + completion.text == llm.tokenizer.decode(
+                completion.token_ids
+            )
+            assert completion.reasoning.endswith("=")
+            # Forced tokens count as the model itself rates them.
+            assert sum(completion.log_probs or ()) == pytest.approx(completion.log_prob, rel=1e-3)
+        assert output.ledger.decode_tokens == sum(len(x.token_ids) for x in output.completions)
+    [plain] = llm.generate(EASY, **SHORT)
+    assert all(completion.reasoning == "" for completion in plain.completions)
+    with pytest.raises(UserError, match="thinking.maximum is 23: with 2 tokens of marks"):
+        llm.generate(EASY, thinking=dataclasses.replace(marks, maximum=23), **SHORT)

@@ -172,7 +172,14 @@ class Recorder:
             self.search.plan.between if outcome.is_revised(n) else prompted.tokens
             for n in range(len(texts))
         ]
-        verdicts = judge(self.task, self.tokenizer, question, texts, before)
+        if outcome.thoughts:  # the answer alone is graded
+            answers = [
+                self.tokenizer.decode(row[outcome.thoughts[n] :], inside=outcome.thoughts[n] > 0)
+                for n, row in enumerate(tokens)
+            ]
+            verdicts = self.task.judge(question, answers)
+        else:
+            verdicts = judge(self.task, self.tokenizer, question, texts, before)
         candidates = tuple(
             Candidate(
                 tokens=tokens[n],
@@ -183,6 +190,7 @@ class Recorder:
                 answer=verdict.answer,
                 correct=verdict.correct,
                 unboxed=verdict.unboxed,
+                thought=outcome.thought_of(n),
             )
             for n, verdict in enumerate(verdicts)
         )

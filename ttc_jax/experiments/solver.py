@@ -214,7 +214,7 @@ class Solver:
             return _Choice("", self._budget, guess.samples)
         name, budget = self._fitted.policy.strategy(guess.easiness, self._budget)
         entry = self._entries[name]
-        alike = is_pool(entry) and not entry.generator and not entry.verifier
+        alike = is_pool(entry) and not (entry.generator or entry.verifier or entry.thinking >= 0)
         return _Choice(name, budget, guess.samples if alike else ())
 
     def _recorder(self, strategy: str, generations: int) -> Recorder:

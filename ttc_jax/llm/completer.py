@@ -20,6 +20,7 @@ from ttc_jax.models.delimiters import Delimiter
 from ttc_jax.sampling.draw import SamplingParams
 from ttc_jax.sampling.log_probs import LogProbs
 from ttc_jax.sampling.programs import shards
+from ttc_jax.sampling.thinking import Thinking, ThinkingFormat
 from ttc_jax.search.execution import Execution
 from ttc_jax.search.plan import Plan
 from ttc_jax.search.search import Search, SearchResult
@@ -37,6 +38,7 @@ class Drawing:
     sampling: SamplingParams = SamplingParams()
     stop: tuple[str, ...] = ()
     log_probs: bool = False
+    thinking: ThinkingFormat | None = None
     seed: int = 0
 
     @classmethod
@@ -47,6 +49,7 @@ class Drawing:
         sampling: SamplingParams | None,
         stop: str | Sequence[str],
         log_probs: bool,
+        thinking: ThinkingFormat | None,
         seed: int,
     ) -> Drawing:
         """Returns the arguments of a call, checked.
@@ -59,7 +62,8 @@ class Drawing:
             raise UserError(f"stop is {stop!r:.80}; it must be a text or a list of texts")
         if "" in stops:
             raise UserError("stop holds an empty text, which every completion would end with")
-        return cls(n, max_tokens, sampling or SamplingParams(), stops, log_probs, seed)
+        sampling = sampling or SamplingParams()
+        return cls(n, max_tokens, sampling, stops, log_probs, thinking, seed)
 
 
 class Completer:
@@ -90,7 +94,9 @@ class Completer:
             seen[tuple(tokens)] += 1
         search = self._search(drawing)
         shown = self._shown(search, prompts)
-        found = dict(search.run(encoded, numbers, shown, deadline=deadline))
+        found = dict(
+            search.run(encoded, numbers, shown, thinking=self._budgets(drawing), deadline=deadline)
+        )
         return [self._output(encoded[i], found.get(i), drawing) for i in range(len(encoded))]
 
     def stream(self, prompt: Prompt, drawing: Drawing, deadline: float) -> Iterator[Piece]:
@@ -99,12 +105,22 @@ class Completer:
         search, settled = self._search(drawing), SettledText(tokenizer, drawing.stop)
         shown, sent, result = self._shown(search, [prompt]), [0] * drawing.n, None
         numbers = [_number(tokens, drawing.seed, 0)]
-        for _, found in search.stream([tokens], numbers, shown, deadline=deadline, drafts=True):
+        events = search.stream(
+            [tokens],
+            numbers,
+            shown,
+            thinking=self._budgets(drawing),
+            deadline=deadline,
+            drafts=True,
+        )
+        for _, found in events:
             if isinstance(found, SearchResult):
                 result = found
                 continue
             for i, length in enumerate(found.lengths.tolist()):
                 row = found.tokens[i, :length].tolist()
+                if search.plan.thinking is not None:
+                    row = row[search.plan.thinking.thought_of(row, tokens) :]
                 text = settled.of(row, ended=not found.active[i])
                 if len(text) > sent[i]:
                     yield Piece(text[sent[i] :], i)
@@ -133,16 +149,34 @@ class Completer:
         return [search.adapter.prompt(text) for text in texts]
 
     def _search(self, drawing: Drawing) -> Search:
-        return self._searches(drawing.n, drawing.max_tokens, drawing.sampling, drawing.stop)
+        marks = drawing.thinking
+        if marks is not None:  # budgets are no part of what is compiled
+            marks = dataclasses.replace(marks, minimum=0, maximum=None)
+        return self._searches(drawing.n, drawing.max_tokens, drawing.sampling, drawing.stop, marks)
+
+    def _budgets(self, drawing: Drawing) -> Thinking | None:
+        return drawing.thinking and drawing.thinking.tokens(self._models.tokenizer)
 
     def _make_search(
-        self, n: int, max_tokens: int, sampling: SamplingParams, stop: tuple[str, ...]
+        self,
+        n: int,
+        max_tokens: int,
+        sampling: SamplingParams,
+        stop: tuple[str, ...],
+        marks: ThinkingFormat | None,
     ) -> Search:
         generator, tokenizer, verifier = self._models
         ends = set(tokenizer.eos_ids)
         for text in stop:
             ends |= set(tokenizer.containing(text).nonzero()[0].tolist())
-        plan = Plan(make_strategy("best_of_n"), n, max_tokens, max_tokens, sampling=sampling)
+        plan = Plan(
+            make_strategy("best_of_n"),
+            n,
+            max_tokens,
+            max_tokens,
+            sampling=sampling,
+            thinking=marks and marks.tokens(tokenizer),
+        )
         batch = fitting(self._rows, max(n, 1), shards(self._mesh))
         return Search(
             generator,
@@ -172,7 +206,8 @@ class Completer:
     def _completion(
         self, found: SearchResult, i: int, tokens: list[int], drawing: Drawing
     ) -> Completion:
-        whole, text = (text_of(tokens, self._models.tokenizer, x) for x in ((), drawing.stop))
+        tokenizer, thought = self._models.tokenizer, found.thought_of(i)
+        whole, text = (text_of(tokens[thought:], tokenizer, x) for x in ((), drawing.stop))
         late = found.cut and len(tokens) < drawing.max_tokens
         stopped = bool(found.finished[i]) or text != whole
         return Completion(
@@ -182,6 +217,7 @@ class Completer:
             log_probs=None,
             finish_reason="stop" if stopped else "deadline" if late else "length",
             step_scores=found.scores_of(i),
+            reasoning=tokenizer.decode(tokens[:thought], inside=True),
         )
 
     @functools.cached_property

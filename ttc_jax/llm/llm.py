@@ -40,6 +40,7 @@ from ttc_jax.llm.turns import clock_of, in_threads, in_turns
 from ttc_jax.models.tokenizers import Tokenizer
 from ttc_jax.models.weights import load_generator
 from ttc_jax.sampling.draw import SamplingParams
+from ttc_jax.sampling.thinking import ThinkingFormat
 from ttc_jax.tasks.prompts import PromptFormat
 from ttc_jax.tasks.task import Question
 from ttc_jax.verifiers.load import load_verifier
@@ -63,6 +64,7 @@ class GenerateOptions(TypedDict, total=False):
     sampling: SamplingParams | None
     stop: str | Sequence[str]
     log_probs: bool
+    thinking: ThinkingFormat | None
     seed: int
     deadline: float | None
 
@@ -142,6 +144,7 @@ class LLM:
         sampling: SamplingParams | None = None,
         stop: str | Sequence[str] = (),
         log_probs: bool = False,
+        thinking: ThinkingFormat | None = None,
         seed: int = 0,
         deadline: float | None = None,
     ) -> list[Output]:
@@ -157,6 +160,7 @@ class LLM:
           sampling: temperature and truncation; temperature 1 by default.
           stop: texts that end a completion, and are not part of it.
           log_probs: whether to tell the log-probability of each token, which takes another pass.
+          thinking: marks and budgets of a model that thinks first (`Completion.reasoning`).
           deadline: seconds from the call, in which a program may first have to be compiled. Then
             completions that are being written end where they are, and those of prompts whose turn
             has not come are empty; both have the finish reason "deadline", and the ledger holds
@@ -167,7 +171,7 @@ class LLM:
             cannot be.
         """
         asked, until = several(prompts), clock_of(deadline)
-        drawing = Drawing.of(n, max_tokens, sampling, stop, log_probs, seed)
+        drawing = Drawing.of(n, max_tokens, sampling, stop, log_probs, thinking, seed)
         with self._turn:
             return self._completer.complete(asked, drawing, until)
 

@@ -13,13 +13,14 @@ class Completion:
     """A text that the model wrote behind a prompt.
 
     Attributes:
-      text: without special tokens, up to the stop text.
+      text: without special tokens, up to the stop text; of a model that thinks, behind its thought.
       token_ids: all that was drawn for it, the end token included.
       log_prob: nats, of all tokens under the model itself (temperature 1, nothing truncated).
       log_probs: the same of each token; None where they were not asked for.
       finish_reason: "stop" at an end token or a stop text, "length" at the limit of tokens,
         "deadline" where time ran out.
       step_scores: the verifier's, one a step; () without a verifier.
+      reasoning: text of the thought, marks included where they have text; "" without one.
     """
 
     text: str
@@ -28,6 +29,7 @@ class Completion:
     log_probs: tuple[float, ...] | None
     finish_reason: Literal["stop", "length", "deadline"]
     step_scores: tuple[float, ...]
+    reasoning: str = ""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -42,6 +42,7 @@ class Request(NamedTuple):
     prompt: Sequence[int]  # what the generator reads
     shown: Sequence[int]  # what the verifier reads in its place, or the text's code points
     question_id: int  # uint32 that its draws are keyed by
+    thought: tuple[int, int, int] = (0, 0, 0)  # `Thinking.given`, of a model that thinks
 
 
 class PromptBuckets(NamedTuple):
@@ -103,6 +104,8 @@ class Engine:
         V = generator.config.vocab_size
         check_tokens(end_tokens, V, "end_tokens")
         check_tokens(plan.between, V, "plan.between")
+        if plan.thinking is not None:
+            plan.thinking.check(end_tokens, V, plan.max_new_tokens)
         self._ends = np.zeros((V,), bool)
         self._ends[list(end_tokens)] = True
         self._graph, self.parameters = nnx.split(place((generator, verifier), self.mesh))
@@ -124,7 +127,7 @@ class Engine:
 
     def buckets(self, request: Request) -> PromptBuckets:
         """Returns the sizes that a question is searched with."""
-        prompt, shown, _ = request
+        prompt, shown = request.prompt, request.shown
         prefix = len(self._prefix)
         if self._prefix and len(prompt) > prefix and tuple(prompt[:prefix]) == self._prefix:
             # Of few sizes: what a short remainder saves is little beside the prefix.
@@ -153,7 +156,7 @@ class Engine:
     ) -> SearchState:
         """Reads the prompts of one question a shard; None: of a shard that has none to give."""
         nothing = Request([0], [0], 0)
-        prompts, shown, ids = zip(*(one or nothing for one in requests), strict=True)
+        prompts, shown, ids, thoughts = zip(*(one or nothing for one in requests), strict=True)
         shown = prompts if self.layout.reads_texts else shown
         if buckets.shares_prefix:
             # That of no question is as short as can be, and stays.
@@ -161,8 +164,9 @@ class Engine:
             shown = shown if self.reads_prompt else [prompt[-1:] for prompt in shown]
         asks, lengths = pad_prompts(prompts, len(requests), buckets.prompt)
         judged, seen = pad_prompts(shown, len(requests), buckets.shown)
-        questions = (asks, judged), np.stack([lengths, seen], 1), np.array(ids, np.uint32)
-        return self._admit(self.parameters, put(questions, self.mesh, ROWS), *prefix)
+        questions = [(asks, judged), np.stack([lengths, seen], 1), np.array(ids, np.uint32)]
+        questions += self._of_thoughts(np.array(thoughts, np.int32))
+        return self._admit(self.parameters, put(tuple(questions), self.mesh, ROWS), *prefix)
 
     def insert(self, state: SearchState, admitted: SearchState, slots: Sequence[int]) -> Any:
         """Puts admitted questions into a slot of each shard; `NONE`: into none."""
@@ -232,10 +236,8 @@ class Engine:
         mesh, parts = self.mesh, shards(self.mesh)
         number, id_ = (abstract((parts,), dtype, mesh, ROWS) for dtype in (np.int32, np.uint32))
         prompt = abstract((parts, width), np.int32, mesh, ROWS)
-        read = (
-            self.parameters,
-            ((prompt, prompt), abstract((parts, 2), np.int32, mesh, ROWS), id_),
-        )
+        lengths, thought = (abstract((parts, n), np.int32, mesh, ROWS) for n in (2, 3))
+        read = self.parameters, ((prompt, prompt), lengths, id_, *self._of_thoughts(thought))
         state, tables = self.state(width), (self._ends, self.delimiter)
         tables = jax.tree.map(lambda x: abstract(x.shape, x.dtype, mesh), tables)
         shared = (self.parameters, *tables, abstract((2,), np.int32, mesh))
@@ -253,6 +255,10 @@ class Engine:
             functools.partial(self._run_empty, PromptBuckets(width, width)), self.mesh
         )
 
+    def _of_thoughts(self, thought: Any) -> tuple[Any, ...]:
+        """Returns what a program is given of a thought: nothing where the model does not think."""
+        return () if self.layout.plan.thinking is None else (thought,)
+
     def _over_shards(self, numbers: Sequence[int]) -> jax.Array:
         """Puts a number on each shard."""
         return put(np.array(numbers, np.int32), self.mesh, ROWS)
@@ -263,9 +269,12 @@ class Engine:
         return put((self._ends, self.delimiter), self.mesh)
 
     def _run_empty(self, buckets: PromptBuckets) -> SearchState:
-        sizes = (1, buckets.prompt), (1, buckets.shown), (1, 2), (1, len(self._prefix))
-        *prompts, lengths, prefix = (jax.ShapeDtypeStruct(size, np.int32) for size in sizes)
-        inputs = (tuple(prompts), lengths, jax.ShapeDtypeStruct((1,), np.uint32))
+        widths = buckets.prompt, buckets.shown, 2, 3, len(self._prefix)
+        *prompts, lengths, thought, prefix = (
+            jax.ShapeDtypeStruct((1, width), np.int32) for width in widths
+        )
+        id_ = jax.ShapeDtypeStruct((1,), np.uint32)
+        inputs = (tuple(prompts), lengths, id_, *self._of_thoughts(thought))
         read = ()
         if buckets.shares_prefix:
             read = (jax.eval_shape(self._run_prefill, self.parameters, prefix),)
@@ -279,9 +288,8 @@ class Engine:
     def _run_admit(
         self, parameters: Any, questions: Any, prefix: PromptCache | None = None
     ) -> SearchState:
-        prompts, lengths, ids = questions
         models = nnx.merge(self._graph, parameters)
-        return admit(self.layout, *models, prompts, lengths, ids, self._seed, prefix)
+        return admit(self.layout, *models, *questions, seed=self._seed, prefix=prefix)
 
     def _run_segment(self, shared: Any, state: SearchState) -> Any:
         self.compilations += 1  # runs when traced, not when called

@@ -34,6 +34,7 @@ from ttc_jax.models.indexing import take_along
 from ttc_jax.models.transformer import Transformer
 from ttc_jax.sampling.decode import decode_token, resume
 from ttc_jax.sampling.keys import selection_keys
+from ttc_jax.sampling.thoughts import in_answer
 from ttc_jax.search import lookahead
 from ttc_jax.search.layout import Layout
 from ttc_jax.search.plan import Plan
@@ -144,6 +145,7 @@ class _Loop:
             greedy=lookahead.greedy_rows(plan, state),
             confidence_stats=self.layout.confidence_stats,
             lanes=lanes,
+            thinking=plan.thinking,
         )
         state = _after_token(plan, dataclasses.replace(state, decode=decode))
         went = jnp.minimum(active.sum(dtype=jnp.int32), lanes or active.size)
@@ -213,6 +215,8 @@ def _selection_step(
     state = dataclasses.replace(state, decode=decode)
     read = read_ahead = jnp.zeros_like(length)
     if verifier is not None:
+        if plan.thinking is not None and not plan.thinking.steps:
+            steps &= in_answer(plan.thinking, ahead.thought, ahead.tokens)
         state, read, read_ahead = score(layout, verifier, delimiter, state, ahead, steps)
 
     progress = state.progress

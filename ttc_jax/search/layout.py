@@ -84,7 +84,6 @@ class Layout:
         return self.bridged and not self.reads_texts
 
 
-
 def chosen_lanes(plan: Plan, rows: int, generator: ModelConfig, platform: str) -> int:
     """Returns how many of a shard's rows are decoded at a time, so that few of them rest.
 

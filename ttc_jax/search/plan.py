@@ -7,6 +7,7 @@ import dataclasses
 from ttc_jax.errors import UserError
 from ttc_jax.models.transformer import Transformer
 from ttc_jax.sampling.draw import SamplingParams
+from ttc_jax.sampling.thinking import Thinking
 from ttc_jax.search.strategies import name_of
 from ttc_jax.search.strategies.check import check_strategy
 from ttc_jax.search.strategies.strategy import Strategy
@@ -32,6 +33,8 @@ class Plan:
         question's answer: the other rows are cut off where they stand. None: no score does. It is
         looked at in selection steps, which all rows of a question take together, and no others: so
         what is cut off does not depend on what else is searched.
+      thinking: marks and budgets of a model that thinks before it answers; None: of one that does
+        not.
     """
 
     strategy: Strategy
@@ -44,6 +47,7 @@ class Plan:
     revisions: int = 1
     between: tuple[int, ...] = ()
     score_threshold: float | None = None
+    thinking: Thinking | None = None
 
     @property
     def step(self) -> int:
@@ -89,6 +93,7 @@ def check_plan(plan: Plan, generator: Transformer, verifier: Verifier | None) ->
     ):
         if value < 1:
             raise UserError(f"{name} is {value}; it must be at least 1")
+    check_thought_steps(plan.strategy, scored=plan.thinking is None or plan.thinking.steps)
     if plan.lookahead < 0:
         raise UserError(f"search.lookahead is {plan.lookahead}; it must be 0 (none) or more")
     if plan.score_threshold is not None and not plan.strategy.stops_at_steps:
@@ -115,4 +120,13 @@ def check_plan(plan: Plan, generator: Transformer, verifier: Verifier | None) ->
         raise UserError(
             f"verifier.path: its vocabulary has {spec.vocab_size} tokens, the generator's "
             f"{vocabulary}; choose a verifier with the generator's tokenizer"
+        )
+
+
+def check_thought_steps(strategy: Strategy, *, scored: bool) -> None:
+    """Refuses a strategy that selects between steps where those of the thought are not scored."""
+    if strategy.stops_at_steps and not scored:
+        raise UserError(
+            "search.strategy selects between steps, and the thought has none that are scored: set "
+            "thinking.steps=True, or choose best_of_n"
         )

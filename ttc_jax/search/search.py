@@ -11,6 +11,7 @@ from ttc_jax.errors import UserError
 from ttc_jax.models.delimiters import Delimiter
 from ttc_jax.models.transformer import Transformer
 from ttc_jax.models.vocabulary import check_tokens
+from ttc_jax.sampling.thinking import Thinking
 from ttc_jax.search.cost import CostModel
 from ttc_jax.search.engine import Drafts, Engine, Found, Request
 from ttc_jax.search.execution import Execution
@@ -126,6 +127,7 @@ class Search:
         question_ids: Sequence[int],
         shown: Sequence[Sequence[int]] | None = None,
         *,
+        thinking: Thinking | None = None,
         deadline: float = math.inf,
     ) -> Iterator[tuple[int, SearchResult]]:
         """Searches for answers to all prompts.
@@ -135,6 +137,7 @@ class Search:
           question_ids: uint32, which the draws of each question are keyed by.
           shown: what the verifier reads of each question (the adapter's `prompt`), where it is not
             what the generator reads.
+          thinking: other budgets than the plan's own, with its marks and texts.
           deadline: on the clock of `time.monotonic`. Then questions that are searched end as they
             would at their limit of tokens, with `SearchResult.cut`, and those that have not begun
             are left out. It is looked at a few times a second while tokens are decoded.
@@ -145,7 +148,9 @@ class Search:
         Raises:
           UserError: as `check`, before the first is begun; or `Failed`.
         """
-        for index, found in self.stream(prompts, question_ids, shown, deadline=deadline):
+        for index, found in self.stream(
+            prompts, question_ids, shown, thinking=thinking, deadline=deadline
+        ):
             if isinstance(found, SearchResult):
                 yield index, found
 
@@ -155,6 +160,7 @@ class Search:
         question_ids: Sequence[int],
         shown: Sequence[Sequence[int]] | None = None,
         *,
+        thinking: Thinking | None = None,
         deadline: float = math.inf,
         drafts: bool = False,
     ) -> Iterator[tuple[int, SearchResult | Drafts]]:
@@ -171,7 +177,12 @@ class Search:
         if prompts and (self.adapter is None) != (shown is None):
             raise ValueError("a Search with an adapter, and only that, is given what is shown")
         shown = prompts if shown is None else shown
-        requests = [Request(*one) for one in zip(prompts, shown, question_ids, strict=True)]
+        if (own := self.plan.thinking) is not None:
+            own = own.with_budgets_of(thinking, self.plan.max_new_tokens)
+        requests = [
+            Request(prompt, shown, question_id, own.given(prompt) if own else (0, 0, 0))
+            for prompt, shown, question_id in zip(prompts, shown, question_ids, strict=True)
+        ]
         for request in requests:
             self.check(request.prompt, request.shown)
         scheduler = Scheduler(self.engine, self.execution, self.work, deadline, drafts)
@@ -208,7 +219,7 @@ class Search:
         flat = {name: x.reshape(-1, *x.shape[2:]) for name, x in answers.items()}
         # Elsewhere PRMs are not taught to score questions.
         scores_questions = self.engine.reads_prompt and self.adapter is None
-        return SearchResult(
+        result = SearchResult(
             **flat,
             trace=trace,
             ledger=self._cost.ledger(trace, len(request.prompt), len(request.shown), cut=cut),
@@ -217,3 +228,13 @@ class Search:
             revisions=plan.revisions,
             cut=cut,
         )
+        if plan.thinking is None:
+            return result
+        thoughts = [
+            plan.thinking.thought_of(
+                result.tokens[n, :length].tolist(),
+                plan.between if result.is_revised(n) else request.prompt,
+            )
+            for n, length in enumerate(result.lengths.tolist())
+        ]
+        return result._replace(thoughts=tuple(thoughts))
