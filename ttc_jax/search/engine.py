@@ -263,13 +263,14 @@ class Engine:
         return put((self._ends, self.delimiter), self.mesh)
 
     def _run_empty(self, buckets: PromptBuckets) -> SearchState:
-        sizes = (1, buckets.prompt), (1, buckets.shown), (1, 2), (1, len(self._prefix))
-        *prompts, lengths, prefix = (jax.ShapeDtypeStruct(size, np.int32) for size in sizes)
-        inputs = (tuple(prompts), lengths, jax.ShapeDtypeStruct((1,), np.uint32))
+        parts, sizes = shards(self.mesh), (buckets.prompt, buckets.shown, 2, len(self._prefix))
+        *prompts, lengths, prefix = (jax.ShapeDtypeStruct((parts, x), np.int32) for x in sizes)
+        inputs = (tuple(prompts), lengths, jax.ShapeDtypeStruct((parts,), np.uint32))
         read = ()
         if buckets.shares_prefix:
-            read = (jax.eval_shape(self._run_prefill, self.parameters, prefix),)
-        shapes = jax.eval_shape(self._run_admit, self.parameters, inputs, *read)
+            read = (jax.eval_shape(self._prefill, self.parameters, prefix),)
+        # Of the program itself, which is then traced once for its shapes and for its first call.
+        shapes = jax.eval_shape(self._admit, self.parameters, inputs, *read)
         return laid(jax.tree.map(lambda x: _zeros(self.batch, x), shapes), self.mesh)
 
     def _run_prefill(self, parameters: Any, tokens: jax.Array) -> PromptCache:
