@@ -236,12 +236,14 @@ def test_half_characters_and_stop_texts_that_begin_are_not_shown(chatty):
         assert settled.of(tokens, ended=True) == whole
 
 
-def test_a_chat_is_solved_in_the_template_with_its_arguments(chatty):
+def test_a_chat_is_solved_in_its_template(chatty):
     given: dict[str, Any] = {"budget": 2, "max_tokens": 8}
+    [found] = chatty.solve("1+1?", **given)
+    chat = chatty.tokenizer.chat([{"role": "user", "content": "1+1?"}])
+    assert found.ledger.prefill_tokens == len(chat) - 1
     form = PromptFormat(chat=True, chat_template_kwargs={"enable_thinking": False})
-    [solution], [plain] = (chatty.solve("1+1?", prompt=x, **given) for x in (form, None))
-    assert solution.ledger.generations == 2
-    assert solution.ledger == plain.ledger  # the template has no such argument
+    with pytest.raises(UserError, match="template does not read 'enable_thinking'"):
+        chatty.solve("1+1?", prompt=form, **given)
 
 
 def test_rows_change_no_text():
@@ -278,6 +280,8 @@ def test_a_reward_of_ones_own():
     seen: list[tuple[str, int]] = []
 
     def short(question: str, solutions: Sequence[str]) -> list[float]:
+        if question == "a":
+            raise ValueError("no\nconnection")
         seen.append((question, len(solutions)))
         return [1 / (1 + len(x)) for x in solutions]
 
@@ -287,6 +291,9 @@ def test_a_reward_of_ones_own():
     for completion in (*easy.completions, *hard.completions):
         assert completion.step_scores[-1] == np.float32(1 / (1 + len(completion.text)))
     assert llm.generate(HARD, n=2, max_tokens=24, stop="=8") == [hard]
+    with pytest.raises(UserError, match="verifier short: ValueError: no connection") as caught:
+        llm.generate("a", n=2, max_tokens=24, stop="=8")
+    assert "\n" not in str(caught.value)
     seen.clear()
     given: dict[str, Any] = {"budget": 2, "options": {"width": 2}, "task": "arithmetic"}
     given |= {"max_tokens": 40, "max_step_tokens": 16}
@@ -295,16 +302,6 @@ def test_a_reward_of_ones_own():
     assert len(seen) > 1  # once a step
     with pytest.raises(UserError, match="best_of_n writes all candidates before it scores one"):
         llm.solve(EASY, strategy="best_of_n", score_threshold=0.5)
-
-
-def test_a_reward_that_fails_is_one_line():
-    def wrong(question: str, solutions: Sequence[str]) -> list[float]:
-        raise ValueError("no\nconnection")
-
-    llm = LLM("embedded:generator", verifier=wrong, rows=4)
-    with pytest.raises(UserError, match="verifier wrong: ValueError: no connection") as caught:
-        llm.generate(EASY, n=2, max_tokens=24, stop="=8")
-    assert "\n" not in str(caught.value)
 
 
 POLICY: dict[str, Any] = {

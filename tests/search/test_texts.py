@@ -65,7 +65,8 @@ def test_scores_are_those_of_the_texts(whole, devices):
     ends = 0
     if devices > 1:
         mesh = make_mesh(devices, 1, jax.devices()[:devices])
-        whole = results(search_of(mesh=mesh, batch=devices))
+        plan = make_plan("best_of_n")
+        whole = results(search_of(plan=plan, mesh=mesh, batch=devices))
     for i, found in whole.items():
         for n, length in enumerate(found.lengths.tolist()):
             text = TOKENIZER.decode(found.tokens[n, :length].tolist())
@@ -74,7 +75,8 @@ def test_scores_are_those_of_the_texts(whole, devices):
                 ends += 1
         assert found.ledger.verifier_tokens == 0
     assert ends > 12
-    assert len({x for found in whole.values() for x in found.trace.parents.ravel().tolist()}) > 2
+    parents = {x for found in whole.values() for x in found.trace.parents.ravel().tolist()}
+    assert len(parents) > 2
 
 
 @pytest.mark.parametrize("refill", [True, False])

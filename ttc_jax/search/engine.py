@@ -269,16 +269,17 @@ class Engine:
         return put((self._ends, self.delimiter), self.mesh)
 
     def _run_empty(self, buckets: PromptBuckets) -> SearchState:
-        widths = buckets.prompt, buckets.shown, 2, 3, len(self._prefix)
+        parts, widths = shards(self.mesh), (buckets.prompt, buckets.shown, 2, 3, len(self._prefix))
         *prompts, lengths, thought, prefix = (
-            jax.ShapeDtypeStruct((1, width), np.int32) for width in widths
+            jax.ShapeDtypeStruct((parts, width), np.int32) for width in widths
         )
-        id_ = jax.ShapeDtypeStruct((1,), np.uint32)
+        id_ = jax.ShapeDtypeStruct((parts,), np.uint32)
         inputs = (tuple(prompts), lengths, id_, *self._of_thoughts(thought))
         read = ()
         if buckets.shares_prefix:
-            read = (jax.eval_shape(self._run_prefill, self.parameters, prefix),)
-        shapes = jax.eval_shape(self._run_admit, self.parameters, inputs, *read)
+            read = (jax.eval_shape(self._prefill, self.parameters, prefix),)
+        # Of the program itself, which is then traced once for its shapes and for its first call.
+        shapes = jax.eval_shape(self._admit, self.parameters, inputs, *read)
         return laid(jax.tree.map(lambda x: _zeros(self.batch, x), shapes), self.mesh)
 
     def _run_prefill(self, parameters: Any, tokens: jax.Array) -> PromptCache:
