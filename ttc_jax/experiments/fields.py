@@ -93,7 +93,7 @@ FIELDS: Final[Mapping[str, Field]] = {
     "thinking.steps": Field("whether the verifier scores the thought's steps too"),
     "step_delimiter": Field("text that ends a step"),
     "execution.rows": Field("candidates decoded together, over all questions of a batch", _COUNT),
-    "execution.lanes": Field("rows decoded at a time, those in use first; 0: chosen", Whole()),
+    "execution.lanes": Field("rows decoded at a time, those in use first; 0 for all", Whole()),
     "execution.refill": Field("whether a finished question's place goes to the next at once"),
     "execution.segment": Field("tokens decoded at least between two refills", _COUNT),
     "execution.mesh.data": Field("devices over which questions or batch rows are split", _COUNT),

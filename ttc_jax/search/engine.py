@@ -97,7 +97,7 @@ class Engine:
         adapter: Adapter | None = None,
     ):
         spec = verifier.spec if verifier is not None else VerifierSpec()
-        self.layout = Layout.of(plan, spec, adapter, execution, generator.config)
+        self.layout = Layout.of(plan, spec, adapter, execution)
         self.batch, self.mesh, self.delimiter = execution.batch, execution.mesh, delimiter
         self.reads_prompt = verifier is not None and verifier.spec.reads_tokens
         self.compilations = 0
