@@ -19,6 +19,7 @@ from ttc_jax.results.selection import RULES
 from ttc_jax.sampling.draw import SamplingParams
 from ttc_jax.sampling.programs import shards
 from ttc_jax.search.execution import Execution
+from ttc_jax.search.plan import check_threshold
 from ttc_jax.search.strategies import make_strategy
 from ttc_jax.tasks import load_task
 from ttc_jax.tasks.prompts import PromptFormat
@@ -101,14 +102,8 @@ class Spending:
                 f"score_threshold is {value}, and there is no verifier; name one by "
                 "LLM(path, verifier=…)"
             )
-        if self.policy:
-            return
-        if not make_strategy(self.strategy, **dict(self.options)).stops_at_steps:
-            raise UserError(
-                f"score_threshold is {value}: {self.strategy} writes all candidates before it "
-                "scores one, so that none could be saved; choose a strategy that selects between "
-                "steps, such as beam"
-            )
+        if not self.policy:
+            check_threshold(make_strategy(self.strategy, **dict(self.options)), value)
 
 
 class Solvers:

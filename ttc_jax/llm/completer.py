@@ -31,7 +31,7 @@ from ttc_jax.verifiers.texts import text_of
 
 @dataclasses.dataclass(frozen=True)
 class Drawing:
-    """What completions are drawn with; see `LLM.generate`."""
+    """The arguments that completions are drawn with; see `LLM.generate`."""
 
     n: int = 1
     max_tokens: int = 256
@@ -95,7 +95,9 @@ class Completer:
         search = self._search(drawing)
         shown = self._shown(search, prompts)
         found = dict(
-            search.run(encoded, numbers, shown, thinking=self._budgets(drawing), deadline=deadline)
+            search.run(
+                encoded, numbers, shown, thinking=_budgets(search, drawing), deadline=deadline
+            )
         )
         return [self._output(encoded[i], found.get(i), drawing) for i in range(len(encoded))]
 
@@ -109,7 +111,7 @@ class Completer:
             [tokens],
             numbers,
             shown,
-            thinking=self._budgets(drawing),
+            thinking=_budgets(search, drawing),
             deadline=deadline,
             drafts=True,
         )
@@ -153,9 +155,6 @@ class Completer:
         if marks is not None:  # budgets are no part of what is compiled
             marks = dataclasses.replace(marks, minimum=0, maximum=None)
         return self._searches(drawing.n, drawing.max_tokens, drawing.sampling, drawing.stop, marks)
-
-    def _budgets(self, drawing: Drawing) -> Thinking | None:
-        return drawing.thinking and drawing.thinking.tokens(self._models.tokenizer)
 
     def _make_search(
         self,
@@ -223,6 +222,14 @@ class Completer:
     @functools.cached_property
     def _log_probs(self) -> LogProbs:
         return LogProbs(self._models.generator, self._mesh)
+
+
+def _budgets(search: Search, drawing: Drawing) -> Thinking | None:
+    """Returns the search's marks and texts with the budgets that are asked for."""
+    own, asked = search.plan.thinking, drawing.thinking
+    if own is None or asked is None:
+        return None
+    return dataclasses.replace(own, minimum=asked.minimum, maximum=asked.maximum)
 
 
 def _number(tokens: Sequence[int], seed: int, earlier: int) -> int:

@@ -96,12 +96,7 @@ def check_plan(plan: Plan, generator: Transformer, verifier: Verifier | None) ->
     check_thought_steps(plan.strategy, scored=plan.thinking is None or plan.thinking.steps)
     if plan.lookahead < 0:
         raise UserError(f"search.lookahead is {plan.lookahead}; it must be 0 (none) or more")
-    if plan.score_threshold is not None and not plan.strategy.stops_at_steps:
-        raise UserError(
-            f"score_threshold is {plan.score_threshold}: {name_of(plan.strategy)} writes all "
-            "candidates before it scores one, so that none could be saved; choose a strategy that "
-            "selects between steps, such as beam"
-        )
+    check_threshold(plan.strategy, plan.score_threshold)
     check_strategy(plan.strategy, plan.candidates, plan.lookahead, scored=verifier is not None)
     spec = verifier.spec if verifier is not None else VerifierSpec()
     if spec.hidden_width not in (0, generator.config.width):
@@ -120,6 +115,16 @@ def check_plan(plan: Plan, generator: Transformer, verifier: Verifier | None) ->
         raise UserError(
             f"verifier.path: its vocabulary has {spec.vocab_size} tokens, the generator's "
             f"{vocabulary}; choose a verifier with the generator's tokenizer"
+        )
+
+
+def check_threshold(strategy: Strategy, score_threshold: float | None) -> None:
+    """Refuses a score threshold where all candidates are written before one is scored."""
+    if score_threshold is not None and not strategy.stops_at_steps:
+        raise UserError(
+            f"score_threshold is {score_threshold}: {name_of(strategy)} writes all candidates "
+            "before it scores one, so that none could be saved; choose a strategy that selects "
+            "between steps, such as beam"
         )
 
 
