@@ -1,4 +1,4 @@
-"""What a model wrote behind a prompt: whole, or piece by piece."""
+"""The texts that a model wrote behind a prompt: whole, or piece by piece."""
 
 from __future__ import annotations
 

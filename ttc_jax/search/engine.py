@@ -64,7 +64,7 @@ class Found(NamedTuple):
 
 
 class Drafts(NamedTuple):
-    """What rows have written so far."""
+    """The tokens that rows have written so far."""
 
     tokens: Array  # [B, N, T]
     lengths: Array  # [B, N]
@@ -278,7 +278,7 @@ class Engine:
         read = ()
         if buckets.shares_prefix:
             read = (jax.eval_shape(self._prefill, self.parameters, prefix),)
-        # Of the program itself, which is then traced once for its shapes and for its first call.
+        # The program itself is asked, so that it is traced once for its shapes and its first call.
         shapes = jax.eval_shape(self._admit, self.parameters, inputs, *read)
         return laid(jax.tree.map(lambda x: _zeros(self.batch, x), shapes), self.mesh)
 

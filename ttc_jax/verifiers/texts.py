@@ -40,7 +40,7 @@ class TextVerifier(Verifier):
 
     @property
     def name(self) -> str:
-        """What errors call it."""
+        """The name that errors give it."""
         return type(self).__name__
 
     @property
