@@ -132,6 +132,16 @@ def get_config(variant: str = "qwen2_5") -> ConfigDict:
         "chat_template_kwargs": "",  # of the tokenizer's, as JSON: {"enable_thinking": false}
         **prompt,
     }
+    # Of a model that thinks first: close="</think>" (see docs/studies.md). "": it does not.
+    config.thinking = {
+        "open": "<think>",
+        "close": "",
+        "closing": "\n</think>\n\n",
+        "continuation": "\nWait",
+        "minimum": 0,
+        "maximum": -1,
+        "steps": False,
+    }
     # weights and cache: "int8", or "" for dtype, which is what is computed in.
     kept = {"dtype": "bfloat16" if verifier else "float32", "weights": "", "cache": ""}
     # tokenizer: a folder, .gguf file or hub name of its own; "" for the one that lies in path.

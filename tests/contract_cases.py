@@ -24,6 +24,7 @@ from ttc_jax import (
 )
 from ttc_jax.models.characters import CharTokenizer
 from ttc_jax.sampling.draw import SamplingParams
+from ttc_jax.sampling.thinking import Thinking
 from ttc_jax.tasks.arithmetic import PIECES, Arithmetic
 from ttc_jax.training import sft
 from ttc_jax.training.batches import Batches
@@ -95,6 +96,9 @@ CASES: dict[str, Callable[[Path], None]] = {
     "particles": lambda _: searches(strategy=("particles", {"temperature": 1.0})),
     "greedy": lambda _: searches(
         verifier="", strategy=("best_of_n", {}), sampling=SamplingParams(0.0)
+    ),
+    "thinking": lambda _: searches(
+        strategy=("best_of_n", {}), revisions=2, thinking=Thinking(3, None, (4, 3), (5,), 2, 6)
     ),
     "training": trains,
 }

@@ -10,6 +10,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
@@ -34,7 +35,7 @@ RUN = {
     "docs/bring-your-own-task.md": 3,  # test_own
     "docs/bring-your-own-strategy.md": 1,
     "docs/configs.md": 1,
-    "docs/quickstart.md": 3,
+    "docs/quickstart.md": 4,
     "docs/studies.md": 1,
 }
 every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
@@ -162,6 +163,16 @@ def test_the_example_of_completions():
     printed_by(block("quickstart.md", "asyncio"), names)
     assert len(names["outputs"]) == 2
     assert all("boxed" not in x.text for y in names["outputs"] for x in y.completions)
+
+
+def test_the_example_of_a_reward():
+    names: dict[str, Any] = {}
+    code = block("quickstart.md", "brief").replace("deadline=60", "deadline=6000")
+    printed = printed_by(code.replace("max_tokens=96", "max_tokens=24"), names)
+    [first, second] = names["piece"].output.completions
+    reasons = [first.finish_reason, second.finish_reason]
+    assert printed == (first.text + str(reasons)).splitlines()
+    assert second.step_scores[-1] == np.float32(1 / (1 + len(second.text)))
 
 
 def test_the_example_of_a_search():

@@ -3,25 +3,45 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 import numpy as np
 import pytest
+from tokenizers import pre_tokenizers
 
-from ttc_jax import LLM, SamplingParams
+from tests.models.small import CONFIGS, random_tensors, write_folder
+from tests.models.test_tokenizers import trained
+from ttc_jax import LLM, PromptFormat, SamplingParams, ThinkingFormat
 from ttc_jax.errors import UserError
+from ttc_jax.llm.settled import SettledText
 from ttc_jax.search.search import Search
 from ttc_jax.sharding.mesh import make_mesh
+from ttc_jax.verifiers.texts import text_of
 
 EASY, HARD = "c-01 b+02 a=81:", "d*b*3 c-a*7 b=a+5 a=13:"
 SHORT: dict[str, Any] = {"n": 3, "max_tokens": 24}  # one shape, so that one program serves all
 
 
+TINY: dict[str, Any] = {"budget": 3, "task": "arithmetic", "max_tokens": 24}
+
+
 @pytest.fixture(scope="module")
 def llm() -> LLM:
     return LLM("embedded:generator", rows=6)
+
+
+@pytest.fixture(scope="module")
+def chatty(tmp_path_factory) -> LLM:
+    """Random weights under a tokenizer of bytes with a chat template: it writes any nonsense."""
+    tokenizer = trained(pre_tokenizers.Digits(individual_digits=True), words=True)
+    fields = {**CONFIGS["llama"], "vocab_size": len(tokenizer), "max_position_embeddings": 256}
+    folder = write_folder(tmp_path_factory.mktemp("chatty"), fields, random_tensors(fields))
+    tokenizer.save_pretrained(folder)
+    return LLM(str(folder), rows=4)
 
 
 def test_text_goes_in_and_texts_come_out(llm):
@@ -108,6 +128,19 @@ def test_what_is_no_prompt_is_one_line(llm, prompts, said):
 def test_arguments_that_cannot_be(llm):
     with pytest.raises(UserError, match="stop holds an empty text"):
         llm.generate(EASY, stop="", **SHORT)
+    with pytest.raises(UserError, match=r"stop is \(3,\); it must be a text"):
+        llm.generate(EASY, stop=(3,), **SHORT)
+    for seconds in (0, -1, float("nan"), "1", True):
+        for call in (llm.generate, llm.stream, llm.solve, llm.solve_stream):
+            with pytest.raises(UserError, match="deadline is .*; it must be a number of seconds"):
+                call(EASY, deadline=seconds)
+    for threshold, said in ((2, "is 2; it must be a score"), (0.5, "0.5, and there is no verif")):
+        with pytest.raises(UserError, match=said):
+            llm.solve(EASY, score_threshold=threshold)
+    with pytest.raises(UserError, match="options is .*; it must hold numbers and texts"):
+        llm.solve(EASY, options={"width": [4]})
+    with pytest.raises(UserError, match="prompt holds 2 prompts; stream one at a time"):
+        llm.stream([EASY, HARD])
     with pytest.raises(UserError, match="n is 0"):
         llm.generate(EASY, n=0)
     with pytest.raises(UserError, match="max_new_tokens is 0"):
@@ -144,20 +177,131 @@ def test_two_calls_at_once_give_what_they_give_alone(llm):
 
 
 def test_a_budget_is_spent_on_a_question_and_answers_vote(llm):
-    given = {"budget": 3, "task": "arithmetic", "max_tokens": 24}
-    [solution] = llm.solve(EASY, **given)
+    [solution] = llm.solve(EASY, **TINY)
     assert (solution.strategy, solution.ledger.generations) == ("best_of_n", 3)
     assert sum(x.votes for x in solution.alternatives) <= 3
     assert solution.answer == (solution.alternatives[0].answer if solution.alternatives else None)
-    assert [x.question for x in llm.solve([HARD, EASY], **given)] == [HARD, EASY]
+    assert [x.question for x in llm.solve([HARD, EASY], **TINY)] == [HARD, EASY]
 
 
 def test_devices_change_no_answer(llm):
     spread = LLM("embedded:generator", rows=6, mesh=make_mesh(2, 1, jax.devices()[:2]))
-    given: dict[str, Any] = {"budget": 3, "task": "arithmetic", "max_tokens": 24}
-    found, expected = (one.solve([EASY, HARD], **given) for one in (spread, llm))
+    found, expected = (one.solve([EASY, HARD], **TINY) for one in (spread, llm))
     for mine, other in zip(found, expected, strict=True):
         assert (mine.answer, mine.alternatives) == (other.answer, other.alternatives)
+
+
+def pieced(pieces: Sequence[Any], n: int) -> list[str]:
+    return ["".join(x.text for x in pieces if x.completion == i) for i in range(n)]
+
+
+@pytest.mark.parametrize("stop", [(), ("=8", "=83\nc", "never")])
+def test_pieces_of_a_stream_make_up_the_texts(llm, stop):
+    [output] = llm.generate(EASY, stop=stop, **SHORT)
+    pieces = list(llm.stream(EASY, stop=stop, **SHORT))
+    assert pieces[-1].output == output
+    assert pieced(pieces, 3) == [x.text for x in output.completions]
+    assert len(pieces) > 6
+    assert all(piece.text and piece.output is None for piece in pieces[:-1])
+
+
+def test_a_stream_and_its_async_twin_let_others_in_between(llm):
+    async def read() -> list[Any]:
+        return [piece async for piece in llm.astream(EASY, **SHORT)]
+
+    [output] = llm.generate(EASY, **SHORT)
+    pieces = []
+    for piece in llm.stream(EASY, **SHORT):
+        pieces.append(piece)
+        if len(pieces) == 2:
+            assert llm.generate(EASY, **SHORT) == [output]
+    assert pieced(asyncio.run(read()), 3) == pieced(pieces, 3)
+
+
+def test_half_characters_and_stop_texts_that_begin_are_not_shown(chatty):
+    chat, stop = [{"role": "user", "content": "1+1?"}], ("he", "e w", "7")
+    options: dict[str, Any] = {"n": 2, "max_tokens": 24, "stop": stop}
+    [output] = chatty.generate(chat, **options)
+    assert pieced(list(chatty.stream(chat, **options)), 2) == [x.text for x in output.completions]
+    assert chatty.tokenizer.decode(output.prompt_token_ids, special=True).startswith("<|im_start|>")
+    for text in ("the world", "naïve 😀", "a€", "€ he", "the w"):
+        tokens = chatty.tokenizer.encode(text)
+        settled, before = SettledText(chatty.tokenizer, stop), ""
+        whole = text_of(tokens, chatty.tokenizer, stop)
+        for count in range(len(tokens) + 1):
+            shown = settled.of(tokens[:count], ended=False)
+            assert shown.startswith(before)
+            assert whole.startswith(shown)
+            before = shown
+        assert settled.of(tokens, ended=True) == whole
+
+
+def test_a_chat_is_solved_in_its_template(chatty):
+    given: dict[str, Any] = {"budget": 2, "max_tokens": 8}
+    [found] = chatty.solve("1+1?", **given)
+    chat = chatty.tokenizer.chat([{"role": "user", "content": "1+1?"}])
+    assert found.ledger.prefill_tokens == len(chat) - 1
+    form = PromptFormat(chat=True, chat_template_kwargs={"enable_thinking": False})
+    with pytest.raises(UserError, match="template does not read 'enable_thinking'"):
+        chatty.solve("1+1?", prompt=form, **given)
+
+
+def test_rows_change_no_text():
+    one = LLM("embedded:generator", rows=1)
+    several, alone = one.generate([EASY, HARD], max_tokens=24), one.generate(HARD, max_tokens=24)
+    assert len(several) == 2
+    assert several[1:] == alone
+
+
+def test_a_deadline_returns_what_is_written(llm, monkeypatch):
+    outputs = llm.generate([EASY, HARD, EASY], deadline=1e-9, **SHORT)
+    assert [len(x.completions) for x in outputs] == [3, 3, 3]
+    assert {y.finish_reason for x in outputs for y in x.completions} == {"deadline"}
+    assert sum(x.ledger.decode_tokens for x in outputs) == sum(
+        len(y.token_ids) for x in outputs for y in x.completions
+    )
+    assert llm.generate(EASY, deadline=1e6, **SHORT) == llm.generate(EASY, **SHORT)
+    late = llm.solve([EASY, HARD], deadline=1e-9, **TINY)
+    assert [(x.question, x.cut, x.answer) for x in late] == [(EASY, True, None), (HARD, True, None)]
+    assert [x.cut for x in llm.solve([EASY, HARD], deadline=1e6, **TINY)] == [False, False]
+
+
+def test_solutions_come_as_they_are_found(llm):
+    async def read() -> list[Any]:
+        return [solution async for solution in llm.asolve_stream([EASY, HARD, EASY], **TINY)]
+
+    expected = {x.question: x.alternatives for x in llm.solve([EASY, HARD], **TINY)}
+    for found in (list(llm.solve_stream([EASY, HARD, EASY], **TINY)), asyncio.run(read())):
+        assert sorted(x.question for x in found) == sorted([EASY, HARD, EASY])
+        assert all(x.alternatives == expected[x.question] for x in found)
+
+
+def test_a_reward_of_ones_own():
+    seen: list[tuple[str, int]] = []
+
+    def short(question: str, solutions: Sequence[str]) -> list[float]:
+        if question == "a":
+            raise ValueError("no\nconnection")
+        seen.append((question, len(solutions)))
+        return [1 / (1 + len(x)) for x in solutions]
+
+    llm = LLM("embedded:generator", verifier=short, rows=4)
+    [easy, hard] = llm.generate([EASY, HARD], n=2, max_tokens=24, stop="=8")
+    assert sorted(seen) == sorted([(EASY, 2), (HARD, 2)])
+    for completion in (*easy.completions, *hard.completions):
+        assert completion.step_scores[-1] == np.float32(1 / (1 + len(completion.text)))
+    assert llm.generate(HARD, n=2, max_tokens=24, stop="=8") == [hard]
+    with pytest.raises(UserError, match="verifier short: ValueError: no connection") as caught:
+        llm.generate("a", n=2, max_tokens=24, stop="=8")
+    assert "\n" not in str(caught.value)
+    seen.clear()
+    given: dict[str, Any] = {"budget": 2, "options": {"width": 2}, "task": "arithmetic"}
+    given |= {"max_tokens": 40, "max_step_tokens": 16}
+    [solution] = llm.solve(EASY, score_threshold=0.01, **given)
+    assert (solution.strategy, solution.ledger.generations) == ("beam", 2)
+    assert len(seen) > 1  # once a step
+    with pytest.raises(UserError, match="best_of_n writes all candidates before it scores one"):
+        llm.solve(EASY, strategy="best_of_n", score_threshold=0.5)
 
 
 POLICY: dict[str, Any] = {
@@ -194,3 +338,26 @@ def test_a_verifier_scores_steps_and_steers_the_search():
     [solution] = llm.solve(EASY, budget=4, task="arithmetic", **given)
     assert (solution.strategy, solution.ledger.generations) == ("beam", 4)
     assert solution.ledger.verifier_tokens > 0
+
+
+def test_a_thought_is_told_apart_and_keeps_its_budget(llm):
+    """The embedded task's pieces stand for marks: what counts are token ids."""
+    marks = ThinkingFormat("", "=", closing=" =", continuation="+")
+    [open_] = llm.tokenizer.encode("=")
+    for least, most in [(0, 2), (5, 5)]:
+        thinking = dataclasses.replace(marks, minimum=least, maximum=most)
+        [output] = llm.generate(EASY, thinking=thinking, log_probs=True, **SHORT)
+        for completion in output.completions:
+            thought = completion.token_ids.index(open_)
+            assert least <= thought <= most + 1
+            assert completion.reasoning + completion.text == llm.tokenizer.decode(
+                completion.token_ids
+            )
+            assert completion.reasoning.endswith("=")
+            # Forced tokens count as the model itself rates them.
+            assert sum(completion.log_probs or ()) == pytest.approx(completion.log_prob, rel=1e-3)
+        assert output.ledger.decode_tokens == sum(len(x.token_ids) for x in output.completions)
+    [plain] = llm.generate(EASY, **SHORT)
+    assert all(completion.reasoning == "" for completion in plain.completions)
+    with pytest.raises(UserError, match="thinking.maximum is 23: with 2 tokens of marks"):
+        llm.generate(EASY, thinking=dataclasses.replace(marks, maximum=23), **SHORT)

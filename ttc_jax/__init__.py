@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from ttc_jax.results.store import ResultsStore
     from ttc_jax.sampling.draw import SamplingParams
     from ttc_jax.sampling.sampler import Sampler
+    from ttc_jax.sampling.thinking import ThinkingFormat
     from ttc_jax.search.execution import Execution
     from ttc_jax.search.plan import Plan
     from ttc_jax.search.search import Search
@@ -44,6 +45,7 @@ _HOMES = {
     "ResultsStore": "results.store",
     "Sampler": "sampling.sampler",
     "Search": "search.search",
+    "ThinkingFormat": "sampling.thinking",
     "accuracy_curves": "results.curves",
     "load_generator": "models.weights",
     "load_task": "tasks",
@@ -64,6 +66,7 @@ __all__ = [
     "Sampler",
     "SamplingParams",
     "Search",
+    "ThinkingFormat",
     "accuracy_curves",
     "load_generator",
     "load_task",

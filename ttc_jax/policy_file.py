@@ -36,7 +36,11 @@ def _falling(edges: tuple[float, ...]) -> tuple[float, ...]:
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """A strategy as in `sweep.strategies`."""
+    """A strategy as in `sweep.strategies`.
+
+    Attributes:
+      thinking: its own maximum of a thought's tokens; -1: that of the config's section `thinking`.
+    """
 
     __pydantic_config__: ClassVar[Rules] = Rules(extra="forbid")
 
@@ -46,6 +50,15 @@ class Entry:
     ratio: Annotated[FiniteFloat, Field(ge=0)] = 0.0
     generator: str = ""
     verifier: str = ""
+    thinking: Annotated[int, Field(ge=-1)] = -1
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the entry as a config holds it; without `thinking`, where it sets none.
+
+        That field came later, and workdirs of earlier versions go on without it.
+        """
+        found = dataclasses.asdict(self)
+        return {name: x for name, x in found.items() if name != "thinking" or x >= 0}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,6 +93,7 @@ class PolicyFile:
     def to_dict(self) -> dict[str, Any]:
         """Returns the policy as JSON holds it."""
         found = dataclasses.asdict(self)
+        found["strategies"] = {name: x.to_dict() for name, x in self.strategies.items()}
         return {name: value for name, value in found.items() if name != "budgets"}
 
     def write(self, path: Path) -> None:

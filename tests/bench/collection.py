@@ -136,7 +136,7 @@ class Ours:
         )
         written = self.sampler.write(self.prompts, range(settings.questions))
         # The time of a call is the rollouts' alone.
-        self.sampler.write = lambda prompts, numbers, limits=None: written
+        self.sampler.write = lambda prompts, numbers, limits=None, thinking=None: written
         drawn = written[0]
         ends = step_ends(drawn.tokens, drawn.lengths, drawn.finished, material.delimiter)
         self.answers = drawn.tokens.tolist()

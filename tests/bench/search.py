@@ -21,7 +21,7 @@ in the strings of theirs a character stands for a token.
 FILE holds, by N: `speedup` (ratio of seconds a question), `speedup_per_token` (of seconds a
 generated token), `ours_seconds`, `theirs_seconds`, and the same of tokens; `seconds`, how ours
 grows with N (one question) and with questions (smallest N); `useful_share` of decoded row-steps and
-`share_seconds`, with all rows decoded and with the lanes that are chosen; and `settings`.
+`share_seconds`, with all rows decoded and with fewer lanes; and `settings`.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class Settings:
     more_rounds: int = 2
     share_questions: int = 16
     share_tokens: int = 128  # of the longest answer, where the useful share is measured
-    share_lanes: int = 0  # rows decoded at a time there: as many as are chosen
+    share_lanes: int = 48  # rows decoded at a time there: those that go on, of all questions
     shots: int = 4  # worked examples before each question (paper, appendix on prompts)
     prompt: int = 560  # tokens, where prompts are random
 
@@ -386,7 +386,7 @@ def grow(ours: Ours, settings: Settings) -> dict[str, Any]:
 def share(material: Material, settings: Settings) -> dict[str, Any]:
     """Of the decoded row-steps, those of rows that went on, and the seconds that all took.
 
-    With the lanes that are chosen and with all rows, of a search in steps and of answers in one go.
+    With all rows decoded and with `share_lanes` of them, of a search in steps and of whole answers.
     It is the generator's row-steps that count, so the PRM is a tiny one, of random scores.
     """
     small = dataclasses.replace(TINY, vocab_size=material.generator.config.vocab_size)
@@ -398,7 +398,7 @@ def share(material: Material, settings: Settings) -> dict[str, Any]:
     taken: dict[str, float] = {}
     for strategy in (Beam(M), BestOfN()):
         plan = Plan(strategy, N, tokens, settings.step)
-        for rows, lanes in {"all rows": batch * N, "chosen lanes": settings.share_lanes}.items():
+        for rows, lanes in {"all rows": 0, "lanes": settings.share_lanes}.items():
             search = new_search(material, prm, plan, batch, lanes)
             compile_search(search, prompts[0])
             for refill in (True, False):

@@ -3,6 +3,7 @@
 import dataclasses
 import io
 import json
+import math
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -73,11 +74,12 @@ class Recited:
     def encode(self, questions: list[Question]) -> list[Question]:
         return questions
 
-    def run(self, questions: list[Question]):
+    def run_until(self, questions: list[Question], deadline: float):
+        assert deadline == math.inf
         budget = self.plan.candidates * self.plan.revisions * (self.plan.lookahead + 1)
         for question in reversed(questions):
             score = 0.9 if question.text.startswith("easy") else 0.2
-            yield Record(
+            record = Record(
                 question.id,
                 self.strategy,
                 budget,
@@ -87,6 +89,7 @@ class Recited:
                 seconds=1.0,
                 sequential=self.plan.revisions,
             )
+            yield record, False
 
 
 @pytest.fixture
@@ -127,9 +130,9 @@ def test_questions_of_one_strategy_share_a_search_and_models_are_loaded_once(
         searches.append(search)
         begin(search, *arguments, **options)
 
-    def counted_run(search: Search, prompts, *numbers):
+    def counted_run(search: Search, prompts, *numbers, **options):
         calls.append(len(prompts))
-        return search_all(search, prompts, *numbers)
+        return search_all(search, prompts, *numbers, **options)
 
     monkeypatch.setattr(Search, "__init__", counted)
     monkeypatch.setattr(Search, "run", counted_run)
@@ -305,9 +308,12 @@ HOSTILE = "easy \x1b]0;title\x07\x1b[2J [red]x[/red] [link=evil]\u202e :bug: \r\
 def test_printed_text_steers_nothing(config, recited, monkeypatch, capsys):
     monkeypatch.setattr(
         Recited,
-        "run",
-        lambda _, questions: iter(
-            [Record(q.id, "x", 1, 0, (candidate(HOSTILE, 0.5),), Ledger()) for q in questions]
+        "run_until",
+        lambda _, questions, __: iter(
+            [
+                (Record(q.id, "x", 1, 0, (candidate(HOSTILE, 0.5),), Ledger()), False)
+                for q in questions
+            ]
         ),
     )
     solve.main(config, None, HOSTILE)

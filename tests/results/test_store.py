@@ -65,6 +65,17 @@ def test_unboxed_answers_come_back_and_other_lines_are_as_before(tmp_path):
     assert "unboxed" not in second
 
 
+def test_thoughts_come_back_and_other_lines_are_as_before(tmp_path):
+    records = [record(0, candidate(tokens=(3, 4, 5), thought=2)), record(1)]
+    ResultsStore(tmp_path).append(records)
+    assert ResultsStore(tmp_path).read() == records
+    first, second = shard(tmp_path).read_text().splitlines()
+    assert '"thought":2' in first
+    assert "thought" not in second
+    with pytest.raises(UserError, match="thought must be a number of its tokens"):
+        ResultsStore(tmp_path).append([record(2, candidate(tokens=(3,), thought=2))])
+
+
 def test_trees_come_back_and_old_records_have_none(tmp_path):
     tree = (Node(-1, 0, NASTY, 1 / 3, None), Node(0, 1, "", None, 1))
     ResultsStore(tmp_path).append([record(0, tree=tree), record(1)])

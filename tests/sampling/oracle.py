@@ -1,6 +1,6 @@
 """A tiny generator, and sampling said in plain NumPy."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
@@ -98,11 +98,16 @@ class Oracle:
         max_new_tokens: int,
         end_tokens: Sequence[int],
         sampling: SamplingParams,
+        writes: Sequence[Callable[[int], int]] | None = None,
     ) -> list[Answer]:
-        """An answer for each row: a prompt, a key, and the tokens that the answer begins with."""
-        at = jnp.arange(max_new_tokens)
-        uniform = [uniforms(jnp.broadcast_to(key, at.shape), at) for _, key, _ in rows]
-        uniform = np.asarray(jnp.stack(uniform), np.float64)
+        """An answer for each row: a prompt, a key, and the tokens that the answer begins with.
+
+        Args:
+          writes: of each row, what it writes where a token was drawn.
+        """
+        keys = jnp.stack([key for _, key, _ in rows])[:, None]
+        at = jnp.broadcast_to(jnp.arange(max_new_tokens), (len(rows), max_new_tokens))
+        uniform = np.asarray(uniforms(jnp.broadcast_to(keys, at.shape), at), np.float64)
         answers = [Answer(list(prefix), 0.0, False) for _, _, prefix in rows]
         for _ in range(max_new_tokens):
             logits = self._next(
@@ -112,6 +117,7 @@ class Oracle:
                 length = len(answer.tokens)
                 if not answer.finished and length < max_new_tokens:
                     token = _draw(logits[row], uniform[row, length], sampling)
+                    token = writes[row](token) if writes else token
                     log_prob = answer.log_prob + np.log(_softmax(logits[row])[token])
                     answers[row] = Answer([*answer.tokens, token], log_prob, token in end_tokens)
         return answers

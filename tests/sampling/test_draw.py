@@ -13,7 +13,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from tests.sampling.oracle import keep
 from ttc_jax.errors import UserError
-from ttc_jax.sampling.draw import SamplingParams, _truncate, draw
+from ttc_jax.sampling.draw import SamplingParams, _truncate, draw, log_prob_of
 from ttc_jax.sampling.keys import candidate_keys, uniforms
 from ttc_jax.sharding.mesh import make_mesh
 
@@ -31,7 +31,12 @@ def draws(
 ) -> tuple[np.ndarray, ...]:
     """Tokens and log-probabilities of one distribution for many uniforms."""
     rows = np.broadcast_to(logits, (len(uniform), len(logits)))
-    run = jax.jit(partial(draw, sampling=sampling))
+
+    @jax.jit
+    def run(logits, uniform):
+        drawn = draw(logits, uniform, sampling)
+        return drawn.tokens, log_prob_of(logits, drawn)
+
     return jax.device_get(run(jnp.asarray(rows), jnp.asarray(uniform, jnp.float32)))
 
 

@@ -171,8 +171,8 @@ class Pretended(Rollouts):
         self.ends, self.slots, self.rows, self.batch = (sizes[x] for x in "kbwq")
         self.useful_steps = self.row_steps = 0
 
-    def write(self, prompts, numbers, limits=None) -> Any:
-        del limits
+    def write(self, prompts, numbers, limits=None, thinking=None) -> Any:
+        del limits, thinking
         samples = Samples(np.zeros((len(prompts), 2, 9), int), *np.full((3, len(prompts), 2), 9))
         return samples, list(numbers)
 

@@ -31,7 +31,10 @@ class Recited:
     adapter = None
     plan = SimpleNamespace(between=[1], strategy=Beam(2))
 
-    def __init__(self, failing: int = -1, sequential: int = 1, revisions: int = 1):
+    def __init__(
+        self, failing: int = -1, sequential: int = 1, revisions: int = 1, thoughts: tuple = ()
+    ):
+        self.thoughts = thoughts
         self.numbers: dict[int, int] = {}
         self.failing, self.sequential, self.revisions = failing, sequential, revisions
 
@@ -39,7 +42,7 @@ class Recited:
         if len(prompt) > 90:
             raise UserError("a prompt is too long")
 
-    def run(self, prompts, numbers, shown=None):
+    def run(self, prompts, numbers, shown=None, *, deadline=None):
         answers = [TOKENIZER.encode(answer) for answer in ANSWERS]
         answers = [[*answer, 1] for answer in answers[:-1]] + answers[-1:]
         tokens = np.zeros((len(answers), 12), np.int32)
@@ -66,6 +69,7 @@ class Recited:
                     question_score=0.75,
                     sequential=self.sequential,
                     revisions=self.revisions,
+                    thoughts=self.thoughts,
                 ),
             )
 
@@ -170,3 +174,15 @@ def test_a_thought_that_the_prompt_opened_is_judged_as_one(
     marks = ["<think>" if it else "" for it in opened]
     assert task.judged == [mark + text for mark, text in zip(marks, ANSWERS, strict=True)]
     assert [c.text for c in record.candidates] == list(ANSWERS)
+
+
+def test_answers_alone_are_graded_where_thoughts_are_told_apart_by_tokens():
+    """Of the texts' marks nothing is asked: special tokens have none."""
+    task, thoughts = Thinker(), (len(TOKENIZER.encode("1\n")), 0, len(TOKENIZER.encode("77")))
+    recited: Any = Recited(thoughts=thoughts)
+    recording = Recorder(task, TOKENIZER, PromptFormat(), recited)
+    (record,) = recording.run(recording.encode(QUESTIONS[:1]))
+    assert task.judged == ["\\boxed{12}", "\\boxed{13}", ""]
+    assert [c.text for c in record.candidates] == list(ANSWERS)
+    assert tuple(c.thought for c in record.candidates) == thoughts
+    assert [c.answer for c in record.candidates] == ["12", "13", None]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
@@ -24,6 +25,7 @@ from ttc_jax.experiments.sections import (
     storage,
     strategy_of,
     task_of,
+    thinking_of,
 )
 from ttc_jax.experiments.setup import Models, Setup, make_recorder
 from ttc_jax.experiments.solver import Solver
@@ -33,8 +35,9 @@ from ttc_jax.models.weights import load_generator
 from ttc_jax.policy_file import Entry
 from ttc_jax.results.store import Record, ResultsStore
 from ttc_jax.sampling.programs import shards
+from ttc_jax.sampling.thinking import ThinkingFormat
 from ttc_jax.search.execution import Execution
-from ttc_jax.search.plan import Plan
+from ttc_jax.search.plan import Plan, check_thought_steps
 from ttc_jax.search.strategies import Strategy
 from ttc_jax.search.strategies.check import check_strategy
 from ttc_jax.tasks.prompts import PromptFormat
@@ -45,7 +48,18 @@ from ttc_jax.verifiers.verifier import Verifier
 # How questions are put together and on what devices, and how many trees are kept, is no other run.
 # Of these only the mesh changes shapes, and so the last bits of scores (see `Search`): it may
 # change, since a run may have to go on with other devices than those it was killed on.
-SCHEDULE = ("execution.refill", "execution.segment", "search.trees", "execution.mesh")
+_SCHEDULE = ("execution.refill", "execution.segment", "search.trees", "execution.mesh")
+
+
+def may_change(config: ConfigDict) -> tuple[str, ...]:
+    """Returns the fields of a config that may be others when a run goes on.
+
+    So may all of `thinking` where the model does not think, but for the mark that says so.
+    """
+    if thinking_of(config) is not None:
+        return _SCHEDULE
+    names = (field.name for field in dataclasses.fields(ThinkingFormat))
+    return (*_SCHEDULE, *(f"thinking.{name}" for name in names if name != "close"))
 
 
 def check(config: ConfigDict) -> Strategy:
@@ -70,6 +84,8 @@ def check(config: ConfigDict) -> Strategy:
     mesh = mesh_of(config, jax.local_devices())
     execution(config, questions_at_once(config, config.sampling.n), mesh).check()
     PromptFormat(**config.prompt)
+    thinking = thinking_of(config)
+    check_thought_steps(strategy, scored=thinking is None or thinking.steps)
     return strategy
 
 
@@ -111,6 +127,7 @@ def recorder(
         execution=execution(config, batch, mesh),
         seed=config.seed,
         name=config.search.strategy,
+        thinking=thinking_of(config),
     )
 
 
@@ -150,6 +167,7 @@ def solver(
         config.execution.rows,
         execution(config, config.execution.mesh.data, mesh),
         config.seed,
+        thinking=thinking_of(config),
     )
     paths = config.generator.path, config.verifier.path
     follow = fitted.beside(*paths) if fitted is not None else entry_of(config.search)

@@ -49,6 +49,7 @@ _ENTRY: Final = {  # fields of a strategy that a sweep or a policy describes
     "ratio": Field("sequential to parallel answers; 0: no revisions", Real()),
     "generator": Field('its own generator; "" for generator.path'),
     "verifier": Field('its own verifier; "" for verifier.path'),
+    "thinking": Field("its own thinking.maximum; -1 for that of the section", Whole(-1)),
 }
 
 FIELDS: Final[Mapping[str, Field]] = {
@@ -83,9 +84,16 @@ FIELDS: Final[Mapping[str, Field]] = {
     "prompt.shots": Field("worked (question, solution) pairs before the question"),
     "prompt.stop": Field('text that ends an answer, beside the end token; "" for none'),
     "prompt.revision": Field("text between an answer and its revision"),
+    "thinking.open": Field('mark that begins a thought; "" where every answer begins inside one'),
+    "thinking.close": Field('mark that ends a thought; "" for a model that does not think'),
+    "thinking.closing": Field('text forced at the maximum, the mark in it; "" for the mark alone'),
+    "thinking.continuation": Field("text forced where a thought would end before the minimum"),
+    "thinking.minimum": Field("tokens of a thought at least", Whole()),
+    "thinking.maximum": Field("tokens of a thought at most; -1 for no maximum", Whole(-1)),
+    "thinking.steps": Field("whether the verifier scores the thought's steps too"),
     "step_delimiter": Field("text that ends a step"),
     "execution.rows": Field("candidates decoded together, over all questions of a batch", _COUNT),
-    "execution.lanes": Field("rows decoded at a time, those in use first; 0: chosen", Whole()),
+    "execution.lanes": Field("rows decoded at a time, those in use first; 0 for all", Whole()),
     "execution.refill": Field("whether a finished question's place goes to the next at once"),
     "execution.segment": Field("tokens decoded at least between two refills", _COUNT),
     "execution.mesh.data": Field("devices over which questions or batch rows are split", _COUNT),

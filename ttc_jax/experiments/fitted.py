@@ -109,7 +109,7 @@ def followed(config: ConfigDict) -> tuple[ConfigDict, Fitted | None]:
     copy = config.copy_and_resolve_references()
     with copy.unlocked():
         entries = found.strategies.items()
-        copy.policy.strategies = {name: dataclasses.asdict(entry) for name, entry in entries}
+        copy.policy.strategies = {name: entry.to_dict() for name, entry in entries}
     return copy, found
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -135,15 +136,27 @@ class Recorder:
         Raises:
           UserError: a verifier's score is NaN; names the question.
         """
+        for record, _ in self.run_until(prompted, math.inf):
+            yield record
+
+    def run_until(
+        self, prompted: Sequence[Prompted], deadline: float
+    ) -> Iterator[tuple[Record, bool]]:
+        """Yields records as `run`, each with whether the deadline cut it off.
+
+        Args:
+          deadline: on the clock of `time.monotonic`; questions that it leaves out have no record.
+        """
         numbers = [hashing.number_of(one.question.id) for one in prompted]
         shown = [one.shown for one in prompted if one.shown is not None] or None
         began = time.perf_counter()
         try:
-            found = self.search.run([one.tokens for one in prompted], numbers, shown)
+            tokens = [one.tokens for one in prompted]
+            found = self.search.run(tokens, numbers, shown, deadline=deadline)
             for index, outcome in found:
                 record = self._record(prompted[index], outcome)
                 now = time.perf_counter()
-                yield dataclasses.replace(record, seconds=now - began)
+                yield dataclasses.replace(record, seconds=now - began), outcome.cut
                 began = time.perf_counter()
         except Failed as error:
             raise UserError(f"{prompted[error.index].question.id}: {error.reason}") from error
@@ -159,7 +172,14 @@ class Recorder:
             self.search.plan.between if outcome.is_revised(n) else prompted.tokens
             for n in range(len(texts))
         ]
-        verdicts = judge(self.task, self.tokenizer, question, texts, before)
+        if outcome.thoughts:  # the answer alone is graded
+            answers = [
+                self.tokenizer.decode(row[outcome.thoughts[n] :], inside=outcome.thoughts[n] > 0)
+                for n, row in enumerate(tokens)
+            ]
+            verdicts = self.task.judge(question, answers)
+        else:
+            verdicts = judge(self.task, self.tokenizer, question, texts, before)
         candidates = tuple(
             Candidate(
                 tokens=tokens[n],
@@ -170,6 +190,7 @@ class Recorder:
                 answer=verdict.answer,
                 correct=verdict.correct,
                 unboxed=verdict.unboxed,
+                thought=outcome.thought_of(n),
             )
             for n, verdict in enumerate(verdicts)
         )

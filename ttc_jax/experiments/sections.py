@@ -19,6 +19,7 @@ from ttc_jax.models.transformer import Transformer
 from ttc_jax.models.weights import KEPT, load_generator
 from ttc_jax.policy_file import Entry
 from ttc_jax.sampling.draw import SamplingParams
+from ttc_jax.sampling.thinking import ThinkingFormat
 from ttc_jax.search.strategies import Strategy, make_strategy
 from ttc_jax.sharding.mesh import make_mesh
 from ttc_jax.tasks import load_task
@@ -117,6 +118,17 @@ def sampling_params(config: ConfigDict) -> SamplingParams:
     """Returns how tokens are drawn, from the section `sampling`."""
     sampling = config.sampling
     return SamplingParams(sampling.temperature, sampling.top_k, sampling.top_p)
+
+
+def thinking_of(config: ConfigDict) -> ThinkingFormat | None:
+    """Returns the section `thinking`; None without one, and where it names no mark."""
+    section = config.get("thinking", {})
+    if not section.get("close"):
+        return None
+    given = dict(section)
+    if given.get("maximum", -1) < 0:
+        given["maximum"] = None
+    return ThinkingFormat(**given)
 
 
 def generator_of(

@@ -9,12 +9,13 @@ from typing import NamedTuple
 
 from ttc_jax.errors import UserError
 from ttc_jax.experiments.recorder import Recorder
-from ttc_jax.experiments.spending import shape
+from ttc_jax.experiments.spending import no_marks, shape
 from ttc_jax.models.delimiters import Delimiter
 from ttc_jax.models.tokenizers import Tokenizer
 from ttc_jax.models.transformer import Transformer
 from ttc_jax.policy_file import Entry
 from ttc_jax.sampling.draw import SamplingParams
+from ttc_jax.sampling.thinking import ThinkingFormat
 from ttc_jax.search.execution import Execution
 from ttc_jax.search.plan import Plan
 from ttc_jax.search.search import Search
@@ -22,6 +23,7 @@ from ttc_jax.search.strategies import make_strategy
 from ttc_jax.tasks.prompts import PromptFormat
 from ttc_jax.tasks.task import Task
 from ttc_jax.verifiers.adapter import PRMAdapter
+from ttc_jax.verifiers.adapters import adapter_of
 from ttc_jax.verifiers.verifier import Verifier
 
 _log = logging.getLogger(__name__)
@@ -49,6 +51,9 @@ class Setup:
       rows: candidates decoded together, over all questions of a batch.
       execution: mesh and the like; its `batch` follows from `rows`.
       seed: of all draws.
+      score_threshold: as that of `Plan`, for strategies that select between steps; others, which a
+        policy may choose, do without.
+      thinking: marks and budgets of a model that thinks; a strategy may have its own maximum.
     """
 
     models: Callable[[Entry], Models]
@@ -62,6 +67,8 @@ class Setup:
     rows: int = 64
     execution: Execution = Execution()
     seed: int = 0
+    score_threshold: float | None = None
+    thinking: ThinkingFormat | None = None
 
     def recorder(self, name: str, entry: Entry, generations: int, seed: int) -> Recorder:
         """Returns the search of a strategy that spends so many generations on each question.
@@ -89,6 +96,7 @@ class Setup:
             entry.lookahead,
             self.sampling,
             revisions,
+            score_threshold=self.score_threshold if strategy.stops_at_steps else None,
         )
         return make_recorder(
             self.models(entry),
@@ -101,6 +109,7 @@ class Setup:
             ),
             seed=seed,
             name=name,
+            thinking=with_maximum(self.thinking, entry),
         )
 
 
@@ -114,25 +123,32 @@ def make_recorder(
     execution: Execution = Execution(),
     seed: int = 0,
     name: str = "",
+    thinking: ThinkingFormat | None = None,
 ) -> Recorder:
     """Returns a search over questions as text, whose answers are graded.
 
     Args:
-      plan: `between` is filled with what the prompt format puts between answers.
+      plan: `between` is filled with what the prompt format puts between answers, and `thinking`
+        with the tokens of `thinking`, if that is given.
       name: what records call the search; "": the name of its strategy.
 
     Raises:
       UserError: as `Search`, or a prompt format that the tokenizer cannot write.
     """
     generator, tokenizer, verifier = models
-    adapter = PRMAdapter.of(verifier, tokenizer, step_delimiter)
-    if adapter is not None:
+    adapter = adapter_of(verifier, tokenizer, step_delimiter)
+    if isinstance(adapter, PRMAdapter):
         way = "over the host: its tokenizer is another" if adapter.bridged else "in XLA"
         _log.info("the verifier reads what the generator writes %s", way)
+    plan = dataclasses.replace(
+        plan,
+        between=tuple(prompt.between(tokenizer)),
+        thinking=thinking.tokens(tokenizer) if thinking else plan.thinking,
+    )
     search = Search(
         generator,
         verifier,
-        dataclasses.replace(plan, between=tuple(prompt.between(tokenizer))),
+        plan,
         end_tokens=prompt.ends(tokenizer),
         delimiter=Delimiter.of(tokenizer, step_delimiter),
         execution=execution,
@@ -141,6 +157,19 @@ def make_recorder(
         adapter=adapter,
     )
     return Recorder(task, tokenizer, prompt, search, strategy=name, seed=seed)
+
+
+def with_maximum(thinking: ThinkingFormat | None, entry: Entry) -> ThinkingFormat | None:
+    """Returns the marks and budgets of a strategy, which may have a maximum of its own.
+
+    Raises:
+      UserError: it has one, and the model does not think.
+    """
+    if entry.thinking < 0:
+        return thinking
+    if thinking is None:
+        raise no_marks(entry)
+    return dataclasses.replace(thinking, maximum=entry.thinking)
 
 
 def fitting(rows: int, candidates: int, shards: int) -> int:

@@ -44,6 +44,8 @@ class Solution:
       candidates: that voted: "count", and of these "cut_off" and "without_answer".
       ledger: what all of it cost, difficulty included.
       seconds: share of the wall time.
+      cut: whether a deadline came before the search was over: then the answer is of what was
+        written by then, if anything was.
     """
 
     id: str
@@ -59,6 +61,7 @@ class Solution:
     candidates: Mapping[str, int]
     ledger: Ledger
     seconds: float
+    cut: bool = False
 
 
 def elect(

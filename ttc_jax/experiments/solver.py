@@ -18,15 +18,17 @@ Without a policy all questions are answered by one strategy.
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from tqdm import tqdm
 
-from ttc_jax import hashing
 from ttc_jax.compute.ledger import Ledger
 from ttc_jax.errors import UserError
+from ttc_jax.experiments.asking import distinct, encode, identified, naming
 from ttc_jax.experiments.fitted import Fitted
 from ttc_jax.experiments.recorder import Prompted, Recorder, keep_prompts
 from ttc_jax.experiments.setup import Setup
@@ -49,6 +51,7 @@ class _Guess(NamedTuple):
     ledger: Ledger = Ledger()
     seconds: float = 0.0
     samples: tuple[Record, ...] = ()  # that it was estimated from, if any
+    cut: bool = False  # whether the deadline came before it was estimated
 
 
 class _Choice(NamedTuple):
@@ -108,7 +111,9 @@ class Solver:
         self._held: dict[Key, Record] = {record.key: record for record in held}
         self._recorders: dict[tuple[str, int], Recorder] = {}
 
-    def solve(self, questions: Sequence[str | Question]) -> list[Solution]:
+    def solve(
+        self, questions: Sequence[str | Question], *, deadline: float = math.inf
+    ) -> list[Solution]:
         """Returns solutions in the order of the questions.
 
         An answer depends on the question and its id alone, not on what else is asked.
@@ -116,39 +121,68 @@ class Solver:
         Args:
           questions: texts, or questions where ids are to be kept. Gold answers change nothing but
             `Solution.correct`.
+          deadline: on the clock of `time.monotonic`. By then questions are answered from what is
+            written, and so marked (`Solution.cut`); their ledgers hold what that cost.
 
         Raises:
           UserError: a question that is empty or does not fit the models, two of one id, a budget
             that a strategy cannot spend, or a score that is NaN.
         """
-        asked = [_identified(question) for question in questions]
-        distinct = _distinct(asked)
-        guesses = dict(zip(distinct, self._guess(list(distinct.values())), strict=True))
+        asked = [identified(question) for question in questions]
+        found = {solution.id: solution for solution in self.stream(asked, deadline=deadline)}
+        return [found[question.id] for question in asked]
+
+    def stream(
+        self, questions: Sequence[str | Question], *, deadline: float = math.inf
+    ) -> Iterator[Solution]:
+        """Yields solutions in the order in which they are found; see `solve`."""
+        asked = [identified(question) for question in questions]
+        times, left = Counter(question.id for question in asked), distinct(asked)
+        guesses = dict(zip(left, self._guess(list(left.values()), deadline), strict=True))
         choices = {name: self._choose(guess) for name, guess in guesses.items()}
         groups: dict[tuple[str, int], list[Question]] = {}
         for name, choice in choices.items():
-            if choice.generations:
+            if choice.generations and not guesses[name].cut:
                 group = groups.setdefault((choice.strategy, choice.generations), [])
-                group.append(distinct[name])
-        found = self._records(groups)
-        solutions = {
-            name: self._solution(question, guesses[name], choices[name], found.get(name))
-            for name, question in distinct.items()
-        }
-        return [solutions[question.id] for question in asked]
+                group.append(left[name])
 
-    def _guess(self, questions: Sequence[Question]) -> list[_Guess]:
+        def solution(name: str, record: Record | None, cut: bool) -> Iterator[Solution]:
+            question = left.pop(name)
+            found = self._solution(question, guesses[name], choices[name], record, cut)
+            yield from [found] * times[name]
+
+        for name in [name for name, choice in choices.items() if not choice.generations]:
+            yield from solution(name, None, cut=False)
+        for record, cut in self._records(groups, deadline):
+            yield from solution(record.question, record, cut)
+        for name in [*left]:
+            yield from solution(name, None, cut=True)
+
+    def _guess(self, questions: Sequence[Question], deadline: float) -> list[_Guess]:
         """Estimates how hard the questions are, as the policy does."""
         if self._fitted is None:
             return [_Guess()] * len(questions)
         if self._fitted.difficulty == "question":
             return self._guess_by_question(questions)
-        found = self._records({(DIFFICULTY, self._fitted.samples): questions})
-        easiness = difficulty.predicted(list(found.values()), self._aggregation)
-        return [
-            _Guess(easiness[name], record.ledger, record.seconds, samples=(record,))
-            for name, record in ((question.id, found[question.id]) for question in questions)
-        ]
+        found: dict[str, Record] = {}
+        cut = {question.id for question in questions}
+        for record, ended in self._records(
+            {(DIFFICULTY, self._fitted.samples): questions}, deadline
+        ):
+            found[record.question] = record
+            cut -= set() if ended else {record.question}
+        easiness = difficulty.predicted(
+            [record for name, record in found.items() if name not in cut], self._aggregation
+        )
+        guesses = []
+        for name in (question.id for question in questions):
+            guess = _Guess(easiness.get(name), cut=name in cut)
+            if record := found.get(name):
+                guess = guess._replace(
+                    ledger=record.ledger, seconds=record.seconds, samples=(record,)
+                )
+            guesses.append(guess)
+        return guesses
 
     def _guess_by_question(self, questions: Sequence[Question]) -> list[_Guess]:
         """Estimates difficulty by the verifier's scores of the questions alone."""
@@ -161,7 +195,7 @@ class Solver:
             try:
                 prompts.append(self._setup.prompt.encode(question.text, tokenizer))
             except UserError as error:
-                raise _naming(question, error) from error
+                raise naming(question, error) from error
         scores = question_scores(verifier, prompts)
         seconds = (time.perf_counter() - began) / max(len(questions), 1)
         found = []
@@ -174,11 +208,13 @@ class Solver:
         return found
 
     def _choose(self, guess: _Guess) -> _Choice:
-        if self._fitted is None or guess.easiness is None:
+        if self._fitted is None:
             return _Choice(self._single, self._budget, ())
+        if guess.easiness is None:  # cut off
+            return _Choice("", self._budget, guess.samples)
         name, budget = self._fitted.policy.strategy(guess.easiness, self._budget)
         entry = self._entries[name]
-        alike = is_pool(entry) and not entry.generator and not entry.verifier
+        alike = is_pool(entry) and not (entry.generator or entry.verifier or entry.thinking >= 0)
         return _Choice(name, budget, guess.samples if alike else ())
 
     def _recorder(self, strategy: str, generations: int) -> Recorder:
@@ -194,41 +230,55 @@ class Solver:
         """Returns a search's seed; samples for difficulty have another, as they may vote too."""
         return self._setup.seed + (strategy == DIFFICULTY)
 
-    def _records(self, wanted: Mapping[tuple[str, int], Sequence[Question]]) -> dict[str, Record]:
-        """Returns question id -> record: one that is held, or that of a new search.
+    def _records(
+        self, wanted: Mapping[tuple[str, int], Sequence[Question]], deadline: float
+    ) -> Iterator[tuple[Record, bool]]:
+        """Yields a record of each question that the deadline does not leave out, and if it is cut.
+
+        They are held, or those of new searches.
 
         Args:
           wanted: (strategy, generations) -> questions.
         """
-        found: dict[str, Record] = {}
         prompted: dict[tuple[str, int], list[Prompted]] = {}
+        held: list[Record] = []
         # A question that does not fit is found before the first search.
         for (strategy, generations), group in wanted.items():
             keys = {q.id: (q.id, strategy, generations, self._seed(strategy)) for q in group}
-            found |= {name: self._held[key] for name, key in keys.items() if key in self._held}
-            if left := [question for question in group if question.id not in found]:
+            known = {name: self._held[key] for name, key in keys.items() if key in self._held}
+            held += known.values()
+            if left := [question for question in group if question.id not in known]:
                 recorder = self._recorder(strategy, generations)
-                prompted[strategy, generations] = _encode(recorder, left)
+                prompted[strategy, generations] = encode(recorder, left)
+        yield from ((record, False) for record in held)
         for (strategy, generations), group in prompted.items():
             recorder, name = self._recorder(strategy, generations), strategy.replace("_", " ")
             if self._store is not None:
                 keep_prompts(self._store.workdir, group, recorder.tokenizer)
-            records = tqdm(
-                recorder.run(group), name, len(group), unit="question", leave=False, delay=PATIENCE
-            )
-            for record in records:
-                if self._store is not None:
+            found = recorder.run_until(group, deadline)
+            for record, cut in tqdm(
+                found, name, len(group), unit="question", leave=False, delay=PATIENCE
+            ):
+                if self._store is not None and not cut:
                     self._store.append([record])
-                found[record.question] = record
-        return found
+                yield record, cut
 
     def _solution(
-        self, question: Question, guess: _Guess, choice: _Choice, found: Record | None
+        self,
+        question: Question,
+        guess: _Guess,
+        choice: _Choice,
+        found: Record | None,
+        cut: bool,
     ) -> Solution:
         new = (found,) if found else ()
         voting = choice.reused + new
         candidates = [candidate for record in voting for candidate in record.candidates]
-        best, alternatives = elect(candidates, self._rule, self._aggregation, voting[-1].sequential)
+        best, alternatives = None, ()
+        if candidates:
+            best, alternatives = elect(
+                candidates, self._rule, self._aggregation, voting[-1].sequential
+            )
         place = None
         if self._fitted is not None and guess.easiness is not None:
             place = self._fitted.policy.bin_of(guess.easiness) + 1
@@ -239,44 +289,12 @@ class Solver:
             bin=place,
             strategy=choice.strategy,
             budget=choice.budget,
-            answer=best.answer,
-            correct=best.correct if question.answer else None,
-            reasoning=best.text,
+            answer=best.answer if best else None,
+            correct=(best.correct if best else False) if question.answer else None,
+            reasoning=best.text if best else "",
             alternatives=alternatives,
             candidates=count_candidates(voting),
             ledger=sum((record.ledger for record in new), guess.ledger),
             seconds=sum((record.seconds for record in new), guess.seconds),
+            cut=cut,
         )
-
-
-def _identified(question: str | Question) -> Question:
-    if isinstance(question, str):
-        question = Question(id=hashing.name_of(question), text=question, answer="")
-    if not question.text.strip():
-        raise UserError("a question is empty")
-    return question
-
-
-def _distinct(asked: Sequence[Question]) -> dict[str, Question]:
-    """Returns questions by id; the same one may be asked twice."""
-    found: dict[str, Question] = {}
-    for question in asked:
-        if found.setdefault(question.id, question).text != question.text:
-            raise UserError(f"two questions have the id {question.id!r}")
-    return found
-
-
-def _encode(recorder: Recorder, questions: Sequence[Question]) -> list[Prompted]:
-    prompted = []
-    for question in questions:
-        try:
-            prompted += recorder.encode([question])
-        except UserError as error:
-            raise _naming(question, error) from error
-    return prompted
-
-
-def _naming(question: Question, error: UserError) -> UserError:
-    """Returns the error with the question's text in place of its id, which may be a hash."""
-    reason = str(error).removeprefix(f"{question.id}: ")
-    return UserError(f"question {question.text[:40]!r}: {reason}")

@@ -57,7 +57,20 @@ def spend(config: ConfigDict, entry: Entry, budget: int) -> ConfigDict | None:
     run.search.strategy, run.search.lookahead = entry.strategy, entry.lookahead
     run.search.options = ConfigDict(entry.options)
     name_models(run, entry)
+    if entry.thinking >= 0:
+        if not run.get("thinking", {}).get("close"):
+            raise no_marks(entry)
+        with run.unlocked():
+            run.thinking.maximum = entry.thinking
     return run
+
+
+def no_marks(entry: Entry) -> UserError:
+    """Returns the error of a maximum for the thoughts of a model that does not think."""
+    return UserError(
+        f"thinking={entry.thinking}: the config's section thinking names no marks; set "
+        "thinking.close, such as </think>"
+    )
 
 
 def name_models(config: ConfigDict, entry: Entry) -> None:

@@ -64,7 +64,7 @@ def main(config: ConfigDict, workdir: Path) -> None:
         found = build.recorder(config, task, strategy, questions=len(questions))
         return dataclasses.replace(found, trees=trees)
 
-    may_change = (*build.SCHEDULE, "selection")
+    may_change = (*build.may_change(config), "selection")
     parts = [Part(recorder)]
     store = fill(workdir, config, questions, parts, may_change=may_change, title="search")
     if store is not None:
@@ -112,7 +112,9 @@ def follow(config: ConfigDict, workdir: Path) -> None:
     check_fields(config)
     config, _ = followed(config)
     # What a policy says counts, and not from which file it came.
-    claim = Claim(workdir, config, may_change=(*build.SCHEDULE, "policy.path", "policy.loaded"))
+    claim = Claim(
+        workdir, config, may_change=(*build.may_change(config), "policy.path", "policy.loaded")
+    )
     store = ResultsStore(workdir, shard=hosts.index(), claim=claim)
     solver = build.solver(config, store, held=store.read())
     questions = task_of(config.task).questions(config.split)[: config.limit or None]

@@ -40,7 +40,11 @@ def main(config: ConfigDict, workdir: Path | None = None, question: str | None =
     if not hosts.is_first():
         return
     questions = _questions(config, question)
-    claim = Claim(workdir, config, may_change=(*build.SCHEDULE, *_PER_CALL)) if workdir else None
+    claim = (
+        Claim(workdir, config, may_change=(*build.may_change(config), *_PER_CALL))
+        if workdir
+        else None
+    )
     solver = build.solver(config, ResultsStore(workdir, claim=claim) if workdir else None)
     if claim:
         claim.take(download=True, alone=True)

@@ -86,7 +86,7 @@ def main(config: ConfigDict, workdir: Path) -> None:
         questions,
         # A generation is what every cell pays with, so the bar's estimate holds across budgets.
         [Part(partial(recorder, cell), cell.key, cell.budget, str(cell)) for cell in cells],
-        may_change=(*build.SCHEDULE, *growing),
+        may_change=(*build.may_change(config), *growing),
         title="sweep",
         unit="generation",
     )

@@ -10,48 +10,41 @@
     print(solution.answer, solution.ledger.generations)
 
 `generate` draws completions, as other libraries do. `solve` spends a budget on each question: it
-searches, lets the candidates vote, and says what that cost.
+searches, lets the candidates vote, and says what that cost. `stream` and `solve_stream` give the
+same as it is written, and each of the four has an `async` twin.
 """
 
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import functools
+import inspect
 import threading
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from typing import Any, NotRequired, TypedDict, Unpack
 
 import jax
 from jax.sharding import Mesh
 
-from ttc_jax import assets, hashing
+from ttc_jax import assets
 from ttc_jax.config import enable_compilation_cache
 from ttc_jax.errors import UserError
-from ttc_jax.experiments.fitted import Fitted
 from ttc_jax.experiments.sections import tokenizer_of
-from ttc_jax.experiments.setup import Models, Setup, fitting
-from ttc_jax.experiments.solver import Solution, Solver
-from ttc_jax.llm.output import Completion, Output
-from ttc_jax.llm.prompts import Prompt, message_of, question_of, several
-from ttc_jax.models.delimiters import Delimiter
+from ttc_jax.experiments.setup import Models
+from ttc_jax.experiments.solver import Solution
+from ttc_jax.llm.answers import Solvers, Spending
+from ttc_jax.llm.completer import Completer, Drawing
+from ttc_jax.llm.output import Output, Piece
+from ttc_jax.llm.prompts import Prompt, several
+from ttc_jax.llm.turns import clock_of, in_threads, in_turns
 from ttc_jax.models.tokenizers import Tokenizer
 from ttc_jax.models.weights import load_generator
-from ttc_jax.policy_file import Entry, read_policy
-from ttc_jax.results.selection import RULES
 from ttc_jax.sampling.draw import SamplingParams
-from ttc_jax.sampling.log_probs import LogProbs
-from ttc_jax.sampling.programs import shards
-from ttc_jax.search.execution import Execution
-from ttc_jax.search.plan import Plan
-from ttc_jax.search.search import Search, SearchResult
-from ttc_jax.search.strategies import make_strategy
-from ttc_jax.tasks import load_task
+from ttc_jax.sampling.thinking import ThinkingFormat
 from ttc_jax.tasks.prompts import PromptFormat
 from ttc_jax.tasks.task import Question
-from ttc_jax.verifiers.adapter import PRMAdapter
 from ttc_jax.verifiers.load import load_verifier
+from ttc_jax.verifiers.texts import Reward
 from ttc_jax.verifiers.verifier import Verifier
 
 
@@ -63,17 +56,49 @@ class Storage(TypedDict):
     cache: NotRequired[str]
 
 
+class GenerateOptions(TypedDict, total=False):
+    """The arguments of `LLM.generate` beside the prompts."""
+
+    n: int
+    max_tokens: int
+    sampling: SamplingParams | None
+    stop: str | Sequence[str]
+    log_probs: bool
+    thinking: ThinkingFormat | None
+    seed: int
+    deadline: float | None
+
+
+class SolveOptions(TypedDict, total=False):
+    """The arguments of `LLM.solve` beside the questions."""
+
+    budget: int
+    strategy: str
+    options: Mapping[str, Any] | None
+    policy: str
+    rule: str
+    task: str
+    prompt: PromptFormat | None
+    max_tokens: int
+    max_step_tokens: int
+    sampling: SamplingParams | None
+    seed: int
+    score_threshold: float | None
+    deadline: float | None
+
+
 class LLM:
     """A generator, perhaps with a verifier, loaded once.
 
     Programs are compiled at the first call of each kind and kept on disk (see
     `config.enable_compilation_cache`), so that another process need not compile them again. Calls
-    from several threads wait for each other.
+    from several threads wait for each other; iterators do so for each of their items.
 
     Args:
       path: a Hugging Face folder or hub name, a `.gguf` file, a folder that `ttc train` wrote, or
         "embedded:generator".
-      verifier: as `load_verifier` takes it, such as a public PRM's hub name; "": none.
+      verifier: as `load_verifier` takes it: a public PRM's hub name, or a function of your own,
+        `reward(question, solutions) -> scores`; "": none.
       tokenizer: a path of its own; "": the one that lies in `path`.
       step_delimiter: text that ends a step, which a verifier scores.
       rows: candidates that are decoded together, over all prompts.
@@ -88,7 +113,7 @@ class LLM:
         self,
         path: str,
         *,
-        verifier: str = "",
+        verifier: str | Verifier | Reward = "",
         tokenizer: str = "",
         step_delimiter: str = "\n",
         rows: int = 64,
@@ -98,9 +123,6 @@ class LLM:
         if rows < 1:
             raise UserError(f"rows is {rows}; it must be at least 1")
         enable_compilation_cache()
-        self.path, self.verifier_path, self.mesh = path, verifier, mesh
-        self._tokenizer_path, self._storage = tokenizer, storage
-        self._delimiter, self._rows = step_delimiter, rows
         # First: a mistake in its path costs nothing, while the generator may be a long download.
         self.verifier: Verifier | None = load_verifier(verifier, mesh=mesh, **storage)
         self.generator = load_generator(assets.locate(path), mesh=mesh, **storage)
@@ -108,8 +130,10 @@ class LLM:
             {"path": path, "tokenizer": tokenizer}, self.generator.config.vocab_size
         )
         self._turn = threading.Lock()
-        self._searches = functools.lru_cache(maxsize=16)(self._make_search)
-        self._solvers = functools.lru_cache(maxsize=16)(self._make_solver)
+        models = Models(self.generator, self.tokenizer, self.verifier)
+        self._completer = Completer(models, delimiter=step_delimiter, rows=rows, mesh=mesh)
+        paths = path, verifier if isinstance(verifier, str) else ""
+        self._solvers = Solvers(models, paths, delimiter=step_delimiter, rows=rows, mesh=mesh)
 
     def generate(
         self,
@@ -120,7 +144,9 @@ class LLM:
         sampling: SamplingParams | None = None,
         stop: str | Sequence[str] = (),
         log_probs: bool = False,
+        thinking: ThinkingFormat | None = None,
         seed: int = 0,
+        deadline: float | None = None,
     ) -> list[Output]:
         """Draws n completions of each prompt; the outputs are in the order of the prompts.
 
@@ -134,31 +160,43 @@ class LLM:
           sampling: temperature and truncation; temperature 1 by default.
           stop: texts that end a completion, and are not part of it.
           log_probs: whether to tell the log-probability of each token, which takes another pass.
+          thinking: marks and budgets of a model that thinks first (`Completion.reasoning`).
+          deadline: seconds from the call, in which a program may first have to be compiled. Then
+            completions that are being written end where they are, and those of prompts whose turn
+            has not come are empty; both have the finish reason "deadline", and the ledger holds
+            what was written. What is written is still scored, where there is a verifier.
 
         Raises:
           UserError: no prompt, one that does not fit the model's context, or an argument that
             cannot be.
         """
-        stops = (stop,) if isinstance(stop, str) else tuple(stop)
-        if "" in stops:
-            raise UserError("stop holds an empty text, which every completion would end with")
-        asked = several(prompts)
-        encoded = [self._encode(prompt) for prompt in asked]
-        seen: Counter[tuple[int, ...]] = Counter()
-        numbers = []
-        for tokens in encoded:
-            text = " ".join(map(str, (seed, seen[tuple(tokens)], *tokens)))
-            numbers.append(hashing.number_of(text))
-            seen[tuple(tokens)] += 1
+        asked, until = several(prompts), clock_of(deadline)
+        drawing = Drawing.of(n, max_tokens, sampling, stop, log_probs, thinking, seed)
         with self._turn:
-            search = self._searches(n, max_tokens, sampling or SamplingParams(), stops)
-            shown = None
-            if search.adapter is not None:
-                texts = [question_of(x, self.tokenizer) for x in asked]
-                shown = [search.adapter.prompt(text) for text in texts]
-            found = dict(search.run(encoded, numbers, shown))
-            outputs = [self._output(encoded[i], found[i], stops) for i in range(len(encoded))]
-            return [self._with_log_probs(x) for x in outputs] if log_probs else outputs
+            return self._completer.complete(asked, drawing, until)
+
+    def stream(self, prompt: Prompt, **options: Unpack[GenerateOptions]) -> Iterator[Piece]:
+        """Draws completions of one prompt as `generate`, and yields their texts meanwhile.
+
+            for piece in llm.stream("c-01 b+02 a=81:", max_tokens=100):
+                print(piece.text, end="", flush=True)
+
+        Pieces come a few times a second. A text waits where it may be half of a character or the
+        beginning of a stop text; so the pieces of a completion make up the text that `generate`
+        returns. The last piece has no text, and holds that output.
+
+        Args:
+          options: as those of `generate`.
+
+        Raises:
+          UserError: as `generate`, at the first piece at the latest.
+        """
+        given = _arguments(LLM.generate, prompt, options)
+        asked, until = several(given.pop("prompts")), clock_of(given.pop("deadline"))
+        if len(asked) > 1:
+            raise UserError(f"prompt holds {len(asked)} prompts; stream one at a time")
+        drawing = Drawing.of(**given)
+        return in_turns(self._completer.stream(asked[0], drawing, until), self._turn)
 
     def solve(
         self,
@@ -175,6 +213,8 @@ class LLM:
         max_step_tokens: int = 128,
         sampling: SamplingParams | None = None,
         seed: int = 0,
+        score_threshold: float | None = None,
+        deadline: float | None = None,
     ) -> list[Solution]:
         """Answers each question with a generation budget; solutions are in the questions' order.
 
@@ -191,45 +231,77 @@ class LLM:
           prompt: how a question becomes a prompt; by default as its text, in the chat template
             where the tokenizer has one.
           max_tokens, max_step_tokens: of a candidate, and of one of its steps.
+          score_threshold: a question's search ends once a finished candidate has such a score; the
+            other candidates are cut off where they stand. It is looked at when all candidates have
+            written a step, so that results do not depend on what else is searched. Best-of-N
+            scores no candidate before all are written: it is refused, or, where a policy chooses
+            it, goes without.
+          deadline: seconds from the call, in which a program may first have to be compiled. Then
+            questions are answered from what is written, or not at all, and marked
+            (`Solution.cut`); the ledger holds what was written. A budget and a deadline may be
+            given both: whichever ends first.
 
         Raises:
           UserError: as `Solver` and `Solver.solve`.
         """
-        alone = isinstance(questions, str | Question)
-        asked: Sequence[str | Question] = [questions] if alone else list(questions)
-        scored = self.verifier is not None
-        if rule and rule not in RULES:
-            raise UserError(f"rule: {rule!r} is unknown; choose {', '.join(RULES)}")
-        if rule not in ("", "majority") and not scored:
-            raise UserError(
-                f"rule is {rule}: reads scores, and there is no verifier; name one by "
-                "LLM(path, verifier=…), or choose majority"
-            )
-        form = prompt or PromptFormat(chat=self._chats)
+        given = {name: value for name, value in locals().items() if name != "self"}
+        asked, until, spending = self._call(given)
         with self._turn:
-            solver = self._solvers(
-                budget,
-                strategy or ("beam" if scored and not policy else "best_of_n"),
-                tuple(sorted((options or {}).items())),
-                policy,
-                rule or ("best_of_n_weighted" if scored else "majority"),
-                task,
-                form,
-                (max_tokens, max_step_tokens),
-                sampling or SamplingParams(),
-                seed,
-            )
-            return solver.solve(asked)
+            return self._solvers.of(spending).solve(asked, deadline=until)
 
-    async def agenerate(self, prompts: Prompt | Sequence[Prompt], **arguments: Any) -> list[Output]:
+    def solve_stream(
+        self,
+        questions: str | Question | Sequence[str | Question],
+        **options: Unpack[SolveOptions],
+    ) -> Iterator[Solution]:
+        """Answers questions as `solve`, and yields solutions in the order in which they are found.
+
+        Args:
+          options: as those of `solve`.
+
+        Raises:
+          UserError: as `solve`, at the first solution at the latest.
+        """
+        asked, until, spending = self._call(_arguments(LLM.solve, questions, options))
+
+        def found() -> Iterator[Solution]:
+            yield from self._solvers.of(spending).stream(asked, deadline=until)
+
+        return in_turns(found(), self._turn)
+
+    async def agenerate(
+        self, prompts: Prompt | Sequence[Prompt], **options: Unpack[GenerateOptions]
+    ) -> list[Output]:
         """Does as `generate`, in a thread, so that an event loop goes on meanwhile."""
-        return await asyncio.to_thread(self.generate, prompts, **arguments)
+        return await asyncio.to_thread(self.generate, prompts, **options)
+
+    def astream(self, prompt: Prompt, **options: Unpack[GenerateOptions]) -> AsyncIterator[Piece]:
+        """Does as `stream`, in a thread, so that an event loop goes on meanwhile."""
+        return in_threads(self.stream(prompt, **options))
 
     async def asolve(
-        self, questions: str | Question | Sequence[str | Question], **arguments: Any
+        self,
+        questions: str | Question | Sequence[str | Question],
+        **options: Unpack[SolveOptions],
     ) -> list[Solution]:
         """Does as `solve`, in a thread, so that an event loop goes on meanwhile."""
-        return await asyncio.to_thread(self.solve, questions, **arguments)
+        return await asyncio.to_thread(self.solve, questions, **options)
+
+    def asolve_stream(
+        self,
+        questions: str | Question | Sequence[str | Question],
+        **options: Unpack[SolveOptions],
+    ) -> AsyncIterator[Solution]:
+        """Does as `solve_stream`, in a thread, so that an event loop goes on meanwhile."""
+        return in_threads(self.solve_stream(questions, **options))
+
+    def _call(self, given: dict[str, Any]) -> tuple[list[str | Question], float, Spending]:
+        """Returns the questions of a call of `solve`, its deadline, and how its budget is spent."""
+        questions, until = given.pop("questions"), clock_of(given.pop("deadline"))
+        asked = [questions] if isinstance(questions, str | Question) else list(questions)
+        prompt = given.pop("prompt") or PromptFormat(chat=self._chats)
+        scored = self.verifier is not None
+        return asked, until, Spending.of(scored=scored, prompt=prompt, **given)
 
     @functools.cached_property
     def _chats(self) -> bool:
@@ -240,101 +312,9 @@ class LLM:
             return False
         return True
 
-    def _encode(self, prompt: Prompt) -> list[int]:
-        if isinstance(prompt, str):
-            return self.tokenizer.encode(prompt, add_bos=True)
-        if not prompt:
-            raise UserError("a prompt is empty: give a text, token ids or messages")
-        if all(isinstance(x, int) for x in prompt):
-            return [int(x) for x in prompt if isinstance(x, int)]
-        return self.tokenizer.chat([message_of(x) for x in prompt])
 
-    def _make_search(
-        self, n: int, max_tokens: int, sampling: SamplingParams, stops: tuple[str, ...]
-    ) -> Search:
-        ends = set(self.tokenizer.eos_ids)
-        for text in stops:
-            ends |= set(self.tokenizer.containing(text).nonzero()[0].tolist())
-        plan = Plan(make_strategy("best_of_n"), n, max_tokens, max_tokens, sampling=sampling)
-        parts = shards(self.mesh)
-        return Search(
-            self.generator,
-            self.verifier,
-            plan,
-            end_tokens=sorted(ends),
-            delimiter=Delimiter.of(self.tokenizer, self._delimiter),
-            execution=Execution(fitting(self._rows, max(n, 1), parts), mesh=self.mesh),
-            adapter=PRMAdapter.of(self.verifier, self.tokenizer, self._delimiter),
-        )
-
-    def _output(self, prompt: list[int], found: SearchResult, stops: tuple[str, ...]) -> Output:
-        completions = []
-        for i, length in enumerate(found.lengths.tolist()):
-            tokens = found.tokens[i, :length].tolist()
-            text = self.tokenizer.decode(tokens, inside=True)
-            cut = min((at for stop in stops if (at := text.find(stop)) >= 0), default=None)
-            stopped = bool(found.finished[i]) or cut is not None
-            completions.append(
-                Completion(
-                    text=text[:cut],
-                    token_ids=tuple(tokens),
-                    log_prob=float(found.log_prob[i]),
-                    log_probs=None,
-                    finish_reason="stop" if stopped else "length",
-                    step_scores=found.scores_of(i),
-                )
-            )
-        return Output(tuple(prompt), tuple(completions), found.ledger)
-
-    @functools.cached_property
-    def _log_probs(self) -> LogProbs:
-        return LogProbs(self.generator, self.mesh)
-
-    def _with_log_probs(self, output: Output) -> Output:
-        answers = [completion.token_ids for completion in output.completions]
-        found = self._log_probs.of(output.prompt_token_ids, answers)
-        completions = tuple(
-            dataclasses.replace(completion, log_probs=tuple(row))
-            for completion, row in zip(output.completions, found, strict=True)
-        )
-        return dataclasses.replace(output, completions=completions)
-
-    def _make_solver(
-        self,
-        budget: int,
-        strategy: str,
-        options: tuple[tuple[str, Any], ...],
-        policy: str,
-        rule: str,
-        task: str,
-        prompt: PromptFormat,
-        limits: tuple[int, int],
-        sampling: SamplingParams,
-        seed: int,
-    ) -> Solver:
-        setup = Setup(
-            functools.partial(self._models, policy),
-            load_task(task),
-            prompt,
-            self._delimiter,
-            max_new_tokens=limits[0],
-            max_step_tokens=limits[1],
-            sampling=sampling,
-            rows=self._rows,
-            execution=Execution(shards(self.mesh), mesh=self.mesh),
-            seed=seed,
-        )
-        follow: Fitted | Entry = Entry(strategy, dict(options))
-        if policy:
-            follow = Fitted.of(read_policy(policy)).beside(self.path, self.verifier_path)
-        return Solver(setup, follow, budget=budget, rule=rule)
-
-    def _models(self, policy: str, entry: Entry) -> Models:
-        """Returns the models, which a policy's strategy must not have of its own."""
-        for kind, path in (("generator", entry.generator), ("verifier", entry.verifier)):
-            if path:
-                raise UserError(
-                    f"{policy}: {entry.strategy} has a {kind} of its own, {path}; use "
-                    "LLM(path, verifier=…) with the models that the policy was fitted with"
-                )
-        return Models(self.generator, self.tokenizer, self.verifier)
+def _arguments(method: Any, asked: Any, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns all arguments of a method but `self`, with its defaults."""
+    bound = inspect.signature(method).bind(None, asked, **options)
+    bound.apply_defaults()
+    return {name: value for name, value in bound.arguments.items() if name != "self"}

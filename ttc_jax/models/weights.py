@@ -37,7 +37,7 @@ class Source(Protocol):
 
     @property
     def where(self) -> str:
-        """What errors call it."""
+        """The name that errors give it."""
         ...
 
     @property

@@ -66,6 +66,7 @@ def _encode(record: Record, made_with: Mapping[str, str]) -> str:
                 "correct": bool(candidate.correct),
                 "step_values": [float(value) for value in candidate.step_values],
                 **({"unboxed": True} if candidate.unboxed else {}),
+                **({"thought": int(candidate.thought)} if candidate.thought else {}),
             }
             for candidate in record.candidates
         ],
@@ -140,6 +141,10 @@ def _problem(record: Record) -> str:
             return where + "finished and correct must be true or false"
         if not isinstance(candidate.unboxed, bool):
             return where + "unboxed must be true or false"
+        if type(candidate.thought) is not int or not 0 <= candidate.thought <= len(
+            candidate.tokens
+        ):
+            return where + "thought must be a number of its tokens"
         if not _finite((candidate.log_prob,)):
             return where + f"log_prob is {candidate.log_prob}"
         for name in ("step_scores", "step_values"):

@@ -22,6 +22,7 @@ class Candidate:
     correct: bool
     step_values: tuple[float, ...] = ()  # [steps] share of rollouts from each that end correctly
     unboxed: bool = False  # the answer was read from a text without a box (see `Verdict`)
+    thought: int = 0  # first tokens that are its thought, marks included; the answer is behind them
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,10 @@ from ttc_jax.models.cache import KVCache, LaneCache, PromptCache
 from ttc_jax.models.delimiters import Delimiter
 from ttc_jax.models.indexing import take_along
 from ttc_jax.models.transformer import Transformer
-from ttc_jax.sampling.draw import SamplingParams, draw, token_confidence
+from ttc_jax.sampling.draw import SamplingParams, draw, log_prob_of, token_confidence
 from ttc_jax.sampling.keys import rollout_keys, uniforms
+from ttc_jax.sampling.thinking import Thinking
+from ttc_jax.sampling.thoughts import Thoughts, advance, force
 
 
 @jax.tree_util.register_dataclass
@@ -36,6 +38,7 @@ class DecodeState:
     certainty: Float[Array, "B N"]
     ended: Bool[Array, "B N"]  # drew an end token
     keys: jax.Array  # [B, N], one a candidate
+    thought: Thoughts = ()  # of a model that thinks
 
 
 def start(
@@ -46,6 +49,7 @@ def start(
     max_new_tokens: int,
     context: int = 0,
     prefix: PromptCache | None = None,
+    thought: Thoughts = (),
 ) -> DecodeState:
     """Prefills prompts, padded on the right, and forks each into N candidates.
 
@@ -63,6 +67,7 @@ def start(
         pending=jnp.broadcast_to(last, (B, N)),
         hidden=hidden,
         keys=keys,
+        thought=thought,
     )
 
 
@@ -98,7 +103,13 @@ def fork(
 
 
 def begin(
-    cache: KVCache, *, tokens: Array, pending: Array, hidden: Array, keys: jax.Array
+    cache: KVCache,
+    *,
+    tokens: Array,
+    pending: Array,
+    hidden: Array,
+    keys: jax.Array,
+    thought: Thoughts = (),
 ) -> DecodeState:
     """Returns rows that have drawn nothing yet; `hidden` has the width and dtype of theirs."""
     zero = jnp.zeros(pending.shape, jnp.float32)
@@ -112,6 +123,7 @@ def begin(
         certainty=zero,
         ended=jnp.zeros(pending.shape, bool),
         keys=keys,
+        thought=thought,
     )
 
 
@@ -124,6 +136,7 @@ def decode(
     limit: Int[Array, " B"],
     sampling: SamplingParams,
     until: Callable[[Bool[Array, "B N"]], Bool[Array, ""]] | None = None,
+    thinking: Thinking | None = None,
 ) -> DecodeState:
     """Decodes active rows until each draws an end token or ends a step, or holds `limit` tokens.
 
@@ -133,6 +146,7 @@ def decode(
     Args:
       pauses: ends steps; None: rows go on to the ends of their answers.
       until: ends the loop earlier, if it holds for the rows that are active.
+      thinking: budgets of thoughts.
     """
     limit = jnp.broadcast_to(limit[:, None], active.shape)
 
@@ -142,7 +156,7 @@ def decode(
 
     return lax.while_loop(
         goes_on,
-        lambda state: decode_token(model, state, ends, pauses, limit, sampling),
+        lambda state: decode_token(model, state, ends, pauses, limit, sampling, thinking=thinking),
         resume(state, active, limit),
     )
 
@@ -165,6 +179,7 @@ def decode_token(
     greedy: Bool[Array, "B N"] | None = None,
     confidence_stats: bool = False,
     lanes: int = 0,
+    thinking: Thinking | None = None,
 ) -> DecodeState:
     """Decodes one more token of active rows, which stay active unless it stops them.
 
@@ -173,6 +188,7 @@ def decode_token(
       greedy: rows that take the likeliest token whatever `sampling` says.
       confidence_stats: whether to sum entropy and self-certainty, for verifiers that read them.
       lanes: W, rows that are computed: the first W active ones; 0: all rows.
+      thinking: forces what ends a thought at its maximum, and what goes on before its minimum.
     """
     if lanes:
         active = state.cache.active.reshape(-1)
@@ -187,8 +203,9 @@ def decode_token(
     hidden, length = hidden[..., 0, :], cache.length
     logits = model.logits(hidden)
     uniform = uniforms(take(state.keys), take(length))
-    drawn, log_prob = draw(logits, uniform, sampling, None if greedy is None else take(greedy))
-    drawn = spread(drawn.astype(jnp.int32))
+    greedy, thought = (None if greedy is None else take(greedy)), jax.tree.map(take, state.thought)
+    chosen, log_prob, places = _draw(logits, uniform, sampling, greedy, thinking, thought, ends)
+    drawn = spread(chosen.astype(jnp.int32))
     here = (jnp.arange(state.tokens.shape[2])[None, None] == length[..., None]) & active[..., None]
     ended = active & ends[drawn]
     tokens = jnp.where(here, drawn[..., None], state.tokens)
@@ -197,6 +214,9 @@ def decode_token(
     if pauses is not None:
         going &= ~pauses.ends_at(tokens, length)
     sums = {"log_prob": spread(log_prob)}
+    if thinking is not None and places is not None:
+        thought = advance(thinking, state.thought, active, drawn, spread(places), cache.length)
+        state = dataclasses.replace(state, thought=thought)
     if confidence_stats:
         sums["entropy"], sums["certainty"] = map(spread, token_confidence(logits))
     return dataclasses.replace(
@@ -208,6 +228,26 @@ def decode_token(
         ended=state.ended | ended,
         **{name: getattr(state, name) + jnp.where(active, x, 0.0) for name, x in sums.items()},
     )
+
+
+def _draw(
+    logits: Float[Array, "*B V"],
+    uniform: Float[Array, "*B"],
+    sampling: SamplingParams,
+    greedy: Bool[Array, "*B"] | None,
+    thinking: Thinking | None,
+    thought: Thoughts,
+    ends: Bool[Array, " V"],
+) -> tuple[Array, Array, Array | None]:
+    """Returns tokens, their log-probabilities, and of rows that think what `Thinking.force` says.
+
+    A forced token has the log-probability that the model itself gives it.
+    """
+    drawn, places = draw(logits, uniform, sampling, greedy), None
+    if thinking is not None:
+        tokens, places = force(thinking, thought, drawn.tokens, ends)
+        drawn = drawn._replace(tokens=tokens)
+    return drawn.tokens, log_prob_of(logits, drawn), places
 
 
 def _same(x: Array) -> Array:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -45,12 +46,20 @@ class SamplingParams:
             raise UserError(f"sampling.top_p is {self.top_p}; it must lie in (0, 1], 1 being off")
 
 
+class Drawn(NamedTuple):
+    """Tokens, and what `log_prob_of` has use for."""
+
+    tokens: Int[Array, "*B"]
+    top: Float[Array, "*B 1"]  # the highest score
+    mass: Float[Array, "*B"] | None  # sum of exp(scores - top), where the draw has summed it
+
+
 def draw(
     logits: Float[Array, "*B V"],
     uniform: Float[Array, "*B"],
     sampling: SamplingParams,
     greedy: Bool[Array, "*B"] | None = None,
-) -> tuple[Int[Array, "*B"], Float[Array, "*B"]]:
+) -> Drawn:
     """Draws a token of every row.
 
     Args:
@@ -58,24 +67,27 @@ def draw(
       uniform: one number in [0, 1) a row; the same number gives the same token.
       sampling: temperature and truncation.
       greedy: rows that take the likeliest token instead.
-
-    Returns:
-      Tokens, and their log-probability in nats under the model itself (temperature 1, untruncated),
-      which is what scores answers without a verifier.
     """
     top = logits.max(-1, keepdims=True)
-    mass = None
     if sampling.temperature == 0:
-        tokens = logits.argmax(-1)
-    else:
-        scaled = (logits - top) / sampling.temperature
-        tokens, mass = _invert(_truncate(scaled, sampling), uniform)
-        if greedy is not None:
-            tokens = jnp.where(greedy, logits.argmax(-1), tokens)
+        return Drawn(logits.argmax(-1), top, None)
+    scaled = (logits - top) / sampling.temperature
+    tokens, mass = _invert(_truncate(scaled, sampling), uniform)
+    if greedy is not None:
+        tokens = jnp.where(greedy, logits.argmax(-1), tokens)
+    return Drawn(tokens, top, mass if sampling == SamplingParams() else None)
+
+
+def log_prob_of(logits: Float[Array, "*B V"], drawn: Drawn) -> Float[Array, "*B"]:
+    """Returns the tokens' log-probability in nats under the model itself.
+
+    That is at temperature 1, untruncated, which is what scores answers without a verifier.
+    """
+    tokens, top, mass = drawn
     chosen = take_along(logits, tokens[..., None], -1)
-    if mass is None or sampling != SamplingParams():  # else the draw has summed the model's own
+    if mass is None:
         mass = jnp.exp(logits - top).sum(-1)
-    return tokens, (chosen - top)[..., 0] - jnp.log(mass)
+    return (chosen - top)[..., 0] - jnp.log(mass)
 
 
 def token_confidence(logits: Float[Array, "*B V"]) -> tuple[Float[Array, "*B"], Float[Array, "*B"]]:

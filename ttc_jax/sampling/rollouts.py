@@ -61,6 +61,8 @@ class Rollouts(Sampler):
 
     def __init__(self, model: Transformer, *, ends: int, slots: int, rows: int, **sampling: Any):
         super().__init__(model, **sampling)
+        if self.thinking is not None:
+            raise UserError("thinking: rollouts do not go on from within a thought; leave it out")
         for name, value in (("ends", ends), ("slots", slots), ("rows_per_question", rows)):
             if value < 1:
                 raise UserError(f"rollouts.{name} is {value}; it must be at least 1")

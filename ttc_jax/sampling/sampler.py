@@ -15,10 +15,12 @@ from jaxtyping import Array, Int
 from ttc_jax.errors import UserError
 from ttc_jax.models.transformer import Transformer
 from ttc_jax.models.vocabulary import check_tokens
+from ttc_jax.sampling import thoughts
 from ttc_jax.sampling.decode import DecodeState, decode, start
 from ttc_jax.sampling.draw import SamplingParams
 from ttc_jax.sampling.keys import candidate_keys
 from ttc_jax.sampling.programs import ROWS, abstract, program, put, result_shapes, shards
+from ttc_jax.sampling.thinking import Thinking
 from ttc_jax.sharding.mesh import place
 
 SHORTEST_BUCKET = 64  # tokens
@@ -72,6 +74,7 @@ class Sampler:
       sampling: temperature and truncation.
       seed: of all draws.
       mesh: as in `Search`: questions are split over `data`, weights and caches over `model`.
+      thinking: marks and budgets of a model that thinks before it answers.
 
     Raises:
       UserError: N, B or max_new_tokens below 1, or a mesh that does not divide the model or B.
@@ -88,6 +91,7 @@ class Sampler:
         sampling: SamplingParams | None = None,
         seed: int = 0,
         mesh: Mesh | None = None,
+        thinking: Thinking | None = None,
     ):
         for name, value in (
             ("n", candidates),
@@ -104,6 +108,9 @@ class Sampler:
         check_tokens(end_tokens, model.config.vocab_size, "end_tokens")
         self._ends = np.zeros((model.config.vocab_size,), bool)
         self._ends[list(end_tokens)] = True
+        if thinking is not None:
+            thinking.check(end_tokens, model.config.vocab_size, max_new_tokens)
+        self.thinking = thinking
         self._sampling, self._compilations = sampling or SamplingParams(), 0
         self._start = program(self._run_start, mesh)
         self._decode = program(self._run_decode, mesh, donate_argnums=1)
@@ -126,8 +133,10 @@ class Sampler:
         return result_shapes(self._start, self.mesh, *self._reads(width))
 
     def _reads(self, width: int) -> tuple[Any, ...]:
-        shapes = (((self.batch, width), np.int32), ((self.batch,), np.int32))
-        inputs = [abstract(*x, self.mesh, ROWS) for x in (*shapes, ((self.batch,), np.uint32))]
+        B = self.batch
+        shapes: list[tuple[tuple[int, ...], Any]] = [((B, width), np.int32), ((B,), np.int32)]
+        shapes += [((B,), np.uint32), *([((B, 3), np.int32)] if self.thinking else [])]
+        inputs = [abstract(shape, dtype, self.mesh, ROWS) for shape, dtype in shapes]
         return self._parameters, *inputs
 
     @functools.cached_property
@@ -135,15 +144,24 @@ class Sampler:
         """Which tokens end an answer."""
         return put(self._ends, self.mesh)
 
-    def _run_start(self, parameters: Any, prompts: Array, lengths: Array, ids: Array):
+    def _run_start(
+        self,
+        parameters: Any,
+        prompts: Array,
+        lengths: Array,
+        ids: Array,
+        given: Array | None = None,
+    ):
         keys = candidate_keys(self.seed, ids, self.candidates)
         model = nnx.merge(self._graph, parameters)
-        return start(model, prompts, lengths, keys, self.max_new_tokens)
+        thought = thoughts.begin(self.thinking, given, self.candidates)
+        return start(model, prompts, lengths, keys, self.max_new_tokens, thought=thought)
 
     def _run_decode(self, shared: Any, state: DecodeState, active: Array, limit: Array, **options):
         self._compilations += 1  # runs when traced, not when called
         parameters, ends = shared
         model = nnx.merge(self._graph, parameters)
+        options["thinking"] = self.thinking
         return decode(model, state, active, ends, None, limit, self._sampling, **options)
 
     @property
@@ -169,6 +187,7 @@ class Sampler:
         prompts: Sequence[Sequence[int]],
         numbers: Sequence[int],
         limits: Sequence[int] | None = None,
+        thinking: Thinking | None = None,
     ) -> Samples:
         """Samples N answers to each of up to `batch` prompts.
 
@@ -176,17 +195,19 @@ class Sampler:
           prompts: token ids, of different lengths.
           numbers: each question's own number (uint32), which its draws are keyed by.
           limits: longest answer to each prompt, tokens; `max_new_tokens` when not given.
+          thinking: other budgets than the sampler's own, with its marks and texts.
 
         Raises:
           UserError: as `check`.
         """
-        return self.write(prompts, numbers, limits)[0]
+        return self.write(prompts, numbers, limits, thinking)[0]
 
     def write(
         self,
         prompts: Sequence[Sequence[int]],
         numbers: Sequence[int],
         limits: Sequence[int] | None = None,
+        thinking: Thinking | None = None,
     ) -> tuple[Samples, DecodeState]:
         """Samples as `sample`, and returns also the state on the device, for `fork`."""
         given = len(prompts)
@@ -200,7 +221,12 @@ class Sampler:
         active = np.broadcast_to(
             (np.arange(self.batch) < given)[:, None], (self.batch, self.candidates)
         )
-        inputs, active, limit = put(((padded, lengths, ids), active, limit), self.mesh, ROWS)
+        questions = [padded, lengths, ids]
+        if self.thinking is not None:
+            own = self.thinking.with_budgets_of(thinking, self.max_new_tokens)
+            budgets = np.array([own.given(prompt) for prompt in prompts], np.int32)
+            questions.append(np.resize(budgets, (self.batch, 3)))
+        inputs, active, limit = put((tuple(questions), active, limit), self.mesh, ROWS)
         state = self._start(self._parameters, *inputs)
         state = self._decode((self._parameters, self._table), state, active, limit)
         tokens, length, log_prob, ended = jax.device_get(

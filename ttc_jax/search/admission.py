@@ -10,6 +10,7 @@ from jaxtyping import Array, Int, UInt
 from ttc_jax.models.cache import PromptCache
 from ttc_jax.models.indexing import take_along
 from ttc_jax.models.transformer import Transformer
+from ttc_jax.sampling import thoughts
 from ttc_jax.sampling.decode import resume, start
 from ttc_jax.sampling.keys import candidate_keys, question_keys
 from ttc_jax.search import lookahead
@@ -36,6 +37,8 @@ def admit(
     prompts: tuple[Int[Array, "1 P"], Int[Array, "1 Q"]],
     lengths: Int[Array, "1 2"],
     question_ids: UInt[Array, " 1"],
+    budgets: Int[Array, "1 3"] | None = None,
+    *,
     seed: int,
     prefix: PromptCache | None = None,
 ) -> SearchState:
@@ -44,12 +47,14 @@ def admit(
     Args:
       prompts: the generator's, and the verifier's.
       question_ids: what its draws are keyed by.
+      budgets: `Thinking.given` of it, where the model thinks.
       prefix: the shared prefix that the generator's prompt stands behind.
     """
     plan, (asked, judged) = layout.plan, prompts
     N, T = plan.candidates, plan.max_new_tokens
     keys = candidate_keys(seed, question_ids, N)
-    decode = start(generator, asked, lengths[:, 0], keys, T, context=_room(plan), prefix=prefix)
+    thought = thoughts.begin(plan.thinking, budgets, N)
+    decode = start(generator, asked, lengths[:, 0], keys, T, _room(plan), prefix, thought)
     given = jnp.broadcast_to(take_along(judged, lengths[:, 1:] - 1, 1), (1, N))
     verifier_state: Any = ()
     if verifier is not None:
@@ -81,7 +86,7 @@ def admit(
 
 def _nothing_retokenized(layout: Layout) -> tuple[Marked, ...]:
     """Returns room for what the host retokenizes of a question over a bridge."""
-    if not layout.bridged:
+    if not layout.retokenizes:
         return ()
     plan = layout.plan
     rows = (1, plan.candidates)

@@ -1,4 +1,7 @@
-"""The bridge: between rounds the host retokenizes steps for a verifier with another tokenizer.
+"""The bridge: between rounds the host has its say, for verifiers that XLA alone cannot ask.
+
+One with another tokenizer is shown steps that the host retokenizes; one that reads texts
+(`verifiers.texts`) is called on the host, and its scores are what the kernel finds.
 
 The kernel returns when all rows of a question have paused. Their new steps are decoded, encoded in
 the verifier's tokens and put into the state, for all rows of all such questions at once; in its
@@ -9,10 +12,12 @@ on.
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 import numpy as np
+from jaxtyping import Bool, Float
 
 from ttc_jax.models.cache import KVCache
 from ttc_jax.models.delimiters import Delimiter
@@ -20,6 +25,7 @@ from ttc_jax.search.layout import Layout
 from ttc_jax.search.state import SearchState, Status
 from ttc_jax.verifiers.adapter import PRMAdapter
 from ttc_jax.verifiers.steps import Marked, step_ends
+from ttc_jax.verifiers.texts import TextAdapter
 
 _log = logging.getLogger(__name__)
 
@@ -81,6 +87,34 @@ def retokenize(
                 chunk.read[row][chunk.read[row] >= most] = nowhere
             room -= int(chunk.real[row])
     return tuple(retokenized)
+
+
+def score_texts(
+    adapter: TextAdapter,
+    state: SearchState,
+    asked: Sequence[Any],
+    known: Bool[np.ndarray, " B"] | None = None,
+) -> Float[np.ndarray, "B N"]:
+    """Returns the scores of rows of questions whose selection step has come; else those before.
+
+    Args:
+      asked: the `Request` in each slot, [B]; None: there is none.
+      known: slots whose scores are there already.
+    """
+    scores = np.array(jax.device_get(state.verifier))
+    ready = jax.device_get(state.progress.status) == Status.SELECTING
+    if known is not None:
+        ready &= ~known
+    if not ready.any():
+        return scores
+    tokens, length, done = jax.device_get(
+        (state.decode.tokens, state.decode.cache.length, state.rows.done)
+    )
+    for slot in np.flatnonzero(ready).tolist():
+        rows = np.flatnonzero(~done[slot])
+        answers = [tokens[slot, n, : length[slot, n]].tolist() for n in rows]
+        scores[slot, rows] = adapter.score(asked[slot].shown, answers)
+    return scores
 
 
 def _put(chunk: Marked, row: tuple[int, ...], tokens: list[int], read: list[int]) -> None:

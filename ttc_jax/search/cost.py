@@ -27,7 +27,7 @@ class CostModel:
         self._decoding = Cumulative(lambda n: generator_flops(generator, 0, n, logits=n))
         self._judging = Cumulative(lambda n: verifier.flops(0, n) if verifier is not None else 0)
 
-    def ledger(self, trace: SearchTrace, prompt: int, shown: int) -> Ledger:
+    def ledger(self, trace: SearchTrace, prompt: int, shown: int, *, cut: bool = False) -> Ledger:
         """Returns what a question cost.
 
         Its prompts are read once, but for their last tokens, which every candidate is fed
@@ -37,13 +37,15 @@ class CostModel:
           trace: arrays [R, N], of the rounds that came.
           prompt: tokens that the generator read before it wrote.
           shown: the same of the verifier.
+          cut: whether the search ended before its time: then only answers that were begun count.
         """
         shared, seen, N = np.array(prompt - 1), np.array(shown - 1), self._plan.candidates
         # Rounds in which rows began to revise, for which they had read their contexts.
         again = np.flatnonzero(np.diff(trace.answers[:, 0])) + 1
         contexts = int(trace.contexts[again].sum())
+        answers = int(trace.answers.max(initial=0)) + 1 if cut else self._plan.revisions
         cost = Ledger(
-            generations=N * (self._plan.lookahead + 1) * self._plan.revisions,
+            generations=N * (self._plan.lookahead + 1) * answers,
             prefill_tokens=int(shared) + contexts,
             decode_tokens=int((trace.ends - trace.starts).sum()),
             lookahead_tokens=int((trace.lookahead_ends - trace.ends).sum()),

@@ -22,23 +22,27 @@ from ttc_jax.models.transformer import Transformer
 from ttc_jax.models.vocabulary import check_tokens
 from ttc_jax.sampling.programs import ROWS, abstract, laid, program, put, result_shapes, shards
 from ttc_jax.sampling.sampler import SHORTEST_BUCKET, bucket, pad_prompts
-from ttc_jax.search import bridge, kernel
+from ttc_jax.search import bridge, deadline, kernel
 from ttc_jax.search.admission import admit
 from ttc_jax.search.execution import Execution
 from ttc_jax.search.layout import Layout
 from ttc_jax.search.plan import Plan
-from ttc_jax.search.state import ACTIVE, Answers, SearchState, SearchTrace, insert
+from ttc_jax.search.state import ACTIVE, Answers, SearchState, SearchTrace, Status, insert
 from ttc_jax.sharding.mesh import place
-from ttc_jax.verifiers.adapter import PRMAdapter
+from ttc_jax.verifiers.adapters import Adapter
+from ttc_jax.verifiers.texts import TextAdapter
 from ttc_jax.verifiers.verifier import Verifier, VerifierSpec
+
+UNLIMITED = np.iinfo(np.int32).max  # decode iterations
 
 
 class Request(NamedTuple):
     """A question as the models read it."""
 
     prompt: Sequence[int]  # what the generator reads
-    shown: Sequence[int]  # what the verifier reads in its place
+    shown: Sequence[int]  # what the verifier reads in its place, or the text's code points
     question_id: int  # uint32 that its draws are keyed by
+    thought: tuple[int, int, int] = (0, 0, 0)  # `Thinking.given`, of a model that thinks
 
 
 class PromptBuckets(NamedTuple):
@@ -57,6 +61,14 @@ class Found(NamedTuple):
     status: Array  # a `Status`
     rounds: Array
     question_score: Array
+
+
+class Drafts(NamedTuple):
+    """The tokens that rows have written so far."""
+
+    tokens: Array  # [B, N, T]
+    lengths: Array  # [B, N]
+    active: Array  # [B, N] whether they write on
 
 
 class Engine:
@@ -82,16 +94,18 @@ class Engine:
         execution: Execution,
         seed: int,
         prefix: Sequence[int] = (),
-        adapter: PRMAdapter | None = None,
+        adapter: Adapter | None = None,
     ):
         spec = verifier.spec if verifier is not None else VerifierSpec()
-        self.layout = Layout.of(plan, spec, adapter, execution, generator.config)
+        self.layout = Layout.of(plan, spec, adapter, execution)
         self.batch, self.mesh, self.delimiter = execution.batch, execution.mesh, delimiter
         self.reads_prompt = verifier is not None and verifier.spec.reads_tokens
         self.compilations = 0
         V = generator.config.vocab_size
         check_tokens(end_tokens, V, "end_tokens")
         check_tokens(plan.between, V, "plan.between")
+        if plan.thinking is not None:
+            plan.thinking.check(end_tokens, V, plan.max_new_tokens)
         self._ends = np.zeros((V,), bool)
         self._ends[list(end_tokens)] = True
         self._graph, self.parameters = nnx.split(place((generator, verifier), self.mesh))
@@ -103,6 +117,7 @@ class Engine:
         self._insert = program(_insert, self.mesh, donate_argnums=1)
         self._segment = program(self._run_segment, self.mesh, donate_argnums=1)
         self._harvest = program(_harvest, self.mesh)
+        self._cut = program(self._run_cut, self.mesh, donate_argnums=1)
 
     @property
     def programs(self) -> dict[str, int]:
@@ -112,14 +127,14 @@ class Engine:
 
     def buckets(self, request: Request) -> PromptBuckets:
         """Returns the sizes that a question is searched with."""
-        prompt, shown, _ = request
+        prompt, shown = request.prompt, request.shown
         prefix = len(self._prefix)
         if self._prefix and len(prompt) > prefix and tuple(prompt[:prefix]) == self._prefix:
             # Of few sizes: what a short remainder saves is little beside the prefix.
             remainder = max(len(prompt) - prefix, 2 * SHORTEST_BUCKET + 1)
             judged = len(shown) if self.reads_prompt else 1
             return PromptBuckets(bucket(remainder), bucket(judged), shares_prefix=True)
-        width = bucket(max(len(prompt), len(shown)))
+        width = bucket(max(len(prompt), 1 if self.layout.reads_texts else len(shown)))
         return PromptBuckets(width, width)
 
     def prefill(self, buckets: PromptBuckets) -> tuple[PromptCache, ...]:
@@ -141,54 +156,91 @@ class Engine:
     ) -> SearchState:
         """Reads the prompts of one question a shard; None: of a shard that has none to give."""
         nothing = Request([0], [0], 0)
-        prompts, shown, ids = zip(*(one or nothing for one in requests), strict=True)
+        prompts, shown, ids, thoughts = zip(*(one or nothing for one in requests), strict=True)
+        shown = prompts if self.layout.reads_texts else shown
         if buckets.shares_prefix:
             # That of no question is as short as can be, and stays.
             prompts = [prompt[len(self._prefix) :] or prompt for prompt in prompts]
             shown = shown if self.reads_prompt else [prompt[-1:] for prompt in shown]
         asks, lengths = pad_prompts(prompts, len(requests), buckets.prompt)
         judged, seen = pad_prompts(shown, len(requests), buckets.shown)
-        questions = (asks, judged), np.stack([lengths, seen], 1), np.array(ids, np.uint32)
-        return self._admit(self.parameters, put(questions, self.mesh, ROWS), *prefix)
+        questions = [(asks, judged), np.stack([lengths, seen], 1), np.array(ids, np.uint32)]
+        questions += self._of_thoughts(np.array(thoughts, np.int32))
+        return self._admit(self.parameters, put(tuple(questions), self.mesh, ROWS), *prefix)
 
     def insert(self, state: SearchState, admitted: SearchState, slots: Sequence[int]) -> Any:
         """Puts admitted questions into a slot of each shard; `NONE`: into none."""
         return self._insert((), state, admitted, self._over_shards(slots))
 
     def segment(
-        self, state: SearchState, tokens: int
+        self,
+        state: SearchState,
+        tokens: int,
+        asked: Sequence[Request | None] = (),
+        *,
+        most: int = UNLIMITED,
     ) -> tuple[SearchState, np.ndarray, np.ndarray]:
         """Searches on; see `kernel.segment`.
+
+        Args:
+          tokens: decode iterations before it may return for the sake of a free slot.
+          asked: the question in each slot, [B], which a verifier of texts reads.
+          most: decode iterations after which it returns in any case.
 
         Returns:
           The state; which slots hold a question that is not done, [B]; and of each shard how many
           row-steps were decoded for active rows, and in all, [data, 2].
         """
-        patience = put(np.int32(tokens), self.mesh)
+        patience = put(np.array([tokens, most], np.int32), self.mesh)
         state, work = self._segment((self.parameters, *self._tables, patience), state)
         status, work = jax.device_get((state.progress.status, work))
-        if self.layout.bridged and self._adapter is not None:
-            retokenized = bridge.retokenize(self.layout, self._adapter, self.delimiter, state)
-            state = dataclasses.replace(state, retokenized=put(retokenized, self.mesh, ROWS))
-        return state, np.isin(status, ACTIVE), work
+        return self._bridged(state, asked), np.isin(status, ACTIVE), work
+
+    def cut(self, state: SearchState, asked: Sequence[Request | None]) -> SearchState:
+        """Ends the search of all questions where it is; see `deadline.cut`."""
+        waited = jax.device_get(state.progress.status) == Status.SELECTING  # has been bridged
+        state = self._bridged(self._cut((), state), asked, waited)
+        return self.segment(state, 1, most=1)[0]
+
+    def drafts(self, state: SearchState) -> Drafts:
+        """Fetches what the rows of all slots have written so far."""
+        decode = state.decode
+        return jax.device_get(Drafts(decode.tokens, decode.cache.length, decode.cache.active))
 
     def harvest(self, state: SearchState, slots: Sequence[int]) -> list[Found]:
         """Fetches the questions in a slot of each shard; any question, where that is `NONE`."""
         found = jax.device_get(self._harvest((), state, self._over_shards(slots)))
         return [jax.tree.map(lambda x, i=i: x[i], found) for i in range(len(slots))]
 
+    def _bridged(
+        self,
+        state: SearchState,
+        asked: Sequence[Request | None],
+        waited: np.ndarray | None = None,
+    ) -> SearchState:
+        """Returns the state with what the host has to say of questions that wait for it.
+
+        Args:
+          waited: those for which it has been said, [B].
+        """
+        if isinstance(self._adapter, TextAdapter):
+            scores = bridge.score_texts(self._adapter, state, asked, waited)
+            return dataclasses.replace(state, verifier=put(scores, self.mesh, ROWS))
+        if self.layout.bridged and self._adapter is not None:
+            retokenized = bridge.retokenize(self.layout, self._adapter, self.delimiter, state)
+            return dataclasses.replace(state, retokenized=put(retokenized, self.mesh, ROWS))
+        return state
+
     def lower(self, width: int) -> dict[str, jax.stages.Lowered]:
         """Returns the programs for prompts padded to `width` tokens; see `Search.lower`."""
         mesh, parts = self.mesh, shards(self.mesh)
         number, id_ = (abstract((parts,), dtype, mesh, ROWS) for dtype in (np.int32, np.uint32))
         prompt = abstract((parts, width), np.int32, mesh, ROWS)
-        read = (
-            self.parameters,
-            ((prompt, prompt), abstract((parts, 2), np.int32, mesh, ROWS), id_),
-        )
+        lengths, thought = (abstract((parts, n), np.int32, mesh, ROWS) for n in (2, 3))
+        read = self.parameters, ((prompt, prompt), lengths, id_, *self._of_thoughts(thought))
         state, tables = self.state(width), (self._ends, self.delimiter)
         tables = jax.tree.map(lambda x: abstract(x.shape, x.dtype, mesh), tables)
-        shared = (self.parameters, *tables, abstract((), np.int32, mesh))
+        shared = (self.parameters, *tables, abstract((2,), np.int32, mesh))
         return {
             "admit": self._admit.lower(*read),
             "insert": self._insert.lower(
@@ -203,6 +255,10 @@ class Engine:
             functools.partial(self._run_empty, PromptBuckets(width, width)), self.mesh
         )
 
+    def _of_thoughts(self, thought: Any) -> tuple[Any, ...]:
+        """Returns what a program is given of a thought: nothing where the model does not think."""
+        return () if self.layout.plan.thinking is None else (thought,)
+
     def _over_shards(self, numbers: Sequence[int]) -> jax.Array:
         """Puts a number on each shard."""
         return put(np.array(numbers, np.int32), self.mesh, ROWS)
@@ -213,13 +269,17 @@ class Engine:
         return put((self._ends, self.delimiter), self.mesh)
 
     def _run_empty(self, buckets: PromptBuckets) -> SearchState:
-        sizes = (1, buckets.prompt), (1, buckets.shown), (1, 2), (1, len(self._prefix))
-        *prompts, lengths, prefix = (jax.ShapeDtypeStruct(size, np.int32) for size in sizes)
-        inputs = (tuple(prompts), lengths, jax.ShapeDtypeStruct((1,), np.uint32))
+        parts, widths = shards(self.mesh), (buckets.prompt, buckets.shown, 2, 3, len(self._prefix))
+        *prompts, lengths, thought, prefix = (
+            jax.ShapeDtypeStruct((parts, width), np.int32) for width in widths
+        )
+        id_ = jax.ShapeDtypeStruct((parts,), np.uint32)
+        inputs = (tuple(prompts), lengths, id_, *self._of_thoughts(thought))
         read = ()
         if buckets.shares_prefix:
-            read = (jax.eval_shape(self._run_prefill, self.parameters, prefix),)
-        shapes = jax.eval_shape(self._run_admit, self.parameters, inputs, *read)
+            read = (jax.eval_shape(self._prefill, self.parameters, prefix),)
+        # The program itself is asked, so that it is traced once for its shapes and its first call.
+        shapes = jax.eval_shape(self._admit, self.parameters, inputs, *read)
         return laid(jax.tree.map(lambda x: _zeros(self.batch, x), shapes), self.mesh)
 
     def _run_prefill(self, parameters: Any, tokens: jax.Array) -> PromptCache:
@@ -229,9 +289,8 @@ class Engine:
     def _run_admit(
         self, parameters: Any, questions: Any, prefix: PromptCache | None = None
     ) -> SearchState:
-        prompts, lengths, ids = questions
         models = nnx.merge(self._graph, parameters)
-        return admit(self.layout, *models, prompts, lengths, ids, self._seed, prefix)
+        return admit(self.layout, *models, *questions, seed=self._seed, prefix=prefix)
 
     def _run_segment(self, shared: Any, state: SearchState) -> Any:
         self.compilations += 1  # runs when traced, not when called
@@ -239,6 +298,9 @@ class Engine:
         models = nnx.merge(self._graph, parameters)
         state, work = kernel.segment(self.layout, *models, ends, delimiter, state, tokens)
         return state, work[None]
+
+    def _run_cut(self, _: Any, state: SearchState) -> SearchState:
+        return deadline.cut(self.layout.plan, state)
 
 
 def _insert(_: Any, *slots: Any) -> SearchState:

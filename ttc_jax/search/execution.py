@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 
-import jax
 from jax.sharding import Mesh
 
 from ttc_jax.errors import UserError
@@ -18,8 +17,7 @@ class Execution:
     Attributes:
       batch: B, questions searched together, over all shards of the mesh's `data`. Slots without a
         question are computed too.
-      lanes: W, rows decoded in an iteration, active ones first; B·N or more: all, paused ones
-        included; 0: chosen (`layout.chosen_lanes`).
+      lanes: W, rows decoded in an iteration, active ones first; 0: all B·N, paused ones included.
       refill: whether a finished question's slot goes to the next one at once; else all B start and
         end together. It changes no result.
       segment: decode iterations at least between two refills, for which shards of `data` wait for
@@ -40,12 +38,6 @@ class Execution:
         """Returns the parts that questions are split into."""
         return shards(self.mesh)
 
-    @property
-    def platform(self) -> str:
-        """Returns the kind of the devices, such as "cpu"."""
-        devices = jax.devices() if self.mesh is None else self.mesh.devices.flat
-        return devices[0].platform
-
     def check(self) -> None:
         """Refuses numbers out of range, and slots or lanes that the mesh's `data` does not divide.
 
@@ -56,7 +48,7 @@ class Execution:
             if value < 1:
                 raise UserError(f"execution.{name} is {value}; it must be at least 1")
         if self.lanes < 0:
-            raise UserError(f"execution.lanes is {self.lanes}; it must be 0 (chosen) or more")
+            raise UserError(f"execution.lanes is {self.lanes}; it must be 0 (all rows) or more")
         for name, value in (("batch", self.batch), ("execution.lanes", self.lanes)):
             if value % self.shards:
                 raise UserError(

@@ -34,6 +34,7 @@ from ttc_jax.models.indexing import take_along
 from ttc_jax.models.transformer import Transformer
 from ttc_jax.sampling.decode import decode_token, resume
 from ttc_jax.sampling.keys import selection_keys
+from ttc_jax.sampling.thoughts import in_answer
 from ttc_jax.search import lookahead
 from ttc_jax.search.layout import Layout
 from ttc_jax.search.plan import Plan
@@ -64,9 +65,9 @@ def segment(
     ends: Bool[Array, " V"],
     delimiter: Delimiter,
     state: SearchState,
-    tokens: Int[Array, ""],
+    tokens: Int[Array, " 2"],
 ) -> tuple[SearchState, Int[Array, " 2"]]:
-    """Searches on until every question is done, or one is and `tokens` iterations are behind.
+    """Searches on until every question is done, or one is and enough iterations are behind.
 
     Over a bridge, questions whose rows have paused take their selection steps first, and the
     segment ends when the rows of others have.
@@ -74,7 +75,8 @@ def segment(
     Args:
       ends: tokens that end an answer.
       delimiter: ends steps.
-      tokens: decode iterations before the call may return for the sake of a free slot.
+      tokens: decode iterations before the call may return for the sake of a free slot, and those
+        after which it returns whatever is there.
 
     Returns:
       The state, and how many row-steps were decoded for active rows, and in all.
@@ -98,12 +100,13 @@ class _Loop:
     verifier: Verifier | None
     ends: Bool[Array, " V"]
     delimiter: Delimiter
-    tokens: Int[Array, ""]
+    tokens: Int[Array, " 2"]
 
     def goes_on(self, carry: Carry) -> Bool[Array, ""]:
         """Returns whether there is something to search, and no free slot that others wait for."""
         state, iteration, _ = carry
-        return state.active.any() & ((iteration < self.tokens) | state.active.all())
+        wanted = state.active.any() & ((iteration < self.tokens[0]) | state.active.all())
+        return wanted & (iteration < self.tokens[1])
 
     def decode(self, carry: Carry) -> Carry:
         """Decodes until all rows of some question have paused."""
@@ -142,6 +145,7 @@ class _Loop:
             greedy=lookahead.greedy_rows(plan, state),
             confidence_stats=self.layout.confidence_stats,
             lanes=lanes,
+            thinking=plan.thinking,
         )
         state = _after_token(plan, dataclasses.replace(state, decode=decode))
         went = jnp.minimum(active.sum(dtype=jnp.int32), lanes or active.size)
@@ -211,11 +215,16 @@ def _selection_step(
     state = dataclasses.replace(state, decode=decode)
     read = read_ahead = jnp.zeros_like(length)
     if verifier is not None:
+        if plan.thinking is not None and not plan.thinking.steps:
+            steps &= in_answer(plan.thinking, ahead.thought, ahead.tokens)
         state, read, read_ahead = score(layout, verifier, delimiter, state, ahead, steps)
 
     progress = state.progress
     last_round = progress.round + 1 >= progress.began + plan.rounds_per_answer
     done = state.rows.done | decode.ended | (length >= T) | last_round[:, None]
+    if plan.score_threshold is not None:
+        accepted = decode.ended & (state.scores.last >= plan.score_threshold)
+        done |= accepted.any(-1, keepdims=True)
     parents = jnp.broadcast_to(jnp.arange(plan.candidates)[None], done.shape)
     if plan.strategy.stops_at_steps:
         parents = _select(plan, state, done)

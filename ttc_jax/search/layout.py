@@ -4,16 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 
-from ttc_jax.models.config import ModelConfig
 from ttc_jax.search.execution import Execution
 from ttc_jax.search.plan import Plan
-from ttc_jax.verifiers.adapter import PRMAdapter
+from ttc_jax.verifiers.adapters import Adapter
 from ttc_jax.verifiers.steps import StepFormat
 from ttc_jax.verifiers.verifier import VerifierSpec
-
-# Eighths of the rows that go on at a time, where a strategy pauses at steps and elsewhere, measured
-# on GSM8K (`tests.bench.search`, part share), and lanes that are worth reading the weights for.
-STEPPING, STRAIGHT, LEAST_LANES = 3, 5, 16
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,10 +16,11 @@ class Layout:
     """A plan and what the engine derives for it; static in a compiled search. Hashable.
 
     Attributes:
-      lanes: W of one shard, fewer than it has rows; 0: all rows.
+      lanes: W of one shard, no more than it has rows; 0: all rows.
       confidence_stats: whether entropy and self-certainty are summed while decoding.
       step_format: what the verifier is shown of a step.
-      bridged: whether the host writes steps in the verifier's tokens (`search.bridge`).
+      bridged: whether the host has its say between rounds (`search.bridge`).
+      reads_texts: whether it scores texts there; else it writes steps in the verifier's tokens.
     """
 
     plan: Plan
@@ -32,27 +28,21 @@ class Layout:
     confidence_stats: bool = False
     step_format: StepFormat = dataclasses.field(default_factory=StepFormat)
     bridged: bool = False
+    reads_texts: bool = False
 
     @classmethod
     def of(
-        cls,
-        plan: Plan,
-        spec: VerifierSpec,
-        adapter: PRMAdapter | None,
-        execution: Execution,
-        generator: ModelConfig,
+        cls, plan: Plan, spec: VerifierSpec, adapter: Adapter | None, execution: Execution
     ) -> Layout:
         """Returns the layout of all slots, over the shards that they are split into."""
-        rows = execution.batch * plan.candidates // execution.shards
-        lanes = execution.lanes // execution.shards
-        if not lanes:
-            lanes = chosen_lanes(plan, rows, generator, execution.platform)
+        rows = execution.batch * plan.candidates
         return cls(
             plan,
-            lanes=0 if lanes >= rows else lanes,
+            lanes=min(execution.lanes, rows) // execution.shards,
             confidence_stats=spec.confidence_stats,
             step_format=(adapter or spec).step_format,
             bridged=adapter is not None and adapter.bridged,
+            reads_texts=spec.reads_texts,
         )
 
     @property
@@ -73,25 +63,9 @@ class Layout:
     @property
     def growth(self) -> int:
         """Tokens of the verifier that there is room for, for each token of an answer."""
-        return 2 if self.bridged else 1
+        return 2 if self.retokenizes else 1
 
-
-def chosen_lanes(plan: Plan, rows: int, generator: ModelConfig, platform: str) -> int:
-    """Returns how many of a shard's rows are decoded at a time, so that few of them rest.
-
-    It follows from shapes alone: what it depends on besides would change the bits of results with
-    the company in which a question is searched.
-
-    Lanes save products with weights, and cost the spreading of what they give. So all rows are
-    decoded where attention, which is over all of them, costs more than an eighth as much as
-    weights do; and on accelerators, where rows cost little until reading the weights is paid for.
-    """
-    if platform != "cpu":
-        return rows
-    weights = generator.block_parameters + generator.head_parameters
-    width = generator.heads * generator.head_size * generator.depth
-    attention = 2 * width * (plan.max_new_tokens + plan.context)
-    if weights < 8 * attention:
-        return rows
-    going = STEPPING if plan.strategy.stops_at_steps else STRAIGHT
-    return max(min(rows, LEAST_LANES), -(-rows * going // 8))
+    @property
+    def retokenizes(self) -> bool:
+        """Whether the host writes steps in the verifier's tokens between rounds."""
+        return self.bridged and not self.reads_texts

@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
@@ -22,17 +23,18 @@ from ttc_jax.search.state import CURSOR, SearchState
 from ttc_jax.verifiers.verifier import Verifier
 
 
-def saved(plan: Plan, decode: DecodeState) -> dict[str, Array]:
+def saved(plan: Plan, decode: DecodeState) -> dict[str, Any]:
     """Returns what a state keeps of rows in order to put them back; nothing without lookahead."""
     return cursors(decode) if plan.lookahead else {}
 
 
-def cursors(decode: DecodeState) -> dict[str, Array]:
+def cursors(decode: DecodeState) -> dict[str, Any]:
     """Returns what `rewind` puts back."""
-    return {name: getattr(decode, name) for name in CURSOR} | {"length": decode.cache.length}
+    found = {name: getattr(decode, name) for name in CURSOR} | {"length": decode.cache.length}
+    return found | ({"thought": decode.thought} if decode.thought else {})
 
 
-def rewind(decode: DecodeState, saved: dict[str, Array]) -> DecodeState:
+def rewind(decode: DecodeState, saved: dict[str, Any]) -> DecodeState:
     """Returns rows as they were when `saved` was; what they wrote since is cut off."""
     if not saved:
         return decode
@@ -42,7 +44,7 @@ def rewind(decode: DecodeState, saved: dict[str, Array]) -> DecodeState:
         decode,
         cache=dataclasses.replace(decode.cache, length=length),
         tokens=jnp.where(written, decode.tokens, 0),
-        **{name: saved[name] for name in CURSOR},
+        **{name: x for name, x in saved.items() if name != "length"},
     )
 
 
@@ -66,9 +68,12 @@ def go_on(
     cache, begun = state.decode.cache, state.progress.lookahead_steps
     at_step_end = (paused & (begun == 0))[:, None]
     saved = {}
+
+    def keep(x: Array, old: Array) -> Array:
+        return jnp.where(jnp.expand_dims(at_step_end, tuple(range(2, x.ndim))), x, old)
+
     for name, x in cursors(state.decode).items():
-        here = jnp.expand_dims(at_step_end, tuple(range(2, x.ndim)))
-        saved[name] = jnp.where(here, x, state.saved[name])
+        saved[name] = jax.tree.map(keep, x, state.saved[name])
     can = ~state.rows.done & ~state.decode.ended & (cache.length < plan.max_new_tokens)
     rolls_out = (paused & (begun < plan.lookahead))[:, None] & can
     limit = jnp.where(

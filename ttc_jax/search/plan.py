@@ -7,6 +7,8 @@ import dataclasses
 from ttc_jax.errors import UserError
 from ttc_jax.models.transformer import Transformer
 from ttc_jax.sampling.draw import SamplingParams
+from ttc_jax.sampling.thinking import Thinking
+from ttc_jax.search.strategies import name_of
 from ttc_jax.search.strategies.check import check_strategy
 from ttc_jax.search.strategies.strategy import Strategy
 from ttc_jax.tasks.prompts import EARLIER
@@ -27,6 +29,12 @@ class Plan:
       revisions: s, answers that follow each other, each with the latest `EARLIER` before it in its
         context; 1: no answer is revised.
       between: tokens behind an earlier answer, in place of its end token.
+      score_threshold: a finished candidate with such a score at least ends the search of its
+        question's answer: the other rows are cut off where they stand. None: no score does. It is
+        looked at in selection steps, which all rows of a question take together, and no others: so
+        what is cut off does not depend on what else is searched.
+      thinking: marks and budgets of a model that thinks before it answers; None: of one that does
+        not.
     """
 
     strategy: Strategy
@@ -38,6 +46,8 @@ class Plan:
     sampling: SamplingParams = dataclasses.field(default_factory=SamplingParams)
     revisions: int = 1
     between: tuple[int, ...] = ()
+    score_threshold: float | None = None
+    thinking: Thinking | None = None
 
     @property
     def step(self) -> int:
@@ -83,8 +93,10 @@ def check_plan(plan: Plan, generator: Transformer, verifier: Verifier | None) ->
     ):
         if value < 1:
             raise UserError(f"{name} is {value}; it must be at least 1")
+    check_thought_steps(plan.strategy, scored=plan.thinking is None or plan.thinking.steps)
     if plan.lookahead < 0:
         raise UserError(f"search.lookahead is {plan.lookahead}; it must be 0 (none) or more")
+    check_threshold(plan.strategy, plan.score_threshold)
     check_strategy(plan.strategy, plan.candidates, plan.lookahead, scored=verifier is not None)
     spec = verifier.spec if verifier is not None else VerifierSpec()
     if spec.hidden_width not in (0, generator.config.width):
@@ -103,4 +115,23 @@ def check_plan(plan: Plan, generator: Transformer, verifier: Verifier | None) ->
         raise UserError(
             f"verifier.path: its vocabulary has {spec.vocab_size} tokens, the generator's "
             f"{vocabulary}; choose a verifier with the generator's tokenizer"
+        )
+
+
+def check_threshold(strategy: Strategy, score_threshold: float | None) -> None:
+    """Refuses a score threshold where all candidates are written before one is scored."""
+    if score_threshold is not None and not strategy.stops_at_steps:
+        raise UserError(
+            f"score_threshold is {score_threshold}: {name_of(strategy)} writes all candidates "
+            "before it scores one, so that none could be saved; choose a strategy that selects "
+            "between steps, such as beam"
+        )
+
+
+def check_thought_steps(strategy: Strategy, *, scored: bool) -> None:
+    """Refuses a strategy that selects between steps where those of the thought are not scored."""
+    if strategy.stops_at_steps and not scored:
+        raise UserError(
+            "search.strategy selects between steps, and the thought has none that are scored: set "
+            "thinking.steps=True, or choose best_of_n"
         )

@@ -29,12 +29,18 @@ class SearchResult(NamedTuple):
     question_score: float | None  # the verifier's, before any answer; None: it reads no questions
     sequential: int = 1  # s, where rows are chains
     revisions: int = 1  # answers that follow each other, in chains or not
+    cut: bool = False  # whether a deadline ended the search before its time
+    thoughts: tuple[int, ...] = ()  # [N] first tokens that are thought; () of a model without
 
     def is_revised(self, n: int) -> bool:
         """Returns whether candidate n revises an earlier answer."""
         if self.sequential > 1:
             return n % self.sequential > 0
         return n * self.revisions >= len(self.lengths)
+
+    def thought_of(self, n: int) -> int:
+        """Returns how many of candidate n's first tokens are thought, marks included."""
+        return self.thoughts[n] if self.thoughts else 0
 
     def scores_of(self, n: int) -> tuple[float, ...]:
         """Returns the scores of candidate n's steps."""

@@ -16,6 +16,7 @@ from jaxtyping import Array, Int
 from ttc_jax.models.cache import KVCache
 from ttc_jax.models.indexing import take_along
 from ttc_jax.models.transformer import Transformer
+from ttc_jax.sampling import thoughts
 from ttc_jax.sampling.decode import begin, resume
 from ttc_jax.sampling.keys import answer_keys
 from ttc_jax.search import lookahead
@@ -36,6 +37,9 @@ def revise(
     chosen = jnp.broadcast_to(chosen, rows)
     answer = take_along(decode.tokens, chosen[..., None], 1)
     length = take_along(decode.cache.length - decode.ended.astype(jnp.int32), chosen, 1)
+    if plan.thinking is not None:  # an earlier answer is shown without its thought
+        first = take_along(thoughts.first_of_answer(decode.thought, T), chosen, 1)
+        answer, length = thoughts.cut(answer, length, first)
     earlier = Earlier(
         jnp.concatenate([state.earlier.tokens[:, :, 1:], answer[:, :, None]], 2),
         jnp.concatenate([state.earlier.lengths[:, :, 1:], length[..., None]], 2),
@@ -50,6 +54,7 @@ def revise(
         pending=given,
         hidden=decode.hidden,
         keys=answer_keys(decode.keys, T, plan.all_rounds, progress.answer),
+        thought=thoughts.again(plan.thinking, decode.thought, plan.between),
     )
     verifier_state = state.verifier
     if verifier is not None:

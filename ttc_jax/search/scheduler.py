@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import math
 from collections.abc import Iterator, Sequence
 
+import jax
 import numpy as np
 
 from ttc_jax.sampling.programs import shards
-from ttc_jax.search.engine import Engine, Found, PromptBuckets, Request
+from ttc_jax.search.deadline import Pace
+from ttc_jax.search.engine import UNLIMITED, Drafts, Engine, Found, PromptBuckets, Request
 from ttc_jax.search.execution import Execution
 from ttc_jax.search.result import Failed
 from ttc_jax.search.state import NONE, SearchState, Status
-
-UNLIMITED = np.iinfo(np.int32).max
 
 
 @dataclasses.dataclass
@@ -31,23 +32,45 @@ class Work:
 
 
 @dataclasses.dataclass(frozen=True)
+class Done:
+    """A question that has left its slot."""
+
+    index: int
+    found: Found
+    cut: bool  # whether the deadline ended it
+
+
+@dataclasses.dataclass(frozen=True)
+class Written:
+    """A question whose rows have written on."""
+
+    index: int
+    drafts: Drafts  # of its slot, without B
+
+
+@dataclasses.dataclass(frozen=True)
 class Scheduler:
     """Runs questions through the slots of an engine.
 
     Attributes:
       execution: whether and how often slots are refilled.
       work: is added to.
+      deadline: on the clock of `time.monotonic`. What is searched then is cut off, and what has not
+        begun is left out. It is looked at between segments, which are then short.
+      drafts: whether to yield what is written after each segment, which are then short too.
     """
 
     engine: Engine
     execution: Execution
     work: Work
+    deadline: float = math.inf
+    drafts: bool = False
 
-    def run(self, requests: Sequence[Request]) -> Iterator[tuple[int, Found]]:
+    def run(self, requests: Sequence[Request]) -> Iterator[Done | Written]:
         """Searches for answers to all questions, those of one size together.
 
         Yields:
-          A question's index and what was found, in the order in which they are done.
+          What was found for a question, in the order in which they are done.
 
         Raises:
           Failed: a question's score is NaN.
@@ -55,14 +78,16 @@ class Scheduler:
         groups: dict[PromptBuckets, list[int]] = {}
         for index, request in enumerate(requests):
             groups.setdefault(self.engine.buckets(request), []).append(index)
+        pace = Pace(self.deadline)
         for buckets, group in sorted(groups.items()):
-            yield from self._run_group(buckets, group, requests)
+            if not pace.is_over:
+                yield from self._run_group(buckets, group, requests, pace)
 
     def _run_group(
-        self, buckets: PromptBuckets, group: list[int], requests: Sequence[Request]
-    ) -> Iterator[tuple[int, Found]]:
+        self, buckets: PromptBuckets, group: list[int], requests: Sequence[Request], pace: Pace
+    ) -> Iterator[Done | Written]:
         engine, parts = self.engine, shards(self.engine.mesh)
-        prefix = engine.prefill(buckets)
+        prefix, is_watched = engine.prefill(buckets), self.drafts or math.isfinite(self.deadline)
         waiting = list(reversed(group))
         slots = np.full((parts, engine.batch // parts), NONE)  # the question in each
         state = engine.empty(buckets)
@@ -77,14 +102,25 @@ class Scheduler:
                 return
             # Without a question that waits for a slot, there is nothing to come back early for.
             patience = self.execution.segment if waiting and self.execution.refill else UNLIMITED
-            state, active, work = engine.segment(state, patience)
+            asked = [requests[i] if i != NONE else None for i in slots.ravel().tolist()]
+            most = pace.begin() if is_watched else UNLIMITED
+            state, active, work = engine.segment(state, patience, asked, most=most)
+            pace.end()
             self.work.useful += int(work[:, 0].sum())
             self.work.total += int(work[:, 1].sum())
-            yield from self._collect(state, slots, ~active.reshape(slots.shape))
+            done = ~active.reshape(slots.shape)
+            if self.drafts:
+                yield from _written(engine.drafts(state), slots, done)
+            yield from self._collect(state, slots, done)
+            if pace.is_over:
+                if (slots != NONE).any():
+                    state = engine.cut(state, asked)
+                    yield from self._collect(state, slots, np.ones_like(done), cut=True)
+                return
 
     def _collect(
-        self, state: SearchState, slots: np.ndarray, done: np.ndarray
-    ) -> Iterator[tuple[int, Found]]:
+        self, state: SearchState, slots: np.ndarray, done: np.ndarray, *, cut: bool = False
+    ) -> Iterator[Done]:
         """Takes questions that are `done` out of their slots, and yields what was found."""
         for wave in _waves((slots != NONE) & done):
             found = self.engine.harvest(state, wave)
@@ -94,7 +130,14 @@ class Scheduler:
                 index, slots[shard, slot] = int(slots[shard, slot]), NONE
                 if found[shard].status == Status.FAILED:
                     raise Failed(index)
-                yield index, found[shard]
+                yield Done(index, found[shard], cut)
+
+
+def _written(drafts: Drafts, slots: np.ndarray, done: np.ndarray) -> Iterator[Written]:
+    """Yields what was written for questions that are not done."""
+    for slot in np.flatnonzero((slots != NONE) & ~done).tolist():
+        of = jax.tree.map(lambda x, i=slot: x[i], drafts)
+        yield Written(int(slots.ravel()[slot]), of)
 
 
 def _assign(

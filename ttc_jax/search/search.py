@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 
 import jax
@@ -10,14 +11,15 @@ from ttc_jax.errors import UserError
 from ttc_jax.models.delimiters import Delimiter
 from ttc_jax.models.transformer import Transformer
 from ttc_jax.models.vocabulary import check_tokens
+from ttc_jax.sampling.thinking import Thinking
 from ttc_jax.search.cost import CostModel
-from ttc_jax.search.engine import Engine, Found, Request
+from ttc_jax.search.engine import Drafts, Engine, Found, Request
 from ttc_jax.search.execution import Execution
 from ttc_jax.search.plan import Plan, check_plan
 from ttc_jax.search.result import Failed, SearchResult
-from ttc_jax.search.scheduler import Scheduler, Work
+from ttc_jax.search.scheduler import Scheduler, Work, Written
 from ttc_jax.search.state import SearchState
-from ttc_jax.verifiers.adapter import PRMAdapter
+from ttc_jax.verifiers.adapters import Adapter
 from ttc_jax.verifiers.verifier import Verifier
 
 __all__ = ["Failed", "Search", "SearchResult", "Work"]
@@ -44,7 +46,8 @@ class Search:
       prefix: tokens that prompts share, such as worked examples: the generator reads them once
         for all questions, where they are as many as a bucket has. Questions whose prompts begin
         otherwise are read whole. A question is still charged for all of its prompt.
-      adapter: of a verifier with a format of its own, which is then shown `run`'s `shown`.
+      adapter: of a verifier with a format of its own, or one of texts (`adapter_of`), which is then
+        shown `run`'s `shown`.
 
     Raises:
       UserError: a budget that the strategy cannot work with, a strategy without the verifier it
@@ -63,7 +66,7 @@ class Search:
         execution: Execution = Execution(),
         seed: int = 0,
         prefix: Sequence[int] = (),
-        adapter: PRMAdapter | None = None,
+        adapter: Adapter | None = None,
     ):
         check_plan(plan, generator, verifier)
         execution.check()
@@ -123,14 +126,21 @@ class Search:
         prompts: Sequence[Sequence[int]],
         question_ids: Sequence[int],
         shown: Sequence[Sequence[int]] | None = None,
+        *,
+        thinking: Thinking | None = None,
+        deadline: float = math.inf,
     ) -> Iterator[tuple[int, SearchResult]]:
         """Searches for answers to all prompts.
 
         Args:
           prompts: token ids, of different lengths; those of one bucket are searched together.
           question_ids: uint32, which the draws of each question are keyed by.
-          shown: what the verifier reads of each question (`PRMAdapter.prompt`), where it is not
+          shown: what the verifier reads of each question (the adapter's `prompt`), where it is not
             what the generator reads.
+          thinking: other budgets than the plan's own, with its marks and texts.
+          deadline: on the clock of `time.monotonic`. Then questions that are searched end as they
+            would at their limit of tokens, with `SearchResult.cut`, and those that have not begun
+            are left out. It is looked at a few times a second while tokens are decoded.
 
         Yields:
           A prompt's index and its result, in the order in which they are done.
@@ -138,17 +148,49 @@ class Search:
         Raises:
           UserError: as `check`, before the first is begun; or `Failed`.
         """
+        for index, found in self.stream(
+            prompts, question_ids, shown, thinking=thinking, deadline=deadline
+        ):
+            if isinstance(found, SearchResult):
+                yield index, found
+
+    def stream(
+        self,
+        prompts: Sequence[Sequence[int]],
+        question_ids: Sequence[int],
+        shown: Sequence[Sequence[int]] | None = None,
+        *,
+        thinking: Thinking | None = None,
+        deadline: float = math.inf,
+        drafts: bool = False,
+    ) -> Iterator[tuple[int, SearchResult | Drafts]]:
+        """Searches as `run`.
+
+        Args:
+          drafts: whether to yield, a few times a second, what a question's rows have written so
+            far, until its result. In a search that selects, rows may still be replaced.
+        """
         if self.verifier is not None and self.verifier.spec.format and self.adapter is None:
             raise UserError("verifier.path: a PRM with a format of its own needs a PRMAdapter")
+        if self.engine.layout.reads_texts and self.adapter is None:
+            raise UserError("verifier.path: a verifier of texts needs a TextAdapter")
         if prompts and (self.adapter is None) != (shown is None):
             raise ValueError("a Search with an adapter, and only that, is given what is shown")
         shown = prompts if shown is None else shown
-        requests = [Request(*one) for one in zip(prompts, shown, question_ids, strict=True)]
+        if (own := self.plan.thinking) is not None:
+            own = own.with_budgets_of(thinking, self.plan.max_new_tokens)
+        requests = [
+            Request(prompt, shown, question_id, own.given(prompt) if own else (0, 0, 0))
+            for prompt, shown, question_id in zip(prompts, shown, question_ids, strict=True)
+        ]
         for request in requests:
             self.check(request.prompt, request.shown)
-        scheduler = Scheduler(self.engine, self.execution, self.work)
-        for index, found in scheduler.run(requests):
-            yield index, self._result(found, requests[index])
+        scheduler = Scheduler(self.engine, self.execution, self.work, deadline, drafts)
+        for event in scheduler.run(requests):
+            if isinstance(event, Written):
+                yield event.index, event.drafts
+            else:
+                yield event.index, self._result(event.found, requests[event.index], event.cut)
 
     def lower(self, width: int) -> dict[str, jax.stages.Lowered]:
         """Returns the programs for prompts padded to `width` tokens (see `bucket`), to be compiled.
@@ -163,7 +205,7 @@ class Search:
         """Returns the B slots for prompts of `width` tokens, as shapes with their shardings."""
         return self.engine.state(width)
 
-    def _result(self, found: Found, request: Request) -> SearchResult:
+    def _result(self, found: Found, request: Request, cut: bool) -> SearchResult:
         plan, rounds = self.plan, int(found.rounds)
         trace = jax.tree.map(lambda x: x[:rounds], found.trace)
         if not ((trace.parents >= 0) & (trace.parents < plan.candidates)).all():
@@ -177,11 +219,22 @@ class Search:
         flat = {name: x.reshape(-1, *x.shape[2:]) for name, x in answers.items()}
         # Elsewhere PRMs are not taught to score questions.
         scores_questions = self.engine.reads_prompt and self.adapter is None
-        return SearchResult(
+        result = SearchResult(
             **flat,
             trace=trace,
-            ledger=self._cost.ledger(trace, len(request.prompt), len(request.shown)),
+            ledger=self._cost.ledger(trace, len(request.prompt), len(request.shown), cut=cut),
             question_score=float(found.question_score) if scores_questions else None,
             sequential=plan.sequential,
             revisions=plan.revisions,
+            cut=cut,
         )
+        if plan.thinking is None:
+            return result
+        thoughts = [
+            plan.thinking.thought_of(
+                result.tokens[n, :length].tolist(),
+                plan.between if result.is_revised(n) else request.prompt,
+            )
+            for n, length in enumerate(result.lengths.tolist())
+        ]
+        return result._replace(thoughts=tuple(thoughts))

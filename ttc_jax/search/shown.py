@@ -54,7 +54,7 @@ class Text:
         """
         layout, state, T = self.layout, self.state, self.layout.plan.max_new_tokens
         real = jnp.where(state.rows.done, 0, end - first)
-        if layout.bridged:
+        if layout.retokenizes:
             retokenized = state.retokenized[number]
             return retokenized._replace(real=jnp.where(state.rows.done, 0, retokenized.real)), real
         index = jnp.minimum(first[..., None] + jnp.arange(width)[None, None], T)

@@ -182,7 +182,7 @@ class SearchState:
     progress: Progress
     rows: Rows
     scores: Scores
-    saved: dict[str, Array]  # cursors at the step's end while lookahead goes on; {} without it
+    saved: dict[str, Any]  # cursors at the step's end while lookahead goes on; {} without it
     # Over a bridge, the step in the verifier's tokens, and then its lookahead; else ().
     retokenized: tuple[Marked, ...]
     trace: SearchTrace
@@ -220,6 +220,7 @@ def gather(state: SearchState, parents: Int[Array, "B N"]) -> SearchState:
         cache=rows(decode.cache),
         tokens=rows(decode.tokens),
         keys=jnp.where(own, decode.keys, new),
+        thought=jax.tree.map(rows, decode.thought),
         **{name: rows(getattr(decode, name)) for name in CURSOR},
     )
     return dataclasses.replace(

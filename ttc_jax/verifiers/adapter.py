@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Self
 
 import numpy as np
 
@@ -48,13 +47,6 @@ class PRMAdapter:
         mark, between = self._encode("mark"), self._encode("between")
         swaps, cuts = ((), ()) if self.bridged else (self._swaps(), self._cuts())
         self.step_format = StepFormat((*mark, *between), -len(between), swaps, cuts)
-
-    @classmethod
-    def of(cls, verifier: Verifier | None, tokenizer: Tokenizer, delimiter: str) -> Self | None:
-        """Returns the adapter of a verifier; None for none, and for one without a format."""
-        if verifier is None or verifier.spec.format is None:
-            return None
-        return cls(verifier, tokenizer, delimiter)
 
     def prompt(self, question: str) -> list[int]:
         """Returns what the PRM reads before an answer."""

@@ -23,6 +23,7 @@ from ttc_jax.verifiers.flipped import Flipped
 from ttc_jax.verifiers.formats import find_format, known
 from ttc_jax.verifiers.prm_config import PRMConfig
 from ttc_jax.verifiers.public import load_public, outline_public
+from ttc_jax.verifiers.texts import Reward, TextFunction
 from ttc_jax.verifiers.verifier import Verifier, VerifierSpec
 
 CONFIDENCE, FLIPPED = "confidence:", "flipped:"
@@ -30,7 +31,7 @@ _LOADERS = {prm.KIND: prm.load_prm, probe.KIND: probe.load_probe}
 
 
 def load_verifier(
-    path: str,
+    path: str | Verifier | Reward,
     *,
     dtype: jax.typing.DTypeLike = jnp.float32,
     weights: str = "",
@@ -44,13 +45,20 @@ def load_verifier(
         its hub name or folder, or "FORMAT:PATH" where that does not tell its format (see
         `find_format`); "confidence:log_prob" (or entropy, self_certainty) for the generator's own
         confidence; "flipped:0.2:PATH" for a PRM or ORM of which a fifth of the scores is flipped;
-        "package.module:Class" for a `Verifier` of your own; or "" for none.
+        "package.module:Class" for a `Verifier` of your own; or "" for none. Not a path: a
+        `Verifier`, or a function of texts, `reward(question, solutions) -> scores`, with a score of
+        0 to 1 for each solution; it is called for a question at a time, with all candidates that a
+        selection waits for (see `verifiers.texts`).
       dtype, weights, cache, mesh: as for `load_generator`.
 
     Raises:
       UserError: no such folder, sign, format or class, the folder of another model, or a mesh that
         does not divide the model.
     """
+    if isinstance(path, Verifier):
+        return path
+    if not isinstance(path, str):
+        return _function(path)
     if not path:
         return None
     storage: dict[str, Any] = {"dtype": dtype, "weights": weights, "cache": cache, "mesh": mesh}
@@ -117,6 +125,15 @@ def outline_verifier(
         return int8.quantised(model) if int8.wanted(weights) else model
 
     return parameters.outline(build)
+
+
+def _function(reward: Reward) -> Verifier:
+    """Returns a function of texts as a verifier."""
+    if isinstance(reward, type) and issubclass(reward, Verifier):
+        raise UserError(f"verifier is the class {reward.__name__}; give {reward.__name__}() itself")
+    if not callable(reward):
+        raise UserError(f"verifier is {reward!r:.80}; it must be a path or a function of texts")
+    return TextFunction(reward)
 
 
 def _own(path: str, storage: Mapping[str, Any]) -> Verifier:

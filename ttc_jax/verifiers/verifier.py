@@ -29,6 +29,7 @@ class VerifierSpec:
       confidence_stats: whether it reads the entropy and the self-certainty of the tokens drawn.
       format: how it is asked, if it was not trained here; None: as the generator is.
       tokenizer: its own, where it has a format.
+      reads_texts: whether it reads texts on the host (`verifiers.texts`), and nothing else.
     """
 
     vocab_size: int = 0
@@ -39,6 +40,7 @@ class VerifierSpec:
     confidence_stats: bool = False
     format: PRMFormat | None = None
     tokenizer: Tokenizer | None = None
+    reads_texts: bool = False
 
     @property
     def reads_tokens(self) -> bool:

@@ -1,0 +1,158 @@
+"""How questions are answered at a budget: the arguments of a call, and the solver they need."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from jax.sharding import Mesh
+
+from ttc_jax.errors import UserError
+from ttc_jax.experiments.fitted import Fitted
+from ttc_jax.experiments.setup import Models, Setup
+from ttc_jax.experiments.solver import Solver
+from ttc_jax.policy_file import Entry, read_policy
+from ttc_jax.results.selection import RULES
+from ttc_jax.sampling.draw import SamplingParams
+from ttc_jax.sampling.programs import shards
+from ttc_jax.search.execution import Execution
+from ttc_jax.search.plan import check_threshold
+from ttc_jax.search.strategies import make_strategy
+from ttc_jax.tasks import load_task
+from ttc_jax.tasks.prompts import PromptFormat
+
+
+@dataclasses.dataclass(frozen=True)
+class Spending:
+    """How a budget is spent on a question, and its answer read; see `LLM.solve`. Hashable."""
+
+    budget: int
+    strategy: str
+    options: tuple[tuple[str, Any], ...]
+    policy: str
+    rule: str
+    task: str
+    prompt: PromptFormat
+    max_tokens: int
+    max_step_tokens: int
+    sampling: SamplingParams
+    seed: int
+    score_threshold: float | None
+
+    @classmethod
+    def of(
+        cls,
+        *,
+        scored: bool,
+        strategy: str,
+        options: Mapping[str, Any] | None,
+        policy: str,
+        rule: str,
+        prompt: PromptFormat,
+        sampling: SamplingParams | None,
+        **others: Any,
+    ) -> Spending:
+        """Fills in what a call leaves open.
+
+        Args:
+          scored: whether there is a verifier.
+
+        Raises:
+          UserError: a rule that is none, or reads scores where there are none.
+        """
+        if rule and rule not in RULES:
+            raise UserError(f"rule: {rule!r} is unknown; choose {', '.join(RULES)}")
+        if rule not in ("", "majority") and not scored:
+            raise UserError(
+                f"rule is {rule}: reads scores, and there is no verifier; name one by "
+                "LLM(path, verifier=…), or choose majority"
+            )
+        if not isinstance(prompt.chat_template_kwargs, str):  # such as a dictionary
+            arguments = json.dumps(prompt.chat_template_kwargs)
+            prompt = dataclasses.replace(prompt, chat_template_kwargs=arguments)
+        found = cls(
+            strategy=strategy or ("beam" if scored and not policy else "best_of_n"),
+            options=tuple(sorted((options or {}).items())),
+            policy=policy,
+            rule=rule or ("best_of_n_weighted" if scored else "majority"),
+            prompt=prompt,
+            sampling=sampling or SamplingParams(),
+            **others,
+        )
+        try:
+            hash(found)
+        except TypeError as error:
+            raise UserError(
+                f"options is {options!r:.80}; it must hold numbers and texts"
+            ) from error
+        if found.score_threshold is not None:
+            found.check_threshold(scored)
+        return found
+
+    def check_threshold(self, scored: bool) -> None:
+        """Refuses a threshold that is no score, or that nothing would be compared with."""
+        value = self.score_threshold
+        if not isinstance(value, int | float) or not 0 <= value <= 1:
+            raise UserError(f"score_threshold is {value!r:.80}; it must be a score, 0 to 1")
+        if not scored:
+            raise UserError(
+                f"score_threshold is {value}, and there is no verifier; name one by "
+                "LLM(path, verifier=…)"
+            )
+        if not self.policy:
+            check_threshold(make_strategy(self.strategy, **dict(self.options)), value)
+
+
+class Solvers:
+    """The solvers of one pair of models, each made once.
+
+    Args:
+      paths: of generator and verifier, which a policy may name.
+      delimiter: text that ends a step.
+      rows: candidates that are decoded together.
+    """
+
+    def __init__(
+        self,
+        models: Models,
+        paths: tuple[str, str],
+        *,
+        delimiter: str,
+        rows: int,
+        mesh: Mesh | None,
+    ):
+        self._models, self._paths = models, paths
+        self._delimiter, self._rows, self._mesh = delimiter, rows, mesh
+        self.of = functools.lru_cache(maxsize=16)(self._make)
+
+    def _make(self, spending: Spending) -> Solver:
+        setup = Setup(
+            functools.partial(self._models_of, spending.policy),
+            load_task(spending.task),
+            spending.prompt,
+            self._delimiter,
+            max_new_tokens=spending.max_tokens,
+            max_step_tokens=spending.max_step_tokens,
+            sampling=spending.sampling,
+            rows=self._rows,
+            execution=Execution(shards(self._mesh), mesh=self._mesh),
+            seed=spending.seed,
+            score_threshold=spending.score_threshold,
+        )
+        follow: Fitted | Entry = Entry(spending.strategy, dict(spending.options))
+        if spending.policy:
+            follow = Fitted.of(read_policy(spending.policy)).beside(*self._paths)
+        return Solver(setup, follow, budget=spending.budget, rule=spending.rule)
+
+    def _models_of(self, policy: str, entry: Entry) -> Models:
+        """Returns the models, which a policy's strategy must not have of its own."""
+        for kind, path in (("generator", entry.generator), ("verifier", entry.verifier)):
+            if path:
+                raise UserError(
+                    f"{policy}: {entry.strategy} has a {kind} of its own, {path}; use "
+                    "LLM(path, verifier=…) with the models that the policy was fitted with"
+                )
+        return self._models

@@ -1,0 +1,241 @@
+"""The completer: from prompts to what the model writes behind them."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+from jax.sharding import Mesh
+
+from ttc_jax import hashing
+from ttc_jax.compute.ledger import Ledger
+from ttc_jax.errors import UserError
+from ttc_jax.experiments.setup import Models, fitting
+from ttc_jax.llm.output import Completion, Output, Piece
+from ttc_jax.llm.prompts import Prompt, message_of, question_of
+from ttc_jax.llm.settled import SettledText
+from ttc_jax.models.delimiters import Delimiter
+from ttc_jax.sampling.draw import SamplingParams
+from ttc_jax.sampling.log_probs import LogProbs
+from ttc_jax.sampling.programs import shards
+from ttc_jax.sampling.thinking import Thinking, ThinkingFormat
+from ttc_jax.search.execution import Execution
+from ttc_jax.search.plan import Plan
+from ttc_jax.search.search import Search, SearchResult
+from ttc_jax.search.strategies import make_strategy
+from ttc_jax.verifiers.adapters import adapter_of
+from ttc_jax.verifiers.texts import text_of
+
+
+@dataclasses.dataclass(frozen=True)
+class Drawing:
+    """The arguments that completions are drawn with; see `LLM.generate`."""
+
+    n: int = 1
+    max_tokens: int = 256
+    sampling: SamplingParams = SamplingParams()
+    stop: tuple[str, ...] = ()
+    log_probs: bool = False
+    thinking: ThinkingFormat | None = None
+    seed: int = 0
+
+    @classmethod
+    def of(
+        cls,
+        n: int,
+        max_tokens: int,
+        sampling: SamplingParams | None,
+        stop: str | Sequence[str],
+        log_probs: bool,
+        thinking: ThinkingFormat | None,
+        seed: int,
+    ) -> Drawing:
+        """Returns the arguments of a call, checked.
+
+        Raises:
+          UserError: a stop text that is none, or empty.
+        """
+        stops = (stop,) if isinstance(stop, str) else tuple(stop)
+        if not all(isinstance(text, str) for text in stops):
+            raise UserError(f"stop is {stop!r:.80}; it must be a text or a list of texts")
+        if "" in stops:
+            raise UserError("stop holds an empty text, which every completion would end with")
+        sampling = sampling or SamplingParams()
+        return cls(n, max_tokens, sampling, stops, log_probs, thinking, seed)
+
+
+class Completer:
+    """Draws completions of prompts.
+
+    Args:
+      delimiter: text that ends a step.
+      rows: candidates that are decoded together.
+    """
+
+    def __init__(self, models: Models, *, delimiter: str, rows: int, mesh: Mesh | None):
+        self._models, self._delimiter, self._rows, self._mesh = models, delimiter, rows, mesh
+        self._searches = functools.lru_cache(maxsize=16)(self._make_search)
+
+    def complete(
+        self, prompts: Sequence[Prompt], drawing: Drawing, deadline: float
+    ) -> list[Output]:
+        """Returns an output of each prompt; see `LLM.generate`.
+
+        Args:
+          deadline: on the clock of `time.monotonic`.
+        """
+        encoded = [self._encode(prompt) for prompt in prompts]
+        seen: Counter[tuple[int, ...]] = Counter()
+        numbers = []
+        for tokens in encoded:
+            numbers.append(_number(tokens, drawing.seed, seen[tuple(tokens)]))
+            seen[tuple(tokens)] += 1
+        search = self._search(drawing)
+        shown = self._shown(search, prompts)
+        found = dict(
+            search.run(
+                encoded, numbers, shown, thinking=_budgets(search, drawing), deadline=deadline
+            )
+        )
+        return [self._output(encoded[i], found.get(i), drawing) for i in range(len(encoded))]
+
+    def stream(self, prompt: Prompt, drawing: Drawing, deadline: float) -> Iterator[Piece]:
+        """Yields the texts of a prompt's completions as they settle, and then the output."""
+        tokens, tokenizer = self._encode(prompt), self._models.tokenizer
+        search, settled = self._search(drawing), SettledText(tokenizer, drawing.stop)
+        shown, sent, result = self._shown(search, [prompt]), [0] * drawing.n, None
+        numbers = [_number(tokens, drawing.seed, 0)]
+        events = search.stream(
+            [tokens],
+            numbers,
+            shown,
+            thinking=_budgets(search, drawing),
+            deadline=deadline,
+            drafts=True,
+        )
+        for _, found in events:
+            if isinstance(found, SearchResult):
+                result = found
+                continue
+            for i, length in enumerate(found.lengths.tolist()):
+                row = found.tokens[i, :length].tolist()
+                if search.plan.thinking is not None:
+                    row = row[search.plan.thinking.thought_of(row, tokens) :]
+                text = settled.of(row, ended=not found.active[i])
+                if len(text) > sent[i]:
+                    yield Piece(text[sent[i] :], i)
+                    sent[i] = len(text)
+        output = self._output(tokens, result, drawing)
+        for i, completion in enumerate(output.completions):
+            if len(completion.text) > sent[i]:
+                yield Piece(completion.text[sent[i] :], i)
+        yield Piece("", output=output)
+
+    def _encode(self, prompt: Prompt) -> list[int]:
+        tokenizer = self._models.tokenizer
+        if isinstance(prompt, str):
+            return tokenizer.encode(prompt, add_bos=True)
+        if not prompt:
+            raise UserError("a prompt is empty: give a text, token ids or messages")
+        if all(isinstance(x, int) for x in prompt):
+            return [int(x) for x in prompt if isinstance(x, int)]
+        return tokenizer.chat([message_of(x) for x in prompt])
+
+    def _shown(self, search: Search, prompts: Sequence[Prompt]) -> list[list[int]] | None:
+        """Returns what the verifier is shown of the prompts, where that is not what they are."""
+        if search.adapter is None:
+            return None
+        texts = [question_of(prompt, self._models.tokenizer) for prompt in prompts]
+        return [search.adapter.prompt(text) for text in texts]
+
+    def _search(self, drawing: Drawing) -> Search:
+        marks = drawing.thinking
+        if marks is not None:  # budgets are no part of what is compiled
+            marks = dataclasses.replace(marks, minimum=0, maximum=None)
+        return self._searches(drawing.n, drawing.max_tokens, drawing.sampling, drawing.stop, marks)
+
+    def _make_search(
+        self,
+        n: int,
+        max_tokens: int,
+        sampling: SamplingParams,
+        stop: tuple[str, ...],
+        marks: ThinkingFormat | None,
+    ) -> Search:
+        generator, tokenizer, verifier = self._models
+        ends = set(tokenizer.eos_ids)
+        for text in stop:
+            ends |= set(tokenizer.containing(text).nonzero()[0].tolist())
+        plan = Plan(
+            make_strategy("best_of_n"),
+            n,
+            max_tokens,
+            max_tokens,
+            sampling=sampling,
+            thinking=marks and marks.tokens(tokenizer),
+        )
+        batch = fitting(self._rows, max(n, 1), shards(self._mesh))
+        return Search(
+            generator,
+            verifier,
+            plan,
+            end_tokens=sorted(ends),
+            delimiter=Delimiter.of(tokenizer, self._delimiter),
+            execution=Execution(batch, mesh=self._mesh),
+            adapter=adapter_of(verifier, tokenizer, self._delimiter, stop),
+        )
+
+    def _output(self, prompt: list[int], found: SearchResult | None, drawing: Drawing) -> Output:
+        """Returns the output of a prompt; None: the deadline came before it was begun."""
+        if found is None:
+            nothing = Completion("", (), 0.0, () if drawing.log_probs else None, "deadline", ())
+            return Output(tuple(prompt), (nothing,) * drawing.n, Ledger())
+        rows = [found.tokens[i, :length].tolist() for i, length in enumerate(found.lengths)]
+        log_probs = self._log_probs.of(prompt, rows) if drawing.log_probs else None
+        completions = tuple(self._completion(found, i, row, drawing) for i, row in enumerate(rows))
+        if log_probs is not None:
+            completions = tuple(
+                dataclasses.replace(completion, log_probs=tuple(row))
+                for completion, row in zip(completions, log_probs, strict=True)
+            )
+        return Output(tuple(prompt), completions, found.ledger)
+
+    def _completion(
+        self, found: SearchResult, i: int, tokens: list[int], drawing: Drawing
+    ) -> Completion:
+        tokenizer, thought = self._models.tokenizer, found.thought_of(i)
+        whole, text = (text_of(tokens[thought:], tokenizer, x) for x in ((), drawing.stop))
+        late = found.cut and len(tokens) < drawing.max_tokens
+        stopped = bool(found.finished[i]) or text != whole
+        return Completion(
+            text=text,
+            token_ids=tuple(tokens),
+            log_prob=float(found.log_prob[i]),
+            log_probs=None,
+            finish_reason="stop" if stopped else "deadline" if late else "length",
+            step_scores=found.scores_of(i),
+            reasoning=tokenizer.decode(tokens[:thought], inside=True),
+        )
+
+    @functools.cached_property
+    def _log_probs(self) -> LogProbs:
+        return LogProbs(self._models.generator, self._mesh)
+
+
+def _budgets(search: Search, drawing: Drawing) -> Thinking | None:
+    """Returns the search's marks and texts with the budgets that are asked for."""
+    own, asked = search.plan.thinking, drawing.thinking
+    if own is None or asked is None:
+        return None
+    return dataclasses.replace(own, minimum=asked.minimum, maximum=asked.maximum)
+
+
+def _number(tokens: Sequence[int], seed: int, earlier: int) -> int:
+    """Returns the number that a prompt's draws are keyed by.
+
+    Args:
+      earlier: how often the same prompt stands before it in the call.
+    """
+    return hashing.number_of(" ".join(map(str, (seed, earlier, *tokens))))

@@ -1,0 +1,74 @@
+"""Deadlines and progress: how long a segment may take, and how a search ends before its time."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+
+import jax.numpy as jnp
+
+from ttc_jax.search import lookahead
+from ttc_jax.search.plan import Plan
+from ttc_jax.search.state import SearchState, Status
+
+SHORT, LONG = 0.05, 0.2  # seconds that a segment should take, between which its length is kept
+
+
+def cut(plan: Plan, state: SearchState) -> SearchState:
+    """Makes the selection step of every question come now, and be the last of its answers.
+
+    What is written is scored and completed as it is at the limit of tokens, so that the trace, and
+    with it the ledger, holds it. A lookahead that has begun ends where it is.
+    """
+    active, progress = state.active, state.progress
+    decode, saved = state.decode, state.saved
+    if plan.lookahead:  # what `rewind` puts back, where lookahead has not begun
+        begun = progress.lookahead_steps > 0
+        saved = {
+            name: jnp.where(jnp.expand_dims(begun, tuple(range(1, x.ndim))), saved[name], x)
+            for name, x in lookahead.cursors(decode).items()
+        }
+    last = progress.round + 1 - plan.rounds_per_answer
+    cache = dataclasses.replace(decode.cache, active=decode.cache.active & ~active[:, None])
+    return dataclasses.replace(
+        state,
+        decode=dataclasses.replace(decode, cache=cache),
+        saved=saved,
+        progress=dataclasses.replace(
+            progress,
+            status=jnp.where(active, jnp.int8(Status.SELECTING), progress.status),
+            began=jnp.where(active, last, progress.began),
+        ),
+    )
+
+
+class Pace:
+    """Chooses the decode iterations of the next segment, so that the clock is seen often enough.
+
+    It changes no result, but for what a deadline cuts off.
+
+    Args:
+      deadline: on the clock of `time.monotonic`.
+    """
+
+    def __init__(self, deadline: float = math.inf):
+        self.tokens, self._deadline, self._began = 1, deadline, time.monotonic()
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the deadline has passed."""
+        return time.monotonic() >= self._deadline
+
+    def begin(self) -> int:
+        """Returns the decode iterations of a segment that begins."""
+        self._began = time.monotonic()
+        return self.tokens
+
+    def end(self) -> None:
+        """Learns from the segment that ends how long the next one may be."""
+        took = time.monotonic() - self._began
+        if took < SHORT:
+            self.tokens *= 2
+        elif took > LONG:
+            self.tokens = max(1, self.tokens // 2)

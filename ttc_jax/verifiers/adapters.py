@@ -1,0 +1,29 @@
+"""The adapter that a verifier needs between it and a generator, if any."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ttc_jax.models.tokenizers import Tokenizer
+from ttc_jax.verifiers.adapter import PRMAdapter
+from ttc_jax.verifiers.texts import TextAdapter, TextVerifier
+from ttc_jax.verifiers.verifier import Verifier
+
+Adapter = PRMAdapter | TextAdapter
+
+
+def adapter_of(
+    verifier: Verifier | None, tokenizer: Tokenizer, delimiter: str, stop: Sequence[str] = ()
+) -> Adapter | None:
+    """Returns what shows a verifier the generator's answers; None where it needs no such thing.
+
+    Args:
+      tokenizer: the generator's.
+      delimiter: text that ends a step.
+      stop: texts that end an answer, and are not part of it.
+    """
+    if isinstance(verifier, TextVerifier):
+        return TextAdapter(verifier, tokenizer, stop)
+    if verifier is None or verifier.spec.format is None:
+        return None
+    return PRMAdapter(verifier, tokenizer, delimiter)
