@@ -41,7 +41,7 @@ VARIANTS = {
     "best_of_n": ("run", "64 answers to each of 300 test questions"),
     "beam": ("run", "beam search with M=4 and N=16, on the same questions"),
     "search": ("sweep", "every strategy at 4, 16, 64 and 256 generations, two seeds"),
-    "verifiers": ("sweep", "ORM, PRM, and each with errors, from the same samples"),
+    "verifiers": ("sweep", "PRM, ORM, probe and a PRM that errs, from the same samples"),
     "chains": ("run", "four chains of 16 revisions of each question"),
     "ratios": ("sweep", "revisions in sequence against in parallel, 16 and 64 answers"),
     "policy": ("policy", "the best strategy by difficulty and budget, from the sweep `search`"),

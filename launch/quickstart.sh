@@ -11,4 +11,4 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 . launch/environment.sh
 
 make_environment ""
-exec .venv/bin/ttc run --config=configs/arithmetic.py --workdir=runs/quickstart "$@"
+exec .venv/bin/ttc run --config=countdown --workdir=runs/quickstart "$@"

@@ -33,8 +33,8 @@ for python in "${pythons[@]}"; do
     ttc="$scratch/venv/bin/ttc"
     export JAX_COMPILATION_CACHE_DIR="$scratch/empty/xla"
     "$ttc" --version
-    "$ttc" run --config=arithmetic:beam --workdir=beam --config.limit=3 2>/dev/null
-    echo "c-01 b+02 a=81:" | "$ttc" solve --config=arithmetic:solve 2>/dev/null
+    "$ttc" run --config=countdown:beam --workdir=beam --config.limit=3 2>/dev/null
+    echo "04 07 13 25=88:" | "$ttc" solve --config=countdown:solve 2>/dev/null
     "$scratch/venv/bin/python" "$scratch/example.py"
   )
   say "  done in $((SECONDS - began)) s"

@@ -25,7 +25,7 @@ from ttc_jax import (
 from ttc_jax.models.characters import CharTokenizer
 from ttc_jax.sampling.draw import SamplingParams
 from ttc_jax.sampling.thinking import Thinking
-from ttc_jax.tasks.arithmetic import PIECES, Arithmetic
+from ttc_jax.tasks.countdown import PIECES, Countdown
 from ttc_jax.training import sft
 from ttc_jax.training.batches import Batches
 from ttc_jax.training.loop import fit
@@ -59,7 +59,7 @@ def searches(
         delimiter=Delimiter.of(tokenizer, "\n"),
         execution=execution,
     )
-    task = load_task("arithmetic", size=3)
+    task = load_task("countdown", size=3)
     recorder = Recorder(task, tokenizer, prompt, search)
     records = list(recorder.run(recorder.encode(task.questions("test"))))
     assert len(records) == 3
@@ -71,7 +71,7 @@ def trains(folder: Path) -> None:
     """Trains a small generator on worked solutions, two steps."""
     tokenizer = CharTokenizer(PIECES)
     model = tiny_generator(dataclasses.replace(TINY, vocab_size=tokenizer.vocab_size))
-    questions = [q for q in Arithmetic(size=60).questions("train") if len(q.solution) < 45][:6]
+    questions = [q for q in Countdown(size=60).questions("train") if q.level == "3"][:6]
     found = sft.examples(questions, PromptFormat(), tokenizer)
     examples = [row for rows in found.values() for row in rows]
     longest = max(len(example.tokens) for example in examples)

@@ -155,7 +155,6 @@ def test_the_strategy_of_ones_own():
 def test_the_solver_example():
     answers = [x.split() for x in printed_by(block("quickstart.md", "build.solver"), {})]
     assert [rest for _, *rest in answers] == [["best_of_n", "16"]] * 2
-    assert answers[0][0] == "82"
 
 
 def test_the_example_of_completions():
@@ -168,7 +167,7 @@ def test_the_example_of_completions():
 def test_the_example_of_a_reward():
     names: dict[str, Any] = {}
     code = block("quickstart.md", "brief").replace("deadline=60", "deadline=6000")
-    printed = printed_by(code.replace("max_tokens=96", "max_tokens=24"), names)
+    printed = printed_by(code.replace("max_tokens=60", "max_tokens=24"), names)
     [first, second] = names["piece"].output.completions
     reasons = [first.finish_reason, second.finish_reason]
     assert printed == (first.text + str(reasons)).splitlines()

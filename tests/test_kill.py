@@ -17,7 +17,7 @@ def start(workdir: Path) -> subprocess.Popen[bytes]:
     command = (
         "import sys; from ttc_jax.cli import main; sys.exit(main(sys.argv[1:]))",
         "run",
-        "--config=configs/arithmetic.py:best_of_n",
+        "--config=configs/countdown.py:best_of_n",
         f"--workdir={workdir}",
         *FEW,
     )

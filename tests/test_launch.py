@@ -47,8 +47,7 @@ def test_second_quickstart_installs_nothing(clone: Path):
     done = quickstart(clone, "--workdir=there", "--config.name=a b")
     assert done.returncode == 0, done.stderr
     assert done.stdout == (
-        "run --config=configs/arithmetic.py --workdir=runs/quickstart "
-        "--workdir=there --config.name=a b\n"
+        "run --config=countdown --workdir=runs/quickstart --workdir=there --config.name=a b\n"
     )
     assert done.stderr == ""
 

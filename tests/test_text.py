@@ -91,8 +91,8 @@ def test_names_of_foreign_samples_are_printable(tmp_path: Path, field: str, text
             ["run", "--config=configs/math.py", f"--workdir={SURROGATES[3]}"],
             "argument 3, '--workdir",
         ),
-        (["solve", SURROGATES[0], "--config=configs/arithmetic.py:solve"], "argument 2, '\\ud800'"),
-        (["run", "--config=configs/arithmetic.py", "--workdir=a\x1b[2Jb"], "--workdir=a\\x1b[2Jb"),
+        (["solve", SURROGATES[0], "--config=configs/countdown.py:solve"], "argument 2, '\\ud800'"),
+        (["run", "--config=configs/countdown.py", "--workdir=a\x1b[2Jb"], "--workdir=a\\x1b[2Jb"),
     ],
 )
 def test_arguments_are_unicode_and_workdirs_printable(

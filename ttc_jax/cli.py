@@ -290,7 +290,7 @@ def _help() -> str:
             *config_files.listing(),
             "",
             "Examples",
-            "  ttc run --config=arithmetic --workdir=runs/arithmetic",
+            "  ttc run --config=countdown --workdir=runs/quickstart",
             "  ttc run --config=gsm8k:smollm2 --workdir=runs/gsm8k --config.seed=1",
             "",
             "Many hosts, each with the same command and a workdir on a disk that all of them share",

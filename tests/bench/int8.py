@@ -3,7 +3,7 @@
     python -m tests.bench.int8 [--json=FILE] [--questions=200]
         [--model=SmolLM2-135M-Instruct.Q4_1.gguf --data=gsm8k_test.jsonl --texts=30]
 
-The embedded generator and PRM answer test questions of the arithmetic task, best-of-16; accuracies
+The embedded generator and PRM answer test questions of Countdown, best-of-16; accuracies
 have the difference to float32 with its 95 % interval, paired by question. Both this generator and
 that of --model also read worked solutions, token by token behind a cache that holds the question,
 and write greedy answers:
@@ -58,7 +58,7 @@ KEPT: dict[str, dict[str, str]] = {
 N = 16
 RULES = {"pass": 1, "majority": N, "best_of_n_weighted": N}  # and of how many candidates
 NAMES = {"pass": "pass@1", "majority": "majority", "best_of_n_weighted": "weighted"}
-CONFIG = Path(__file__).parents[2] / "configs" / "arithmetic.py"
+CONFIG = Path(__file__).parents[2] / "configs" / "countdown.py"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,7 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--json", type=Path, help="where the figures go")
-    parser.add_argument("--questions", type=int, default=200, help="arithmetic; 0: leave it out")
+    parser.add_argument("--questions", type=int, default=200, help="of Countdown; 0: leave it out")
     parser.add_argument("--model", type=Path, help="a generator of --data's questions")
     parser.add_argument("--data", type=Path, help="GSM8K's test questions, JSON lines")
     parser.add_argument("--texts", type=int, default=30, help="questions of --data")
@@ -132,15 +132,15 @@ def searches(count: int) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def embedded_texts(path: str, count: int) -> Texts:
-    """Of the arithmetic task."""
+    """Of Countdown."""
     tokenizer = load_tokenizer(path, read_shape(path).vocab_size)
-    questions = load_task("arithmetic").questions("test")[:count]
+    questions = load_task("countdown").questions("test")[:count]
     return Texts(
         [PromptFormat().encode(question.text, tokenizer) for question in questions],
         [[*tokenizer.encode(question.solution), tokenizer.eos_ids[0]] for question in questions],
         tokenizer.eos_ids,
         batch=50,
-        new_tokens=136,
+        new_tokens=60,
     )
 
 

@@ -22,7 +22,7 @@ from typing import Any
 from tests.flags import xla_flags
 
 ROOT = Path(__file__).parents[2]
-_CONFIG = "--config=configs/arithmetic.py"
+_CONFIG = "--config=configs/countdown.py"
 _FEW = ("--config.sampling.max_new_tokens=48", "--config.execution.rows=8")
 _LIGHT = "confidence:log_prob"  # a verifier that has no model
 _SEARCH = (f"{_CONFIG}:best_of_n", "--config.task.size=12", "--config.sampling.n=4", *_FEW)

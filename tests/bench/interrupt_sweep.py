@@ -1,14 +1,14 @@
-"""Two strategies of configs/arithmetic.py:search: a sweep that can be interrupted often."""
+"""Two strategies of configs/countdown.py:search: a sweep that can be interrupted often."""
 
 from ml_collections import ConfigDict
 
-from configs import arithmetic
+from configs import countdown
 
 KEPT = ("best_of_n", "beam_4")
 
 
 def get_config() -> ConfigDict:
-    config = arithmetic.get_config("search")
+    config = countdown.get_config("search")
     for name in [*config.sweep.strategies]:
         if name not in KEPT:
             del config.sweep.strategies[name]

@@ -16,7 +16,7 @@ from collections.abc import Callable
 
 from ttc_jax import LLM, Sampler
 
-PROMPT = "c-01 b+02 a=81:"
+PROMPT = "04 07 13 25=88:"
 
 
 def main() -> None:

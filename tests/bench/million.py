@@ -29,9 +29,9 @@ STEPS = 4
 ANSWERS = 200  # different ones of a question
 FILES = {"scored": True, "votes": False}  # name -> whether a verifier has scored the samples
 JOBS = {  # job -> its flags; {} stands for the file of samples
-    "policy": ["--config=configs/arithmetic.py:policy", "--config.data.path={}"],
+    "policy": ["--config=configs/countdown.py:policy", "--config.data.path={}"],
     "report": [
-        "--config=configs/arithmetic.py:report",
+        "--config=configs/countdown.py:report",
         "--config.data.search={}",
         "--config.data.policy=",
     ],

@@ -40,7 +40,7 @@ def file(tmp_path: Path) -> Path:
     return tmp_path / "policy.json"
 
 
-def load(*flags: str, config: str = "arithmetic:solve") -> ConfigDict:
+def load(*flags: str, config: str = "countdown:solve") -> ConfigDict:
     found = load_config(config, [f"--config.{flag}" for flag in flags])
     check_fields(found)
     return found
@@ -83,7 +83,7 @@ def test_a_config_holds_a_policy_by_hand(tmp_path: Path, file: Path):
     mine.write_text(
         "from ttc_jax.config import load_config\n\n\n"
         "def get_config():\n"
-        "    config = load_config('arithmetic:solve')\n"
+        "    config = load_config('countdown:solve')\n"
         f"    config.policy = {POLICY | {'edges': (0.5, -0.5)}!r}\n"
         "    return config\n"
     )
@@ -142,18 +142,18 @@ def test_a_file_that_is_still_to_be_written_is_missed_where_it_is_read():
 
 
 def test_help_shows_the_policy_as_flags_that_can_be_pasted(file: Path, capsys):
-    command = ["solve", "--config=arithmetic:solve", f"--config.policy.path={file}", "--help"]
+    command = ["solve", "--config=countdown:solve", f"--config.policy.path={file}", "--help"]
     assert cli.main(command) == 0
     assert "--config.policy.choice.bin_3.n_16=beam_4" in capsys.readouterr().out
     config = load(f"policy.path={file}")
     pasted = " ".join(as_flag(name, value) for name, value in fields(config).items())
     flags = shlex.split(pasted)
-    assert load_config("arithmetic:solve", flags).to_dict() == config.to_dict()
+    assert load_config("countdown:solve", flags).to_dict() == config.to_dict()
 
 
 def test_a_workdir_belongs_to_the_policy_and_not_to_its_file(file: Path, tmp_path: Path):
     def claim(*flags: str) -> None:
-        config, _ = followed(load(*flags, config="arithmetic:compute_optimal"))
+        config, _ = followed(load(*flags, config="countdown:compute_optimal"))
         Claim(tmp_path / "w", config, may_change=("policy.path", "policy.loaded")).take()
 
     claim(f"policy.path={file}")

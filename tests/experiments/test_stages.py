@@ -14,7 +14,7 @@ from ttc_jax.experiments.stages import DONE
 from ttc_jax.hosts import hosts
 from ttc_jax.jobs import run
 
-CONFIG = Path(__file__).parents[2] / "configs" / "arithmetic.py"
+CONFIG = Path(__file__).parents[2] / "configs" / "countdown.py"
 
 
 @pytest.fixture

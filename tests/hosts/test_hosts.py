@@ -27,16 +27,15 @@ ROOT = Path(__file__).parents[2]
 QUESTIONS = 24
 RUN = (
     "run",
-    f"--config={ROOT}/configs/arithmetic.py:best_of_n",
+    f"--config={ROOT}/configs/countdown.py:best_of_n",
     f"--config.limit={QUESTIONS}",
     "--config.verifier.path=",
     "--config.sampling.n=4",
-    "--config.sampling.max_new_tokens=64",
     "--config.execution.rows=4",
 )
 TRAIN = (
     "train",
-    f"--config={ROOT}/configs/arithmetic.py:generator",
+    f"--config={ROOT}/configs/countdown.py:generator",
     "--config.task.size=100",
     "--config.data.held_out=0.1",
     "--config.model.width=16",
@@ -48,8 +47,8 @@ TRAIN = (
     "--config.train.steps=2",
     "--config.train.evaluate_every=2",
     "--config.train.learning_rate=0.03",
-    "--config.train.batch_tokens=3328",
-    "--config.train.lengths=208",
+    "--config.train.batch_tokens=1280",
+    "--config.train.lengths=80",
     "--config.execution.mesh.data=8",
 )
 MEMBER = """

@@ -15,7 +15,7 @@ from ttc_jax.jobs import collect
 from ttc_jax.models.tokenizers import load_tokenizer
 from ttc_jax.results.store import ResultsStore
 from ttc_jax.results.summary import summarise_collection
-from ttc_jax.tasks.arithmetic import Arithmetic
+from ttc_jax.tasks.countdown import Countdown
 
 N, ENDS, QUESTIONS = 3, 2, 10
 
@@ -57,13 +57,13 @@ def values(workdir: Path) -> dict[str, list]:
 def test_records_hold_every_answer_with_its_step_values(finished: Path, config):
     tokenizer = load_tokenizer(config.generator.path)
     delimiter = int(tokenizer.containing("\n").argmax())
-    questions = {q.id: q for q in Arithmetic(size=QUESTIONS, seed=1).questions("train")}
+    questions = {q.id: q for q in Countdown(size=QUESTIONS, seed=1).questions("train")}
     records = ResultsStore(finished).read()
     assert {record.question for record in records} == set(questions)
     for record in records:
         prefixes = set()
         for candidate in record.candidates:
-            [verdict] = Arithmetic().judge(questions[record.question], [candidate.text])
+            [verdict] = Countdown().judge(questions[record.question], [candidate.text])
             assert (candidate.answer, candidate.correct) == (verdict.answer, verdict.correct)
             if candidate.answer is None:
                 assert candidate.step_values == ()

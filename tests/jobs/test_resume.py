@@ -23,7 +23,7 @@ from ttc_jax.hosts import hosts
 from ttc_jax.jobs import collect, run, sweep
 from ttc_jax.models.checkpoints import save_model
 from ttc_jax.models.tokenizers import CharTokenizer
-from ttc_jax.tasks.arithmetic import PIECES
+from ttc_jax.tasks.countdown import PIECES
 from ttc_jax.verifiers.prm import save_prm
 
 QUESTIONS = 8

@@ -16,7 +16,7 @@ from ttc_jax.results.chains import summarise_chains
 from ttc_jax.results.store import ResultsStore
 from ttc_jax.results.summary import summarise
 from ttc_jax.search.strategies import make_strategy
-from ttc_jax.tasks.arithmetic import Arithmetic
+from ttc_jax.tasks.countdown import Countdown
 
 N, QUESTIONS = 4, 12
 FILES = {"summary.json", "timing.json", "config.json", "inputs.json", "prompts.txt", "results"} | {
@@ -50,19 +50,19 @@ def finished(config, tmp_path_factory) -> Path:
 def test_a_batch_has_no_slots_that_questions_never_need(config, data, questions, batch):
     config = changed(config, execution__mesh__data=data, execution__rows=8 * N)
     strategy = make_strategy("best_of_n")
-    search = build.recorder(config, Arithmetic(), strategy, questions=questions).search
+    search = build.recorder(config, Countdown(), strategy, questions=questions).search
     assert search.execution.batch == batch
 
 
 def test_records_hold_every_answer_graded_and_scored(finished: Path, config):
     tokenizer = load_tokenizer(config.generator.path)
-    questions = {q.id: q for q in Arithmetic(size=QUESTIONS).questions("test")}
+    questions = {q.id: q for q in Countdown(size=QUESTIONS).questions("test")}
     records = ResultsStore(finished).read()
     assert {record.question for record in records} == set(questions)
     for record in records:
         assert len(record.candidates) == record.ledger.generations == N
         question = questions[record.question]
-        verdicts = Arithmetic().judge(question, [c.text for c in record.candidates])
+        verdicts = Countdown().judge(question, [c.text for c in record.candidates])
         for candidate, verdict in zip(record.candidates, verdicts, strict=True):
             assert (candidate.answer, candidate.correct) == (verdict.answer, verdict.correct)
             assert candidate.text == tokenizer.decode(candidate.tokens)
@@ -77,7 +77,7 @@ def test_records_hold_every_answer_graded_and_scored(finished: Path, config):
 
 
 def test_the_first_questions_keep_their_trees(finished: Path):
-    first = [question.id for question in Arithmetic(size=QUESTIONS).questions("test")[:3]]
+    first = [question.id for question in Countdown(size=QUESTIONS).questions("test")[:3]]
     for record in ResultsStore(finished).read():
         assert bool(record.tree) == (record.question in first)
         ends = {node.candidate for node in record.tree} - {None}
@@ -204,7 +204,7 @@ def test_without_a_verifier_no_rule_reads_scores(finished, config, tmp_path):
         ({"generator__weights": "int4"}, "config.generator.weights=int4: must be one of '', int8"),
         ({"verifier__cache": "fp8"}, "config.verifier.cache=fp8: must be one of '', int8"),
         ({"generator__path": "embedded:nobody"}, "embedded:nobody: no such checkpoint"),
-        ({"sampling__max_new_tokens": 1020}, "do not fit the generator's context of 1024"),
+        ({"sampling__max_new_tokens": 508}, "do not fit the generator's context of 512"),
         ({"prompt__template": "?"}, "lacks {question}"),
         (
             {"search__strategy": "bean"},

@@ -28,7 +28,7 @@ from ttc_jax.search.search import Search
 from ttc_jax.search.strategies import name_of
 from ttc_jax.tasks.task import Question, Task
 
-QUESTIONS = ["a=11 b+07:", "a=12 b-09 c*03:", "b*07 a=13:"]
+QUESTIONS = ["04 07=11:", "03 05 09=11:", "04 07 13 25=88:"]
 ENTRY = {
     "strategy": "best_of_n",
     "lookahead": 0,
@@ -426,8 +426,8 @@ def test_a_question_that_does_not_fit_is_named_before_any_search(config, tmp_pat
     monkeypatch.setattr(Search, "run", lambda *_: pytest.fail("a search began"))
     with pytest.raises(UserError, match=r"^question 'what\?': the tokenizer does not know"):
         build.solver(config).solve([QUESTIONS[0], "what?"])
-    with pytest.raises(UserError, match=r"^question 'a=a=.*': a prompt of 1200 tokens"):
-        build.solver(config).solve(["a=" * 600])
+    with pytest.raises(UserError, match=r"^question '07 07 .*': a prompt of 1800 tokens"):
+        build.solver(config).solve(["07 " * 600])
     policy = write_policy(tmp_path / "policy.json")
     asking = changed(config, policy__path=str(policy))
     with pytest.raises(UserError, match=r"^question 'what\?': the tokenizer does not know"):

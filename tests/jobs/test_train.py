@@ -24,7 +24,7 @@ from ttc_jax.models.checkpoints import describe, load_model
 from ttc_jax.models.tokenizers import load_tokenizer
 from ttc_jax.models.weights import load_generator
 from ttc_jax.results.store import ResultsStore
-from ttc_jax.tasks.arithmetic import Arithmetic
+from ttc_jax.tasks.countdown import Countdown
 from ttc_jax.verifiers.load import load_verifier
 from ttc_jax.verifiers.prm import ProcessRewardModel, load_prm
 from ttc_jax.verifiers.probe import HiddenStateProbe
@@ -51,16 +51,16 @@ def test_the_generators_folder_says_what_it_is(trained_generator: Path):
     assert found["validation_loss"] == pytest.approx(figures["validation_loss"], abs=1e-6)
     assert figures["validation_loss"] < 2.5 < np.log(tokenizer.vocab_size)
     assert found["parameters"] == sum(value.size for value in named(model).values())
-    text = Arithmetic(size=1).questions("test")[0].text
+    text = Countdown(size=1).questions("test")[0].text
     assert tokenizer.decode(tokenizer.encode(text)) == text
 
 
 def test_fresh_weights_take_the_tokenizer_that_is_named(trained_generator: Path, tmp_path: Path):
     config = generator_config()
     config.start.tokenizer = str(trained_generator / "model")
-    assert fresh_tokenizer(config).encode("a=11:") == fresh_tokenizer(generator_config()).encode(
-        "a=11:"
-    )
+    assert fresh_tokenizer(config).encode("04 07=11:") == fresh_tokenizer(
+        generator_config()
+    ).encode("04 07=11:")
     config.start.tokenizer, config.task = "", {"name": "gsm8k"}
     with pytest.raises(
         UserError, match=r"start\.tokenizer=: fresh weights need .* task gsm8k has no"
@@ -160,12 +160,12 @@ def test_generators_are_trained_from_a_checkpoint(
         ),
         ("generator", {"execution__mesh__data": 9}, "needs 9 devices; there are 8"),
         ("generator", {"model__head_size": 7}, "model.head_size is 7; it must be even"),
-        ("generator", {"model__context": 40}, "does not fit the model's context of 40 tokens"),
+        ("generator", {"model__context": 20}, "does not fit the model's context of 20 tokens"),
         ("generator", {"data__held_out": 2.0}, "data.held_out=2.0: must be below 1"),
         ("prm", {"start__path": "embedded:nobody"}, "embedded:nobody: no such checkpoint"),
         ("prm", {"start__path": ""}, "config.start.path=: prm starts from a generator"),
         ("prm", {"model__depth": -1}, "config.model.depth=-1: must be at least 0"),
-        ("prm", {"task__seed": 7}, "'arithmetic/train/1/0' is no question of this task and split"),
+        ("prm", {"task__seed": 7}, "'countdown/train/1/0' is no question of this task and split"),
         ("prm", {"step_delimiter": "}"}, "set config.step_delimiter as in the collection's"),
         ("prm", {"data__path": "nowhere"}, "data.path=nowhere: holds no records"),
         ("prm", {"data__path": "chains"}, "no usable row: prm needs answers with Monte-Carlo"),

@@ -35,7 +35,7 @@ def test_ratios_of_sequential_to_parallel_answers(budget: int, ratio: float, spe
 
 @pytest.mark.parametrize(("generator", "tokenizer"), [("", "t"), ("embedded:revision", "")])
 def test_another_generator_brings_its_own_tokenizer(generator: str, tokenizer: str):
-    config = load_config(f"{CONFIGS}/arithmetic.py:search", ["--config.generator.tokenizer=t"])
+    config = load_config(f"{CONFIGS}/countdown.py:search", ["--config.generator.tokenizer=t"])
     run = spend(config, dataclasses.replace(PARALLEL, generator=generator), 4)
     assert run is not None
     assert run.generator.tokenizer == tokenizer

@@ -66,7 +66,7 @@ def summaries() -> dict[str, dict[str, Any]]:
             },
             "ledger": {name: dict.fromkeys(BUDGETS, ledger) for name in ("best_of_n", "beam_4")},
             "config": {
-                "task": {"name": "arithmetic", "size": 3},
+                "task": {"name": "countdown", "size": 3},
                 "split": "test",
                 "selection": {"rule": "best_of_n_weighted", "aggregation": "last"},
                 "prompt": {"template": HOSTILE},
@@ -151,10 +151,10 @@ def records() -> list[Record]:
     ends = (candidate("one\n\\boxed{1}", 0.875, "1", True), candidate(HOSTILE, 0.125, HOSTILE))
     four = tuple(candidate(f"answer {i}", 0.1 * (i + 1), str(i % 2)) for i in range(4))
     return [
-        record("arithmetic/test/0/0", "beam_4", ends, beam),
-        record("arithmetic/test/0/0", "chains", four, chains, sequential=2),
-        record("arithmetic/test/0/1", "beam_4", ends, beam),
-        record("arithmetic/test/0/2", "beam_4", ends, ()),
+        record("countdown/test/0/0", "beam_4", ends, beam),
+        record("countdown/test/0/0", "chains", four, chains, sequential=2),
+        record("countdown/test/0/1", "beam_4", ends, beam),
+        record("countdown/test/0/2", "beam_4", ends, ()),
     ]
 
 

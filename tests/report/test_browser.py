@@ -104,12 +104,12 @@ def test_it_opens_without_an_error_and_fits(folder, width: int):
     assert seen["wide"][0] <= seen["wide"][1] <= width
     assert len(seen["images"]) == 8
     assert min(seen["images"]) > 100
-    assert (seen["question"], seen["strategy"]) == ("arithmetic/test/0/0", "beam_4")
+    assert (seen["question"], seen["strategy"]) == ("countdown/test/0/0", "beam_4")
 
 
 def test_a_link_leads_to_a_tree_with_its_vote(folder):
-    seen = open_page(folder, "#question=arithmetic/test/0/1&strategy=beam_4&budget=2")
-    assert (seen["question"], seen["strategy"]) == ("arithmetic/test/0/1", "beam_4")
+    seen = open_page(folder, "#question=countdown/test/0/1&strategy=beam_4&budget=2")
+    assert (seen["question"], seen["strategy"]) == ("countdown/test/0/1", "beam_4")
     assert len(seen["steps"]) == 4
     assert [text[:6] for text in seen["dead"]] == ["pruned"]
     assert sorted(seen["answers"]) == sorted(["1 ✓", f"{samples.HOSTILE} ✗"])
@@ -120,7 +120,7 @@ def test_a_link_leads_to_a_tree_with_its_vote(folder):
 
 
 def test_chains_stand_apart_and_a_choice_can_be_linked_to(folder):
-    seen = open_page(folder, "#question=arithmetic%2Ftest%2F0%2F0&strategy=chains&budget=4")
+    seen = open_page(folder, "#question=countdown%2Ftest%2F0%2F0&strategy=chains&budget=4")
     assert seen["groups"] == ["chain 1", "chain 2"]
     assert len(seen["steps"]) == 4
-    assert seen["hash"] == "#question=arithmetic%2Ftest%2F0%2F0&strategy=chains&budget=4"
+    assert seen["hash"] == "#question=countdown%2Ftest%2F0%2F0&strategy=chains&budget=4"

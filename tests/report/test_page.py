@@ -241,15 +241,15 @@ def test_a_question_without_its_text_has_its_id(tmp_path, caplog):
     samples.write_summary(tmp_path / "search", summary)
     report.main(changed(configure("report"), data=data), tmp_path / "page")
     found = trees((tmp_path / "page" / "report.html").read_text())["questions"]
-    assert found[0] == {"id": "arithmetic/test/0/0", "text": "", "answer": ""}
+    assert found[0] == {"id": "countdown/test/0/0", "text": "", "answer": ""}
     assert "without the texts of their questions: unknown task" in caplog.text
 
 
 def test_what_the_viewer_is_given(page):
     found = trees(page)
     assert [question["id"] for question in found["questions"]] == [
-        "arithmetic/test/0/0",
-        "arithmetic/test/0/1",
+        "countdown/test/0/0",
+        "countdown/test/0/1",
     ]
     assert all(question["text"] and question["answer"] for question in found["questions"])
     beam, _, chains = sorted(found["trees"], key=lambda tree: tree["strategy"])

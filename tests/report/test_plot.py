@@ -114,7 +114,7 @@ def test_markdown_is_escaped():
         (["--width=wide"], "--width=wide: must be column, text or inches from 1.5 to 50"),
         (["--width=nan"], "--width=nan: must be column, text or inches"),
         (["--width=1"], "--width=1: must be"),
-        (["--config=arithmetic:report"], "--config=arithmetic:report: ttc plot takes no config"),
+        (["--config=countdown:report"], "--config=countdown:report: ttc plot takes no config"),
         ([], "summaries.json: No such file or directory; ttc report writes it: run it once more"),
     ],
 )

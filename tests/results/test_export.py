@@ -99,7 +99,7 @@ def test_mistakes(workdir, tmp_path, capsys):
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match=r"samples\.jsonl: .*; choose another --output"):
         export.main(ConfigDict(), workdir, output=str(tmp_path / "file" / "samples.jsonl"))
-    for flag in ("--config=arithmetic", "--config.seed=1"):
+    for flag in ("--config=countdown", "--config.seed=1"):
         assert cli.main(["export", f"--workdir={workdir}", flag]) == 2
         assert f"{flag}: ttc export takes no config" in capsys.readouterr().err
     assert cli.main(["export", "--help"]) == 0

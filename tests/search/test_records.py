@@ -7,13 +7,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.tasks.boxed import Boxed
 from ttc_jax.compute.ledger import Ledger
 from ttc_jax.errors import UserError
 from ttc_jax.experiments.recorder import Recorder, keep_prompts
 from ttc_jax.models.characters import CharTokenizer
 from ttc_jax.search.search import Failed, SearchResult
 from ttc_jax.search.strategies.beam import Beam
-from ttc_jax.tasks.arithmetic import PIECES, Arithmetic
+from ttc_jax.tasks.countdown import PIECES
 from ttc_jax.tasks.prompts import PromptFormat
 from ttc_jax.tasks.task import Question
 
@@ -76,7 +77,7 @@ class Recited:
 
 def recorder(**options: Any) -> tuple[Recorder, Recited]:
     recited: Any = Recited(**options)
-    return Recorder(Arithmetic(), TOKENIZER, PromptFormat(), recited, "beam", seed=7), recited
+    return Recorder(Boxed(), TOKENIZER, PromptFormat(), recited, "beam", seed=7), recited
 
 
 def test_what_a_record_says():
@@ -142,7 +143,7 @@ def test_a_score_that_is_nan_names_the_question_and_keeps_what_was_done():
         next(records)
 
 
-class Thinker(Arithmetic):
+class Thinker(Boxed):
     """Keeps what it is asked to judge."""
 
     def judge(self, question, solutions):

@@ -13,7 +13,7 @@ from ttc_jax.errors import UserError
 from ttc_jax.models.characters import CharTokenizer
 from ttc_jax.tasks.countdown import LARGEST, LEVELS, PIECES, Countdown, Fault, fault
 from ttc_jax.tasks.drawn import SPLITS
-from ttc_jax.tasks.prompts import EARLIER
+from ttc_jax.tasks.prompts import EARLIER, PromptFormat
 from ttc_jax.tasks.task import Question
 
 CONFIG = Path(__file__).parents[2] / "configs" / "countdown.py"
@@ -155,11 +155,20 @@ def test_the_configs_hold_the_longest_question(questions):
     for question in questions["train"]:
         assert tokenizer.decode(tokenizer.encode(question.text)) == question.text
         assert tokenizer.decode(tokenizer.encode(question.solution)) == question.solution
-    train, sampled = (load_config(f"{CONFIG}:{name}") for name in ("generator", "samples"))
-    longest = max(LEVELS)
-    prompt = len(tokenizer.encode(" ".join(["01"] * longest) + "=05:"))
+    prompt = len(tokenizer.encode(" ".join(["01"] * max(LEVELS)) + "=05:"))
     solution = max(len(tokenizer.encode(q.solution)) for q in questions["train"]) + 1
+
+    variants = ("best_of_n", "generator", "prm", "revision", "revision_orm", "rest_em")
+    configs = [load_config(f"{CONFIG}:{variant}") for variant in variants]
+    sampled, generator, prm, *revising = configs
+    for config in configs:
+        text = questions["test"][0].text
+        assert PromptFormat(**config.prompt).encode(text, tokenizer) == tokenizer.encode(text)
     limit = sampled.sampling.max_new_tokens
     assert solution <= limit
-    assert prompt + solution <= max(train.train.lengths)
-    assert prompt + (EARLIER + 1) * limit <= train.model.context
+    assert prompt + solution <= max(generator.train.lengths)
+    assert prompt + limit <= max(prm.train.lengths)
+    longest = prompt + (EARLIER + 1) * limit
+    assert longest <= generator.model.context
+    for config in revising:
+        assert longest <= max(config.train.lengths)

@@ -11,23 +11,24 @@ import pytest
 
 from tests.compute.flops_by_hand import generator_token
 from tests.sampling.oracle import TINY
+from tests.tasks.boxed import Boxed
 from ttc_jax.errors import UserError
 from ttc_jax.models.characters import CharTokenizer
 from ttc_jax.models.delimiters import Delimiter
 from ttc_jax.results.store import ResultsStore
 from ttc_jax.sampling.rollouts import Finished, Prefix
 from ttc_jax.sampling.sampler import Samples
-from ttc_jax.tasks.arithmetic import PIECES, Arithmetic
+from ttc_jax.tasks.countdown import PIECES
 from ttc_jax.tasks.prompts import PromptFormat
 from ttc_jax.tasks.task import Question
 from ttc_jax.training.collection import Collector
 
 END, LONGEST, ROLLOUTS = 1, 40, 3
 QUESTIONS = [
-    Question("t/0", "c-03 a=09 b*11:", "96", level="3"),
-    Question("t/1", "a=40:", "40"),
-    Question("t/2", "a=01 b+01:", "02", level="1"),
-    Question("t/3", " ".join(["a=01"] * 14) + ":", "01"),
+    Question("t/0", "03 09 11=96:", "96", level="3"),
+    Question("t/1", "08 05=40:", "40"),
+    Question("t/2", "01 01=02:", "02", level="1"),
+    Question("t/3", " ".join(["*-01"] * 14) + ":", "01"),
 ]
 SOLUTIONS = {
     "t/0": ["9", "8\n", "", "7\n\n\n"],
@@ -111,7 +112,7 @@ def collector() -> tuple[Collector, Recited]:
     recited: Any = Recited()
     delimiter = Delimiter.of(TOKENIZER, "\n")
     prompt = PromptFormat()
-    return Collector(Arithmetic(), TOKENIZER, prompt, recited, delimiter, seed=7), recited
+    return Collector(Boxed(), TOKENIZER, prompt, recited, delimiter, seed=7), recited
 
 
 def collect(questions: Sequence[Question] = QUESTIONS):
@@ -223,7 +224,7 @@ def test_a_prompt_that_does_not_fit_is_named():
 
 
 def test_a_thought_that_the_prompt_opened_is_judged_as_one():
-    class Thinker(Arithmetic):
+    class Thinker(Boxed):
         def judge(self, question, solutions):
             judged.extend(solutions)
             return super().judge(question, solutions)

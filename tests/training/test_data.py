@@ -21,14 +21,14 @@ from tests.training.toy import (
 from ttc_jax.errors import UserError
 from ttc_jax.models.characters import CharTokenizer
 from ttc_jax.results.store import ResultsStore
-from ttc_jax.tasks.arithmetic import Arithmetic
+from ttc_jax.tasks.countdown import Countdown
 from ttc_jax.tasks.prompts import PromptFormat
 from ttc_jax.tasks.task import Question
 from ttc_jax.training import data
 from ttc_jax.training.batches import Example
 
-QUESTIONS = Arithmetic(size=6).questions("train")
-ASKED = Question("t/0", "a=01 b+01:", "02")
+QUESTIONS = Countdown(size=6).questions("train")
+ASKED = Question("t/0", "01 01=02:", "02")
 EXAMPLE = Example(np.array([1]), np.zeros(1), np.ones(1), 1)
 
 
@@ -102,7 +102,7 @@ def test_a_question_is_on_one_side_whatever_others_there_are(questions, held_out
 
 
 def test_the_share_of_questions_is_held_out():
-    names = {f"arithmetic/train/0/{i}": [EXAMPLE] for i in range(5000)}
+    names = {f"countdown/train/0/{i}": [EXAMPLE] for i in range(5000)}
     _, validation = data.split(names, 0.1)
     assert len(validation) == pytest.approx(500, abs=80)
     _, more = data.split(names, 0.2)

@@ -12,7 +12,7 @@ from tests.sampling.oracle import TINY, tiny_generator
 from tests.training.toy import DELIMITER, TOKENIZER, candidate, collected, solution
 from ttc_jax.errors import UserError
 from ttc_jax.models import parameters
-from ttc_jax.tasks.arithmetic import Arithmetic
+from ttc_jax.tasks.countdown import Countdown
 from ttc_jax.tasks.task import Question
 from ttc_jax.training import orm, prm
 from ttc_jax.training.batches import Batches, Example
@@ -22,7 +22,7 @@ from ttc_jax.training.optimisation import Optimisation
 TRUNK = dataclasses.replace(
     TINY, vocab_size=TOKENIZER.vocab_size, depth=1, windows=(None,), ropes=()
 )
-ASKED = Question("t/0", "a=01 b+01:", "02")
+ASKED = Question("t/0", "01 01=02:", "02")
 GOOD = candidate("1+1=2\n\\boxed{02}", "02", [0.75, 1.0])
 BAD = candidate("1+1=\n3\n\\boxed{03}", "02", [0.5, 0.0, 0.0])
 NEITHER = candidate("1+1", "02", [0.25])
@@ -98,7 +98,7 @@ def rows_of(found: dict[str, list[Example]]) -> list[Example]:
     return [row for rows in found.values() for row in rows]
 
 
-QUESTIONS = [q for q in Arithmetic(size=40).questions("train") if len(q.solution) < 40][:3]
+QUESTIONS = [q for q in Countdown(size=40).questions("train") if q.level == "3"][:3]
 COLLECTED = [collected(q, [solution(q)], [solution(q, 1)], [solution(q, 0)]) for q in QUESTIONS]
 EXAMPLES = rows_of(prm.examples(COLLECTED, DELIMITER))
 

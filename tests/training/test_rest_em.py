@@ -9,7 +9,7 @@ from ttc_jax.results.store import Candidate
 from ttc_jax.tasks.task import Question
 from ttc_jax.training.rest_em import LONGEST, examples, up_to_correct
 
-ASKED = Question("t/0", "a=01 b+01:", "02")
+ASKED = Question("t/0", "01 01=02:", "02")
 
 
 def chain(marks: str) -> list[Candidate]:
@@ -43,7 +43,7 @@ def test_all_answers_of_a_trajectory_are_asked_for():
 
 
 def test_lengths_are_balanced_as_far_as_there_are():
-    other = Question("t/1", "a=02:", "02")
+    other = Question("t/1", "02=02:", "02")
     one = collected(ASKED, *[chain("+")] * 30, *[chain("-+")] * 5, chain("---+"), chain("-----+"))
     two = collected(other, *[chain("+")] * 20, *[chain("--")] * 9)
 

@@ -16,7 +16,7 @@ from ttc_jax.tasks.task import Question
 from ttc_jax.training.batches import Example
 from ttc_jax.training.revision import earlier, examples
 
-ASKED = Question("t/0", "a=01 b+01:", "02")
+ASKED = Question("t/0", "01 01=02:", "02")
 PROMPT = TOKENIZER.encode(ASKED.text)
 
 
@@ -79,7 +79,7 @@ def test_the_number_of_wrong_answers_is_uniform_and_the_others_are_any():
 
 def test_the_seed_decides_and_other_questions_do_not():
     chains = [[answer(f"{i}=", "02" if i % 2 else "03")] for i in range(20)]
-    one, other = collected(ASKED, *chains), collected(Question("t/1", "a=02:", "02"), *chains)
+    one, other = collected(ASKED, *chains), collected(Question("t/1", "02=02:", "02"), *chains)
 
     def texts(*of_questions, seed=0):
         rows = examples(of_questions, per_question=5, seed=seed)["t/0"]

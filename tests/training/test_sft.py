@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tests.sampling.oracle import TINY, tiny_generator
 from tests.training.toy import END, TOKENIZER
-from ttc_jax.tasks.arithmetic import Arithmetic
+from ttc_jax.tasks.countdown import Countdown
 from ttc_jax.tasks.prompts import PromptFormat
 from ttc_jax.training import sft
 from ttc_jax.training.batches import Batches
@@ -19,7 +19,7 @@ from ttc_jax.training.loop import fit
 from ttc_jax.training.optimisation import Optimisation
 
 CONFIG = dataclasses.replace(TINY, vocab_size=TOKENIZER.vocab_size)
-QUESTIONS = [q for q in Arithmetic(size=60).questions("train") if len(q.solution) < 45][:6]
+QUESTIONS = [q for q in Countdown(size=60).questions("train") if q.level == "3"][:6]
 PROMPT = PromptFormat("= {question}\n")
 
 

@@ -10,7 +10,7 @@ from ttc_jax.compute.ledger import Ledger
 from ttc_jax.models.characters import CharTokenizer
 from ttc_jax.models.delimiters import Delimiter
 from ttc_jax.results.store import Candidate, Record
-from ttc_jax.tasks.arithmetic import PIECES
+from ttc_jax.tasks.countdown import PIECES
 from ttc_jax.tasks.extraction import boxed
 from ttc_jax.tasks.prompts import PromptFormat
 from ttc_jax.tasks.task import Question
@@ -23,7 +23,7 @@ DELIMITER = Delimiter.of(TOKENIZER, "\n")
 
 
 def candidate(
-    text: str, gold: str = "", values: Sequence[float] = (), *, finished: bool = True
+    text: str, gold: str | None = "", values: Sequence[float] = (), *, finished: bool = True
 ) -> Candidate:
     answer = boxed(text)
     return Candidate(
@@ -39,16 +39,16 @@ def candidate(
 
 
 def solution(question: Question, error: int | None = None) -> Candidate:
-    """The worked solution with its values; from step `error` on its results are off by one."""
+    """The worked solution with its values; from line `error` on each has a number off by one."""
     lines = question.solution.split("\n")
     if error is None:
-        return candidate(question.solution, question.answer, [1.0] * len(lines))
+        return candidate(question.solution, boxed(question.solution), [1.0] * len(lines))
     for i in range(error, len(lines)):
         at = lines[i].rindex("=") + 1 if "=" in lines[i] else len("\\boxed{")
         wrong = (int(lines[i][at : at + 2]) + 1) % 100
         lines[i] = f"{lines[i][:at]}{wrong:02}{lines[i][at + 2 :]}"
     values = [1.0] * error + [0.0] * (len(lines) - error)
-    return candidate("\n".join(lines), question.answer, values)
+    return candidate("\n".join(lines), boxed(question.solution), values)
 
 
 def record(
@@ -68,11 +68,11 @@ def record(
 def sampled(question: Question, seed: int = 0, sequential: int = 1, n: int = 4) -> Record:
     """`n` answers, of which about half are correct; a chain's later ones are so more often."""
     rng = np.random.default_rng([seed, *question.id.encode()])
-    steps = question.solution.count("\n")
+    lines = question.solution.count("\n") + 1
     found = []
     for i in range(n):
         right = rng.random() < (0.5 if sequential == 1 else 0.3 + 0.1 * (i % sequential))
-        found.append(solution(question, None if right else int(rng.integers(steps))))
+        found.append(solution(question, None if right else int(rng.integers(lines))))
     return record(question.id, found, sequential, seed)
 
 

@@ -150,7 +150,7 @@ CONFIGS = [
             (
                 "from ttc_jax.config import load_config\n"
                 "def get_config():\n"
-                "    c = load_config('configs/arithmetic.py:best_of_n')\n"
+                "    c = load_config('configs/countdown.py:best_of_n')\n"
                 "    with c.unlocked():\n        del c.search\n"
                 "    return c\n",
                 "search",
@@ -158,7 +158,7 @@ CONFIGS = [
             (
                 "from ttc_jax.config import load_config\n"
                 "def get_config():\n"
-                "    c = load_config('configs/arithmetic.py:best_of_n')\n"
+                "    c = load_config('configs/countdown.py:best_of_n')\n"
                 "    with c.unlocked():\n        del c.generator.path\n"
                 "    return c\n",
                 "'path'",
@@ -172,15 +172,15 @@ CONFIGS = [
     ),
     # A config of another job.
     BadInput(f"sweep --config={A}:best_of_n --workdir=work", "sweep"),
-    BadInput(f"run --config={A}:policy --workdir=work", "configs/arithmetic.py"),
-    BadInput(f"train --config={A}:search --workdir=work", "configs/arithmetic.py"),
+    BadInput(f"run --config={A}:policy --workdir=work", "configs/countdown.py"),
+    BadInput(f"train --config={A}:search --workdir=work", "configs/countdown.py"),
     BadInput(f"collect --config={A}:best_of_n --workdir=work", "a config of ttc run"),
-    BadInput(f"policy --config={A}:best_of_n --workdir=work", "configs/arithmetic.py"),
-    BadInput(f"report --config={A}:best_of_n --workdir=work", "configs/arithmetic.py"),
-    BadInput(f"gather --config={A}:best_of_n --workdir=work", "configs/arithmetic.py"),
-    BadInput(f"solve 1+1 --config={A}:best_of_n", "configs/arithmetic.py"),
-    BadInput(f"solve 1+1 --config={A}:report", "configs/arithmetic.py"),
-    BadInput(f"sweep --config={A} --workdir=work", "configs/arithmetic.py"),
+    BadInput(f"policy --config={A}:best_of_n --workdir=work", "configs/countdown.py"),
+    BadInput(f"report --config={A}:best_of_n --workdir=work", "configs/countdown.py"),
+    BadInput(f"gather --config={A}:best_of_n --workdir=work", "configs/countdown.py"),
+    BadInput(f"solve 1+1 --config={A}:best_of_n", "configs/countdown.py"),
+    BadInput(f"solve 1+1 --config={A}:report", "configs/countdown.py"),
+    BadInput(f"sweep --config={A} --workdir=work", "configs/countdown.py"),
 ]
 
 _HUGE = "100000000000000000000"
@@ -337,7 +337,7 @@ CROSS = [
         ("--config.search.lookahead=1", "search.lookahead"),
         ("--config.split=tset", "tset"),
         ("--config.split=", "split"),
-        ("--config.task.name=arithmatic", "did you mean 'arithmetic'?"),
+        ("--config.task.name=countdwn", "did you mean 'countdown'?"),
         ("--config.task.name=", "unknown task ''"),
         ("--config.task.name=gsm8k", "gsm8k has no such field"),
         ("--config.prompt.template=fixed", "prompt template"),
@@ -414,7 +414,7 @@ OWN_TASKS = [
         for _text in (
             "from ttc_jax.config import load_config\n"
             "def get_config():\n"
-            "    c = load_config('configs/arithmetic.py:best_of_n')\n"
+            "    c = load_config('configs/countdown.py:best_of_n')\n"
             "    with c.unlocked():\n        del c.task.size, c.task.seed\n"
             "    return c\n",
         )

@@ -10,7 +10,7 @@ from typing import Any, Final
 FIFO: Final = object()  # instead of a file's content: a named pipe
 FOLDER: Final = object()  # ... a folder
 
-A = "configs/arithmetic.py"
+A = "configs/countdown.py"
 RUN = f"run --config={A}:best_of_n --workdir=work"
 SWEEP = f"sweep --config={A}:search --workdir=work"
 COLLECT = f"collect --config={A}:rollouts --workdir=work"

@@ -134,7 +134,7 @@ def test_a_file_in_the_working_folder_is_no_optional_module(
     """As `h2.py` would be for an HTTP client, once the folder is looked in for modules."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [path for path in sys.path if path != str(tmp_path)])
-    load_task("arithmetic", size=1)
+    load_task("countdown", size=1)
     load_verifier("confidence:entropy")
     make_strategy("beam", width=2)
     assert str(tmp_path) not in sys.path

@@ -83,7 +83,7 @@ def test_the_command_refuses_before_anything_is_read(
     flag: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     workdir = tmp_path / "run"
-    spec = f"{CONFIGS / 'arithmetic.py'}:best_of_n"
+    spec = f"{CONFIGS / 'countdown.py'}:best_of_n"
     code = cli.main(["run", f"--config={spec}", f"--workdir={workdir}", f"--config.{flag}"])
     assert code == 2
     assert message in capsys.readouterr().err
@@ -93,7 +93,7 @@ def test_the_command_refuses_before_anything_is_read(
 def test_stages_are_checked_before_the_first_runs(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    spec, workdir = CONFIGS / "arithmetic.py", tmp_path / "run"
+    spec, workdir = CONFIGS / "countdown.py", tmp_path / "run"
     flag = "--config.stage.policy.policy.resamples=3"
     assert cli.main(["run", f"--config={spec}", f"--workdir={workdir}", flag]) == 2
     assert f"{flag}: must be at least 10" in capsys.readouterr().err

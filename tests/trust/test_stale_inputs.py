@@ -126,7 +126,7 @@ def test_a_run_does_not_go_on_with_another_task_file(config, tmp_path, change):
 def test_nor_do_sweeps_and_collections(tmp_path, job):
     write(tmp_path / "rows.jsonl", ROWS)
     variant = {"sweep": "search", "collect": "rollouts"}[job]
-    found = load_config(f"{MATH.with_name('arithmetic.py')}:{variant}")
+    found = load_config(f"{MATH.with_name('countdown.py')}:{variant}")
     task = ConfigDict({"name": "math", "path": str(tmp_path / "rows.jsonl")})
     with found.unlocked():
         found.task, found.split, found.limit = task, "test", 0

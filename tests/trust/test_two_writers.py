@@ -131,7 +131,7 @@ URLS = ["gs://bucket/run", "s3://bucket/run", "hf://x", "file:///tmp/run", "gs:/
 @pytest.mark.parametrize("url", URLS)
 def test_a_workdir_in_a_bucket_is_refused(tmp_path, monkeypatch, capsys, url):
     monkeypatch.chdir(tmp_path)
-    config = Path(__file__).parents[2] / "configs" / "arithmetic.py"
+    config = Path(__file__).parents[2] / "configs" / "countdown.py"
     assert cli.main(["run", f"--config={config}", f"--workdir={url}"]) == 2
     [line] = capsys.readouterr().err.splitlines()
     scheme = url.partition(":")[0]

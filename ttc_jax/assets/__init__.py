@@ -1,4 +1,4 @@
-"""The checkpoints that ship with the package, for the embedded arithmetic task.
+"""The checkpoints that ship with the package, for the embedded task Countdown.
 
 Each folder's model.json holds the command that made it, its seed, training tokens and figures.
 """

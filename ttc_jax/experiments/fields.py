@@ -55,7 +55,7 @@ _ENTRY: Final = {  # fields of a strategy that a sweep or a policy describes
 FIELDS: Final[Mapping[str, Field]] = {
     "job": Field("the job this config is for"),
     "seed": Field("of everything drawn at random", SEED),
-    "task.name": Field('arithmetic, gsm8k, math, ..., or "package.module:Class"'),
+    "task.name": Field('countdown, gsm8k, math, ..., or "package.module:Class"'),
     "task.seed": Field("of the generated questions", SEED),
     "task.size": Field("questions to generate", Whole(1, 100_000_000)),
     "task.path": Field('file of test questions; "" downloads them'),

@@ -4,8 +4,8 @@
     from ttc_jax.experiments import build
 
     settings = ["--config.budget=16", "--config.policy.path=runs/policy"]
-    solver = build.solver(load_config("arithmetic:solve", settings))
-    for solution in solver.solve(["c-01 b+02 a=81:", "b*07 a=13:"]):
+    solver = build.solver(load_config("countdown:solve", settings))
+    for solution in solver.solve(["04 07 13 25=88:", "03 05 09=11:"]):
         print(solution.difficulty, solution.strategy, solution.budget)
         print(solution.answer)
         print(solution.reasoning)

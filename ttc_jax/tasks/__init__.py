@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from ttc_jax.tasks.task import Task
 
 TASKS = {
-    "arithmetic": "ttc_jax.tasks.arithmetic:Arithmetic",
     "countdown": "ttc_jax.tasks.countdown:Countdown",
     "gsm8k": "ttc_jax.tasks.gsm8k:GSM8K",
     "math": "ttc_jax.tasks.math:Math",

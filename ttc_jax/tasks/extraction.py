@@ -105,12 +105,6 @@ def boxed_answers(solution: str) -> str | None:
     return ", ".join(reversed(answers)) or None
 
 
-def last_box(solution: str) -> str | None:
-    r"""The content of the last complete box, empty or not: for tasks with a format of their own."""
-    boxes = _boxes(solution[-_MAX_SOLUTION:])
-    return (boxes[-1].content or None) if boxes else None
-
-
 def _filled(solution: str) -> list[Box]:
     """The boxes with an answer, in order; of nested ones the innermost."""
     found: list[Box] = []
