@@ -12,7 +12,7 @@ A stage of these also runs alone. This one compares all strategies at equal budg
 
     ttc sweep --config=countdown:search --workdir=runs/search
 
-    ttc solve "04 07 13 25=88:" --config=countdown:solve
+    ttc solve "03 08 12 25=61:" --config=countdown:solve
 
 answers a question of one's own; --config.policy.path=runs/policy spends its budget as is best for
 its difficulty.

@@ -5,7 +5,7 @@
 
     settings = ["--config.budget=16", "--config.policy.path=runs/policy"]
     solver = build.solver(load_config("countdown:solve", settings))
-    for solution in solver.solve(["04 07 13 25=88:", "03 05 09=11:"]):
+    for solution in solver.solve(["03 08 12 25=61:", "03 05 09=11:"]):
         print(solution.difficulty, solution.strategy, solution.budget)
         print(solution.answer)
         print(solution.reasoning)
