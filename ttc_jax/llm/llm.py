@@ -3,10 +3,10 @@
     from ttc_jax import LLM
 
     llm = LLM("embedded:generator", verifier="embedded:prm")
-    [output] = llm.generate("03 08 12 25=61:", n=4, max_tokens=100)
+    [output] = llm.generate("03 08 12 25=61:", n=4, max_tokens=60)
     for completion in output.completions:
         print(completion.text, completion.step_scores)
-    [solution] = llm.solve("03 08 12 25=61:", budget=16, strategy="beam", task="countdown")
+    [solution] = llm.solve("03 08 12 25=61:", budget=16, max_tokens=60, task="countdown")
     print(solution.answer, solution.ledger.generations)
 
 `generate` draws completions, as other libraries do. `solve` spends a budget on each question: it
@@ -178,7 +178,7 @@ class LLM:
     def stream(self, prompt: Prompt, **options: Unpack[GenerateOptions]) -> Iterator[Piece]:
         """Draws completions of one prompt as `generate`, and yields their texts meanwhile.
 
-            for piece in llm.stream("03 08 12 25=61:", max_tokens=100):
+            for piece in llm.stream("03 08 12 25=61:", max_tokens=60):
                 print(piece.text, end="", flush=True)
 
         Pieces come a few times a second. A text waits where it may be half of a character or the
