@@ -70,8 +70,8 @@ JOBS: dict[str, tuple[str, ...]] = {
         *(f"--config.model.{name}={value}" for name, value in _SMALL.items()),
         "--config.train.steps=20",
         "--config.train.evaluate_every=4",
-        "--config.train.batch_tokens=832",
-        "--config.train.lengths=208",
+        "--config.train.batch_tokens=320",
+        "--config.train.lengths=80",
         "--config.train.dropout=0.1",
     ),
     "pipeline": (
