@@ -277,11 +277,14 @@ RANGES = [
             )
         ),
         *((f"--config.data.held_out={x}", "held_out") for x in ("0", "1", "-1", "nan", "2")),
-        *((f"--config.model.{x}=0", f"model.{x}=0") for x in ("width", "ffn_width")),
+        ("--config.model.ffn_width=0", "model.ffn_width=0"),
         ("--config.model.depth=-1", "model.depth=-1"),  # 0 is a verifier without layers
         ("--config.kind=prn", "--config.kind=prn"),
     ),
-    *rows(SFT, *((f"--config.model.{x}=0", f"{x}=0") for x in ("heads", "kv_heads", "context"))),
+    *rows(
+        SFT,
+        *((f"--config.model.{x}=0", f"{x}=0") for x in ("width", "heads", "kv_heads", "context")),
+    ),
     *rows(
         POLICY,
         *((f"--config.policy.bins={x}", "policy.bins") for x in ("0", "-1")),
