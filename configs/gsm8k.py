@@ -102,7 +102,10 @@ def _thinking() -> ConfigDict:
             "best_of_n": entry,
             **{f"think_{n}": {**entry, "thinking": n} for n in (16, 32, 64)},
         }
-        policy.policy.update({"samples": 4, "bins": 3, "budgets": (1, 2, 4, 8)})
+        del policy.policy.budgets  # else it would stay those of the sweep
+        policy.policy.update(
+            {"samples": 4, "bins": 3, "unit": "tokens", "budgets": (100, 200, 400, 800)}
+        )
     policy.selection.rule = search.selection.rule = "majority"
     policy.policy.pools = tuple(search.sweep.strategies)
     config.stage.report.data.policy = "stage:policy"

@@ -613,10 +613,9 @@ def test_worker_copies_models_once_and_a_run_looks_at_them(worker: Stage):
     )
     program.chmod(0o755)
     models = worker.folder / "models"
-    for _ in range(2):
-        done = worker.run("worker.sh", "weights", str(models), "org/name")
-        assert done.returncode == 0, done.stderr
-    assert "is in" in done.stderr
+    first, second = (worker.run("worker.sh", "weights", str(models), "org/name") for _ in range(2))
+    assert (first.returncode, first.stdout) == (0, f"{models}/org/name\n"), first.stderr
+    assert second.stderr == f"org/name is in {models} already\n"
     assert sorted(x.name for x in (models / "org/name").iterdir()) == ["config.json"]
     done = worker.run("worker.sh", "weights", str(models), "org/gone")
     assert done.returncode == 2
