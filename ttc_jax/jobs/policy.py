@@ -310,7 +310,9 @@ def _summarise(
         return {n: _ratio(estimate) | {"censored": ends} for n, estimate, ends in rows}
 
     base = bootstrap(baseline.of(config.policy.baseline).mean(-1), config.seed)
+    unit = config.policy.get("unit", "generations")
     return {
+        **({} if unit == "generations" else {"unit": unit}),
         "accuracy": {
             config.policy.baseline: {
                 str(n): x.rounded() for n, x in zip(baseline.budgets, base, strict=True)
