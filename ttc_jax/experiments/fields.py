@@ -134,13 +134,15 @@ FIELDS: Final[Mapping[str, Field]] = {
     "start.cache": _CACHE,
     "policy.path": Field("policy to follow: the workdir of ttc policy, or its policy.json"),
     "policy.loaded": Field("the path that this section was filled from"),
-    "policy.choice.*": Field("strategy of this difficulty bin at n_N generations"),
+    "policy.choice.*": Field("strategy of this difficulty bin at n_N generations, or tokens"),
+    "policy.unit": Field("what budgets count", Choice(("generations", "tokens"))),
+    "policy.generations.*": Field("generations of this strategy at n_N tokens"),
     **{f"policy.strategies.*.{name}": field for name, field in _ENTRY.items()},
     "policy.bins": Field("difficulty bins of equal size", _COUNT),
     "policy.edges": Field(
         "difficulties at which bins end, such as 0.5,0.1", Each(Real(0, 1), least=0, falls=True)
     ),
-    "policy.budgets": Field("generations a question", Each(_COUNT)),
+    "policy.budgets": Field("generations a question, or tokens (policy.unit)", Each(_COUNT)),
     "policy.difficulty": Field(
         "how the difficulty of a question is told",
         Choice(("oracle", "predicted", "few", "question")),

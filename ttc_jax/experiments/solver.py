@@ -76,7 +76,7 @@ class Solver:
     Args:
       setup: models, prompts and limits.
       follow: the policy that chooses a question's strategy, or one strategy for all.
-      budget: generations a question.
+      budget: generations a question; tokens where the policy's budgets count these.
       rule, aggregation: how the answer is chosen from the candidates, see `results.selection`.
       store: where records of all searches go, if anywhere.
       held: records of an earlier call with these arguments, which need not be searched for again.
@@ -212,7 +212,7 @@ class Solver:
             return _Choice(self._single, self._budget, ())
         if guess.easiness is None:  # cut off
             return _Choice("", self._budget, guess.samples)
-        name, budget = self._fitted.policy.strategy(guess.easiness, self._budget)
+        name, budget = self._fitted.strategy(guess.easiness, self._budget)
         entry = self._entries[name]
         alike = is_pool(entry) and not (entry.generator or entry.verifier or entry.thinking >= 0)
         return _Choice(name, budget, guess.samples if alike else ())

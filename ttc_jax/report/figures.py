@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from ttc_jax.report.console import label
+from ttc_jax.report.console import label, unit
 from ttc_jax.report.style import (
     CEILING,
     COLORS,
@@ -56,7 +56,8 @@ def accuracy_figure(
             look = {"color": color, "marker": marker, "markersize": 5, "lw": width, "ls": dashes}
             style.plot(axes, n, mean, label=label(rule), **look)
             ends.append((float(n[-1]), float(mean[-1]), color, label(rule)))
-        dress(axes, sorted({int(n) for curve in accuracy.values() for n in curve}), _BUDGET)
+        budgets = sorted({int(n) for curve in accuracy.values() for n in curve})
+        dress(axes, budgets, _BUDGET.replace("generations", unit(summary)))
         if style.named:
             name_lines(axes, ends, style.text - 0.5)
         else:
