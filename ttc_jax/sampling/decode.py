@@ -17,7 +17,7 @@ from ttc_jax.models.transformer import Transformer
 from ttc_jax.sampling.draw import SamplingParams, draw, log_prob_of, token_confidence
 from ttc_jax.sampling.keys import rollout_keys, uniforms
 from ttc_jax.sampling.thinking import Thinking
-from ttc_jax.sampling.thoughts import Thoughts, advance, force
+from ttc_jax.sampling.thoughts import Thoughts, advance, force, has_answer
 
 
 @jax.tree_util.register_dataclass
@@ -184,7 +184,8 @@ def decode_token(
     """Decodes one more token of active rows, which stay active unless it stops them.
 
     Args:
-      pauses: stops rows where it ends a step; None: it stops none.
+      pauses: stops rows where it ends a step, in a thought just where `thinking.steps` says so;
+        None: it stops none.
       greedy: rows that take the likeliest token whatever `sampling` says.
       confidence_stats: whether to sum entropy and self-certainty, for verifiers that read them.
       lanes: W, rows that are computed: the first W active ones; 0: all rows.
@@ -211,12 +212,15 @@ def decode_token(
     tokens = jnp.where(here, drawn[..., None], state.tokens)
     cache = cache.advance(active.astype(jnp.int32))
     going = active & ~ended & (cache.length < limit)
-    if pauses is not None:
-        going &= ~pauses.ends_at(tokens, length)
     sums = {"log_prob": spread(log_prob)}
     if thinking is not None and places is not None:
         thought = advance(thinking, state.thought, active, drawn, spread(places), cache.length)
         state = dataclasses.replace(state, thought=thought)
+    if pauses is not None:
+        stops = pauses.ends_at(tokens, length)
+        if thinking is not None and not thinking.steps:
+            stops &= has_answer(thinking, state.thought, tokens, cache.length)
+        going &= ~stops
     if confidence_stats:
         sums["entropy"], sums["certainty"] = map(spread, token_confidence(logits))
     return dataclasses.replace(
