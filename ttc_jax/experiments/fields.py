@@ -90,7 +90,9 @@ FIELDS: Final[Mapping[str, Field]] = {
     "thinking.continuation": Field("text forced where a thought would end before the minimum"),
     "thinking.minimum": Field("tokens of a thought at least", Whole()),
     "thinking.maximum": Field("tokens of a thought at most; -1 for no maximum", Whole(-1)),
-    "thinking.steps": Field("whether the verifier scores the thought's steps too"),
+    "thinking.steps": Field(
+        "whether the verifier scores, and search selects, steps of the thought too"
+    ),
     "step_delimiter": Field("text that ends a step"),
     "execution.rows": Field("candidates decoded together, over all questions of a batch", _COUNT),
     "execution.lanes": Field("rows decoded at a time, those in use first; 0 for all", Whole()),

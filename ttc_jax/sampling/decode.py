@@ -17,7 +17,7 @@ from ttc_jax.models.transformer import Transformer
 from ttc_jax.sampling.draw import SamplingParams, draw, log_prob_of, token_confidence
 from ttc_jax.sampling.keys import rollout_keys, uniforms
 from ttc_jax.sampling.thinking import Thinking
-from ttc_jax.sampling.thoughts import Thoughts, advance, force
+from ttc_jax.sampling.thoughts import Thoughts, advance, force, has_answer
 
 
 @jax.tree_util.register_dataclass
@@ -184,7 +184,7 @@ def decode_token(
     """Decodes one more token of active rows, which stay active unless it stops them.
 
     Args:
-      pauses: stops rows where it ends a step; None: it stops none.
+      pauses: stops rows where it ends a step, see `_pause`; None: it stops none.
       greedy: rows that take the likeliest token whatever `sampling` says.
       confidence_stats: whether to sum entropy and self-certainty, for verifiers that read them.
       lanes: W, rows that are computed: the first W active ones; 0: all rows.
@@ -210,13 +210,12 @@ def decode_token(
     ended = active & ends[drawn]
     tokens = jnp.where(here, drawn[..., None], state.tokens)
     cache = cache.advance(active.astype(jnp.int32))
-    going = active & ~ended & (cache.length < limit)
-    if pauses is not None:
-        going &= ~pauses.ends_at(tokens, length)
     sums = {"log_prob": spread(log_prob)}
     if thinking is not None and places is not None:
         thought = advance(thinking, state.thought, active, drawn, spread(places), cache.length)
         state = dataclasses.replace(state, thought=thought)
+    pause = _pause(pauses, thinking, state.thought, tokens, length)
+    going = active & ~ended & (cache.length < limit) & ~pause
     if confidence_stats:
         sums["entropy"], sums["certainty"] = map(spread, token_confidence(logits))
     return dataclasses.replace(
@@ -228,6 +227,22 @@ def decode_token(
         ended=state.ended | ended,
         **{name: getattr(state, name) + jnp.where(active, x, 0.0) for name, x in sums.items()},
     )
+
+
+def _pause(
+    pauses: Delimiter | None,
+    thinking: Thinking | None,
+    thought: Thoughts,
+    tokens: Int[Array, "B N T"],
+    last: Int[Array, "B N"],
+) -> Bool[Array, "B N"]:
+    """Returns which rows end a step with their token `last`, of a thought if it has steps."""
+    if pauses is None:
+        return jnp.zeros(last.shape, bool)
+    ends = pauses.ends_at(tokens, last)
+    if thinking is None or thinking.steps:
+        return ends
+    return ends & has_answer(thinking, thought, tokens, last + 1)
 
 
 def _draw(

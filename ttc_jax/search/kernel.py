@@ -34,7 +34,7 @@ from ttc_jax.models.indexing import take_along
 from ttc_jax.models.transformer import Transformer
 from ttc_jax.sampling.decode import decode_token, resume
 from ttc_jax.sampling.keys import selection_keys
-from ttc_jax.sampling.thoughts import in_answer
+from ttc_jax.sampling.thoughts import first_of_answer, in_answer
 from ttc_jax.search import lookahead
 from ttc_jax.search.layout import Layout
 from ttc_jax.search.plan import Plan
@@ -140,7 +140,7 @@ class _Loop:
             state.decode,
             self.ends,
             self.delimiter if plan.strategy.stops_at_steps else None,
-            state.rows.limit,
+            _limit(plan, state),
             plan.sampling,
             greedy=lookahead.greedy_rows(plan, state),
             confidence_stats=self.layout.confidence_stats,
@@ -187,6 +187,17 @@ def _next(waiting: Bool[Array, " B"], count: int) -> tuple[Int[Array, " G"], Boo
     slots = jnp.nonzero(waiting, size=count, fill_value=B)[0].astype(jnp.int32)
     there = slots < B
     return jnp.where(there, slots, B + jnp.arange(count)), there
+
+
+def _limit(plan: Plan, state: SearchState) -> Int[Array, "B N"]:
+    """Returns the tokens at which rows pause: with a thought for a step, the answer's count."""
+    limit = state.rows.limit
+    if not plan.thought_is_step:
+        return limit
+    begun = first_of_answer(state.decode.thought, plan.max_new_tokens)
+    step = jnp.maximum(state.rows.started, begun) + plan.max_step_tokens
+    rolls_out = state.progress.lookahead_steps[:, None] > 0
+    return jnp.where(rolls_out, limit, jnp.minimum(limit, step))
 
 
 def _after_token(plan: Plan, state: SearchState) -> SearchState:

@@ -77,7 +77,9 @@ def go_on(
     can = ~state.rows.done & ~state.decode.ended & (cache.length < plan.max_new_tokens)
     rolls_out = (paused & (begun < plan.lookahead))[:, None] & can
     limit = jnp.where(
-        rolls_out, jnp.minimum(cache.length + plan.step, plan.max_new_tokens), state.rows.limit
+        rolls_out,
+        jnp.minimum(cache.length + plan.max_step_tokens, plan.max_new_tokens),
+        state.rows.limit,
     )
     more = rolls_out.any(-1)
     active = jnp.where(more[:, None], rolls_out, cache.active)
