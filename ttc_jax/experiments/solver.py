@@ -18,6 +18,8 @@ Without a policy all questions are answered by one strategy.
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import math
 import time
 from collections import Counter
@@ -111,6 +113,12 @@ class Solver:
         self._held: dict[Key, Record] = {record.key: record for record in held}
         self._recorders: dict[tuple[str, int], Recorder] = {}
 
+    def changed(self, *, seed: int, rule: str) -> Solver:
+        """Returns a solver with another seed and rule that shares this one's compiled searches."""
+        other = copy.copy(self)
+        other._setup, other._rule = dataclasses.replace(self._setup, seed=seed), rule
+        return other
+
     def solve(
         self, questions: Sequence[str | Question], *, deadline: float = math.inf
     ) -> list[Solution]:
@@ -193,7 +201,7 @@ class Solver:
         prompts = []
         for question in questions:
             try:
-                prompts.append(self._setup.prompt.encode(question.text, tokenizer))
+                prompts.append(self._setup.prompt.encode(question, tokenizer))
             except UserError as error:
                 raise naming(question, error) from error
         scores = question_scores(verifier, prompts)
@@ -224,7 +232,7 @@ class Solver:
             self._recorders[key] = self._setup.recorder(
                 strategy, entry, generations, self._seed(strategy)
             )
-        return self._recorders[key]
+        return dataclasses.replace(self._recorders[key], seed=self._seed(strategy))
 
     def _seed(self, strategy: str) -> int:
         """Returns a search's seed; samples for difficulty have another, as they may vote too."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 from jax.sharding import Mesh
 
@@ -14,9 +15,10 @@ from ttc_jax.compute.ledger import Ledger
 from ttc_jax.errors import UserError
 from ttc_jax.experiments.setup import Models, fitting
 from ttc_jax.llm.output import Completion, Output, Piece
-from ttc_jax.llm.prompts import Prompt, message_of, question_of
+from ttc_jax.llm.prompts import Prompt, encode, question_text
 from ttc_jax.llm.settled import SettledText
 from ttc_jax.models.delimiters import Delimiter
+from ttc_jax.models.limits import printable
 from ttc_jax.sampling.draw import SamplingParams
 from ttc_jax.sampling.log_probs import LogProbs
 from ttc_jax.sampling.programs import shards
@@ -43,27 +45,21 @@ class Drawing:
 
     @classmethod
     def of(
-        cls,
-        n: int,
-        max_tokens: int,
-        sampling: SamplingParams | None,
-        stop: str | Sequence[str],
-        log_probs: bool,
-        thinking: ThinkingFormat | None,
-        seed: int,
+        cls, *, sampling: SamplingParams | None, stop: str | Sequence[str] | None, **others: Any
     ) -> Drawing:
-        """Returns the arguments of a call, checked.
+        """Returns the arguments of a call.
 
         Raises:
           UserError: a stop text that is none, or empty.
         """
-        stops = (stop,) if isinstance(stop, str) else tuple(stop)
-        if not all(isinstance(text, str) for text in stops):
-            raise UserError(f"stop is {stop!r:.80}; it must be a text or a list of texts")
+        stops = (stop,) if isinstance(stop, str) else () if stop is None else stop
+        if not isinstance(stops, Iterable) or not all(isinstance(text, str) for text in stops):
+            shown = printable(repr(stop), 80)
+            raise UserError(f"stop is {shown}; it must be a text or a list of texts")
+        stops = tuple(map(str, stops))
         if "" in stops:
             raise UserError("stop holds an empty text, which every completion would end with")
-        sampling = sampling or SamplingParams()
-        return cls(n, max_tokens, sampling, stops, log_probs, thinking, seed)
+        return cls(sampling=sampling or SamplingParams(), stop=stops, **others)
 
 
 class Completer:
@@ -134,21 +130,14 @@ class Completer:
         yield Piece("", output=output)
 
     def _encode(self, prompt: Prompt) -> list[int]:
-        tokenizer = self._models.tokenizer
-        if isinstance(prompt, str):
-            return tokenizer.encode(prompt, add_bos=True)
-        if not prompt:
-            raise UserError("a prompt is empty: give a text, token ids or messages")
-        if all(isinstance(x, int) for x in prompt):
-            return [int(x) for x in prompt if isinstance(x, int)]
-        return tokenizer.chat([message_of(x) for x in prompt])
+        return encode(prompt, self._models.tokenizer)
 
     def _shown(self, search: Search, prompts: Sequence[Prompt]) -> list[list[int]] | None:
         """Returns what the verifier is shown of the prompts, where that is not what they are."""
         if search.adapter is None:
             return None
-        texts = [question_of(prompt, self._models.tokenizer) for prompt in prompts]
-        return [search.adapter.prompt(text) for text in texts]
+        tokenizer = self._models.tokenizer
+        return [search.adapter.prompt(question_text(prompt, tokenizer)) for prompt in prompts]
 
     def _search(self, drawing: Drawing) -> Search:
         marks = drawing.thinking

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from numbers import Integral, Real
 from typing import NamedTuple
 
 import jax
@@ -35,6 +36,11 @@ class SamplingParams:
     top_p: float = 1.0
 
     def __post_init__(self) -> None:
+        for name, kind in (("temperature", Real), ("top_k", Integral), ("top_p", Real)):
+            value = getattr(self, name)
+            if not isinstance(value, kind) or isinstance(value, bool):
+                what = "whole number" if kind is Integral else "number"
+                raise UserError(f"sampling.{name} is {value!r:.80}; it must be a {what}")
         if self.temperature != 0 and not 1e-3 <= self.temperature < math.inf:
             raise UserError(
                 f"sampling.temperature is {self.temperature}; it must be 0 (greedy) or "

@@ -36,23 +36,23 @@ def admit(
     verifier: Verifier | None,
     prompts: tuple[Int[Array, "1 P"], Int[Array, "1 Q"]],
     lengths: Int[Array, "1 2"],
-    question_ids: UInt[Array, " 1"],
+    streams: UInt[Array, "1 2"],
     budgets: Int[Array, "1 3"] | None = None,
     *,
-    seed: int,
     prefix: PromptCache | None = None,
 ) -> SearchState:
     """Returns the state of one question whose prompts have been read, with all rows active.
 
     Args:
       prompts: the generator's, and the verifier's.
-      question_ids: what its draws are keyed by.
+      streams: the seed and the question's id, which its draws are keyed by.
       budgets: `Thinking.given` of it, where the model thinks.
       prefix: the shared prefix that the generator's prompt stands behind.
     """
     plan, (asked, judged) = layout.plan, prompts
     N, T = plan.candidates, plan.max_new_tokens
-    keys = candidate_keys(seed, question_ids, N)
+    seeds, question_ids = streams[:, 0], streams[:, 1]
+    keys = candidate_keys(seeds, question_ids, N)
     thought = thoughts.begin(plan.thinking, budgets, N)
     decode = start(generator, asked, lengths[:, 0], keys, T, _room(plan), prefix, thought)
     given = jnp.broadcast_to(take_along(judged, lengths[:, 1:] - 1, 1), (1, N))
@@ -66,7 +66,7 @@ def admit(
         decode=decode,
         verifier=verifier_state,
         question=Question(
-            keys=question_keys(seed, question_ids),
+            keys=question_keys(seeds, question_ids),
             last=decode.pending[:, 0],
             score=jnp.zeros((1,), jnp.float32),
         ),

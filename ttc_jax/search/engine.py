@@ -42,6 +42,7 @@ class Request(NamedTuple):
     prompt: Sequence[int]  # what the generator reads
     shown: Sequence[int]  # what the verifier reads in its place, or the text's code points
     question_id: int  # uint32 that its draws are keyed by
+    seed: int = 0  # uint32, the same
     thought: tuple[int, int, int] = (0, 0, 0)  # `Thinking.given`, of a model that thinks
 
 
@@ -75,7 +76,7 @@ class Engine:
     """B slots for questions, and the programs that work on them.
 
     Args:
-      end_tokens, delimiter, execution, seed, adapter: as those of `Search`.
+      end_tokens, delimiter, execution, adapter: as those of `Search`.
       prefix: tokens that prompts begin with; those of fewer than a bucket are not shared.
 
     Attributes:
@@ -92,7 +93,6 @@ class Engine:
         end_tokens: Sequence[int],
         delimiter: Delimiter,
         execution: Execution,
-        seed: int,
         prefix: Sequence[int] = (),
         adapter: Adapter | None = None,
     ):
@@ -109,7 +109,7 @@ class Engine:
         self._ends = np.zeros((V,), bool)
         self._ends[list(end_tokens)] = True
         self._graph, self.parameters = nnx.split(place((generator, verifier), self.mesh))
-        self._seed, self._adapter = seed, adapter
+        self._adapter = adapter
         self._prefix = tuple(prefix) if len(prefix) >= SHORTEST_BUCKET else ()
         self._prefill = program(self._run_prefill, self.mesh)
         self._admit = program(self._run_admit, self.mesh)
@@ -146,7 +146,13 @@ class Engine:
 
     def empty(self, buckets: PromptBuckets) -> SearchState:
         """Returns B slots without a question."""
-        return self._empty(buckets)
+        state = self._empty(buckets)
+        if self.mesh is not None:
+            return state
+        # Else what nothing went into would lie on no device in particular, unlike what it becomes,
+        # and a program of both would be compiled twice.
+        [device] = jax.tree.leaves(self.parameters)[0].devices()
+        return jax.device_put(state, device)
 
     def admit(
         self,
@@ -156,7 +162,9 @@ class Engine:
     ) -> SearchState:
         """Reads the prompts of one question a shard; None: of a shard that has none to give."""
         nothing = Request([0], [0], 0)
-        prompts, shown, ids, thoughts = zip(*(one or nothing for one in requests), strict=True)
+        prompts, shown, ids, seeds, thoughts = zip(
+            *(one or nothing for one in requests), strict=True
+        )
         shown = prompts if self.layout.reads_texts else shown
         if buckets.shares_prefix:
             # That of no question is as short as can be, and stays.
@@ -164,7 +172,8 @@ class Engine:
             shown = shown if self.reads_prompt else [prompt[-1:] for prompt in shown]
         asks, lengths = pad_prompts(prompts, len(requests), buckets.prompt)
         judged, seen = pad_prompts(shown, len(requests), buckets.shown)
-        questions = [(asks, judged), np.stack([lengths, seen], 1), np.array(ids, np.uint32)]
+        streams = np.array([seeds, ids], np.uint32).T
+        questions = [(asks, judged), np.stack([lengths, seen], 1), streams]
         questions += self._of_thoughts(np.array(thoughts, np.int32))
         return self._admit(self.parameters, put(tuple(questions), self.mesh, ROWS), *prefix)
 
@@ -234,10 +243,11 @@ class Engine:
     def lower(self, width: int) -> dict[str, jax.stages.Lowered]:
         """Returns the programs for prompts padded to `width` tokens; see `Search.lower`."""
         mesh, parts = self.mesh, shards(self.mesh)
-        number, id_ = (abstract((parts,), dtype, mesh, ROWS) for dtype in (np.int32, np.uint32))
+        number = abstract((parts,), np.int32, mesh, ROWS)
+        streams = abstract((parts, 2), np.uint32, mesh, ROWS)
         prompt = abstract((parts, width), np.int32, mesh, ROWS)
         lengths, thought = (abstract((parts, n), np.int32, mesh, ROWS) for n in (2, 3))
-        read = self.parameters, ((prompt, prompt), lengths, id_, *self._of_thoughts(thought))
+        read = self.parameters, ((prompt, prompt), lengths, streams, *self._of_thoughts(thought))
         state, tables = self.state(width), (self._ends, self.delimiter)
         tables = jax.tree.map(lambda x: abstract(x.shape, x.dtype, mesh), tables)
         shared = (self.parameters, *tables, abstract((2,), np.int32, mesh))
@@ -273,8 +283,8 @@ class Engine:
         *prompts, lengths, thought, prefix = (
             jax.ShapeDtypeStruct((parts, width), np.int32) for width in widths
         )
-        id_ = jax.ShapeDtypeStruct((parts,), np.uint32)
-        inputs = (tuple(prompts), lengths, id_, *self._of_thoughts(thought))
+        streams = jax.ShapeDtypeStruct((parts, 2), np.uint32)
+        inputs = (tuple(prompts), lengths, streams, *self._of_thoughts(thought))
         read = ()
         if buckets.shares_prefix:
             read = (jax.eval_shape(self._prefill, self.parameters, prefix),)
@@ -290,7 +300,7 @@ class Engine:
         self, parameters: Any, questions: Any, prefix: PromptCache | None = None
     ) -> SearchState:
         models = nnx.merge(self._graph, parameters)
-        return admit(self.layout, *models, *questions, seed=self._seed, prefix=prefix)
+        return admit(self.layout, *models, *questions, prefix=prefix)
 
     def _run_segment(self, shared: Any, state: SearchState) -> Any:
         self.compilations += 1  # runs when traced, not when called

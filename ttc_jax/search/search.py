@@ -77,11 +77,10 @@ class Search:
             end_tokens=end_tokens,
             delimiter=delimiter,
             execution=execution,
-            seed=seed,
             prefix=prefix,
             adapter=adapter,
         )
-        self.plan, self.execution = plan, execution
+        self.plan, self.execution, self.seed = plan, execution, seed
         self.adapter, self.delimiter = adapter, delimiter
         self.generator, self.verifier, self.work = generator.config, verifier, Work()
         self._cost = CostModel(generator.config, verifier, plan)
@@ -128,6 +127,7 @@ class Search:
         shown: Sequence[Sequence[int]] | None = None,
         *,
         thinking: Thinking | None = None,
+        seed: int | None = None,
         deadline: float = math.inf,
     ) -> Iterator[tuple[int, SearchResult]]:
         """Searches for answers to all prompts.
@@ -138,6 +138,7 @@ class Search:
           shown: what the verifier reads of each question (the adapter's `prompt`), where it is not
             what the generator reads.
           thinking: other budgets than the plan's own, with its marks and texts.
+          seed: another one than the search's own; it compiles nothing anew.
           deadline: on the clock of `time.monotonic`. Then questions that are searched end as they
             would at their limit of tokens, with `SearchResult.cut`, and those that have not begun
             are left out. It is looked at a few times a second while tokens are decoded.
@@ -149,7 +150,7 @@ class Search:
           UserError: as `check`, before the first is begun; or `Failed`.
         """
         for index, found in self.stream(
-            prompts, question_ids, shown, thinking=thinking, deadline=deadline
+            prompts, question_ids, shown, thinking=thinking, seed=seed, deadline=deadline
         ):
             if isinstance(found, SearchResult):
                 yield index, found
@@ -161,6 +162,7 @@ class Search:
         shown: Sequence[Sequence[int]] | None = None,
         *,
         thinking: Thinking | None = None,
+        seed: int | None = None,
         deadline: float = math.inf,
         drafts: bool = False,
     ) -> Iterator[tuple[int, SearchResult | Drafts]]:
@@ -179,8 +181,9 @@ class Search:
         shown = prompts if shown is None else shown
         if (own := self.plan.thinking) is not None:
             own = own.with_budgets_of(thinking, self.plan.max_new_tokens)
+        seed = self.seed if seed is None else seed
         requests = [
-            Request(prompt, shown, question_id, own.given(prompt) if own else (0, 0, 0))
+            Request(prompt, shown, question_id, seed, own.given(prompt) if own else (0, 0, 0))
             for prompt, shown, question_id in zip(prompts, shown, question_ids, strict=True)
         ]
         for request in requests:

@@ -251,12 +251,11 @@ def put(state: SearchState, questions: SearchState, slots: Int[Array, " G"]) -> 
 
 def insert(state: SearchState, question: SearchState, slot: Int[Array, " 1"]) -> SearchState:
     """Returns the state with another question in a slot; unchanged where the slot is `NONE`."""
+    at, is_there = jnp.maximum(slot[0], 0), slot[0] != NONE
 
     def put(whole: Array, new: Array) -> Array:
-        at = jnp.maximum(slot[0], 0)
         old = lax.dynamic_slice_in_dim(whole, at, 1, 0)
-        new = jnp.where(jnp.expand_dims(slot != NONE, tuple(range(1, new.ndim))), new, old)
-        return lax.dynamic_update_slice_in_dim(whole, new, at, 0)
+        return lax.dynamic_update_slice_in_dim(whole, lax.select(is_there, new, old), at, 0)
 
     return jax.tree.map(put, state, question)
 
