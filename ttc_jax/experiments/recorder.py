@@ -154,14 +154,15 @@ class Recorder:
             tokens = [one.tokens for one in prompted]
             found = self.search.run(tokens, numbers, shown, seed=self.seed, deadline=deadline)
             for index, outcome in found:
-                record = self._record(prompted[index], outcome)
+                record = self.record(prompted[index], outcome)
                 now = time.perf_counter()
                 yield dataclasses.replace(record, seconds=now - began), outcome.cut
                 began = time.perf_counter()
         except Failed as error:
             raise UserError(f"{prompted[error.index].question.id}: {error.reason}") from error
 
-    def _record(self, prompted: Prompted, outcome: SearchResult) -> Record:
+    def record(self, prompted: Prompted, outcome: SearchResult) -> Record:
+        """Returns what is kept of a question's result."""
         question = prompted.question
         tokens = [
             tuple(row[:length].tolist())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +15,13 @@ from ttc_jax.models.cache import KVCache, LaneCache, PromptCache
 from ttc_jax.models.delimiters import Delimiter
 from ttc_jax.models.indexing import take_along
 from ttc_jax.models.transformer import Transformer
-from ttc_jax.sampling.draw import SamplingParams, draw, log_prob_of, token_confidence
+from ttc_jax.sampling.draw import (
+    RowSampling,
+    SamplingParams,
+    draw,
+    log_prob_of,
+    token_confidence,
+)
 from ttc_jax.sampling.keys import rollout_keys, uniforms
 from ttc_jax.sampling.thinking import Thinking
 from ttc_jax.sampling.thoughts import Thoughts, advance, force, has_answer
@@ -174,7 +181,7 @@ def decode_token(
     ends: Bool[Array, " V"],
     pauses: Delimiter | None,
     limit: Int[Array, "B N"],
-    sampling: SamplingParams,
+    sampling: SamplingParams | RowSampling,
     *,
     greedy: Bool[Array, "B N"] | None = None,
     confidence_stats: bool = False,
@@ -203,7 +210,7 @@ def decode_token(
     hidden, length = hidden[..., 0, :], cache.length
     logits = model.logits(hidden)
     uniform = uniforms(take(state.keys), take(length))
-    greedy, thought = (None if greedy is None else take(greedy)), jax.tree.map(take, state.thought)
+    greedy, thought, sampling = _taken(take, (greedy, state.thought, sampling))
     chosen, log_prob, places = _draw(logits, uniform, sampling, greedy, thinking, thought, ends)
     drawn = spread(chosen.astype(jnp.int32))
     here = (jnp.arange(state.tokens.shape[2])[None, None] == length[..., None]) & active[..., None]
@@ -248,7 +255,7 @@ def _pause(
 def _draw(
     logits: Float[Array, "*B V"],
     uniform: Float[Array, "*B"],
-    sampling: SamplingParams,
+    sampling: SamplingParams | RowSampling,
     greedy: Bool[Array, "*B"] | None,
     thinking: Thinking | None,
     thought: Thoughts,
@@ -263,6 +270,11 @@ def _draw(
         tokens, places = force(thinking, thought, drawn.tokens, ends)
         drawn = drawn._replace(tokens=tokens)
     return drawn.tokens, log_prob_of(logits, drawn), places
+
+
+def _taken(take: Callable[[Array], Array], trees: Any) -> Any:
+    """Returns trees with the rows that are computed in place of all; what is no array stays."""
+    return jax.tree.map(lambda x: take(x) if isinstance(x, jax.Array) else x, trees)
 
 
 def _same(x: Array) -> Array:

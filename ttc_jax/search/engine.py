@@ -5,6 +5,7 @@ The engine knows no queue: which question comes into which slot is the scheduler
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import functools
 from collections.abc import Sequence
@@ -27,31 +28,22 @@ from ttc_jax.search.admission import admit
 from ttc_jax.search.execution import Execution
 from ttc_jax.search.layout import Layout
 from ttc_jax.search.plan import Plan
-from ttc_jax.search.state import ACTIVE, Answers, SearchState, SearchTrace, Status, insert
+from ttc_jax.search.request import PromptBuckets, Request, own_limits
+from ttc_jax.search.state import (
+    ACTIVE,
+    Answers,
+    OwnLimits,
+    SearchState,
+    SearchTrace,
+    Status,
+    insert,
+)
 from ttc_jax.sharding.mesh import place
 from ttc_jax.verifiers.adapters import Adapter
 from ttc_jax.verifiers.texts import TextAdapter
 from ttc_jax.verifiers.verifier import Verifier, VerifierSpec
 
 UNLIMITED = np.iinfo(np.int32).max  # decode iterations
-
-
-class Request(NamedTuple):
-    """A question as the models read it."""
-
-    prompt: Sequence[int]  # what the generator reads
-    shown: Sequence[int]  # what the verifier reads in its place, or the text's code points
-    question_id: int  # uint32 that its draws are keyed by
-    seed: int = 0  # uint32, the same
-    thought: tuple[int, int, int] = (0, 0, 0)  # `Thinking.given`, of a model that thinks
-
-
-class PromptBuckets(NamedTuple):
-    """The sizes to which prompts are padded before a question is searched: one compilation each."""
-
-    prompt: int  # tokens of the generator's
-    shown: int  # tokens of the verifier's
-    shares_prefix: bool = False  # whether the prompts stand behind the shared prefix
 
 
 class Found(NamedTuple):
@@ -119,6 +111,16 @@ class Engine:
         self._harvest = program(_harvest, self.mesh)
         self._cut = program(self._run_cut, self.mesh, donate_argnums=1)
 
+    def ending_with(self, end_tokens: Sequence[int], adapter: Adapter | None) -> Engine:
+        """Returns an engine with the same programs, for answers that end with other tokens."""
+        check_tokens(end_tokens, len(self._ends), "end_tokens")
+        other = copy.copy(self)
+        other.__dict__.pop("_tables", None)
+        other._ends = np.zeros_like(self._ends)
+        other._ends[list(end_tokens)] = True
+        other._adapter = adapter
+        return other
+
     @property
     def programs(self) -> dict[str, int]:
         """How many variants of each program have been compiled."""
@@ -162,9 +164,8 @@ class Engine:
     ) -> SearchState:
         """Reads the prompts of one question a shard; None: of a shard that has none to give."""
         nothing = Request([0], [0], 0)
-        prompts, shown, ids, seeds, thoughts = zip(
-            *(one or nothing for one in requests), strict=True
-        )
+        asked = [one or nothing for one in requests]
+        prompts, shown, ids, seeds, thoughts, limits = zip(*asked, strict=True)
         shown = prompts if self.layout.reads_texts else shown
         if buckets.shares_prefix:
             # That of no question is as short as can be, and stays.
@@ -174,7 +175,7 @@ class Engine:
         judged, seen = pad_prompts(shown, len(requests), buckets.shown)
         streams = np.array([seeds, ids], np.uint32).T
         questions = [(asks, judged), np.stack([lengths, seen], 1), streams]
-        questions += self._of_thoughts(np.array(thoughts, np.int32))
+        questions += self._more(np.array(thoughts, np.int32), own_limits(limits))
         return self._admit(self.parameters, put(tuple(questions), self.mesh, ROWS), *prefix)
 
     def insert(self, state: SearchState, admitted: SearchState, slots: Sequence[int]) -> Any:
@@ -205,11 +206,13 @@ class Engine:
         status, work = jax.device_get((state.progress.status, work))
         return self._bridged(state, asked), np.isin(status, ACTIVE), work
 
-    def cut(self, state: SearchState, asked: Sequence[Request | None]) -> SearchState:
-        """Ends the search of all questions where it is; see `deadline.cut`."""
+    def cut(
+        self, state: SearchState, asked: Sequence[Request | None], chosen: np.ndarray
+    ) -> SearchState:
+        """Ends the search of chosen questions, [B], where it is; see `deadline.cut`."""
         waited = jax.device_get(state.progress.status) == Status.SELECTING  # has been bridged
-        state = self._bridged(self._cut((), state), asked, waited)
-        return self.segment(state, 1, most=1)[0]
+        state = self._cut((), state, put(chosen, self.mesh, ROWS))
+        return self.segment(self._bridged(state, asked, waited), 1, most=1)[0]
 
     def drafts(self, state: SearchState) -> Drafts:
         """Fetches what the rows of all slots have written so far."""
@@ -247,7 +250,9 @@ class Engine:
         streams = abstract((parts, 2), np.uint32, mesh, ROWS)
         prompt = abstract((parts, width), np.int32, mesh, ROWS)
         lengths, thought = (abstract((parts, n), np.int32, mesh, ROWS) for n in (2, 3))
-        read = self.parameters, ((prompt, prompt), lengths, streams, *self._of_thoughts(thought))
+        limits = own_limits([None] * parts)
+        own = jax.tree.map(lambda x: abstract(x.shape, x.dtype, mesh, ROWS), limits)
+        read = self.parameters, ((prompt, prompt), lengths, streams, *self._more(thought, own))
         state, tables = self.state(width), (self._ends, self.delimiter)
         tables = jax.tree.map(lambda x: abstract(x.shape, x.dtype, mesh), tables)
         shared = (self.parameters, *tables, abstract((2,), np.int32, mesh))
@@ -265,9 +270,10 @@ class Engine:
             functools.partial(self._run_empty, PromptBuckets(width, width)), self.mesh
         )
 
-    def _of_thoughts(self, thought: Any) -> tuple[Any, ...]:
-        """Returns what a program is given of a thought: nothing where the model does not think."""
-        return () if self.layout.plan.thinking is None else (thought,)
+    def _more(self, thought: Any, own: OwnLimits) -> tuple[Any, Any]:
+        """Returns what a program is given of a question's thought and limits, where there are."""
+        plan = self.layout.plan
+        return thought if plan.thinking is not None else (), own if plan.own_limits else ()
 
     def _over_shards(self, numbers: Sequence[int]) -> jax.Array:
         """Puts a number on each shard."""
@@ -284,7 +290,8 @@ class Engine:
             jax.ShapeDtypeStruct((parts, width), np.int32) for width in widths
         )
         streams = jax.ShapeDtypeStruct((parts, 2), np.uint32)
-        inputs = (tuple(prompts), lengths, streams, *self._of_thoughts(thought))
+        own = jax.eval_shape(lambda: own_limits([None] * parts))
+        inputs = (tuple(prompts), lengths, streams, *self._more(thought, own))
         read = ()
         if buckets.shares_prefix:
             read = (jax.eval_shape(self._prefill, self.parameters, prefix),)
@@ -309,8 +316,8 @@ class Engine:
         state, work = kernel.segment(self.layout, *models, ends, delimiter, state, tokens)
         return state, work[None]
 
-    def _run_cut(self, _: Any, state: SearchState) -> SearchState:
-        return deadline.cut(self.layout.plan, state)
+    def _run_cut(self, _: Any, state: SearchState, chosen: jax.Array) -> SearchState:
+        return deadline.cut(self.layout.plan, state, chosen)
 
 
 def _insert(_: Any, *slots: Any) -> SearchState:

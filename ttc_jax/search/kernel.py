@@ -141,7 +141,7 @@ class _Loop:
             self.ends,
             self.delimiter if plan.strategy.stops_at_steps else None,
             _limit(plan, state),
-            plan.sampling,
+            state.sampling(plan),
             greedy=lookahead.greedy_rows(plan, state),
             confidence_stats=self.layout.confidence_stats,
             lanes=lanes,
@@ -232,7 +232,8 @@ def _selection_step(
 
     progress = state.progress
     last_round = progress.round + 1 >= progress.began + plan.rounds_per_answer
-    done = state.rows.done | decode.ended | (length >= T) | last_round[:, None]
+    longest = state.question.longest(plan)
+    done = state.rows.done | decode.ended | (length >= longest) | last_round[:, None]
     if plan.score_threshold is not None:
         accepted = decode.ended & (state.scores.last >= plan.score_threshold)
         done |= accepted.any(-1, keepdims=True)
@@ -250,7 +251,7 @@ def _selection_step(
         return state
     state = gather(state, parents)
     length = state.decode.cache.length
-    limit = jnp.minimum(length + plan.step, T)
+    limit = jnp.minimum(length + plan.step, longest)
     return dataclasses.replace(
         state,
         decode=resume(state.decode, ~done & state.active[:, None], limit),

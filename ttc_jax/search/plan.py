@@ -35,6 +35,8 @@ class Plan:
         what is cut off does not depend on what else is searched.
       thinking: marks and budgets of a model that thinks before it answers; None: of one that does
         not.
+      own_limits: whether each question brings its sampling parameters and its longest answer, of T
+        tokens at most (`Limits`), so that questions of many users share a program.
     """
 
     strategy: Strategy
@@ -48,6 +50,7 @@ class Plan:
     between: tuple[int, ...] = ()
     score_threshold: float | None = None
     thinking: Thinking | None = None
+    own_limits: bool = False
 
     @property
     def step(self) -> int:

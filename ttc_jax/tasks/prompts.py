@@ -69,7 +69,7 @@ class PromptFormat:
             raise UserError(f"prompt template {self.template!r} lacks {_SLOT}: put it in")
         if self.system and not self.chat:
             raise UserError("prompt system turn without chat: set chat=True or leave system empty")
-        if self._arguments and not self.chat:
+        if self.arguments and not self.chat:
             raise UserError(
                 f"prompt.chat_template_kwargs={self.chat_template_kwargs} without chat: set "
                 "prompt.chat=True or leave it empty"
@@ -85,7 +85,7 @@ class PromptFormat:
             UserError: `chat` is set and the tokenizer has no chat template, or one that does not
                 take the turns or its arguments; or the tokenizer cannot write the text.
         """
-        arguments = {"arguments": self._arguments} if self._arguments else {}
+        arguments = {"arguments": self.arguments} if self.arguments else {}
         if isinstance(question, Question) and question.turns:
             turns = [{"role": role, "content": content} for role, content in question.turns]
             return tokenizer.chat(turns, **arguments)
@@ -143,8 +143,8 @@ class PromptFormat:
         return [{"role": role, "content": content} for role, content in turns]
 
     @functools.cached_property
-    def _arguments(self) -> Mapping[str, Any]:
-        """What `chat_template_kwargs` says."""
+    def arguments(self) -> Mapping[str, Any]:
+        """The arguments of the chat template: what `chat_template_kwargs` says."""
         found: Any = self.chat_template_kwargs or {}
         if isinstance(found, str):
             with contextlib.suppress(ValueError, RecursionError):
