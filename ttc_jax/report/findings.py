@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from ttc_jax.report.console import label, unit
+from ttc_jax.report.looks import known_as
 from ttc_jax.report.table import Summary
 
 Point = Mapping[str, float]
@@ -46,7 +47,7 @@ def _of_search(summary: Summary) -> Iterator[str]:
     base, others = accuracy.get(_POOL), {k: v for k, v in accuracy.items() if k != _POOL}
     if not base or not others:
         return
-    baseline = label(summary.get("rule", _POOL))
+    baseline = label(known_as(_POOL, summary))
     saved = [
         (int(m) / int(n), point["mean"], name, n, m)
         for name, curve in others.items()
@@ -118,7 +119,7 @@ def _of_policy(summary: Summary) -> Iterator[str]:
     if kind is None:
         return
     ratios = (summary.get("efficiency") or {}).get(kind, {})
-    baseline = next(iter(summary["accuracy"]), _POOL)
+    baseline = known_as(next(iter(summary["accuracy"]), _POOL), summary)
     saves = [(x["low"], not x["censored"], n) for n, x in ratios.items() if x["low"] >= _SAVES]
     if saves:
         low, known, n = max(saves)

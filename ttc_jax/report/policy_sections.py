@@ -12,10 +12,11 @@ from typing import Any
 from ttc_jax.report.console import label, unit
 from ttc_jax.report.figures import accuracy_figure
 from ttc_jax.report.flops_figure import flops_match_figure, flops_match_rows
+from ttc_jax.report.looks import Looks
 from ttc_jax.report.table import Row, Section, Summary, Table, accuracy_by_budget
 
 
-def compute_optimal(summary: Summary) -> Section:
+def compute_optimal(looks: Looks, summary: Summary) -> Section:
     """The compute-optimal policy's accuracy beside the baseline's."""
     kinds = summary["compute_optimal"]
     tables = [accuracy_by_budget(summary)]
@@ -56,7 +57,10 @@ def compute_optimal(summary: Summary) -> Section:
         "question alone.",
         [table for table in tables if table.rows],
         partial(
-            accuracy_figure, summary, "The best strategy for each difficulty, and the baseline"
+            accuracy_figure,
+            summary,
+            "The best strategy for each difficulty, and the baseline",
+            looks=looks,
         ),
     )
 
