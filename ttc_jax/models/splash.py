@@ -13,12 +13,13 @@ from jaxtyping import Array, Float
 from ttc_jax.models.blockwise import Padded
 from ttc_jax.models.scoring import Scoring
 
+HEAD_SIZES = (64, 128, 256)  # that libtpu is known to compile it for
 BLOCK = 512  # queries, and keys, that lie in a core's memory at a time; a multiple of 128
 
 
 def supports(q: Array) -> bool:
     """Whether the kernel takes heads of this size and numbers of this dtype."""
-    return q.shape[-1] % 64 == 0 and q.dtype in (jnp.float32, jnp.bfloat16)
+    return q.shape[-1] in HEAD_SIZES and q.dtype in (jnp.float32, jnp.bfloat16)
 
 
 def splash_attention(
