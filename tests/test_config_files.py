@@ -31,7 +31,9 @@ def test_what_help_prints_can_be_given_back(spec: str, capsys, monkeypatch, tmp_
     assert len(shlex.split(lines, comments=True)) == len(fields(config))
 
 
-@pytest.mark.parametrize("spec", ["arithmetic:assets", "gsm8k:qwen2_5_coder", "math:qwen2_5", "serve:math"])
+@pytest.mark.parametrize(
+    "spec", ["arithmetic:assets", "gsm8k:qwen2_5_coder", "math:qwen2_5", "serve:math"]
+)
 def test_help_says_what_each_field_sets(spec: str, capsys):
     assert cli.main(["run", f"--config={spec}", "--help"]) == 0
     _, _, printed = capsys.readouterr().out.partition("Fields and their values")
