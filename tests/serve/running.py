@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import httpx
@@ -53,11 +53,14 @@ class Running:
 
 
 @contextlib.contextmanager
-def serving(*flags: str, keys: Keys | None = None, variant: str = "serve") -> Iterator[Running]:
+def serving(
+    *flags: str, keys: Keys | None = None, warm: Sequence[str] = ("plain",)
+) -> Iterator[Running]:
     """A server that is ready; it is asked to stop at the end, and has to."""
-    service = service_of(load_config(variant, [*SMALL, *flags]))
+    last = {flag.partition("=")[0]: flag for flag in (*SMALL, *flags)}
+    service = service_of(load_config("serve", [*last.values()]))
     with bound("127.0.0.1", 0) as socket:
-        server = Server(service, keys or Keys())
+        server = Server(service, keys or Keys(), warm)
         thread = threading.Thread(target=lambda: asyncio.run(server.serve([socket])))
         thread.start()
         try:

@@ -125,10 +125,10 @@ def test_a_client_that_leaves_frees_its_slot(
     body = json.dumps({**ASKED, "stream": stream}).encode()
     with begin(running, len(body)) as connection:
         connection.sendall(body)
-        until(lambda: running.server.worker.in_slots == 1)
+        until(lambda: running.server.backend.worker.in_slots == 1)
     until(lambda: running.server.api.in_flight == 0)
     gate.set()
-    until(lambda: running.server.worker.in_slots == 0)
+    until(lambda: running.server.backend.worker.in_slots == 0)
     assert [line["status"] for line in lines(caplog)] == [499]
     expected = ask(running).json()["choices"][0]["text"]
     assert expected.startswith("b81")
@@ -151,7 +151,7 @@ def test_a_deadline_cuts_an_answer_off(running: Running, monkeypatch: pytest.Mon
 def test_a_deadline_before_the_search_is_an_error(running: Running, gate: threading.Event):
     with ThreadPoolExecutor(2) as threads:
         first = threads.submit(ask, running)
-        until(lambda: running.server.worker.in_slots == 1)
+        until(lambda: running.server.backend.worker.in_slots == 1)
         late = threads.submit(ask, running, deadline_s=0.01)
         until(lambda: running.server.api.in_flight == 2)
         time.sleep(0.05)
@@ -197,7 +197,7 @@ def test_it_finishes_what_it_accepted_and_refuses_the_rest(running: Running, gat
         accepted = threads.submit(ask, running)
         with httpx.Client(base_url=running.url, headers=ALLOWED) as kept:
             kept.get("/models")
-            until(lambda: running.server.worker.in_slots == 1)
+            until(lambda: running.server.backend.worker.in_slots == 1)
             running.server.handle_exit(15, None)
             assert running.get("/ready").status_code == 503
             assert running.get("/health").status_code == 200
@@ -206,4 +206,4 @@ def test_it_finishes_what_it_accepted_and_refuses_the_rest(running: Running, gat
             assert found.json()["error"]["code"] == "stopping"
             gate.set()
         assert accepted.result().status_code == 200
-        until(lambda: not running.server.worker.is_alive)
+        until(lambda: not running.server.backend.worker.is_alive)

@@ -1,73 +1,31 @@
-"""From a request to its answers: prompts, programs, the search, and the choice of an answer."""
+"""From an order to its answers: searches one after another, and the choice of an answer."""
 
 from __future__ import annotations
 
 import asyncio
 import dataclasses
-import secrets
 import time
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 from ttc_jax.compute.ledger import Ledger
-from ttc_jax.errors import UserError
-from ttc_jax.experiments.recorder import Prompted, Recorder
-from ttc_jax.experiments.solution import elect
-from ttc_jax.llm.completer import number_of
 from ttc_jax.llm.output import Completion, Piece
 from ttc_jax.llm.reading import Unfolding, completion_of
-from ttc_jax.models.vocabulary import check_tokens
-from ttc_jax.results.store import Candidate
-from ttc_jax.sampling.draw import SamplingParams
+from ttc_jax.policy import difficulty
 from ttc_jax.sampling.log_probs import LogProbs
-from ttc_jax.search.request import Limits, Request
-from ttc_jax.search.search import Search, SearchResult
+from ttc_jax.search.search import SearchResult
+from ttc_jax.serve import voting
 from ttc_jax.serve.asked import Asked
-from ttc_jax.serve.errors import ApiError, as_api_error
-from ttc_jax.serve.names import Spending, spending_of
+from ttc_jax.serve.errors import ApiError
+from ttc_jax.serve.orders import Given, Order, Orders, Stage
 from ttc_jax.serve.programs import PLAIN, Programs
 from ttc_jax.serve.schema import ChatRequest, CompletionRequest
-from ttc_jax.serve.service import Service
+from ttc_jax.serve.service import POLICY, Service
+from ttc_jax.serve.voting import Found
 from ttc_jax.serve.worker import Worker
-from ttc_jax.tasks.prompts import PromptFormat
-from ttc_jax.tasks.task import Question
 
 T = TypeVar("T")
-
-
-@dataclasses.dataclass(frozen=True)
-class Given:
-    """A prompt of a request, as the models read it.
-
-    Attributes:
-      question: its text, for a verifier that reads texts and for the task.
-      number: what its draws are keyed by.
-    """
-
-    tokens: list[int]
-    question: str
-    number: int
-
-
-@dataclasses.dataclass(frozen=True)
-class Order:
-    """A request that has been checked.
-
-    Attributes:
-      requests: of the prompts, as the engine is asked them.
-      deadline: on the clock of `time.monotonic`.
-    """
-
-    given: tuple[Given, ...]
-    requests: tuple[Request, ...]
-    spending: Spending
-    limits: Limits
-    stop: tuple[str, ...]
-    seed: int
-    deadline: float
-    log_probs: bool
-    search: Search
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,6 +56,7 @@ class Answering:
 
     def __init__(self, service: Service, programs: Programs, worker: Worker):
         self._service, self._programs, self._worker = service, programs, worker
+        self._orders = Orders(service, programs)
         self._texts = ThreadPoolExecutor(1, thread_name_prefix="texts")
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="log_probs")
         self._log_probs = LogProbs(service.models.generator, service.mesh)
@@ -108,224 +67,157 @@ class Answering:
             threads.shutdown(wait=True, cancel_futures=True)
 
     async def order(self, asked: ChatRequest | CompletionRequest) -> Order:
-        """Returns a request that has been checked.
-
-        Raises:
-          ApiError: it cannot be answered; names the field.
-        """
-        return await _in(self._texts, self._order, asked, time.monotonic())
+        """Returns a request that has been checked; see `Orders.order`."""
+        return await _in(self._texts, self._orders.order, asked, time.monotonic())
 
     async def answers(self, order: Order) -> list[Answer]:
-        """Returns the answer to each prompt of a request."""
-        asked = [self._ask(order, i, drafts=False) for i in range(len(order.given))]
+        """Returns the answer to each prompt of a request.
+
+        Raises:
+          ApiError: the deadline came before a search began.
+        """
+        tasks = [asyncio.ensure_future(self._answer(order, i)) for i in range(len(order.given))]
         try:
-            found = [await one.result() for one in asked]
+            return [await task for task in tasks]
         finally:
-            for one in asked:
-                one.left = True  # if this is cancelled while the first is waited for
-        return [
-            await self._answer(order, given, one)
-            for given, one in zip(order.given, found, strict=True)
-        ]
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     async def stream(self, order: Order) -> AsyncIterator[Piece | Answer]:
         """Yields pieces of the completions of the one prompt, and then the answer.
 
         Of a search nothing is certain before its end: then comes the whole text.
         """
-        [given], tokenizer = order.given, self._service.models.tokenizer
-        asked = self._ask(order, 0, drafts=order.spending.strategy == PLAIN)
+        [given], [stage] = order.given, order.first
         unfolding = Unfolding(
-            tokenizer,
+            self._service.models.tokenizer,
             given.tokens,
             order.stop,
             order.spending.choices,
-            order.search.plan.thinking,
+            stage.search.plan.thinking,
         )
-        try:
-            async for drafts in asked.drafts():
-                for piece in await _in(self._texts, lambda x: [*unfolding.pieces(x)], drafts):
-                    yield piece
-            found = await asked.result()
-        finally:
-            asked.left = True  # if the client leaves before
-        answer = await self._answer(order, given, found)
+        if order.spending.strategy == PLAIN:
+            asked = self._ask(order, stage, drafts=True)
+            try:
+                async for drafts in asked.drafts():
+                    for piece in await _in(self._texts, lambda x: [*unfolding.pieces(x)], drafts):
+                        yield piece
+                answer = await self._drawn(order, given, await asked.result())
+            finally:
+                asked.left = True  # if the client leaves before
+        else:
+            answer = await self._answer(order, 0)
         for piece in unfolding.rest(answer.choices):
             yield piece
         yield answer
 
-    def _ask(self, order: Order, i: int, *, drafts: bool) -> Asked:
-        one = Asked(order.search, order.requests[i], order.deadline, drafts)
-        self._worker.ask(one)
-        return one
+    async def _answer(self, order: Order, i: int) -> Answer:
+        """Returns the answer to a prompt."""
+        given, stage, strategy = order.given[i], order.first[i], order.spending.strategy
+        if strategy == PLAIN:
+            return await self._drawn(order, given, await self._ask(order, stage).result())
+        found = [await self._found(order, given, stage)]
+        about: dict[str, Any] = {"strategy": strategy, "budget": order.spending.generations}
+        if strategy == POLICY:
+            about |= await self._follow(order, given, found)
+        elif order.confidence is not None:
+            about |= await self._until_sure(order, given, found, order.confidence)
+        return await self._elected(order, given, [one for one in found if one], about)
 
-    def _request(self, search: Search, given: Given, limits: Limits) -> Request:
-        """Returns a prompt as the engine is asked it."""
-        shown = search.adapter.prompt(given.question) if search.adapter is not None else None
-        thinking, budgets = search.plan.thinking, self._service.thinking
-        if thinking is not None and budgets is not None:
-            thinking = dataclasses.replace(
-                thinking, minimum=budgets.minimum, maximum=budgets.maximum
-            )
-        return search.request(given.tokens, given.number, shown, thinking=thinking, limits=limits)
+    async def _follow(
+        self, order: Order, given: Given, found: list[Found | None]
+    ) -> dict[str, Any]:
+        """Spends a budget as the policy does, from samples that tell how hard the question is."""
+        fitted, [samples] = self._service.fitted, found
+        assert fitted is not None
+        if samples is None or samples.result.cut:
+            return {"difficulty": None}
+        easiness = difficulty.predicted([samples.record], self._service.aggregation)
+        [easy] = easiness.values()
+        name, budget = fitted.policy.strategy(easy, order.spending.generations)
+        kind, reuses = self._programs.followed(name, budget, order.limits.tokens)
+        if kind is not None:
+            stage = await _in(self._texts, self._orders.stage, order, given, kind, 1)
+            found.append(await self._found(order, given, stage))
+        about = {"difficulty": easy, "bin": fitted.policy.bin_of(easy) + 1, "strategy": name}
+        return about | {"samples": fitted.samples, "reused": reuses}
 
-    def _order(self, asked: ChatRequest | CompletionRequest, now: float) -> Order:
-        service, bounds = self._service, self._service.bounds
-        spending = spending_of(asked, service)
-        limits = self._limits(asked)
-        seed = secrets.randbits(32) if asked.seed is None else asked.seed
-        given = self._given(asked, seed)
-        for one in given:
-            if len(one.tokens) > bounds.prompt_tokens:
-                raise ApiError(
-                    400,
-                    f"the prompt has {len(one.tokens)} tokens; this server reads up to "
-                    f"{bounds.prompt_tokens}",
-                    _prompt_of(asked),
-                    "context_length_exceeded",
-                )
-        kind = self._programs.kind(spending.strategy, spending.generations, limits.tokens)
-        search = self._programs.search(kind, asked.stops)
-        with as_api_error(_prompt_of(asked)):
-            requests = tuple(self._request(search, one, limits) for one in given)
-        return Order(
-            given=tuple(given),
-            requests=requests,
-            spending=spending,
-            limits=limits,
-            stop=asked.stops,
-            seed=seed,
-            deadline=now + min(asked.deadline_s or bounds.seconds, bounds.seconds),
-            log_probs=asked.wants_log_probs,
-            search=search,
-        )
+    async def _until_sure(
+        self, order: Order, given: Given, found: list[Found | None], confidence: float
+    ) -> dict[str, Any]:
+        """Draws candidates a few at a time until the vote is settled, or the budget is spent."""
+        sure, kind = 0.0, order.first[0].kind
+        while (last := found[-1]) is not None and not last.result.cut:
+            known = [one for one in found if one]
+            vote = await _in(self._texts, voting.elected, known, self._service)
+            sure = voting.certainty(vote.alternatives)
+            spent = sum(one.record.budget for one in known)
+            if sure >= confidence or spent + kind.generations > order.spending.generations:
+                break
+            stage = await _in(self._texts, self._orders.stage, order, given, kind, len(found))
+            found.append(await self._found(order, given, stage))
+        return {"confidence": sure}
 
-    def _limits(self, asked: ChatRequest | CompletionRequest) -> Limits:
-        """Returns the sampling parameters and the limit of tokens of a request."""
-        service = self._service
-        most = service.bounds.answer_tokens[-1]
-        tokens = service.max_tokens if asked.limit is None else asked.limit
-        if tokens > most:
-            raise ApiError(
-                400,
-                f"max_tokens: {tokens} is more than the {most} that this server writes",
-                "max_tokens",
-            )
-        own, top_k = service.sampling, asked.top_k
-        return Limits(
-            tokens,
-            SamplingParams(
-                own.temperature if asked.temperature is None else asked.temperature,
-                own.top_k if top_k is None else max(top_k, 0),  # -1: off, as elsewhere
-                own.top_p if asked.top_p is None else asked.top_p,
-            ),
-        )
+    async def _found(self, order: Order, given: Given, stage: Stage) -> Found | None:
+        """Returns what a search finds; None where the deadline came before it began."""
+        result = await self._ask(order, stage).result()
+        if result is None:
+            return None
+        names = stage.kind.strategy or order.spending.strategy
+        arguments = self._service, stage.search, names, given.tokens, given.question, result
+        return await _in(self._texts, voting.found_of, *arguments)
 
-    def _given(self, asked: ChatRequest | CompletionRequest, seed: int) -> list[Given]:
-        """Returns the prompts of a request in tokens."""
-        tokenizer, V = self._service.models.tokenizer, self._service.models.generator.config
-        if isinstance(asked, ChatRequest):
-            with as_api_error("messages"):
-                tokens, question = self._chat([message.turn() for message in asked.messages])
-            return [Given(tokens, question, number_of(tokens, seed))]
-        if len(asked.prompts) > self._service.bounds.prompts:
-            raise ApiError(400, f"prompt: at most {self._service.bounds.prompts} prompts", "prompt")
-        found, seen = list[Given](), list[list[int]]()
-        for prompt in asked.prompts:
-            with as_api_error("prompt"):
-                if isinstance(prompt, str):
-                    tokens, question = tokenizer.encode(prompt, add_bos=True), prompt
-                else:
-                    check_tokens(prompt, V.vocab_size, "a prompt")
-                    tokens, question = prompt, tokenizer.decode(prompt)
-            found.append(Given(tokens, question, number_of(tokens, seed, seen.count(tokens))))
-            seen.append(tokens)
-        return found
-
-    def _chat(self, turns: list[dict[str, str]]) -> tuple[list[int], str]:
-        """Returns the prompt of a conversation, and the question: the last turn of its user."""
-        tokenizer, own = self._service.models.tokenizer, self._service.prompt
-        users = [turn for turn in turns if turn["role"] == "user"]
-        question = (users or turns)[-1]["content"]
-        if users:
-            users[-1]["content"] = own.template.replace("{question}", question)
-        if own.chat:
-            if own.system and turns[0]["role"] != "system":
-                turns.insert(0, {"role": "system", "content": own.system})
-            arguments = own.arguments
-            return tokenizer.chat(
-                turns, **({"arguments": arguments} if arguments else {})
-            ), question
-        if len(turns) > 1 or not users:
-            raise UserError(
-                "this model knows no conversations; send one message of the user, or a prompt to "
-                "/v1/completions"
-            )
-        return own.encode(question, tokenizer), question
-
-    async def _answer(self, order: Order, given: Given, found: SearchResult | None) -> Answer:
-        """Returns the answer to a prompt, from what its search found."""
-        if found is None:
-            raise ApiError(
-                504,
-                "the deadline came before the search began; try again",
-                "deadline_s",
-                "deadline",
-            )
-        chosen, about = range(len(found.lengths)), dict[str, Any]()
-        if order.spending.strategy != PLAIN:
-            best, about = await _in(self._texts, self._elected, order, given, found)
-            chosen = [best]
-        tokenizer, most = self._service.models.tokenizer, order.limits.tokens
-        choices = []
-        for i in chosen:
-            log_probs = None
-            if order.log_probs:
-                tokens = found.tokens[i, : found.lengths[i]].tolist()
-                [log_probs] = await _in(self._reader, self._log_probs.of, given.tokens, [tokens])
-            arguments = found, i, tokenizer, order.stop, most, log_probs
-            choices.append(await _in(self._texts, completion_of, *arguments))
-        return Answer(tuple(choices), found.ledger, len(given.tokens), found.cut, about)
-
-    def _elected(
-        self, order: Order, given: Given, found: SearchResult
-    ) -> tuple[int, dict[str, Any]]:
-        """Returns the candidate whose answer is elected, and what is told of the others."""
-        service = self._service
-        recorder = Recorder(
-            service.task,
-            service.models.tokenizer,
-            PromptFormat(),
-            order.search,
-            strategy=order.spending.strategy,
-        )
-        question = Question("question", given.question, "")
-        record = recorder.record(Prompted(question, given.tokens), found)
-        best, alternatives = elect(record.candidates, service.rule, service.aggregation)
+    async def _elected(
+        self, order: Order, given: Given, found: list[Found], about: dict[str, Any]
+    ) -> Answer:
+        """Returns the answer that all candidates elect."""
+        if not found:
+            raise _too_late()
+        vote = await _in(self._texts, voting.elected, found, self._service)
+        result = found[vote.search].result
+        choice = await self._completion(order, given, result, vote.row)
         about = {
-            "strategy": order.spending.strategy,
-            "budget": order.spending.generations,
-            "answer": best.answer,
-            "alternatives": [dataclasses.asdict(one) for one in alternatives],
-            "trace": [_trace(one) for one in record.candidates],
+            **about,
+            "answer": vote.answer,
+            "alternatives": voting.told(vote.alternatives),
+            "trace": voting.trace(found),
         }
-        return next(i for i, one in enumerate(record.candidates) if one is best), about
+        ledger = sum((one.result.ledger for one in found), Ledger())
+        cut = any(one.result.cut for one in found)
+        return Answer((choice,), ledger, len(found) * len(given.tokens), cut, about)
+
+    async def _drawn(self, order: Order, given: Given, result: SearchResult | None) -> Answer:
+        """Returns all completions, of which none is chosen."""
+        if result is None:
+            raise _too_late()
+        choices = [
+            await self._completion(order, given, result, i) for i in range(len(result.lengths))
+        ]
+        return Answer(tuple(choices), result.ledger, len(given.tokens), result.cut, {})
+
+    async def _completion(
+        self, order: Order, given: Given, found: SearchResult, i: int
+    ) -> Completion:
+        log_probs = None
+        if order.log_probs:
+            tokens = found.tokens[i, : found.lengths[i]].tolist()
+            [log_probs] = await _in(self._reader, self._log_probs.of, given.tokens, [tokens])
+        tokenizer, most = self._service.models.tokenizer, order.limits.tokens
+        arguments = found, i, tokenizer, order.stop, most, log_probs
+        return await _in(self._texts, completion_of, *arguments)
+
+    def _ask(self, order: Order, stage: Stage, *, drafts: bool = False) -> Asked:
+        asked = Asked(stage.search, stage.request, order.deadline, drafts)
+        self._worker.ask(asked)
+        return asked
+
+
+def _too_late() -> ApiError:
+    return ApiError(
+        504, "the deadline came before the search began; try again", "deadline_s", "deadline"
+    )
 
 
 async def _in(threads: ThreadPoolExecutor, work: Callable[..., T], *arguments: Any) -> T:
     return await asyncio.get_running_loop().run_in_executor(threads, work, *arguments)
-
-
-def _trace(candidate: Candidate) -> dict[str, Any]:
-    """Returns what is told of a candidate."""
-    return {
-        "text": candidate.text,
-        "answer": candidate.answer,
-        "finished": candidate.finished,
-        "log_prob": candidate.log_prob,
-        "step_scores": candidate.step_scores,
-    }
-
-
-def _prompt_of(asked: ChatRequest | CompletionRequest) -> str:
-    return "messages" if isinstance(asked, ChatRequest) else "prompt"

@@ -5,10 +5,9 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
-from typing import Any, TypeVar
+from typing import Any
 
 import pydantic_core
-from pydantic import ValidationError
 from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
@@ -18,17 +17,17 @@ from ttc_jax.compute.ledger import Ledger
 from ttc_jax.errors import UserError
 from ttc_jax.llm.output import Piece
 from ttc_jax.serve import bodies, logs
-from ttc_jax.serve.answering import Answer, Answering, Order
+from ttc_jax.serve.answering import Answer
+from ttc_jax.serve.backend import Backend, T, parsed
 from ttc_jax.serve.bodies import Bodies
-from ttc_jax.serve.errors import ApiError, of_validation
+from ttc_jax.serve.errors import ApiError
 from ttc_jax.serve.http import ClientLeft, Events, body_of, until_left
 from ttc_jax.serve.keys import Keys
 from ttc_jax.serve.metrics import Metrics
 from ttc_jax.serve.names import names_of
+from ttc_jax.serve.orders import Order
 from ttc_jax.serve.schema import ChatRequest, CompletionRequest
-from ttc_jax.serve.service import Service
 
-T = TypeVar("T", ChatRequest, CompletionRequest)
 LEFT = 499  # the status of a request whose client did not wait for the answer
 _GRACE = 30.0  # seconds beyond a request's own, in which its client reads the answer
 
@@ -42,17 +41,11 @@ class Api:
       app: the ASGI application.
     """
 
-    def __init__(
-        self,
-        service: Service,
-        answering: Answering,
-        keys: Keys,
-        metrics: Metrics,
-        is_alive: Callable[[], bool],
-    ):
-        self._service, self._answering, self._keys = service, answering, keys
-        self._metrics, self._is_alive = metrics, is_alive
-        self._bounds, self._in_flight, self._started = service.bounds, 0, int(time.time())
+    def __init__(self, backend: Backend, keys: Keys, metrics: Metrics):
+        self._backend, self._keys, self._metrics = backend, keys, metrics
+        service, self._answering = backend.service, backend.answering
+        self._service, self._bounds = service, service.bounds
+        self._in_flight, self._started = 0, int(time.time())
         self._pace = 1.0  # seconds that a request took lately
         self.ready = self.stopping = False
         self.app = Starlette(
@@ -97,11 +90,10 @@ class Api:
         with contextlib.ExitStack() as room:
             room.enter_context(self._room())
             data = await body_of(request, self._bounds.body_bytes, self._bounds.body_seconds)
-            asked = _parsed(data, schema)
+            asked = parsed(_json(data), schema)
             line.model = asked.model
             order = await self._answering.order(asked)
-            tokenizer, name = self._service.models.tokenizer, self._service.name
-            texts = Bodies(asked, order, tokenizer, name)
+            texts = self._backend.bodies(asked, order)
             if asked.stream:
                 if len(order.given) > 1:
                     raise ApiError(400, "prompt: stream one prompt at a time", "prompt")
@@ -209,7 +201,7 @@ class Api:
         return Response(self._metrics.text(), media_type="text/plain; version=0.0.4")
 
     async def _health(self, _: Request) -> Response:
-        alive = self._is_alive()
+        alive = self._backend.worker.is_alive
         return JSONResponse({"status": "ok" if alive else "broken"}, 200 if alive else 500)
 
     async def _ready(self, _: Request) -> Response:
@@ -217,16 +209,11 @@ class Api:
         return JSONResponse({"status": word}, 200 if word == "ready" else 503)
 
 
-def _parsed(data: bytes, schema: type[T]) -> T:
-    """Returns a request, checked against its schema."""
+def _json(data: bytes) -> Any:
     try:
-        body = pydantic_core.from_json(data, allow_inf_nan=False)
+        return pydantic_core.from_json(data, allow_inf_nan=False)
     except ValueError as error:
         raise ApiError(400, f"the body is no JSON: {error}", code="invalid_json") from error
-    try:
-        return schema.model_validate(body)
-    except ValidationError as error:
-        raise of_validation(error, body) from error
 
 
 def _internal(error: Exception) -> ApiError:

@@ -11,8 +11,9 @@ from typing import Any, Literal
 from ttc_jax.compute.ledger import Ledger
 from ttc_jax.llm.output import Completion
 from ttc_jax.models.tokenizers import Tokenizer
-from ttc_jax.serve.answering import Answer, Order
+from ttc_jax.serve.answering import Answer
 from ttc_jax.serve.errors import ApiError
+from ttc_jax.serve.orders import Order
 from ttc_jax.serve.schema import ChatRequest, CompletionRequest
 
 DONE = b"data: [DONE]\n\n"

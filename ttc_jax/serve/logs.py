@@ -35,7 +35,11 @@ def set_up() -> None:
         for kept in old.filters:
             handler.addFilter(kept)
     logging.root.handlers = [handler]
-    # They tell of answers that they cannot read.
+    quiet()
+
+
+def quiet() -> None:
+    """Lets tasks not tell of answers that they cannot read."""
     logging.getLogger("ttc_jax.tasks").setLevel(logging.WARNING)
 
 

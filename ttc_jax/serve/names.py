@@ -2,26 +2,10 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from ttc_jax.serve.errors import ApiError
-from ttc_jax.serve.programs import PLAIN
+from ttc_jax.serve.programs import PLAIN, Spending
 from ttc_jax.serve.schema import ChatRequest, CompletionRequest
 from ttc_jax.serve.service import Service
-
-
-class Spending(NamedTuple):
-    """How much is spent on a question, and how.
-
-    Attributes:
-      strategy: its name; `PLAIN`: nothing is chosen, the client gets all that is drawn.
-      generations: that a question is given.
-      choices: completions that the client gets.
-    """
-
-    strategy: str
-    generations: int
-    choices: int
 
 
 def names_of(service: Service) -> list[str]:
@@ -66,6 +50,10 @@ def spending_of(asked: ChatRequest | CompletionRequest, service: Service) -> Spe
             )
         budget = int(number[:9])
     if strategy is None and budget is None:
+        if asked.confidence is not None:
+            raise ApiError(
+                400, "confidence: needs a budget to stop before the end of", "confidence"
+            )
         n = asked.n or 1
         if n > service.bounds.n:
             raise ApiError(400, f"n: {n} is more than the {service.bounds.n} allowed", "n")
@@ -80,6 +68,13 @@ def spending_of(asked: ChatRequest | CompletionRequest, service: Service) -> Spe
         known = ", ".join(map(str, service.budgets[strategy]))
         field = "model" if spec else "budget"
         raise ApiError(400, f"{field}: a budget of {budget}; must be one of {known}", field)
+    if asked.confidence is not None and strategy not in service.pools:
+        raise ApiError(
+            400,
+            f"confidence: {strategy} draws all of its budget at once; choose a strategy whose "
+            "candidates are independent, such as best_of_n",
+            "confidence",
+        )
     if (asked.n or 1) != 1:
         raise ApiError(
             400, "n: one answer is chosen where there is a budget; leave n out, or give 1", "n"

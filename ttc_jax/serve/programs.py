@@ -13,7 +13,7 @@ import numpy as np
 
 from ttc_jax.errors import UserError
 from ttc_jax.experiments.setup import fitting
-from ttc_jax.experiments.spending import is_pool, shape
+from ttc_jax.experiments.spending import PARALLEL, is_pool, shape
 from ttc_jax.models.delimiters import Delimiter
 from ttc_jax.models.vocabulary import mask_of
 from ttc_jax.sampling.sampler import bucket
@@ -22,10 +22,25 @@ from ttc_jax.search.request import PromptBuckets
 from ttc_jax.search.search import Search
 from ttc_jax.search.slots import Slots
 from ttc_jax.search.strategies import make_strategy
-from ttc_jax.serve.service import Service
+from ttc_jax.serve.service import POLICY, SAMPLES, Service
 from ttc_jax.verifiers.adapters import adapter_of
 
 PLAIN = ""  # candidates that nobody scores or chooses from
+SCORED = "scored"  # the same, scored
+
+
+class Spending(NamedTuple):
+    """How much is spent on a question, and how.
+
+    Attributes:
+      strategy: its name; `PLAIN`: nothing is chosen, the client gets all that is drawn.
+      generations: that a question is given.
+      choices: completions that the client gets.
+    """
+
+    strategy: str
+    generations: int
+    choices: int
 
 
 class Kind(NamedTuple):
@@ -65,9 +80,40 @@ class Programs:
     def kind(self, strategy: str, generations: int, tokens: int) -> Kind:
         """Returns the program for an answer of so many tokens, the next longer one."""
         longest, entry = self._service.bounds.answer_tokens, self._service.strategies.get(strategy)
-        if entry is not None and is_pool(entry) and self._service.models.verifier is None:
-            strategy = PLAIN  # which draws the same
+        if entry is not None and is_pool(entry):  # whatever its name, the program is one
+            strategy = PLAIN if self._service.models.verifier is None else SCORED
         return Kind(strategy, generations, next(x for x in longest if x >= tokens))
+
+    def first(self, spending: Spending, tokens: int, stops_early: bool) -> Kind:
+        """Returns the program that a question is searched with first.
+
+        Args:
+          stops_early: whether candidates are drawn a few at a time.
+        """
+        service = self._service
+        if spending.strategy == POLICY:
+            assert service.fitted is not None
+            return self.kind(SAMPLES, service.fitted.samples, tokens)
+        generations = spending.generations
+        if stops_early:
+            generations = min(service.budgets[spending.strategy][0], generations)
+        return self.kind(spending.strategy, generations, tokens)
+
+    def followed(self, name: str, budget: int, tokens: int) -> tuple[Kind | None, bool]:
+        """Returns the program for what the policy says, once a question's samples are there.
+
+        Args:
+          name: of the policy's strategy.
+          budget: that it chose it for.
+
+        Returns:
+          None, where the samples are all that the strategy draws; and whether they are part of it.
+        """
+        service, strategy = self._service, f"{POLICY}/{name}"
+        assert service.fitted is not None
+        reuses = is_pool(service.strategies[strategy])
+        left = budget - service.fitted.samples if reuses else budget
+        return (self.kind(strategy, left, tokens) if left > 0 else None), reuses
 
     def search(self, kind: Kind, stop: Sequence[str] = ()) -> Search:
         """Returns the search of a kind, for answers that end with some texts.
@@ -86,6 +132,34 @@ class Programs:
                 self._compiled[key] = run(lambda: Slots(search.engine, buckets).compile())
             return self._compiled[key]
 
+    def warm(self, name: str) -> list[Search]:
+        """Returns the searches that a name stands for: "plain", or a strategy and its budget.
+
+        Of the policy these are the samples, and what each of its strategies goes on with.
+
+        Raises:
+          UserError: there is none of this name.
+        """
+        service, kinds = self._service, list[Kind]()
+        strategy, _, number = name.rpartition("-")
+        known = number.isdecimal() and int(number) in service.budgets.get(strategy, ())
+        for tokens in service.bounds.answer_tokens:
+            if name == "plain":
+                kinds.append(self.kind(PLAIN, 1, tokens))
+            elif known:
+                spending = Spending(strategy, int(number), 1)
+                kinds.append(self.first(spending, tokens, stops_early=False))
+                if strategy == POLICY and service.fitted is not None:
+                    names = sorted(service.fitted.strategies)
+                    found = [self.followed(name, int(number), tokens)[0] for name in names]
+                    kinds += [kind for kind in found if kind is not None]
+        if not kinds:
+            raise UserError(
+                f"--config.serve.warm: {name!r:.40} is neither plain nor a strategy with one of "
+                "its budgets, as in beam-16"
+            )
+        return [self.search(kind) for kind in dict.fromkeys(kinds)]
+
     def sizes(self) -> list[int]:
         """Returns the lengths of prompts to which all are padded, as far as they are served."""
         longest = self._service.bounds.prompt_tokens
@@ -100,11 +174,11 @@ class Programs:
     def _make(self, kind: Kind) -> Search:
         service = self._service
         generator, tokenizer, verifier = service.models
-        lookahead, entry = 0, None
+        lookahead = 0
         if kind.strategy == PLAIN:
             strategy, candidates, verifier = make_strategy("best_of_n"), kind.generations, None
         else:
-            entry = service.strategies[kind.strategy]
+            entry = PARALLEL if kind.strategy == SCORED else service.strategies[kind.strategy]
             strategy, lookahead = make_strategy(entry.strategy, **entry.options), entry.lookahead
             found = shape(strategy, kind.generations, lookahead, 0)
             if found is None:

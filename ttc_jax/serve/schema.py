@@ -80,6 +80,7 @@ class _Asked(_Strict):
     # How much to think, beyond what OpenAI's API knows.
     budget: Annotated[int, Field(ge=1)] | None = None
     strategy: Annotated[str, Field(max_length=64)] | None = None
+    confidence: Annotated[float, Field(gt=0.5, lt=1)] | None = None
     deadline_s: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     returned: Annotated[
         list[Literal["alternatives", "trace", "ledger"]], Field(alias="return", max_length=3)

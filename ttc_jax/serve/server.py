@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import socket
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import Iterable
 from types import FrameType
-from typing import Any
 
 import uvicorn
 
 from ttc_jax.errors import UserError
-from ttc_jax.search.request import PromptBuckets
-from ttc_jax.serve.answering import Answering
 from ttc_jax.serve.app import Api
+from ttc_jax.serve.backend import Backend
 from ttc_jax.serve.keys import Keys
 from ttc_jax.serve.metrics import Metrics
-from ttc_jax.serve.programs import PLAIN, Programs
 from ttc_jax.serve.service import Service
-from ttc_jax.serve.worker import Worker
 
 _log = logging.getLogger(__name__)
 
@@ -37,12 +32,8 @@ class Server(uvicorn.Server):
     """
 
     def __init__(self, service: Service, keys: Keys, warm: Iterable[str] = ("plain",)):
-        self.programs = Programs(service)
-        self.worker = Worker(self.programs.compiled, service.programs)
-        self._answering = Answering(service, self.programs, self.worker)
-        metrics = Metrics(self.worker)
-        self.api = Api(service, self._answering, keys, metrics, lambda: self.worker.is_alive)
-        self._service, self._warm = service, tuple(warm)
+        self.backend, self._warm = Backend(service), tuple(warm)
+        self.api = Api(self.backend, keys, Metrics(self.backend.worker))
         super().__init__(
             uvicorn.Config(
                 self.api.app,
@@ -58,9 +49,19 @@ class Server(uvicorn.Server):
         )
 
     async def serve(self, sockets: list[socket.socket] | None = None) -> None:
-        """Serves until a signal comes."""
-        async with self._working():
+        """Serves until a signal comes.
+
+        Raises:
+          UserError: what is to be compiled beforehand cannot be.
+        """
+        async with self.backend.working():
+            compiling = asyncio.ensure_future(self._compile())
             await super().serve(sockets)
+            self.backend.forced = self.force_exit
+            compiling.cancel()
+            [failed] = await asyncio.gather(compiling, return_exceptions=True)
+        if isinstance(failed, Exception):
+            raise failed
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Takes a signal that asks the process to end."""
@@ -75,48 +76,15 @@ class Server(uvicorn.Server):
             self.should_exit = True
         return await super().on_tick(counter)
 
-    @contextlib.asynccontextmanager
-    async def _working(self) -> AsyncIterator[None]:
-        self.worker.start()
-        warming = asyncio.ensure_future(self._compile())
-        try:
-            yield
-        finally:
-            warming.cancel()
-            [failed] = await asyncio.gather(warming, return_exceptions=True)
-            self._answering.close()
-            if not self.force_exit:
-                await asyncio.to_thread(self.worker.stop)
-            self.programs.close()
-        if isinstance(failed, Exception):
-            raise failed
-
     async def _compile(self) -> None:
         """Compiles what is wanted beforehand, and then calls the server ready."""
         try:
-            for search in self._searches():
-                for size in self.programs.sizes():
-                    compiled = self.programs.compiled(search, PromptBuckets(size, size))
-                    await asyncio.wrap_future(compiled)
+            await self.backend.compile(self._warm)
         except Exception:
             self.api.stopping = True
             raise
         self.api.ready = True
         _log.info("ready")
-
-    def _searches(self) -> Iterable[Any]:
-        for name in self._warm:
-            strategy, _, number = name.rpartition("-")
-            for tokens in self._service.bounds.answer_tokens:
-                if name == "plain":
-                    yield self.programs.search(self.programs.kind(PLAIN, 1, tokens))
-                elif strategy in self._service.strategies and number.isdecimal():
-                    yield self.programs.search(self.programs.kind(strategy, int(number), tokens))
-                else:
-                    raise UserError(
-                        f"--config.serve.warm: {name!r:.40} is neither plain nor a strategy with "
-                        "its budget, as in beam-16"
-                    )
 
 
 def bound(host: str, port: int) -> socket.socket:

@@ -26,7 +26,7 @@ from ttc_jax.experiments.sections import (
     thinking_of,
 )
 from ttc_jax.experiments.setup import Models
-from ttc_jax.experiments.spending import shape
+from ttc_jax.experiments.spending import PARALLEL, is_pool, shape
 from ttc_jax.models.tokenizers import Tokenizer
 from ttc_jax.models.weights import load_generator
 from ttc_jax.policy_file import Entry
@@ -38,6 +38,9 @@ from ttc_jax.search.strategies.check import check_strategy
 from ttc_jax.tasks.prompts import PromptFormat
 from ttc_jax.tasks.task import Task
 from ttc_jax.verifiers.load import load_verifier
+
+POLICY = "policy"  # the strategy of clients that leave it to the policy
+SAMPLES = f"{POLICY}/samples"  # those that tell how hard a question is
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,6 +111,11 @@ class Service:
     bounds: Bounds
 
     @property
+    def pools(self) -> frozenset[str]:
+        """The strategies whose candidates are independent of each other."""
+        return frozenset(name for name, entry in self.strategies.items() if is_pool(entry))
+
+    @property
     def mesh(self) -> Mesh | None:
         """The mesh that the models are on."""
         return self.execution.mesh
@@ -139,14 +147,21 @@ def check(config: ConfigDict) -> tuple[ConfigDict, Fitted | None]:
             f"{as_flag('sampling.max_new_tokens', config.sampling.max_new_tokens)}: is above all "
             f"of serve.answer_tokens, {', '.join(map(str, serve.answer_tokens))}"
         )
-    if serve.strategy:
+    config, fitted = followed(config)
+    if fitted is not None and fitted.difficulty != "predicted":
+        raise UserError(
+            f"{as_flag('policy.path', config.policy.path)}: difficulty is told by "
+            f"{fitted.difficulty}; a server follows policies whose difficulty is predicted: write "
+            "it anew with --config.policy.difficulty=predicted"
+        )
+    if serve.strategy and not (fitted is not None and serve.strategy == POLICY):
         section = serve.strategies.get(serve.strategy)
         if section is None or config.budget not in _possible(entry_of(section), config):
             raise UserError(
                 f"{as_flag('serve.strategy', serve.strategy)}: none of serve.strategies that can "
                 f"spend a budget of {config.budget}, with the verifier that there is"
             )
-    return followed(config)
+    return config, fitted
 
 
 def _possible(entry: Entry, config: ConfigDict) -> tuple[int, ...]:
@@ -183,16 +198,23 @@ def service_of(config: ConfigDict) -> Service:
     models = Models(*generator_of(config, mesh, load_generator), verifier)
     strategies = {name: entry_of(section) for name, section in serve.strategies.items()}
     budgets = {name: _possible(entry, config) for name, entry in strategies.items()}
-    bounds = {field.name: serve[field.name] for field in dataclasses.fields(Bounds)}
-    bounds["answer_tokens"] = tuple(sorted(bounds["answer_tokens"]))
+    budgets = {name: possible for name, possible in budgets.items() if possible}
     if fitted is not None:
         fitted = fitted.beside(config.generator.path, config.verifier.path)
+        least = fitted.policy.least
+        budgets[POLICY] = tuple(budget for budget in sorted(serve.budgets) if budget >= least)
+        strategies[SAMPLES] = PARALLEL
+        for name, entry in fitted.strategies.items():
+            _possible(entry, config)
+            strategies[f"{POLICY}/{name}"] = entry
+    bounds = {field.name: serve[field.name] for field in dataclasses.fields(Bounds)}
+    bounds["answer_tokens"] = tuple(sorted(bounds["answer_tokens"]))
     return Service(
         name=serve.name or PurePath(config.generator.path).name.replace(":", "-"),
         models=models,
         task=task_of(config.task),
         strategies=strategies,
-        budgets={name: possible for name, possible in budgets.items() if possible},
+        budgets=budgets,
         strategy=serve.strategy,
         fitted=fitted,
         budget=config.budget,

@@ -95,7 +95,11 @@ class Worker:
                 asked = self._inbox.get(wait, _IDLE if self._lanes else None)
                 busy = True
                 if asked is not None:
-                    self._add(asked)
+                    try:
+                        self._add(asked)
+                    except Exception as error:
+                        logs.broken(error)
+                        asked.answer(None, error)
         except queue.Empty:
             pass
 
