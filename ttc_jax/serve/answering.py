@@ -135,7 +135,7 @@ class Answering:
             return {"difficulty": None}
         easiness = difficulty.predicted([samples.record], self._service.aggregation)
         [easy] = easiness.values()
-        name, budget = fitted.policy.strategy(easy, order.spending.generations)
+        name, budget = fitted.strategy(easy, order.spending.generations)
         kind, reuses = self._programs.followed(name, budget, order.limits.tokens)
         if kind is not None:
             stage = await _in(self._texts, self._orders.stage, order, given, kind, 1)
