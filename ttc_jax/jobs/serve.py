@@ -15,6 +15,7 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from ttc_jax.errors import UserError
+from ttc_jax.hosts import hosts
 
 _log = logging.getLogger(__name__)
 
@@ -25,6 +26,10 @@ def main(config: ConfigDict, workdir: Path | None = None, *, port: str | None = 
         raise UserError(f"--workdir={workdir}: ttc serve writes nothing; leave it out")
     if port is not None and not (port.isdecimal() and int(port) < 1 << 16):
         raise UserError(f"--port={port}: must be a number from 0, any free port, to 65535")
+    if hosts.count() > 1:
+        raise UserError(
+            "--hosts: ttc serve runs on one host; start it on each, behind a proxy that balances"
+        )
     try:
         from ttc_jax.serve import logs, server
     except ModuleNotFoundError as error:
