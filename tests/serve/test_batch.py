@@ -7,18 +7,10 @@ from typing import Any
 
 import pytest
 
-from tests.serve.running import EASY, HARD, SMALL
+from tests.serve.running import EASY, HARD, Running
 from ttc_jax import cli
-from ttc_jax.config import load_config
 from ttc_jax.errors import UserError
 from ttc_jax.serve import batch
-from ttc_jax.serve.backend import Backend
-from ttc_jax.serve.service import Service, service_of
-
-
-@pytest.fixture(scope="module")
-def service() -> Service:
-    return service_of(load_config("serve", [*SMALL]))
 
 
 def line(number: int, **changes: Any) -> dict[str, Any]:
@@ -32,21 +24,16 @@ def write(path: Path, *lines: Any) -> Path:
     return path
 
 
-def answered(service: Service, source: Path, target: Path) -> tuple[int, int]:
-    async def run() -> tuple[int, int]:
-        backend = Backend(service)
-        async with backend.working():
-            return await batch.run(backend, source, target)
-
-    return asyncio.run(run())
+def answered(running: Running, source: Path, target: Path) -> tuple[int, int]:
+    return asyncio.run(batch.run(running.server.backend, source, target))
 
 
-def test_a_batch_that_was_stopped_goes_on(service: Service, tmp_path: Path):
+def test_a_batch_that_was_stopped_goes_on(running: Running, tmp_path: Path):
     wrong = line(4, body={"prompt": EASY, "temperature": -1})
     source = write(tmp_path / "in.jsonl", *map(line, range(4)), wrong)
     target = tmp_path / "out.jsonl"
     assert batch.check(source) == 5
-    assert answered(service, source, target) == (5, 1)
+    assert answered(running, source, target) == (5, 1)
     rows = {row["custom_id"]: row for row in map(json.loads, target.read_text().splitlines())}
     assert len(rows) == 5
     assert rows["q4"]["response"]["status_code"] == 400
@@ -56,14 +43,14 @@ def test_a_batch_that_was_stopped_goes_on(service: Service, tmp_path: Path):
     data = target.read_bytes()
     target.write_bytes(data[: len(data) // 2])  # as a kill leaves it, in the middle of a line
     left = 5 - data[: len(data) // 2].count(b"\n")
-    count, _ = answered(service, source, target)
+    count, _ = answered(running, source, target)
     assert count == left
     again = [json.loads(row) for row in target.read_text().splitlines()]
     assert sorted(row["custom_id"] for row in again) == sorted(rows)
     for row in again:
         if row["custom_id"] in whole:
             assert row["response"]["body"]["choices"] == whole[row["custom_id"]]
-    assert answered(service, source, target) == (0, 0)
+    assert answered(running, source, target) == (0, 0)
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,6 @@
 
 import json
 import os
-from collections.abc import Iterator
 from typing import Any
 
 import httpx
@@ -10,7 +9,7 @@ import hypothesis
 import hypothesis.strategies as st
 import pytest
 
-from tests.serve.running import EASY, HARD, Running, serving
+from tests.serve.running import EASY, HARD, Running
 
 CASES = int(os.environ.get("TTC_FUZZ_CASES", "150"))
 ANY = st.recursive(
@@ -77,12 +76,6 @@ def bodies(own: dict[str, Any], asked: str) -> st.SearchStrategy[bytes]:
     whole = st.builds(lambda x, y: x | y, likely, st.just({}) | spoilt) | ANY
     text = st.builds(lambda x: json.dumps(x).encode(), whole)
     return text | st.builds(lambda x, n: x[: n % (len(x) + 1)], text, st.integers(0, 99))
-
-
-@pytest.fixture(scope="module")
-def running() -> Iterator[Running]:
-    with serving("--config.serve.requests=8") as found:
-        yield found
 
 
 @pytest.mark.parametrize(

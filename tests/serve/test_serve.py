@@ -9,7 +9,7 @@ from typing import Any
 import openai
 import pytest
 
-from tests.serve.running import EASY, HARD, Running, lines, serving
+from tests.serve.running import EASY, HARD, Running, lines
 from ttc_jax import LLM
 
 MODEL = "embedded-generator"
@@ -19,12 +19,6 @@ ASKED: dict[str, Any] = {
     "max_tokens": 30,
     "seed": 5,
 }
-
-
-@pytest.fixture(scope="module")
-def running() -> Iterator[Running]:
-    with serving("--config.serve.requests=64") as found:
-        yield found
 
 
 @pytest.fixture(scope="module")

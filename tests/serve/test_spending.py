@@ -13,13 +13,16 @@ from ttc_jax.experiments.solution import Alternative
 from ttc_jax.serve.service import check
 from ttc_jax.serve.voting import certainty
 
-# Easy questions get no more than the two samples that tell so; programs are of two candidates.
+# Easy questions get no more than the two samples that tell so.
 POLICY = {
     "difficulty": "predicted",
     "samples": 2,
     "edges": [0.9],
     "choice": {"bin_1": {"n_2": "few"}, "bin_2": {"n_2": "few", "n_4": "more"}},
-    "strategies": {"few": {"strategy": "best_of_n"}, "more": {"strategy": "best_of_n"}},
+    "strategies": {
+        "few": {"strategy": "best_of_n"},
+        "more": {"strategy": "beam", "options": {"width": 2}},
+    },
 }
 SCORED = ("--config.verifier.path=confidence:log_prob", "--config.serve.budgets=2,4")
 
@@ -45,8 +48,8 @@ def test_a_policy_spends_by_difficulty(running: Running, prompt: str):
     easy = about["difficulty"] >= 0.9
     assert about["bin"] == (1 if easy else 2)
     assert about["strategy"] == ("few" if easy else "more")
-    assert about["ledger"]["generations"] == (2 if easy else 4)
-    assert len(about["trace"]) == about["ledger"]["generations"]
+    assert about["budget"] == len(about["trace"]) == (2 if easy else 4)
+    assert about["ledger"]["generations"] == (2 if easy else 2 + 4)
     assert easy == (prompt == EASY)
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from ttc_jax.errors import UserError
+from ttc_jax.jobs.serve import check_installed
 
 TAKES = ("serve",)
 _log = logging.getLogger(__name__)
@@ -31,6 +32,7 @@ def main(
         raise UserError(f"--workdir={workdir}: ttc batch writes to TARGET; leave it out")
     if source is None or target is None:
         raise UserError("ttc batch SOURCE TARGET --config=serve: name both files")
+    check_installed()
     from ttc_jax.serve import batch, logs
     from ttc_jax.serve.backend import Backend
     from ttc_jax.serve.service import check, service_of

@@ -9,6 +9,7 @@ what it has accepted. Prompts and answers are not logged. See docs/serve.md.
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 import logging
 from pathlib import Path
 
@@ -18,6 +19,13 @@ from ttc_jax.errors import UserError
 from ttc_jax.hosts import hosts
 
 _log = logging.getLogger(__name__)
+
+
+def check_installed() -> None:
+    """Refuses to go on without the packages that only servers need."""
+    for name in ("prometheus_client", "starlette", "uvicorn"):
+        if importlib.util.find_spec(name) is None:
+            raise UserError(f"the package {name} is missing: pip install 'ttc_jax[serve]'")
 
 
 def main(config: ConfigDict, workdir: Path | None = None, *, port: str | None = None) -> None:
@@ -30,12 +38,8 @@ def main(config: ConfigDict, workdir: Path | None = None, *, port: str | None = 
         raise UserError(
             "--hosts: ttc serve runs on one host; start it on each, behind a proxy that balances"
         )
-    try:
-        from ttc_jax.serve import logs, server
-    except ModuleNotFoundError as error:
-        raise UserError(
-            f"ttc serve needs the package {error.name}; install it by: pip install 'ttc_jax[serve]'"
-        ) from error
+    check_installed()
+    from ttc_jax.serve import logs, server
     from ttc_jax.serve.keys import read_keys
     from ttc_jax.serve.service import check, service_of
 

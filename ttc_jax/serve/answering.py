@@ -119,20 +119,27 @@ class Answering:
             return await self._drawn(order, given, await self._ask(order, stage).result())
         found = [await self._found(order, given, stage)]
         about: dict[str, Any] = {"strategy": strategy, "budget": order.spending.generations}
+        silent = 0
         if strategy == POLICY:
-            about |= await self._follow(order, given, found)
+            more, silent = await self._follow(order, given, found)
+            about |= more
         elif order.confidence is not None:
             about |= await self._until_sure(order, given, found, order.confidence)
-        return await self._elected(order, given, [one for one in found if one], about)
+        return await self._elected(order, given, [one for one in found if one], silent, about)
 
     async def _follow(
         self, order: Order, given: Given, found: list[Found | None]
-    ) -> dict[str, Any]:
-        """Spends a budget as the policy does, from samples that tell how hard the question is."""
+    ) -> tuple[dict[str, Any], int]:
+        """Spends a budget as the policy does, from samples that tell how hard the question is.
+
+        Returns:
+          What is told of it, and how many of the first searches do not vote: that of the samples,
+          unless the strategy draws as they are drawn.
+        """
         fitted, [samples] = self._service.fitted, found
         assert fitted is not None
         if samples is None or samples.result.cut:
-            return {"difficulty": None}
+            return {"difficulty": None}, 0
         easiness = difficulty.predicted([samples.record], self._service.aggregation)
         [easy] = easiness.values()
         name, budget = fitted.strategy(easy, order.spending.generations)
@@ -140,8 +147,9 @@ class Answering:
         if kind is not None:
             stage = await _in(self._texts, self._orders.stage, order, given, kind, 1)
             found.append(await self._found(order, given, stage))
-        about = {"difficulty": easy, "bin": fitted.policy.bin_of(easy) + 1, "strategy": name}
-        return about | {"samples": fitted.samples, "reused": reuses}
+        place = fitted.policy.bin_of(easy) + 1
+        about = {"difficulty": easy, "bin": place, "strategy": name, "budget": budget}
+        return about, 0 if reuses else 1
 
     async def _until_sure(
         self, order: Order, given: Given, found: list[Found | None], confidence: float
@@ -169,19 +177,24 @@ class Answering:
         return await _in(self._texts, voting.found_of, *arguments)
 
     async def _elected(
-        self, order: Order, given: Given, found: list[Found], about: dict[str, Any]
+        self, order: Order, given: Given, found: list[Found], silent: int, about: dict[str, Any]
     ) -> Answer:
-        """Returns the answer that all candidates elect."""
+        """Returns the answer that the candidates elect.
+
+        Args:
+          silent: searches, the first ones, that do not vote if there are others.
+        """
         if not found:
             raise _too_late()
-        vote = await _in(self._texts, voting.elected, found, self._service)
-        result = found[vote.search].result
+        voters = found[silent:] or found
+        vote = await _in(self._texts, voting.elected, voters, self._service)
+        result = voters[vote.search].result
         choice = await self._completion(order, given, result, vote.row)
         about = {
             **about,
             "answer": vote.answer,
             "alternatives": voting.told(vote.alternatives),
-            "trace": voting.trace(found),
+            "trace": voting.trace(voters),
         }
         ledger = sum((one.result.ledger for one in found), Ledger())
         cut = any(one.result.cut for one in found)

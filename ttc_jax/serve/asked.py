@@ -30,13 +30,13 @@ class Asked:
     deadline: float
     wants_drafts: bool = False
     left: bool = False
-    began: float = dataclasses.field(default_factory=time.monotonic)
-    _loop: asyncio.AbstractEventLoop = dataclasses.field(default_factory=asyncio.get_running_loop)
-    _changed: asyncio.Event = dataclasses.field(default_factory=asyncio.Event)
-    _drafts: Drafts | None = None
-    _found: SearchResult | None = None
-    _error: BaseException | None = None
-    _done: bool = False
+
+    def __post_init__(self) -> None:
+        self._loop, self._changed = asyncio.get_running_loop(), asyncio.Event()
+        self._drafts: Drafts | None = None
+        self._found: SearchResult | None = None
+        self._error: BaseException | None = None
+        self._done = False
 
     def is_over(self) -> bool:
         """Whether it has no time left, or nobody waits for it."""
