@@ -262,6 +262,7 @@ def _policy(config: ConfigDict) -> ConfigDict:
         "bins": 5,
         "edges": (),  # absolute bins instead, such as 0.5,0.1: bounds of the difficulty
         "budgets": (4, 16, 64, 256),
+        "unit": "generations",  # that budgets count, or "tokens"
         "only": (),  # strategies to choose from, besides the baseline; none: all
         "baseline": "best_of_n",
         "pools": ("best_of_n",),  # whose candidates are independent

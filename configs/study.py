@@ -195,6 +195,7 @@ def _policy(config: ConfigDict, small: bool) -> dict[str, Any]:
             "bins": 2 if small else 5,
             "edges": (),
             "budgets": (),
+            "unit": "generations",  # that budgets count, or "tokens"
             "only": (),  # strategies to choose from, besides the baseline; none: all
             "baseline": "best_of_n",
             "pools": ("best_of_n",),

@@ -72,7 +72,7 @@ check_job() {
   [ -f "$file" ] || die "--config=$config: there is no file $file"
 }
 
-# The arguments of `ttc` on a worker, as one line.
+# Words, then the arguments of `ttc` on a worker, as one line.
 ttc_line() {
   quoted "$@" "$job" --hosts=auto "--config=$config" "--workdir=$workdir" \
     ${fields[@]+"${fields[@]}"}

@@ -6,13 +6,16 @@
 # Commands
 #   create   asks for the TPU as a queued resource, and waits until it is ready
 #   setup    copies this folder to all workers, and makes .venv there (and gets a Python for it)
+#   weights  copies models of the hub into a bucket, once, by one worker
 #   run      starts `ttc run --hosts=auto --config=... --workdir=...` on all workers
 #   status   the state of the TPU, and of each worker with its last line of progress
 #   logs     follows the logs of all workers until you interrupt it; the run goes on
 #   stop     ends the run; `run` continues it
+#   fetch    copies what a run has written from its bucket, and draws the figures of its reports
 #   delete   gives the TPU back, with all that is on its disks, without asking
 #   watch    all of this until the run has finished: creates what is not there, sets up, runs, and
-#            after a preemption deletes, creates, sets up and runs again, which continues the run
+#            after a preemption deletes, creates, sets up and runs again, which continues the run;
+#            then fetches, with --to
 #
 # Flags, and variables that stand for them
 #   --name=NAME       of the TPU and its queued resource               TTC_TPU_NAME
@@ -25,7 +28,11 @@
 #                     the workers; relative paths start here           TTC_TPU_TOKEN
 #   --config=SPEC     a file of configs/ or its name, perhaps with a variant
 #   --workdir=DIR     gs://BUCKET/FOLDER, or an absolute path that all workers share
-#   --config.X=VALUE  sets a field of the config
+#   --to=DIR          a folder here, for what `fetch` copies
+#   --models=DIR      gs://BUCKET/FOLDER, or an absolute path that all workers share, where `run`
+#                     looks for models before it asks the hub        TTC_TPU_MODELS
+#   --model=NAME      of the hub, for `weights`; one flag a model
+#   --config.X=VALUE  sets a field of the config; gs://BUCKET/... is a path too
 #   --job=JOB         another job of ttc than run
 #   --interval=S      seconds between two looks of create and watch (60)
 #   --dry-run         prints the commands that would be run, and runs none
@@ -42,6 +49,8 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 . launch/environment.sh
 # shellcheck source=launch/remote.sh
 . launch/remote.sh
+# shellcheck source=launch/gcloud.sh
+. launch/gcloud.sh
 
 TROUBLES=5 # things that may go wrong in a row before `watch` gives up
 
@@ -51,6 +60,9 @@ own_flag() {
     --spot) spot=yes ;;
     --token=*) token=$2 ;;
     --interval=*) interval=$2 ;;
+    --to=*) to=$2 ;;
+    --models=*) models=$2 ;;
+    --model=*) names+=("$2") ;;
     *) return 1 ;;
   esac
 }
@@ -65,6 +77,22 @@ check() {
     *) [ ${#extra[@]} -eq 0 ] || die "flags behind -- are for create and watch: ${extra[0]}" ;;
   esac
   case $command in run | watch) check_job && check_workdir ;; esac
+  if [ -n "$models" ]; then check_shared models "$models"; fi
+  if [ "$command" = weights ]; then
+    needed models "$models" "where they go, as in --models=gs://BUCKET/models"
+    [ ${#names[@]} -gt 0 ] || die "--model is missing: a name of the hub; one flag a model"
+    for model in "${names[@]}"; do
+      [[ $model =~ ^[A-Za-z0-9_][A-Za-z0-9_.-]*/[A-Za-z0-9_.-]+$ ]] ||
+        die "--model=$model: must be ORGANISATION/NAME, as on the hub"
+    done
+  fi
+  case $command in
+    fetch)
+      needed to "$to" "a folder here"
+      [[ $workdir == gs://?* ]] || die "--workdir=$workdir: must be the gs://BUCKET/FOLDER of a run"
+      ;;
+    watch) [[ -z $to || $workdir == gs://* ]] || die "--to is for results in a bucket" ;;
+  esac
   case $command in
     setup | watch)
       if [ -n "$token" ]; then
@@ -89,11 +117,14 @@ check_type() {
   esac
 }
 
-check_workdir() {
-  case $workdir in
+check_workdir() { check_shared workdir "$workdir"; }
+
+# check_shared FLAG VALUE: refuses what goes with a TPU.
+check_shared() {
+  case $2 in
     gs://?* | /?*) ;;
-    *) die "--workdir=$workdir: must be gs://BUCKET/FOLDER or an absolute path that all workers" \
-      "share; the disks of a TPU go with it" ;;
+    *) die "--$1=$2: must be gs://BUCKET/FOLDER or an absolute path that all workers share; the" \
+      "disks of a TPU go with it" ;;
   esac
 }
 
@@ -106,7 +137,7 @@ describe() {
   elif grep -qi 'NOT_FOUND\|not found' "$said"; then
     echo ABSENT
   else
-    cat "$said" >&2
+    explain
     return 1
   fi
 }
@@ -122,15 +153,10 @@ state() {
   printf '%s\n' "$queued"
 }
 
-# on_workers LINE: runs a line of shell on all of them.
-on_workers() {
-  call gcloud compute tpus tpu-vm ssh "$name" --worker=all "--command=$1" "${where[@]}"
-}
-
-copy() { call gcloud compute tpus tpu-vm scp "$1" "$name:$2" --worker=all "${where[@]}"; }
+copy() { cloud compute tpus tpu-vm scp "$1" "$name:$2" --worker=all "${where[@]}"; }
 
 ask() {
-  call gcloud compute tpus queued-resources create "$name" "--node-id=$name" \
+  cloud compute tpus queued-resources create "$name" "--node-id=$name" \
     "--accelerator-type=$type" "--runtime-version=$version" ${spot:+--spot} "${where[@]}" \
     ${extra[@]+"${extra[@]}"}
 }
@@ -166,7 +192,24 @@ setup() {
  tar -xzf ../ttc_jax.tar.gz && bash launch/worker.sh setup"
 }
 
-start() { on_workers "$(ttc_line bash ttc_jax/launch/worker.sh start)"; }
+weights() {
+  on_workers "$(quoted bash ttc_jax/launch/worker.sh weights "$models" "${names[@]}")" 0
+}
+
+start() {
+  on_workers "$(ttc_line bash ttc_jax/launch/worker.sh start ${models:+"--models=$models"})"
+}
+
+fetch() {
+  local found
+  call mkdir -p "$to" && cloud storage rsync --recursive "$workdir" "$to" || return 1
+  if [ -n "$dry" ]; then return; fi
+  while IFS= read -r found; do
+    make_environment ""
+    .venv/bin/ttc plot --workdir="$(dirname "$found")"
+  done < <(find "$to" -name summaries.json)
+  echo "results: $to"
+}
 
 workers_status() {
   on_workers "if [ -f ttc_jax/launch/worker.sh ]; then bash ttc_jax/launch/worker.sh status;\
@@ -186,18 +229,19 @@ status() {
 }
 
 describe_commands() {
-  call gcloud compute tpus queued-resources describe "$name" "--format=value(state.state)" \
+  cloud compute tpus queued-resources describe "$name" "--format=value(state.state)" \
     "${where[@]}"
-  call gcloud compute tpus tpu-vm describe "$name" "--format=value(state)" "${where[@]}"
+  cloud compute tpus tpu-vm describe "$name" "--format=value(state)" "${where[@]}"
 }
 
 stop() { on_workers "bash ttc_jax/launch/worker.sh stop"; }
 
 delete() {
-  call gcloud compute tpus queued-resources delete "$name" --force "${where[@]}"
+  cloud compute tpus queued-resources delete "$name" --force "${where[@]}"
 }
 
 trouble() {
+  [ -z "$fatal" ] || fail "gave up: $1"
   troubles=$((troubles + 1))
   [ "$troubles" -lt "$TROUBLES" ] || fail "gave up: $1, the last of $TROUBLES troubles in a row"
   say "$1; trying again"
@@ -217,7 +261,10 @@ watch() {
       ABSENT) ask || trouble "the TPU was refused" ;;
       READY)
         if report=$(workers_status); then
-          if attend; then return; fi
+          if attend; then
+            if [ -n "$to" ]; then fetch; fi
+            return
+          fi
         else
           trouble "not all workers answer"
         fi
@@ -251,7 +298,7 @@ attend() {
       echo "$report" >&2
       trouble "the run has stopped"
     fi
-    if setup && start; then started=yes; else trouble "the run could not be started"; fi
+    if setup && { [ ${#names[@]} -eq 0 ] || weights; } && start; then started=yes; else trouble "the run could not be started"; fi
   fi
   return 1
 }
@@ -265,24 +312,33 @@ watch_commands() {
   ask
   echo "# once it is ready, and whenever it has stopped running"
   setup
+  [ ${#names[@]} -eq 0 ] || weights
   start
   echo "# every $interval s while it runs"
   workers_status
   echo "# after a preemption, and then from the top"
   delete
+  if [ -n "$to" ]; then
+    echo "# when it has finished"
+    fetch
+  fi
 }
 
 command=${1:-}
 case " $* " in *" --help "* | *" -h "*) command=--help ;; esac
 name=${TTC_TPU_NAME:-} zone=${TTC_TPU_ZONE:-} project=${TTC_TPU_PROJECT:-} type=${TTC_TPU_TYPE:-}
 version=${TTC_TPU_VERSION:-} spot=${TTC_TPU_SPOT:-} token=${TTC_TPU_TOKEN:-} interval=60
+models=${TTC_TPU_MODELS:-} names=() to='' fatal=''
 case $command in
   --help | -h | help)
     usage
     exit
     ;;
-  create | setup | run | status | logs | stop | delete | watch) ;;
-  *) die "unknown command '$command': create, setup, run, status, logs, stop, delete or watch" ;;
+  create | setup | weights | run | status | logs | stop | fetch | delete | watch) ;;
+  *)
+    die "unknown command '$command': create, setup, weights, run, status, logs, stop, fetch," \
+      "delete or watch"
+    ;;
 esac
 shift
 parse "$@"
@@ -290,7 +346,7 @@ check
 where=(--quiet "--zone=$zone" ${project:+"--project=$project"})
 mkdir -p "$STAGE"
 said=$(mktemp) # by gcloud, on stderr
-trap 'rm -f "$said"' EXIT
+trap 'rm -f "$said" "$said.own"' EXIT
 case $command in
   run) start ;;
   logs) on_workers "bash ttc_jax/launch/worker.sh logs" ;;

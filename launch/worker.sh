@@ -2,19 +2,24 @@
 # What tpu_vm.sh and xpk.sh do on a TPU worker, in the folder of this repository there.
 #
 #   bash launch/worker.sh setup          .venv with JAX for TPU, and a Python where there is none
+#   bash launch/worker.sh weights DIR NAME ...  copies models of the hub to DIR, those not there
 #   bash launch/worker.sh run JOB ...    `ttc JOB ...`
 #   bash launch/worker.sh start JOB ...  the same in the background, with a log
 #   bash launch/worker.sh status         one line: new, running, finished, failed or stopped
 #   bash launch/worker.sh logs           follows the log, each line with the worker's number
 #   bash launch/worker.sh stop           ends what `start` began
 #
-# A --workdir=gs://BUCKET/FOLDER is a folder of the bucket, mounted below ~/gs with gcsfuse.
+# gs://BUCKET/FOLDER, for DIR, --workdir or a field of the config, is a folder of the bucket, mounted
+# below ~/gs with gcsfuse. `run` and `start` take --models=DIR too: it is looked at before the hub.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 # shellcheck source=launch/environment.sh
 . launch/environment.sh
 
 here=runs/worker         # log, pid, exit code and lock of what `start` began
+# What is read of a model, as in ttc_jax/models/hub.py.
+WANTED=(config.json generation_config.json 'model*.safetensors' model.safetensors.index.json
+  'tokenizer*' special_tokens_map.json added_tokens.json vocab.json merges.txt 'chat_template*')
 number=${HOSTNAME##*-w-} # TPU VMs are called t1v-n-…-w-NUMBER
 mkdir -p "$here"
 
@@ -72,12 +77,39 @@ localised() {
   arguments=()
   for argument in "$@"; do
     case $argument in
-      --workdir=gs://?*)
+      --workdir=gs://?* | --models=gs://?* | --config.*=gs://?*)
         folder=$(mounted "${argument#*=}")
-        argument=--workdir=$folder
+        argument=${argument%%=*}=$folder
         ;;
     esac
-    arguments+=("$argument")
+    case $argument in
+      --models=*) export TTC_MODELS=${argument#*=} ;;
+      *) arguments+=("$argument") ;;
+    esac
+  done
+}
+
+# weights DIR NAME...: a model is whole once its folder is called by its name.
+weights() {
+  local models=$1 name new
+  case $models in gs://*) models=$(mounted "$models") ;; esac
+  shift
+  for name in "$@"; do
+    if [ -d "$models/$name" ]; then
+      say "$name is in $models already"
+      continue
+    fi
+    new=$models/$name.new
+    rm -rf "$new"
+    mkdir -p "$new"
+    # First to this machine's disk: the hub's program locks and links, which buckets do not know.
+    .venv/bin/hf download "$name" --quiet --local-dir "$here/$name" --include "${WANTED[@]}" ||
+      die "$name could not be downloaded from the hub, see above; gated models need --token"
+    rm -rf "$here/$name/.cache"
+    cp -R "$here/$name/." "$new"
+    mv "$new" "$models/$name"
+    rm -rf "${here:?}/$name"
+    echo "$models/$name"
   done
 }
 
@@ -108,6 +140,7 @@ command=${1:-}
 [ $# -eq 0 ] || shift
 case $command in
   setup) setup ;;
+  weights) weights "$@" ;;
   run)
     localised "$@"
     code=0

@@ -32,6 +32,7 @@ FLOORS = (
     ("policy", "report", "search"),
     ("experiments",),
     ("llm", "training"),
+    ("serve",),
     ("jobs",),
     ("__init__", "cli"),
 )

@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 
+from ttc_jax.models import hub
+
 ROOT = Path(__file__).parents[1]
 
 # Writes its arguments down and gives the next scripted answer of the words that it is called with;
@@ -305,6 +307,108 @@ def test_watch_gives_up_after_troubles_in_a_row(stage: Stage):
     assert stage.calls.count(CREATE) == 4
 
 
+ERROR = "1:ERROR: (gcloud.compute.tpus.queued-resources.create) "
+
+
+@pytest.mark.parametrize(
+    ("raw", "said"),
+    [
+        ("You do not currently have an active account selected.", "gcloud auth login"),
+        ("There was a problem refreshing: ('invalid_grant: Bad Request')", "gcloud auth login"),
+        ("The required property [project] is not currently set.", "--project=ID"),
+        (
+            "PERMISSION_DENIED: Cloud TPU API has not been used in project 7 before",
+            "services enable",
+        ),
+        ("FAILED_PRECONDITION: This API method requires billing to be enabled", "billing account"),
+        ("RESOURCE_EXHAUSTED: Quota limit 'TPUV5sLitepod' has been exceeded. Limit: 0", "no quota"),
+        ("RESOURCE_EXHAUSTED: no more capacity in the zone", "no free v5litepod-16 now"),
+        ("ALREADY_EXISTS: Requested entity already exists", "exists already"),
+        ("PERMISSION_DENIED: Permission denied on 'locations/moon1-a'", "locations list"),
+        ("INVALID_ARGUMENT: Accelerator type v5litepod-16 is not found", "accelerator-types list"),
+        ("INVALID_ARGUMENT: Provided runtime version is not valid", "versions list"),
+        ("The resource 'projects/p/global/networks/default' was not found", "--network=NAME"),
+        ("PERMISSION_DENIED: Permission 'tpu.nodes.create' denied: forbidden", "roles/tpu.admin"),
+        ("argument: Invalid choice: 'queued-resources'.", "components update"),
+        ("HTTPSConnectionPool: Max retries exceeded with url", "does not reach Google Cloud"),
+        ("UNAVAILABLE: The service is currently unavailable.", "no free v5litepod-16 now"),
+        ("INTERNAL: an internal error has occurred", "try again"),
+    ],
+)
+def test_what_gcloud_says_becomes_one_line(stage: Stage, raw: str, said: str):
+    answers = {"queued-resources create": [ERROR + raw]}
+    done = stage.run("tpu_vm.sh", "create", *FLAGS, *TYPE, answers=answers)
+    assert done.returncode == 1
+    assert said in done.stderr
+    assert done.stderr.startswith("tpu_vm.sh: ")
+    assert done.stderr.count("\n") == 1
+
+
+def test_what_is_not_known_is_shown_as_it_is(stage: Stage):
+    answers = {"queued-resources create": ["1:ERROR: it rains"]}
+    done = stage.run("tpu_vm.sh", "create", *FLAGS, *TYPE, answers=answers)
+    assert (done.returncode, done.stderr) == (1, "ERROR: it rains\n")
+
+
+def test_errors_of_the_workers_are_theirs_and_those_of_ssh_explained(stage: Stage):
+    answers = {"tpu-vm ssh": ["1:worker.sh: the file was not found"]}
+    done = stage.run("tpu_vm.sh", "stop", *FLAGS, answers=answers)
+    assert (done.returncode, done.stderr) == (1, "worker.sh: the file was not found\n")
+    answers = {"tpu-vm ssh": ["1:user@10.0.0.1: Permission denied (publickey)."]}
+    done = stage.run("tpu_vm.sh", "stop", *FLAGS, answers=answers)
+    assert done.returncode == 1
+    assert "ssh-add ~/.ssh/google_compute_engine" in done.stderr.splitlines()[-1]
+
+
+def test_watch_ends_at_what_no_waiting_mends(stage: Stage):
+    answers = {
+        "queued-resources describe": ["1:NOT_FOUND"],
+        "queued-resources create": ["1:ERROR: Cloud TPU API has not been used in project 7"],
+    }
+    done = stage.run("tpu_vm.sh", "watch", *FLAGS, *TYPE, *RUN_FLAGS, answers=answers)
+    assert done.returncode == 1
+    assert stage.calls == [LOOK, CREATE]
+    assert "gcloud services enable tpu.googleapis.com" in done.stderr
+
+
+MODELS = ["--models=gs://bucket/m", "--model=Qwen/Qwen2.5-1.5B-Instruct", "--model=a/b"]
+
+
+def test_weights_are_copied_by_one_worker(stage: Stage):
+    done = stage.run("tpu_vm.sh", "weights", *FLAGS, *MODELS)
+    assert done.returncode == 0, done.stderr
+    line = "bash ttc_jax/launch/worker.sh weights gs://bucket/m Qwen/Qwen2.5-1.5B-Instruct a/b"
+    assert stage.calls == [[*VM, "ssh", NAME, "--worker=0", f"--command={line}", *WHERE]]
+    done = stage.run("tpu_vm.sh", "run", *FLAGS, *RUN_FLAGS, MODELS[0])
+    start = shlex.join(["bash", "ttc_jax/launch/worker.sh", "start", MODELS[0], *TTC])
+    assert stage.calls == [on_workers(start)]
+
+
+def test_fetch_copies_results_and_draws_figures(stage: Stage):
+    tools = stage.folder / ".venv" / "bin"
+    tools.mkdir(parents=True)
+    (tools / "python").symlink_to(sys.executable)
+    (tools / "ttc").write_text('#!/bin/sh\necho "ttc $*"\n')
+    (tools / "ttc").chmod(0o755)
+    project = (stage.folder / "pyproject.toml").read_text()
+    (stage.folder / ".venv" / "installed-").write_text(f"{stage.folder}\n{project}")
+    (stage.folder / "runs/x y/report").mkdir(parents=True)
+    (stage.folder / "runs/x y/report/summaries.json").touch()
+    flags = [*FLAGS, "--workdir=gs://bucket/a b", "--to=runs/x y"]
+    done = stage.run("tpu_vm.sh", "fetch", *flags)
+    assert done.returncode == 0, done.stderr
+    copy = ["gcloud", "storage", "rsync", "--recursive", "gs://bucket/a b", "runs/x y"]
+    assert stage.calls == [copy]
+    assert done.stdout.splitlines() == [
+        "ttc plot --workdir=runs/x y/report",
+        "results: runs/x y",
+    ]
+    answers = {"storage": ["1:ERROR: (gcloud.storage.rsync) gs://bucket not found: 404 bucket"]}
+    done = stage.run("tpu_vm.sh", "fetch", *flags, answers=answers)
+    assert done.returncode == 1
+    assert "gcloud storage ls gs://bucket/a b" in done.stderr
+
+
 @pytest.mark.parametrize("command", ["create", "setup", "run", "status", "logs", "stop", "delete"])
 def test_dry_run_prints_what_would_be_called_and_calls_nothing(stage: Stage, command: str):
     answers = {"queued-resources describe": ["ACTIVE"], "tpu-vm describe": ["READY"]}
@@ -348,6 +452,12 @@ RUN = ["run", "--name=n", "--zone=z"]
         (["delete", "--name=n", "--zone=z", "--", "--async"], "are for create and watch: --async"),
         (["setup", "--name=n", "--zone=z", "--token=no"], "--token=no: no such file"),
         (["create", "--name=n", "--zone=z", "--type=v6e-8", "--interval=1m"], "whole seconds"),
+        (["weights", "--name=n", "--zone=z", "--model=a/b"], "--models is missing"),
+        (["weights", "--name=n", "--zone=z", "--models=/m"], "--model is missing"),
+        (["weights", "--name=n", "--zone=z", "--models=/m", "--model=b; x"], "ORGANISATION/NAME"),
+        (["weights", "--name=n", "--zone=z", "--models=m", "--model=a/b"], "--models=m: must be"),
+        (["fetch", "--name=n", "--zone=z", "--workdir=gs://b/x"], "--to is missing"),
+        (["fetch", "--name=n", "--zone=z", "--to=x"], "must be the gs://BUCKET/FOLDER of a run"),
     ],
 )
 def test_bad_input_is_one_line(stage: Stage, arguments: list[str], said: str):
@@ -479,10 +589,13 @@ def test_worker_mounts_the_bucket_that_results_go_to(worker: Stage):
     gcsfuse = worker.folder / "bin" / "gcsfuse"
     gcsfuse.write_text(STAND_IN)
     gcsfuse.chmod(0o755)
-    done = worker.run("worker.sh", "run", "run", "--workdir=gs://bucket/a b", "--x=gs://y")
+    paths = ["--workdir=gs://bucket/a b", "--config.generator.path=gs://bucket/m", "--x=gs://y"]
+    done = worker.run("worker.sh", "run", "run", *paths)
     gs = worker.folder / "home" / "gs"
-    assert done.stdout.splitlines()[0] == f"<run><--workdir={gs}/bucket/a b><--x=gs://y>"
-    [call] = worker.calls
+    assert done.stdout.splitlines()[0] == (
+        f"<run><--workdir={gs}/bucket/a b><--config.generator.path={gs}/bucket/m><--x=gs://y>"
+    )
+    call = worker.calls[0]
     assert (call[0], call[-2:]) == ("gcsfuse", ["bucket", str(gs / "bucket")])
     assert "--metadata-cache-ttl-secs=0" in call
     done = worker.run(
@@ -490,6 +603,34 @@ def test_worker_mounts_the_bucket_that_results_go_to(worker: Stage):
     )
     assert done.returncode == 2
     assert "gs://bucket could not be mounted" in done.stderr
+
+
+def test_worker_copies_models_once_and_a_run_looks_at_them(worker: Stage):
+    program = worker.folder / ".venv" / "bin" / "hf"
+    program.write_text(
+        '#!/bin/bash\ncase "$2" in */gone) exit 1 ;; esac\n'
+        'mkdir -p "$5/.cache"; echo "$2" >"$5/config.json"; echo "hf $*" >>calls\n'
+    )
+    program.chmod(0o755)
+    models = worker.folder / "models"
+    first, second = (worker.run("worker.sh", "weights", str(models), "org/name") for _ in range(2))
+    assert (first.returncode, first.stdout) == (0, f"{models}/org/name\n"), first.stderr
+    assert second.stderr == f"org/name is in {models} already\n"
+    assert sorted(x.name for x in (models / "org/name").iterdir()) == ["config.json"]
+    done = worker.run("worker.sh", "weights", str(models), "org/gone")
+    assert done.returncode == 2
+    assert "org/gone could not be downloaded" in done.stderr
+    assert not (models / "org/gone").exists()
+
+    ttc = worker.folder / ".venv" / "bin" / "ttc"
+    ttc.write_text('#!/bin/sh\necho "$TTC_MODELS: $*"\n')
+    done = worker.run("worker.sh", "run", "run", f"--models={models}", "--workdir=/w")
+    assert done.stdout.splitlines()[0] == f"{models}: run --workdir=/w"
+
+
+def test_worker_reads_of_models_what_the_library_reads():
+    line = (ROOT / "launch/worker.sh").read_text().partition("WANTED=(")[2].partition(")")[0]
+    assert tuple(shlex.split(line)) == hub.WANTED
 
 
 def test_worker_without_python_gets_one(stage: Stage, tmp_path_factory: Any):

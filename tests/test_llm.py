@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
+from inspect import signature
 from typing import Any
 
 import jax
@@ -106,68 +108,169 @@ def test_greedy_completions_are_the_likeliest(llm):
     assert output.completions[0].log_prob >= max(x.log_prob for x in drawn.completions) - 1e-4
 
 
+def ids_of(llm: LLM) -> list[int]:
+    return llm.tokenizer.encode(EASY)
+
+
+@pytest.mark.parametrize(
+    "prompts",
+    [
+        lambda llm: np.array(ids_of(llm)),
+        lambda llm: [np.array(ids_of(llm))],
+        lambda llm: list(np.array(ids_of(llm))),
+        lambda llm: np.str_(EASY),
+        lambda llm: np.array([EASY]),
+        lambda llm: (EASY,),
+        lambda llm: (text for text in [EASY]),
+        lambda llm: [tuple(ids_of(llm))],
+    ],
+)
+def test_prompts_may_be_of_numpys_types_and_in_any_order_that_lasts(llm, prompts):
+    arguments: dict[str, Any] = {"n": np.int64(3), "max_tokens": np.int32(24), "seed": np.uint8(0)}
+    assert llm.generate(prompts(llm), stop=None, **arguments) == llm.generate(EASY, **SHORT)
+
+
 @pytest.mark.parametrize(
     ("prompts", "said"),
     [
         ([], "prompts is empty"),
         ("", "a prompt is empty"),
         ([[]], "a prompt is empty"),
+        (None, "prompts must be a text, token ids or a conversation.*; it is None"),
+        (3, "prompts must be .*; it is 3"),
+        (b"a", "prompts must be .*; it is b'a'"),
+        ({EASY}, "prompts must be .*; it is {'03 05"),
+        ({"role": "user", "content": "a"}, "prompts must be .*; it is {'role'"),
         (["a", 3], "a list holds int and str"),
+        ([1.0, 2.0], "a list holds float"),
+        ([[True]], "True is no message"),
+        ([["a"]], "'a' is no message"),
         ([{"role": "user"}], "needs 'role' and 'content'"),
         ([{"role": "user", "content": 3}], "content is 3; it must be text"),
+        ([{"role": "user", "content": [{"text": "a"}]}], "content is .*; it must be text"),
         ([{"role": "user", "content": "a"}], "no chat template"),
         ([99999], "a prompt"),
+        ([-1], "the token -1"),
         ("é", "é"),
-        ("1" * 5000, "context"),
+        ("\ud800", "ud800"),
+        ("1" * 5000, "context of 512 tokens; lower max_tokens"),
     ],
 )
 def test_what_is_no_prompt_is_one_line(llm, prompts, said):
+    refused(lambda: llm.generate(prompts, **SHORT), said)
+
+
+@pytest.mark.parametrize(
+    ("questions", "said"),
+    [
+        ([], "questions is empty"),
+        ("", "a question is empty"),
+        ([[]], "a conversation is empty"),
+        (None, "questions must be a text, a Question or a conversation.*; it is None"),
+        ([3], "questions must be .*; a list holds int"),
+        ({"role": "user", "content": "a"}, "questions must be .*; it is {'role'"),
+        ([EASY, [{"role": "user"}]], "questions: .* needs 'role' and 'content'"),
+        ([{"role": "user", "content": "a"}], "question 'a': .* no chat template"),
+        ("1" * 5000, "question '111.*context of 512 tokens; lower max_tokens"),
+    ],
+)
+def test_what_is_no_question_is_one_line(llm, questions, said):
+    refused(lambda: llm.solve(questions, **TINY), said)
+    refused(lambda: list(llm.solve_stream(questions, **TINY)), said)
+
+
+def refused(call: Callable[[], Any], said: str) -> None:
     with pytest.raises(UserError, match=said) as caught:
-        llm.generate(prompts, **SHORT)
+        call()
     assert "\n" not in str(caught.value)
 
 
-def test_arguments_that_cannot_be(llm):
-    with pytest.raises(UserError, match="stop holds an empty text"):
-        llm.generate(EASY, stop="", **SHORT)
-    with pytest.raises(UserError, match=r"stop is \(3,\); it must be a text"):
-        llm.generate(EASY, stop=(3,), **SHORT)
-    for seconds in (0, -1, float("nan"), "1", True):
-        for call in (llm.generate, llm.stream, llm.solve, llm.solve_stream):
-            with pytest.raises(UserError, match="deadline is .*; it must be a number of seconds"):
-                call(EASY, deadline=seconds)
-    for threshold, said in ((2, "is 2; it must be a score"), (0.5, "0.5, and there is no verif")):
-        with pytest.raises(UserError, match=said):
-            llm.solve(EASY, score_threshold=threshold)
-    with pytest.raises(UserError, match="options is .*; it must hold numbers and texts"):
-        llm.solve(EASY, options={"width": [4]})
-    with pytest.raises(UserError, match="prompt holds 2 prompts; stream one at a time"):
-        llm.stream([EASY, HARD])
-    with pytest.raises(UserError, match="n is 0"):
-        llm.generate(EASY, n=0)
-    with pytest.raises(UserError, match="max_new_tokens is 0"):
-        llm.generate(EASY, max_tokens=0)
-    for budget in (0, -1, "16"):
-        with pytest.raises(UserError, match=f"budget is {budget!r}; it must be a whole number"):
-            llm.solve(EASY, budget=budget, task="countdown")
-    with pytest.raises(UserError, match="budget 5: beam cannot spend it exactly; it can spend 8"):
-        llm.solve(EASY, budget=5, strategy="beam", options={"width": 4}, task="countdown")
-    with pytest.raises(UserError, match="strategy: 'beem' is unknown"):
-        llm.solve(EASY, strategy="beem", task="countdown")
-    with pytest.raises(UserError, match="rule: 'most' is unknown; choose"):
-        llm.solve(EASY, rule="most", task="countdown")
-    with pytest.raises(UserError, match="rule is best_of_n: .* there is no verifier"):
-        llm.solve(EASY, rule="best_of_n", task="countdown")
-    with pytest.raises(UserError, match="unknown task"):
-        llm.solve(EASY, task="countdowns")
+WRONG = {  # arguments that cannot be, and what is said of them
+    "n": [(0, "must be at least 1"), (1.5, "must be a whole number"), (True, "must be a whole")],
+    "max_tokens": [(0, "must be at least 1"), (-1, "must be"), ("8", "must be"), (8.0, "must be")],
+    "seed": [(-1, "must be at least 0"), (2**32, "must be at most"), (None, "must be a whole")],
+    "stop": [(3, "must be a text"), ((3,), "must be a text"), (b"a", "must be a text")],
+    "sampling": [({"top_k": 3}, "must be SamplingParams"), (0.7, "must be SamplingParams")],
+    "log_probs": [(3, "must be True or False")],
+    "thinking": [(True, "must be a ThinkingFormat")],
+    "deadline": [(0, "must be above 0"), (float("nan"), "must be a finite"), ("1", "must be a")],
+    "budget": [(0, "must be at least 1"), ("16", "must be a whole number"), (True, "must be a")],
+    "max_step_tokens": [(0, "must be at least 1"), ("a", "must be a whole number")],
+    "strategy": [(None, "must be text"), (3, "must be text")],
+    "options": [([4], "must be a dictionary"), ({"width": [4]}, "must hold numbers and texts")],
+    "policy": [(3, "must be text")],
+    "rule": [(3, "must be text")],
+    "task": [(3, "must be text")],
+    "prompt": [("{question}", "must be a PromptFormat")],
+    "score_threshold": [(2, "must be at most 1"), (True, "must be a number")],
+    "rows": [(0, "must be at least 1"), (2.5, "must be a whole number")],
+    "path": [(3, "must be text"), (None, "must be text")],
+    "verifier": [(3, "must be a path or a function of texts")],
+    "step_delimiter": [(3, "must be text")],
+    "mesh": [(2, "must be a mesh")],
+    "dtype": [("float99", "must be a dtype of floats"), (int, "must be a dtype of floats")],
+}
 
 
-def test_a_second_call_of_a_kind_compiles_nothing(llm, monkeypatch):
+@pytest.mark.parametrize("name", WRONG)
+def test_an_argument_that_cannot_be_is_named(llm, name):
+    def made(path: Any = "embedded:generator", **options: Any) -> LLM:
+        return LLM(path, **options)
+
+    calls = {LLM.generate: llm.generate, LLM.solve: llm.solve, LLM.__init__: made}
+    taken = [call for method, call in calls.items() if name in signature(method).parameters]
+    assert taken
+    for call in taken:
+        asked = () if call is made else (EASY,)
+        for value, said in WRONG[name]:
+            refused(partial(call, *asked, **{name: value}), f"{name} is .*; it {said}")
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"score_threshold": 0.5}, "score_threshold is 0.5, and there is no verifier"),
+        ({"budget": 5, "strategy": "beam", "options": {"width": 4}}, "it can spend 8"),
+        ({"strategy": "beem"}, "^strategy: 'beem' is unknown; choose"),
+        ({"options": {"width": 4}}, "^options.width: best_of_n has no such option"),
+        ({"rule": "most"}, "rule: 'most' is unknown; choose"),
+        ({"rule": "best_of_n"}, "rule is best_of_n: .* there is no verifier"),
+        ({"task": "countdowns"}, "unknown task"),
+        ({"policy": "/nowhere"}, "^policy=/nowhere: no such file"),
+        ({"max_tokens": 10**6}, "lower max_tokens"),
+    ],
+)
+def test_arguments_that_do_not_go_together(llm, given, said):
+    refused(lambda: llm.solve(EASY, **TINY | given), said)
+
+
+def test_what_is_not_there_is_one_line(llm, tmp_path):
+    refused(lambda: llm.generate(EASY, stop=""), "stop holds an empty text")
+    refused(lambda: llm.stream([EASY, HARD]), "prompt holds 2 prompts; stream one at a time")
+    refused(lambda: LLM(tmp_path / "gone"), "gone: no such file or folder")
+    refused(lambda: LLM(""), "path is empty: name a folder")
+    refused(lambda: LLM("embedded:generator", verifier=tmp_path), "^verifier=.*: no folder that")
+    refused(lambda: LLM("embedded:generator", step_delimiter=""), "step_delimiter is empty")
+    refused(lambda: LLM("embedded:generator", weights="int3"), "weights .* not int3")
+
+
+def test_a_second_call_of_a_kind_compiles_nothing(llm, caplog):
+    def compiled(call: Callable[[], Any]) -> list[str]:
+        caplog.clear()
+        with jax.log_compiles():
+            call()
+        said = [x.getMessage()[:40] for x in caplog.records]
+        return [text for text in said if text.startswith("Compiling")]
+
+    other = "04 07 13 25=88:"  # whose answers are many
+    found = [llm.solve(other, **TINY, seed=1)]
     llm.generate(EASY, **SHORT)
-    made: list[object] = []
-    monkeypatch.setattr(Search, "__init__", lambda *_, **__: made.append(_))
-    llm.generate([HARD, EASY], seed=3, **SHORT)
-    assert not made
+    assert not compiled(lambda: llm.generate([HARD, EASY], seed=3, **SHORT))
+    assert not compiled(lambda: found.append(llm.solve([other, HARD], **TINY, seed=2)))
+    assert not compiled(lambda: found.append(llm.solve(other, **TINY, seed=1, rule="majority")))
+    assert found[0][0].alternatives == found[2][0].alternatives
+    assert found[0][0].alternatives != found[1][0].alternatives
+    assert compiled(lambda: llm.generate(EASY, n=1, max_tokens=9))  # the log does tell
 
 
 def test_two_calls_at_once_give_what_they_give_alone(llm):
@@ -186,11 +289,19 @@ def test_a_budget_is_spent_on_a_question_and_answers_vote(llm):
     assert [x.question for x in llm.solve([HARD, EASY], **TINY)] == [HARD, EASY]
 
 
-def test_devices_change_no_answer(llm):
+def test_devices_change_no_answer(llm, monkeypatch):
+    made, begin = [], Search.__init__
+
+    def init(search: Search, *arguments: Any, **options: Any) -> None:
+        made.append(options["execution"])
+        begin(search, *arguments, **options)
+
+    monkeypatch.setattr(Search, "__init__", init)
     spread = LLM("embedded:generator", rows=6, mesh=make_mesh(2, 1, jax.devices()[:2]))
     found, expected = (one.solve([EASY, HARD], **TINY) for one in (spread, llm))
     for mine, other in zip(found, expected, strict=True):
         assert (mine.answer, mine.alternatives) == (other.answer, other.alternatives)
+    assert [(x.shards, x.mesh is not None) for x in made if x.shards == 2] == [(2, True)]
 
 
 def pieced(pieces: Sequence[Any], n: int) -> list[str]:
@@ -246,6 +357,24 @@ def test_a_chat_is_solved_in_its_template(chatty):
     form = PromptFormat(chat=True, chat_template_kwargs={"enable_thinking": False})
     with pytest.raises(UserError, match="template does not read 'enable_thinking'"):
         chatty.solve("1+1?", prompt=form, **given)
+
+
+def test_conversations_are_solved_beside_texts(chatty):
+    given: dict[str, Any] = {"budget": 2, "max_tokens": 8}
+    turns = [("system", "Add."), ("user", "1+1?"), ("assistant", "2"), ("user", "2+2?")]
+    talk = [{"role": role, "content": content} for role, content in turns]
+    short = [{"role": "user", "content": "2+2?"}]
+    [found] = chatty.solve(talk, **given)
+    assert found.question == "2+2?"
+    assert found.ledger.prefill_tokens == len(chatty.tokenizer.chat(talk)) - 1
+    [alone] = chatty.solve(short, **given)
+    several = chatty.solve(["2+2?", talk, short, talk], **given)
+    assert several[1].alternatives == several[3].alternatives == found.alternatives
+    assert len({x.id for x in several}) == 3  # one question, asked in three ways
+    assert several[2].alternatives == alone.alternatives
+    assert {x.id for x in chatty.solve_stream([talk, short], **given)} == {found.id, alone.id}
+    [later] = asyncio.run(chatty.asolve(talk, **given))
+    assert later.alternatives == found.alternatives
 
 
 def test_rows_change_no_text():
@@ -359,6 +488,8 @@ def test_a_thought_is_told_apart_and_keeps_its_budget(llm):
             # Forced tokens count as the model itself rates them.
             assert sum(completion.log_probs or ()) == pytest.approx(completion.log_prob, rel=1e-3)
         assert output.ledger.decode_tokens == sum(len(x.token_ids) for x in output.completions)
+    [solution] = llm.solve(EASY, thinking=dataclasses.replace(marks, maximum=2), **TINY)
+    assert solution.reasoning.index("=") <= 3
     [plain] = llm.generate(EASY, **SHORT)
     assert all(completion.reasoning == "" for completion in plain.completions)
     with pytest.raises(UserError, match="thinking.maximum is 23: with 2 tokens of marks"):

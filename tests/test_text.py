@@ -29,8 +29,9 @@ def test_names_of_questions_are_printable(text: str) -> None:
 @pytest.mark.parametrize("field", ["text", "answer", "solution"])
 @pytest.mark.parametrize("text", SURROGATES)
 def test_texts_of_questions_are_unicode(field: str, text: str) -> None:
+    fields: dict[str, Any] = {"id": "q", "text": "1+1?", "answer": "2", field: text}
     with pytest.raises(UserError, match=f"question 'q': its {field} holds what is no Unicode text"):
-        Question(**{"id": "q", "text": "1+1?", "answer": "2", field: text})
+        Question(**fields)
 
 
 @pytest.mark.parametrize("field", ["id", "text", "answer", "level", "solution"])

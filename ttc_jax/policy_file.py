@@ -9,10 +9,10 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 from ml_collections import ConfigDict
-from pydantic import AfterValidator, Field, FiniteFloat, NonNegativeInt
+from pydantic import AfterValidator, Field, FiniteFloat, NonNegativeInt, PositiveInt
 from pydantic import ConfigDict as Rules
 
 from ttc_jax import files
@@ -71,6 +71,8 @@ class PolicyFile:
       edges, choice: see `Policy.to_dict`.
       strategies: name in `choice` -> how it is run.
       samples: that tell the difficulty; 0 for "question".
+      unit: what budgets count.
+      generations: where they count tokens, strategy -> budget -> generations that it is run with.
       budgets: those of every bin, as files of earlier versions say.
       about: the same in words.
     """
@@ -82,6 +84,8 @@ class PolicyFile:
     choice: dict[_Bin, dict[_Budget, str]]
     strategies: dict[_Name, Entry]
     samples: Annotated[NonNegativeInt, Field(le=10**6)] = 0
+    unit: Literal["generations", "tokens"] = "generations"
+    generations: dict[_Name, dict[_Budget, PositiveInt]] = dataclasses.field(default_factory=dict)
     budgets: Annotated[tuple[int, ...], Field(min_length=1)] = ()
     about: str = ""
 
@@ -89,12 +93,17 @@ class PolicyFile:
         for name, row in self.choice.items():
             if self.budgets and sorted(row) != sorted(f"n_{n}" for n in self.budgets):
                 raise ValueError(f"choice.{name} has other budgets than budgets says; delete that")
+            if self.unit == "tokens":
+                for n, strategy in row.items():
+                    if n not in self.generations.get(strategy, {}):
+                        raise ValueError(f"generations.{strategy} lacks {n}, of choice.{name}")
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns the policy as JSON holds it."""
+        """Returns the policy as JSON holds it; without what only budgets of tokens need."""
         found = dataclasses.asdict(self)
         found["strategies"] = {name: x.to_dict() for name, x in self.strategies.items()}
-        return {name: value for name, value in found.items() if name != "budgets"}
+        unsaid = {"budgets"} if self.unit == "tokens" else {"budgets", "unit", "generations"}
+        return {name: value for name, value in found.items() if name not in unsaid}
 
     def write(self, path: Path) -> None:
         """Writes the file that `read_policy` reads.

@@ -40,9 +40,9 @@ from flax import nnx
 from tests.bench.models import SMOLLM2, TINY, Material, load, prm_on, torch_model
 from ttc_jax.models.hub import transformers
 from ttc_jax.models.transformer import Transformer
-from ttc_jax.search.engine import Request
 from ttc_jax.search.execution import Execution
 from ttc_jax.search.plan import Plan
+from ttc_jax.search.request import Request
 from ttc_jax.search.search import Search, SearchResult, Work
 from ttc_jax.search.state import NONE
 from ttc_jax.search.strategies.beam import Beam

@@ -75,14 +75,6 @@ def test_a_strategy_has_its_own_maximum(config):
         spend(silent, Entry("best_of_n", thinking=5), 2)
 
 
-def test_a_search_between_steps_is_refused_before_models_are_read():
-    flags = ["--config.thinking.close=</think>", "--config.search.strategy=beam"]
-    flags.append("--config.verifier.path=nowhere")
-    with pytest.raises(UserError, match="set thinking.steps=True, or choose best_of_n"):
-        build.check(load_config("math", flags))
-    build.check(load_config("math", [*flags, "--config.thinking.steps=True"]))
-
-
 def test_a_shipped_section_says_what_the_model_does():
     assert thinking_of(load_config("math")) is None
     flags = ["--config.thinking.close=</think>", "--config.thinking.maximum=0"]

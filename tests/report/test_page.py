@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import csv
 import dataclasses
 import html
@@ -20,10 +21,12 @@ from tests.report import samples
 from tests.report.samples import HOSTILE
 from ttc_jax.errors import UserError
 from ttc_jax.jobs import report
+from ttc_jax.report.looks import Looks
 from ttc_jax.report.sections import records_of_work, sections
+from ttc_jax.report.style import PHONE
 from ttc_jax.report.table import Table
 from ttc_jax.report.viewer import CANDIDATES, NODES, viewer
-from ttc_jax.results.store import Node
+from ttc_jax.results.store import Node, Record
 from ttc_jax.results.summary_file import read_summaries
 
 ALL = ("search", "policy", "chains", "ratios", "verifiers")
@@ -81,7 +84,23 @@ def test_everything_has_its_section_and_is_listed(page):
     found = Tags(page)
     assert found.ids("section") == SECTIONS
     links = [about["href"] for tag, about in found.tags if tag == "a"]
-    assert list(dict.fromkeys(links)) == [f"#{name}" for name in SECTIONS]
+    inside = [link for link in dict.fromkeys(links) if not str(link).startswith("data:")]
+    assert inside == [f"#{name}" for name in SECTIONS]
+
+
+def test_each_table_is_there_as_csv_and_each_figure_for_a_telephone(page, folder):
+    found = Tags(page)
+    tables = {x["download"]: str(x["href"]) for tag, x in found.tags if "download" in x}
+    beside = {path.name: path.read_bytes() for path in (folder / "page").glob("*.csv")}
+    assert beside.keys() <= tables.keys()
+    for name, content in beside.items():
+        kind, _, data = tables[name].partition(",")
+        assert kind == "data:text/csv;base64"
+        assert base64.b64decode(data) == content
+    narrow = [x for tag, x in found.tags if tag == "source"]
+    assert len(narrow) == 8
+    assert all(int(str(x["width"])) == round(72 * PHONE.width) for x in narrow)
+    assert "prefers-color-scheme: dark" in page
 
 
 def test_it_needs_no_other_file_and_no_network(page):
@@ -280,13 +299,64 @@ def test_large_trees_are_cut_and_say_so():
     nodes += [Node(-1, 0, "pruned", 0.5, None)] * 2000
     found = viewer([samples.record("q", "beam", tuple(ends), tuple(nodes))], {})
     [tree] = found["trees"]
-    assert len(tree["nodes"]) == NODES
+    assert sum(node["times"] for node in tree["nodes"]) == NODES
+    assert len(tree["nodes"]) == CANDIDATES + steps  # the rows' common steps are one path
     assert tree["cut"] == len(nodes) - NODES
     shown = {node["candidate"] for node in tree["nodes"]} - {None}
     assert len(shown) == CANDIDATES
     assert n - 1 in shown  # the winner
     assert len(tree["candidates"]) == len(tree["votes"]) == n
     assert all(node["parent"] < i for i, node in enumerate(tree["nodes"]))
+
+
+def test_equal_steps_of_a_tree_are_one_and_say_how_many():
+    texts = ["a"] * 3 + ["b"] * 2
+    nodes = [Node(-1, 0, text, 0.5, None) for text in texts]
+    nodes += [Node(0, 1, "x", 0.75, 0), Node(1, 1, "x", 0.75, 1), Node(1, 1, "x", 0.75, 2)]
+    ends = [samples.candidate("ax", 0.75, answer, answer == "1") for answer in ("1", "1", "2")]
+    [tree] = viewer([samples.record("q", "beam", tuple(ends), tuple(nodes))], {})["trees"]
+    shown = [(x["parent"], x["text"], x["alive"], x["times"]) for x in tree["nodes"]]
+    assert shown == [
+        (-1, "a", True, 2),
+        (-1, "a", False, 1),
+        (-1, "b", False, 2),
+        (0, "x", True, 2),
+        (0, "x", True, 1),  # ends in another answer
+    ]
+    assert [node["candidate"] for node in tree["nodes"]] == [None, None, None, 0, 2]
+
+
+def test_the_tree_shown_first_is_right_and_nearly_was_not():
+    def searched(name: str, *scores: float, right: int = 0) -> Record:
+        ends = [samples.candidate("x", x, str(i), i == right) for i, x in enumerate(scores)]
+        nodes = [Node(-1, 0, "x", x, i) for i, x in enumerate(scores)]
+        return samples.record(name, "beam", tuple(ends), (*nodes, Node(-1, 0, "no", 0.1, None)))
+
+    records = [searched("sure", 0.9, 0.1), searched("near", 0.9, 0.8), searched("wrong", 0.2, 0.9)]
+    for some in (records, records[::-1]):
+        assert viewer(some, {})["first"] == {"question": "near", "strategy": "beam", "budget": 2}
+    assert viewer([], {})["first"] == {}
+
+
+def test_a_strategy_has_one_name_and_colour_in_all_figures():
+    rules = ("majority", "best_of_n", "best_of_n_weighted", "best_of_n_weighted/min", "pass")
+    searched = {
+        "rule": "best_of_n_weighted",
+        "accuracy": dict.fromkeys(("best_of_n", *"abcd")),
+        "choosing": {"accuracy": dict.fromkeys(rules)},
+    }
+    kinds = [f"compute_optimal_{x}" for x in ("oracle", "predicted", "few", "question")]
+    policy = {"rule": "best_of_n_weighted", "accuracy": dict.fromkeys(("best_of_n", *kinds))}
+    choosing = searched["choosing"]
+    looks = Looks.of([searched, policy])
+    pool = looks.look("best_of_n", searched)
+    assert pool.label == "best-of-N weighted"
+    assert pool == looks.look("best_of_n_weighted", choosing) == looks.look("best_of_n", policy)
+    assert looks.look("best_of_n", choosing).label == "best-of-N"  # the rule, not the strategy
+    for summary in (searched, policy, choosing):
+        drawn = [looks.look(name, summary) for name in summary["accuracy"]]
+        assert len({(x.color, x.marker) for x in drawn}) == len({x.label for x in drawn})
+        assert len({x.label for x in drawn}) == len(drawn)
 
 
 def test_without_scores_the_majority_decides():

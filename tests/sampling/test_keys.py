@@ -72,3 +72,11 @@ def test_no_two_purposes_draw_with_one_key():
             assert row not in owner, f"{purpose} and {owner[row]} share a key"
             owner[row] = purpose
     assert len(owner) == sum(map(len, rows.values())) > 1000
+
+
+def test_a_seed_is_data_and_gives_the_keys_of_its_number():
+    for seed in (0, 3, 2**31, 2**32 - 1):
+        expected = [jax.random.fold_in(jax.random.key(seed), i) for i in IDS]
+        seeds = jnp.full(IDS.shape, seed, jnp.uint32)
+        for found in (keys.question_keys(seed, IDS), jax.jit(keys.question_keys)(seeds, IDS)):
+            assert (found == jnp.stack(expected)).all()

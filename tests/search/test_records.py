@@ -43,7 +43,7 @@ class Recited:
         if len(prompt) > 90:
             raise UserError("a prompt is too long")
 
-    def run(self, prompts, numbers, shown=None, *, deadline=None):
+    def run(self, prompts, numbers, shown=None, *, seed=None, deadline=None):
         answers = [TOKENIZER.encode(answer) for answer in ANSWERS]
         answers = [[*answer, 1] for answer in answers[:-1]] + answers[-1:]
         tokens = np.zeros((len(answers), 12), np.int32)

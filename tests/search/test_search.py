@@ -31,8 +31,8 @@ from ttc_jax.models.transformer import Transformer
 from ttc_jax.sampling.draw import SamplingParams
 from ttc_jax.sampling.sampler import SHORTEST_BUCKET, Sampler, bucket
 from ttc_jax.search import kernel
-from ttc_jax.search.engine import Request
 from ttc_jax.search.plan import Plan
+from ttc_jax.search.request import Request
 from ttc_jax.search.search import Failed, Search, SearchResult
 from ttc_jax.verifiers.prm import ProcessRewardModel
 from ttc_jax.verifiers.verifier import Verifier

@@ -129,9 +129,32 @@ def test_a_search_over_paragraphs_keeps_the_budget(model):
         assert result.ledger.decode_tokens == (result.trace.ends - result.trace.starts).sum()
 
 
-def test_a_search_between_steps_of_answers_alone_is_refused(model):
-    with pytest.raises(UserError, match="set thinking.steps=True, or choose best_of_n"):
-        search_of(model, "beam", Grader())
+@pytest.mark.parametrize("lookahead", [0, 1])
+def test_a_search_over_the_answer_has_the_thought_in_its_first_step(model, lookahead: int):
+    search = search_of(model, "beam", Grader(), lookahead=lookahead, rounds=30)
+    most, inside, steps = search.plan.max_step_tokens, 0, 0
+    for (prompt, _), result in zip(QUESTIONS, run(search, QUESTIONS), strict=True):
+        trace = result.trace
+        for n in range(N):  # what the row wrote first, also where another took its place
+            first = trace.tokens[0, n, : trace.ends[0, n]].tolist()
+            thought = THINKING.thought_of(first, prompt)
+            inside += any(token in DELIMITERS for token in first[:thought])
+            # It pauses where a step of the answer ends, and nowhere before.
+            ends = [i for i, x in enumerate(first[thought:]) if x in DELIMITERS]
+            text = [i for i, x in enumerate(first[thought:]) if x != BLANK]
+            ends = [i for i in ends if text and i >= text[0]]
+            written = len(first) - thought
+            assert written <= most
+            assert ends in ([], [written - 1])
+            assert ends or written == most or first[-1] in ENDS
+        written = (trace.ends - trace.starts)[1:]
+        steps += int((written > 0).sum())
+        if OPEN not in prompt:  # a thought may begin in any step, and is part of that
+            continue
+        assert (written <= most).all()
+        assert not (result.scored & (np.arange(LONGEST) < np.array(result.thoughts)[:, None])).any()
+    assert inside
+    assert steps
 
 
 def test_programs_can_be_lowered(plain):

@@ -10,16 +10,22 @@ import os
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import pytest
 from flax import nnx
+from jax.sharding import NamedSharding
 
 from tests.sampling.oracle import TINY
 from ttc_jax import cli, logs
 from ttc_jax.jobs.compile import _read_a_token
 from ttc_jax.models import parameters
+from ttc_jax.models.attention import causal_attention
+from ttc_jax.models.scoring import Scoring
 from ttc_jax.models.shapes import known
 from ttc_jax.models.transformer import Transformer
+from ttc_jax.sharding.mesh import P, make_mesh
 from ttc_jax.tpu.program import device_bytes
+from ttc_jax.tpu.topology import describe
 
 HAS_LIBTPU = importlib.util.find_spec("libtpu") is not None
 LAYERS, DEPTH, N = 2, 16, 64
@@ -129,6 +135,26 @@ def test_int8_holds_and_moves_about_half(sampler, narrow):
     for kind in ("weight_bytes", "cache_bytes"):
         assert segment[kind] < 0.55 * wide[kind], kind
     assert segment["bytes_accessed"] < 0.6 * wide["bytes_accessed"]  # logits are no narrower
+
+
+@needs_libtpu
+def test_long_sequences_are_read_by_the_kernel_over_a_mesh(optimised):
+    """The backward pass too, with a window, a soft cap, narrow heads and a prefix."""
+    mesh = make_mesh(2, 4, describe("v5e:2x4").devices)
+    place, scoring = NamedSharding(mesh, P("data", None, "model")), Scoring(0.1, 50.0, 1024)
+    T, before = 4000, 190
+    shapes = (2, T, 4, 2, 64), (2, before + T, 4, 64), (2, before + T, 4, 64)
+    arrays = [jax.ShapeDtypeStruct(shape, jnp.bfloat16, sharding=place) for shape in shapes]
+
+    def loss(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
+        return causal_attention(q, k, v, scoring).astype(jnp.float32).sum()
+
+    compiled = jax.jit(jax.grad(loss, (0, 1, 2))).lower(*arrays).compile()
+    text, memory = compiled.as_text(), compiled.memory_analysis()
+    assert text is not None
+    assert memory is not None
+    assert text.count('custom_call_target="tpu_custom_call"') == 3  # output; queries; keys, values
+    assert memory.temp_size_in_bytes < T * T  # plain attention: 16 bytes for each score of a pair
 
 
 @pytest.mark.parametrize("tied", [True, False])

@@ -37,7 +37,7 @@ from ttc_jax.results.store import Record, ResultsStore
 from ttc_jax.sampling.programs import shards
 from ttc_jax.sampling.thinking import ThinkingFormat
 from ttc_jax.search.execution import Execution
-from ttc_jax.search.plan import Plan, check_thought_steps
+from ttc_jax.search.plan import Plan
 from ttc_jax.search.strategies import Strategy
 from ttc_jax.search.strategies.check import check_strategy
 from ttc_jax.tasks.prompts import PromptFormat
@@ -84,8 +84,7 @@ def check(config: ConfigDict) -> Strategy:
     mesh = mesh_of(config, jax.local_devices())
     execution(config, questions_at_once(config, config.sampling.n), mesh).check()
     PromptFormat(**config.prompt)
-    thinking = thinking_of(config)
-    check_thought_steps(strategy, scored=thinking is None or thinking.steps)
+    thinking_of(config)
     return strategy
 
 

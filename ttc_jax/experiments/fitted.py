@@ -13,6 +13,7 @@ from ttc_jax.config import as_flag
 from ttc_jax.errors import UserError, naming
 from ttc_jax.policy.policy import Policy
 from ttc_jax.policy_file import OF_FILE, Entry, PolicyFile, filled
+from ttc_jax.results.token_budgets import Spending
 from ttc_jax.typed_json import check
 
 _USABLE = ("question", "predicted")
@@ -33,12 +34,14 @@ class Fitted:
         its scores of samples do.
       samples: how many; 0 for "question".
       strategies: name -> how it is run, of those in the table.
+      generations: strategy -> budget -> generations, where budgets count tokens.
     """
 
     policy: Policy
     difficulty: str
     samples: int
     strategies: Mapping[str, Entry]
+    generations: Mapping[str, Mapping[str, int]] = dataclasses.field(default_factory=dict)
 
     @classmethod
     def of(cls, found: PolicyFile) -> Fitted:
@@ -67,7 +70,13 @@ class Fitted:
                     )
         used = {name for row in policy.choice for name in row.values()}
         entries = {name: found.strategies[name] for name in sorted(used)}
-        return cls(policy, found.difficulty, found.samples, entries)
+        generations = found.generations if found.unit == "tokens" else {}
+        return cls(policy, found.difficulty, found.samples, entries, generations)
+
+    def strategy(self, easiness: float, budget: int) -> tuple[str, int]:
+        """Returns the strategy for a question and its generations; see `Policy.strategy`."""
+        name, within = self.policy.strategy(easiness, budget)
+        return name, self.generations[name][f"n_{within}"] if self.generations else within
 
     def beside(self, generator: str, verifier: str) -> Fitted:
         """Returns the same policy where a strategy's own models, if they are these, go unsaid."""
@@ -113,11 +122,18 @@ def followed(config: ConfigDict) -> tuple[ConfigDict, Fitted | None]:
     return copy, found
 
 
-def write_policy(path: Path, config: ConfigDict, policy: Policy, samples: int) -> Path:
+def write_policy(
+    path: Path,
+    config: ConfigDict,
+    policy: Policy,
+    samples: int,
+    spending: Spending | None = None,
+) -> Path:
     """Writes the policy as a file that `read_policy` reads.
 
     Args:
       samples: that tell the difficulty of a question, 0 where its score does.
+      spending: the tokens of generations, where budgets count these.
 
     Raises:
       UserError: the disk is full or not writable, or the sweep's config is damaged.
@@ -135,12 +151,23 @@ def write_policy(path: Path, config: ConfigDict, policy: Policy, samples: int) -
         difficulty=kind,
         samples=samples,
         strategies=strategies,
+        unit="generations" if spending is None else "tokens",
+        generations={} if spending is None else _generations(policy, spending),
         about=f"The compute-optimal policy fitted to {source}. Bin 1 is the easiest. A "
         "question whose difficulty (higher is easier) is below edges[i] is in bin i + 2 or harder; "
         f"it is {_ABOUT[kind].format(samples=samples)}.",
         **policy.to_dict(),
     ).write(path)
     return path
+
+
+def _generations(policy: Policy, spending: Spending) -> dict[str, dict[str, int]]:
+    """Returns strategy -> budget -> generations, of those that the policy chooses."""
+    found: dict[str, dict[str, int]] = {}
+    for row in policy.choice:
+        for budget, name in row.items():
+            found.setdefault(name, {})[f"n_{budget}"] = spending.generations(name, budget)
+    return found
 
 
 @dataclasses.dataclass(frozen=True)

@@ -51,7 +51,7 @@ def encode(
     prompted = []
     for question in questions:
         with naming(question.id):
-            tokens = prompt.encode(question.text, tokenizer)
+            tokens = prompt.encode(question, tokenizer)
             shown = show(question.text) if show is not None else None
             check(tokens, *([] if shown is None else [shown]))
         prompted.append(Prompted(question, tokens, shown))
@@ -104,7 +104,7 @@ class Recorder:
 
     Attributes:
       strategy: what the records call the search; by default the name of its strategy.
-      seed: as the search's; part of a record's key.
+      seed: of all draws, in place of the search's own; part of a record's key.
       trees: ids of the questions whose records keep the search tree.
     """
 
@@ -152,16 +152,17 @@ class Recorder:
         began = time.perf_counter()
         try:
             tokens = [one.tokens for one in prompted]
-            found = self.search.run(tokens, numbers, shown, deadline=deadline)
+            found = self.search.run(tokens, numbers, shown, seed=self.seed, deadline=deadline)
             for index, outcome in found:
-                record = self._record(prompted[index], outcome)
+                record = self.record(prompted[index], outcome)
                 now = time.perf_counter()
                 yield dataclasses.replace(record, seconds=now - began), outcome.cut
                 began = time.perf_counter()
         except Failed as error:
             raise UserError(f"{prompted[error.index].question.id}: {error.reason}") from error
 
-    def _record(self, prompted: Prompted, outcome: SearchResult) -> Record:
+    def record(self, prompted: Prompted, outcome: SearchResult) -> Record:
+        """Returns what is kept of a question's result."""
         question = prompted.question
         tokens = [
             tuple(row[:length].tolist())

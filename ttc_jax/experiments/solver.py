@@ -18,6 +18,8 @@ Without a policy all questions are answered by one strategy.
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import math
 import time
 from collections import Counter
@@ -76,7 +78,7 @@ class Solver:
     Args:
       setup: models, prompts and limits.
       follow: the policy that chooses a question's strategy, or one strategy for all.
-      budget: generations a question.
+      budget: generations a question; tokens where the policy's budgets count these.
       rule, aggregation: how the answer is chosen from the candidates, see `results.selection`.
       store: where records of all searches go, if anywhere.
       held: records of an earlier call with these arguments, which need not be searched for again.
@@ -110,6 +112,12 @@ class Solver:
         self._store = store
         self._held: dict[Key, Record] = {record.key: record for record in held}
         self._recorders: dict[tuple[str, int], Recorder] = {}
+
+    def changed(self, *, seed: int, rule: str) -> Solver:
+        """Returns a solver with another seed and rule that shares this one's compiled searches."""
+        other = copy.copy(self)
+        other._setup, other._rule = dataclasses.replace(self._setup, seed=seed), rule
+        return other
 
     def solve(
         self, questions: Sequence[str | Question], *, deadline: float = math.inf
@@ -193,7 +201,7 @@ class Solver:
         prompts = []
         for question in questions:
             try:
-                prompts.append(self._setup.prompt.encode(question.text, tokenizer))
+                prompts.append(self._setup.prompt.encode(question, tokenizer))
             except UserError as error:
                 raise naming(question, error) from error
         scores = question_scores(verifier, prompts)
@@ -212,7 +220,7 @@ class Solver:
             return _Choice(self._single, self._budget, ())
         if guess.easiness is None:  # cut off
             return _Choice("", self._budget, guess.samples)
-        name, budget = self._fitted.policy.strategy(guess.easiness, self._budget)
+        name, budget = self._fitted.strategy(guess.easiness, self._budget)
         entry = self._entries[name]
         alike = is_pool(entry) and not (entry.generator or entry.verifier or entry.thinking >= 0)
         return _Choice(name, budget, guess.samples if alike else ())
@@ -224,7 +232,7 @@ class Solver:
             self._recorders[key] = self._setup.recorder(
                 strategy, entry, generations, self._seed(strategy)
             )
-        return self._recorders[key]
+        return dataclasses.replace(self._recorders[key], seed=self._seed(strategy))
 
     def _seed(self, strategy: str) -> int:
         """Returns a search's seed; samples for difficulty have another, as they may vote too."""

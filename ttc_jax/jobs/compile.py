@@ -11,6 +11,9 @@ how many questions and candidates would fit. The exit code is 2 where they do no
                       on chips of its own, those of one host
 --prompt=512          tokens of the longest prompts
 --stage=NAME          of a config of several stages
+--questions=500       says what a search of so many takes; by default those of config.limit
+--machines=4          hosts of the slice, each with chips of its own, that share the questions
+--price=1.20          of a chip for an hour, in any currency
 --json=FILE           writes all of it to a file too
 --program=segment     just this one: a search has admit, insert and segment, which does the work
 --hlo=DIR             writes the compiled programs there as text
@@ -22,6 +25,7 @@ write compiled programs to its cache, but not read them.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -34,6 +38,7 @@ from ml_collections import ConfigDict
 
 from ttc_jax.errors import UserError
 from ttc_jax.experiments import build
+from ttc_jax.experiments.estimate import estimate
 from ttc_jax.experiments.fields import check_fields
 from ttc_jax.experiments.sections import (
     fresh_tokenizer,
@@ -92,21 +97,24 @@ def main(
     topology: str = "",
     prompt: str = "512",
     stage: str = "",
+    questions: str = "",
+    machines: str = "1",
+    price: str = "",
     program: str = "",
     json: str = "",
     hlo: str = "",
 ) -> None:
     """Compiles, and prints what comes of it."""
     del workdir
-    if not prompt.isdecimal() or int(prompt) < 2:
-        raise UserError(f"--prompt={prompt}: must be a number of tokens, at least 2")
+    width, hosts = _count("--prompt", prompt, 2), _count("--machines", machines, 1)
+    asked, paid = _count("--questions", questions or "0", 0), _price(price)
     refuse_url(hlo, "--hlo")
     refuse_url(json, "--json")
     jax.config.update("jax_enable_compilation_cache", False)
     config = _stage(config, stage)
     check_fields(config)
     target = describe(topology)
-    job = _job(config, target, bucket(int(prompt)))
+    job = _job(config, target, bucket(width))
     if program:
         if program not in job.lowered:
             raise UserError(f"--program={program}: must be one of {', '.join(job.lowered)}")
@@ -119,19 +127,45 @@ def main(
         "programs": [found.to_json() for found in programs],
     }
     if programs[-1].ideal_bytes == job.ideal:
-        most = capacity(programs[-1], job.questions, job.candidates, job.state)
-        result["capacity"] = {
-            "questions": job.questions,
-            "candidates": job.candidates,
-            "most": most,
-        }
-        print(
-            f"a device has {job.questions} questions of {job.candidates} candidates; there is room "
-            f"for {most['questions']} of {job.candidates}, or {job.questions} of "
-            f"{most['candidates']}"
-        )
+        result["capacity"] = _capacity(programs[-1], job)
+    searches = () if "kind" in config or "rollouts" in config else _runs(config)
+    found = estimate(config, searches, programs, questions=asked, hosts=hosts, chips=target.chips)
+    if found is not None:
+        result["estimate"] = found.to_json(paid)
+        print(*found.lines(paid), sep="\n")
     if json:
         print(f"programs: {write_json(Path(json), result)}")
+
+
+def _count(flag: str, text: str, least: int) -> int:
+    if not text.isdecimal() or int(text) < least:
+        raise UserError(f"{flag}={text}: must be a whole number, at least {least}")
+    return int(text)
+
+
+def _price(text: str) -> float:
+    try:
+        price = float(text or 0)
+    except ValueError:
+        price = math.nan
+    if not 0 <= price < math.inf:
+        raise UserError(f"--price={text}: must be what a chip costs an hour, as in --price=1.20")
+    return price
+
+
+def _capacity(program: Program, job: Job) -> dict[str, Any]:
+    """Returns, and prints, how far B or N can grow."""
+    most = capacity(program, job.questions, job.candidates, job.state)
+    print(
+        f"a device has {job.questions} questions of {job.candidates} candidates; there is room "
+        f"for {most['questions']} of {job.candidates}, or {job.questions} of {most['candidates']}"
+    )
+    return {"questions": job.questions, "candidates": job.candidates, "most": most}
+
+
+def _runs(config: ConfigDict) -> list[ConfigDict]:
+    """Returns the config of each search: of a sweep one a cell."""
+    return [cell.config for cell in sweep.cells_of(config)] if "sweep" in config else [config]
 
 
 def _stage(config: ConfigDict, name: str) -> ConfigDict:
@@ -149,10 +183,8 @@ def _job(config: ConfigDict, topology: Topology, width: int) -> Job:
         return _training(config, topology)
     if "rollouts" in config:
         return _sampling(config, topology, width)
-    if "sweep" in config:
-        # The cell that takes the most memory.
-        cells = sweep.cells_of(config)
-        config = max((cell.config for cell in cells), key=lambda cell: cell.sampling.n)
+    if "sweep" in config:  # the search that takes the most memory
+        config = max(_runs(config), key=lambda run: run.sampling.n)
     if "search" not in config or "n" not in config.sampling:
         raise UserError("ttc compile takes configs of the jobs run, sweep, collect and train")
     return _search(config, topology, width)

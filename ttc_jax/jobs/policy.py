@@ -10,13 +10,15 @@ and the choices, with each kind of difficulty, and what it brings to spend the s
 unevenly over questions; and compute_optimal.png/.svg/.csv. Samples drawn elsewhere will do: a file
 or folder of them, see `ttc_jax.results.foreign`. Where
 `flops_match.large` names a run of a larger model's greedy answers, the two are compared at equal
-FLOPs, pretraining included.
+FLOPs, pretraining included. With policy.unit=tokens `policy.budgets` are tokens that a question may
+take, for strategies whose generations are not equally long, such as those of a model that thinks.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import logging
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -44,6 +46,7 @@ from ttc_jax.results.curves import Estimate, bootstrap, budget_grid, check_rule,
 from ttc_jax.results.foreign import read_records
 from ttc_jax.results.store import Record
 from ttc_jax.results.summary import DIFFICULTY, difficulty_samples, versions, write_summary
+from ttc_jax.results.token_budgets import Spending, token_table, written
 
 _log = logging.getLogger(__name__)
 
@@ -71,8 +74,10 @@ def main(config: ConfigDict, workdir: Path) -> None:
     records = _among(config, records)
     check_rule(config.selection.rule, records, f"data.path={config.data.path}")
     pool = _pool(config, records)
-    table, baseline = _tables(config, records, pool)
+    spending = _spending(config, records)
+    table, baseline = _tables(config, records, pool, spending)
     found = _difficulties(config, records)
+    each = 1.0 if spending is None else _tokens_of_a_sample(config, records)
     if config.policy.difficulty not in found:
         what = "questions" if config.policy.difficulty == "question" else "samples"
         raise UserError(
@@ -86,7 +91,7 @@ def main(config: ConfigDict, workdir: Path) -> None:
             told.binning,
             baseline,
             name=config.policy.baseline,
-            cost=costs(table, told.samples, config.policy.pools),
+            cost=costs(table, told.samples * each, [config.policy.baseline]),
             seed=config.seed,
             count=config.policy.resamples,
         )
@@ -94,7 +99,7 @@ def main(config: ConfigDict, workdir: Path) -> None:
     }
     policies = {kind: fit_policy(table, told.binning) for kind, told in found.items()}
     chosen, told = policies[config.policy.difficulty], found[config.policy.difficulty]
-    path = write_policy(workdir / FILE, config, chosen, told.samples)
+    path = write_policy(workdir / FILE, config, chosen, told.samples, spending)
     binnings = {kind: told.binning for kind, told in found.items()}
     summary = _summarise(config, table, baseline, policies, worths, binnings)
     if allocation := _allocation(config, pool):
@@ -140,26 +145,56 @@ def _pool(config: ConfigDict, records: Sequence[Record]) -> list[Record]:
     return pool
 
 
+def _spending(config: ConfigDict, records: Sequence[Record]) -> Spending | None:
+    """Returns the tokens of generations, where budgets count these."""
+    if config.policy.get("unit", "generations") != "tokens":
+        return None
+    if config.flops_match.large:
+        raise UserError(
+            "flops_match.large is set, which compares generations; leave it empty, or set "
+            "policy.unit=generations"
+        )
+    searched = [record for record in records if record.strategy != DIFFICULTY]
+    return Spending.of(searched, config.policy.pools)
+
+
+def _tokens_of_a_sample(config: ConfigDict, records: Sequence[Record]) -> float:
+    """Returns the tokens of a sample that tells the difficulty, on average."""
+    drawn = difficulty_samples(records, config.policy.baseline)
+    return sum(written(x.ledger) for x in drawn) / sum(x.budget for x in drawn)
+
+
 def _tables(
-    config: ConfigDict, records: Sequence[Record], pool: Sequence[Record]
+    config: ConfigDict,
+    records: Sequence[Record],
+    pool: Sequence[Record],
+    spending: Spending | None,
 ) -> tuple[AccuracyTable, AccuracyTable]:
     """Returns all strategies at the policy's budgets, and the baseline at all of its pool's."""
     name, budgets = config.policy.baseline, config.policy.budgets
     searched = [record for record in records if record.strategy != DIFFICULTY]
     options = {
-        "pools": config.policy.pools,
         "rule": config.selection.rule,
         "aggregation": config.selection.aggregation,
         "subsets": config.selection.subsets,
     }
     largest = min(len(record.candidates) for record in pool)
-    if max(budgets) > largest:
-        raise UserError(
-            f"{as_flag('policy.budgets', budgets)}: {name} has pools of {largest} candidates, with "
-            "which larger budgets cannot be compared"
-        )
     powers = budget_grid(largest)[:-1]
-    fine = sorted({*budgets, *powers, *(3 * n for n in powers if 3 * n < largest), largest})
+    sizes = {*powers, *(3 * n for n in powers if 3 * n < largest), largest}
+    each = 1.0 if spending is None else spending.one(name)
+    least, most = math.ceil(each), math.ceil(each * largest)
+    if max(budgets) > most or min(budgets) < least:
+        unit = "candidates" if spending is None else "tokens"
+        raise UserError(
+            f"{as_flag('policy.budgets', budgets)}: {name} has pools of {most:,} {unit} and "
+            f"generations of {least:,}, so that other budgets cannot be compared"
+        )
+    fine = sorted({*budgets, *(math.ceil(n * each) for n in sizes)})
+    if spending is not None:
+        alone = dataclasses.replace(spending, tokens={name: spending.tokens[name]})
+        baseline = token_table(pool, fine, alone, **options)
+        return token_table(searched, budgets, spending, **options), baseline
+    options["pools"] = config.policy.pools
     baseline = accuracy_table(pool, fine, **options)
     return accuracy_table(searched, budgets, **options, known=baseline), baseline
 
@@ -275,7 +310,9 @@ def _summarise(
         return {n: _ratio(estimate) | {"censored": ends} for n, estimate, ends in rows}
 
     base = bootstrap(baseline.of(config.policy.baseline).mean(-1), config.seed)
+    unit = config.policy.get("unit", "generations")
     return {
+        **({} if unit == "generations" else {"unit": unit}),
         "accuracy": {
             config.policy.baseline: {
                 str(n): x.rounded() for n, x in zip(baseline.budgets, base, strict=True)

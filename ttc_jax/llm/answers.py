@@ -18,6 +18,7 @@ from ttc_jax.policy_file import Entry, read_policy
 from ttc_jax.results.selection import RULES
 from ttc_jax.sampling.draw import SamplingParams
 from ttc_jax.sampling.programs import shards
+from ttc_jax.sampling.thinking import ThinkingFormat
 from ttc_jax.search.execution import Execution
 from ttc_jax.search.plan import check_threshold
 from ttc_jax.search.strategies import make_strategy
@@ -27,20 +28,19 @@ from ttc_jax.tasks.prompts import PromptFormat
 
 @dataclasses.dataclass(frozen=True)
 class Spending:
-    """How a budget is spent on a question, and its answer read; see `LLM.solve`. Hashable."""
+    """How a budget is spent on a question, and its answers read; see `LLM.solve`. Hashable."""
 
     budget: int
     strategy: str
     options: tuple[tuple[str, Any], ...]
     policy: str
-    rule: str
     task: str
     prompt: PromptFormat
     max_tokens: int
     max_step_tokens: int
     sampling: SamplingParams
-    seed: int
     score_threshold: float | None
+    thinking: ThinkingFormat | None
 
     @classmethod
     def of(
@@ -50,7 +50,6 @@ class Spending:
         strategy: str,
         options: Mapping[str, Any] | None,
         policy: str,
-        rule: str,
         prompt: PromptFormat,
         sampling: SamplingParams | None,
         **others: Any,
@@ -61,15 +60,8 @@ class Spending:
           scored: whether there is a verifier.
 
         Raises:
-          UserError: a rule that is none, or reads scores where there are none.
+          UserError: options that cannot be, or a threshold that nothing would be compared with.
         """
-        if rule and rule not in RULES:
-            raise UserError(f"rule: {rule!r} is unknown; choose {', '.join(RULES)}")
-        if rule not in ("", "majority") and not scored:
-            raise UserError(
-                f"rule is {rule}: reads scores, and there is no verifier; name one by "
-                "LLM(path, verifier=…), or choose majority"
-            )
         if not isinstance(prompt.chat_template_kwargs, str):  # such as a dictionary
             arguments = json.dumps(prompt.chat_template_kwargs)
             prompt = dataclasses.replace(prompt, chat_template_kwargs=arguments)
@@ -77,7 +69,6 @@ class Spending:
             strategy=strategy or ("beam" if scored and not policy else "best_of_n"),
             options=tuple(sorted((options or {}).items())),
             policy=policy,
-            rule=rule or ("best_of_n_weighted" if scored else "majority"),
             prompt=prompt,
             sampling=sampling or SamplingParams(),
             **others,
@@ -93,10 +84,8 @@ class Spending:
         return found
 
     def check_threshold(self, scored: bool) -> None:
-        """Refuses a threshold that is no score, or that nothing would be compared with."""
+        """Refuses a threshold that nothing would be compared with."""
         value = self.score_threshold
-        if not isinstance(value, int | float) or not 0 <= value <= 1:
-            raise UserError(f"score_threshold is {value!r:.80}; it must be a score, 0 to 1")
         if not scored:
             raise UserError(
                 f"score_threshold is {value}, and there is no verifier; name one by "
@@ -104,6 +93,25 @@ class Spending:
             )
         if not self.policy:
             check_threshold(make_strategy(self.strategy, **dict(self.options)), value)
+
+
+def rule_of(rule: str, *, scored: bool) -> str:
+    """Returns the rule that chooses an answer; "" stands for the best one that there is.
+
+    Args:
+      scored: whether there is a verifier.
+
+    Raises:
+      UserError: a rule that is none, or reads scores where there are none.
+    """
+    if rule and rule not in RULES:
+        raise UserError(f"rule: {rule!r} is unknown; choose {', '.join(RULES)}")
+    if rule not in ("", "majority") and not scored:
+        raise UserError(
+            f"rule is {rule}: reads scores, and there is no verifier; name one by "
+            "LLM(path, verifier=…), or choose majority"
+        )
+    return rule or ("best_of_n_weighted" if scored else "majority")
 
 
 class Solvers:
@@ -139,13 +147,13 @@ class Solvers:
             sampling=spending.sampling,
             rows=self._rows,
             execution=Execution(shards(self._mesh), mesh=self._mesh),
-            seed=spending.seed,
             score_threshold=spending.score_threshold,
+            thinking=spending.thinking,
         )
         follow: Fitted | Entry = Entry(spending.strategy, dict(spending.options))
         if spending.policy:
             follow = Fitted.of(read_policy(spending.policy)).beside(*self._paths)
-        return Solver(setup, follow, budget=spending.budget, rule=spending.rule)
+        return Solver(setup, follow, budget=spending.budget)
 
     def _models_of(self, policy: str, entry: Entry) -> Models:
         """Returns the models, which a policy's strategy must not have of its own."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 from jax.sharding import Mesh
 
@@ -14,9 +15,10 @@ from ttc_jax.compute.ledger import Ledger
 from ttc_jax.errors import UserError
 from ttc_jax.experiments.setup import Models, fitting
 from ttc_jax.llm.output import Completion, Output, Piece
-from ttc_jax.llm.prompts import Prompt, message_of, question_of
-from ttc_jax.llm.settled import SettledText
+from ttc_jax.llm.prompts import Prompt, encode, question_text
+from ttc_jax.llm.reading import Unfolding, completion_of
 from ttc_jax.models.delimiters import Delimiter
+from ttc_jax.models.limits import printable
 from ttc_jax.sampling.draw import SamplingParams
 from ttc_jax.sampling.log_probs import LogProbs
 from ttc_jax.sampling.programs import shards
@@ -26,7 +28,6 @@ from ttc_jax.search.plan import Plan
 from ttc_jax.search.search import Search, SearchResult
 from ttc_jax.search.strategies import make_strategy
 from ttc_jax.verifiers.adapters import adapter_of
-from ttc_jax.verifiers.texts import text_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,27 +44,21 @@ class Drawing:
 
     @classmethod
     def of(
-        cls,
-        n: int,
-        max_tokens: int,
-        sampling: SamplingParams | None,
-        stop: str | Sequence[str],
-        log_probs: bool,
-        thinking: ThinkingFormat | None,
-        seed: int,
+        cls, *, sampling: SamplingParams | None, stop: str | Sequence[str] | None, **others: Any
     ) -> Drawing:
-        """Returns the arguments of a call, checked.
+        """Returns the arguments of a call.
 
         Raises:
           UserError: a stop text that is none, or empty.
         """
-        stops = (stop,) if isinstance(stop, str) else tuple(stop)
-        if not all(isinstance(text, str) for text in stops):
-            raise UserError(f"stop is {stop!r:.80}; it must be a text or a list of texts")
+        stops = (stop,) if isinstance(stop, str) else () if stop is None else stop
+        if not isinstance(stops, Iterable) or not all(isinstance(text, str) for text in stops):
+            shown = printable(repr(stop), 80)
+            raise UserError(f"stop is {shown}; it must be a text or a list of texts")
+        stops = tuple(map(str, stops))
         if "" in stops:
             raise UserError("stop holds an empty text, which every completion would end with")
-        sampling = sampling or SamplingParams()
-        return cls(n, max_tokens, sampling, stops, log_probs, thinking, seed)
+        return cls(sampling=sampling or SamplingParams(), stop=stops, **others)
 
 
 class Completer:
@@ -90,7 +85,7 @@ class Completer:
         seen: Counter[tuple[int, ...]] = Counter()
         numbers = []
         for tokens in encoded:
-            numbers.append(_number(tokens, drawing.seed, seen[tuple(tokens)]))
+            numbers.append(number_of(tokens, drawing.seed, seen[tuple(tokens)]))
             seen[tuple(tokens)] += 1
         search = self._search(drawing)
         shown = self._shown(search, prompts)
@@ -103,14 +98,14 @@ class Completer:
 
     def stream(self, prompt: Prompt, drawing: Drawing, deadline: float) -> Iterator[Piece]:
         """Yields the texts of a prompt's completions as they settle, and then the output."""
-        tokens, tokenizer = self._encode(prompt), self._models.tokenizer
-        search, settled = self._search(drawing), SettledText(tokenizer, drawing.stop)
-        shown, sent, result = self._shown(search, [prompt]), [0] * drawing.n, None
-        numbers = [_number(tokens, drawing.seed, 0)]
+        tokens, search, result = self._encode(prompt), self._search(drawing), None
+        unfolding = Unfolding(
+            self._models.tokenizer, tokens, drawing.stop, drawing.n, search.plan.thinking
+        )
         events = search.stream(
             [tokens],
-            numbers,
-            shown,
+            [number_of(tokens, drawing.seed)],
+            self._shown(search, [prompt]),
             thinking=_budgets(search, drawing),
             deadline=deadline,
             drafts=True,
@@ -118,37 +113,21 @@ class Completer:
         for _, found in events:
             if isinstance(found, SearchResult):
                 result = found
-                continue
-            for i, length in enumerate(found.lengths.tolist()):
-                row = found.tokens[i, :length].tolist()
-                if search.plan.thinking is not None:
-                    row = row[search.plan.thinking.thought_of(row, tokens) :]
-                text = settled.of(row, ended=not found.active[i])
-                if len(text) > sent[i]:
-                    yield Piece(text[sent[i] :], i)
-                    sent[i] = len(text)
+            else:
+                yield from unfolding.pieces(found)
         output = self._output(tokens, result, drawing)
-        for i, completion in enumerate(output.completions):
-            if len(completion.text) > sent[i]:
-                yield Piece(completion.text[sent[i] :], i)
+        yield from unfolding.rest(output.completions)
         yield Piece("", output=output)
 
     def _encode(self, prompt: Prompt) -> list[int]:
-        tokenizer = self._models.tokenizer
-        if isinstance(prompt, str):
-            return tokenizer.encode(prompt, add_bos=True)
-        if not prompt:
-            raise UserError("a prompt is empty: give a text, token ids or messages")
-        if all(isinstance(x, int) for x in prompt):
-            return [int(x) for x in prompt if isinstance(x, int)]
-        return tokenizer.chat([message_of(x) for x in prompt])
+        return encode(prompt, self._models.tokenizer)
 
     def _shown(self, search: Search, prompts: Sequence[Prompt]) -> list[list[int]] | None:
         """Returns what the verifier is shown of the prompts, where that is not what they are."""
         if search.adapter is None:
             return None
-        texts = [question_of(prompt, self._models.tokenizer) for prompt in prompts]
-        return [search.adapter.prompt(text) for text in texts]
+        tokenizer = self._models.tokenizer
+        return [search.adapter.prompt(question_text(prompt, tokenizer)) for prompt in prompts]
 
     def _search(self, drawing: Drawing) -> Search:
         marks = drawing.thinking
@@ -193,31 +172,15 @@ class Completer:
             nothing = Completion("", (), 0.0, () if drawing.log_probs else None, "deadline", ())
             return Output(tuple(prompt), (nothing,) * drawing.n, Ledger())
         rows = [found.tokens[i, :length].tolist() for i, length in enumerate(found.lengths)]
-        log_probs = self._log_probs.of(prompt, rows) if drawing.log_probs else None
-        completions = tuple(self._completion(found, i, row, drawing) for i, row in enumerate(rows))
-        if log_probs is not None:
-            completions = tuple(
-                dataclasses.replace(completion, log_probs=tuple(row))
-                for completion, row in zip(completions, log_probs, strict=True)
-            )
-        return Output(tuple(prompt), completions, found.ledger)
-
-    def _completion(
-        self, found: SearchResult, i: int, tokens: list[int], drawing: Drawing
-    ) -> Completion:
-        tokenizer, thought = self._models.tokenizer, found.thought_of(i)
-        whole, text = (text_of(tokens[thought:], tokenizer, x) for x in ((), drawing.stop))
-        late = found.cut and len(tokens) < drawing.max_tokens
-        stopped = bool(found.finished[i]) or text != whole
-        return Completion(
-            text=text,
-            token_ids=tuple(tokens),
-            log_prob=float(found.log_prob[i]),
-            log_probs=None,
-            finish_reason="stop" if stopped else "deadline" if late else "length",
-            step_scores=found.scores_of(i),
-            reasoning=tokenizer.decode(tokens[:thought], inside=True),
+        log_probs: list[Any] = [None] * len(rows)
+        if drawing.log_probs:
+            log_probs = self._log_probs.of(prompt, rows)
+        tokenizer, most = self._models.tokenizer, drawing.max_tokens
+        completions = tuple(
+            completion_of(found, i, tokenizer, drawing.stop, most, log_probs[i])
+            for i in range(len(rows))
         )
+        return Output(tuple(prompt), completions, found.ledger)
 
     @functools.cached_property
     def _log_probs(self) -> LogProbs:
@@ -232,7 +195,7 @@ def _budgets(search: Search, drawing: Drawing) -> Thinking | None:
     return dataclasses.replace(own, minimum=asked.minimum, maximum=asked.maximum)
 
 
-def _number(tokens: Sequence[int], seed: int, earlier: int) -> int:
+def number_of(tokens: Sequence[int], seed: int, earlier: int = 0) -> int:
     """Returns the number that a prompt's draws are keyed by.
 
     Args:

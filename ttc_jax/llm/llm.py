@@ -19,9 +19,9 @@ from __future__ import annotations
 import asyncio
 import functools
 import inspect
-import threading
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from typing import Any, NotRequired, TypedDict, Unpack
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypedDict, Unpack
 
 import jax
 from jax.sharding import Mesh
@@ -31,12 +31,14 @@ from ttc_jax.config import enable_compilation_cache
 from ttc_jax.errors import UserError
 from ttc_jax.experiments.sections import tokenizer_of
 from ttc_jax.experiments.setup import Models
-from ttc_jax.experiments.solver import Solution
-from ttc_jax.llm.answers import Solvers, Spending
+from ttc_jax.experiments.solver import Solution, Solver
+from ttc_jax.llm.answers import Solvers, Spending, rule_of
+from ttc_jax.llm.arguments import checked, naming_arguments
 from ttc_jax.llm.completer import Completer, Drawing
 from ttc_jax.llm.output import Output, Piece
-from ttc_jax.llm.prompts import Prompt, several
-from ttc_jax.llm.turns import clock_of, in_threads, in_turns
+from ttc_jax.llm.prompts import Asked, Prompt, prompts_of, questions_of
+from ttc_jax.llm.turns import Turns, clock_of, in_threads, in_turns
+from ttc_jax.models.delimiters import Delimiter
 from ttc_jax.models.tokenizers import Tokenizer
 from ttc_jax.models.weights import load_generator
 from ttc_jax.sampling.draw import SamplingParams
@@ -48,21 +50,13 @@ from ttc_jax.verifiers.texts import Reward
 from ttc_jax.verifiers.verifier import Verifier
 
 
-class Storage(TypedDict):
-    """How a model is kept: see `load_generator`."""
-
-    dtype: NotRequired[jax.typing.DTypeLike]
-    weights: NotRequired[str]
-    cache: NotRequired[str]
-
-
 class GenerateOptions(TypedDict, total=False):
     """The arguments of `LLM.generate` beside the prompts."""
 
     n: int
     max_tokens: int
     sampling: SamplingParams | None
-    stop: str | Sequence[str]
+    stop: str | Sequence[str] | None
     log_probs: bool
     thinking: ThinkingFormat | None
     seed: int
@@ -84,6 +78,7 @@ class SolveOptions(TypedDict, total=False):
     sampling: SamplingParams | None
     seed: int
     score_threshold: float | None
+    thinking: ThinkingFormat | None
     deadline: float | None
 
 
@@ -103,7 +98,7 @@ class LLM:
       step_delimiter: text that ends a step, which a verifier scores.
       rows: candidates that are decoded together, over all prompts.
       mesh: from `sharding.mesh.make_mesh`; None: the default device.
-      storage: dtype and int8 options of both models, see `load_generator`.
+      dtype, weights, cache: how both models are kept, see `load_generator`.
 
     Raises:
       UserError: as `load_generator`, `load_tokenizer` and `load_verifier`.
@@ -111,29 +106,38 @@ class LLM:
 
     def __init__(
         self,
-        path: str,
+        path: str | Path,
         *,
-        verifier: str | Verifier | Reward = "",
-        tokenizer: str = "",
+        verifier: str | Path | Verifier | Reward = "",
+        tokenizer: str | Path = "",
         step_delimiter: str = "\n",
         rows: int = 64,
         mesh: Mesh | None = None,
-        **storage: Unpack[Storage],
+        dtype: jax.typing.DTypeLike = "float32",
+        weights: str = "",
+        cache: str = "",
     ):
-        if rows < 1:
-            raise UserError(f"rows is {rows}; it must be at least 1")
+        given = checked({key: value for key, value in locals().items() if key != "self"})
+        name, scorer = str(given["path"]), given["verifier"]
+        if not name:
+            raise UserError("path is empty: name a folder, a hub name or embedded:generator")
+        storage = {key: given[key] for key in ("mesh", "dtype", "weights", "cache")}
         enable_compilation_cache()
-        # First: a mistake in its path costs nothing, while the generator may be a long download.
-        self.verifier: Verifier | None = load_verifier(verifier, mesh=mesh, **storage)
-        self.generator = load_generator(assets.locate(path), mesh=mesh, **storage)
-        self.tokenizer: Tokenizer = tokenizer_of(
-            {"path": path, "tokenizer": tokenizer}, self.generator.config.vocab_size
-        )
-        self._turn = threading.Lock()
+        with naming_arguments():
+            # First: a mistake in its path costs nothing, while the generator may be a long
+            # download.
+            self.verifier: Verifier | None = load_verifier(scorer, **storage)
+            self.generator = load_generator(assets.locate(name), **storage)
+            self.tokenizer: Tokenizer = tokenizer_of(
+                {"path": name, "tokenizer": given["tokenizer"]}, self.generator.config.vocab_size
+            )
+            Delimiter.of(self.tokenizer, step_delimiter)
+        self._turns = Turns()
         models = Models(self.generator, self.tokenizer, self.verifier)
-        self._completer = Completer(models, delimiter=step_delimiter, rows=rows, mesh=mesh)
-        paths = path, verifier if isinstance(verifier, str) else ""
-        self._solvers = Solvers(models, paths, delimiter=step_delimiter, rows=rows, mesh=mesh)
+        options: Any = {"delimiter": step_delimiter, "rows": given["rows"], "mesh": mesh}
+        self._completer = Completer(models, **options)
+        paths = name, scorer if isinstance(scorer, str) else ""
+        self._solvers = Solvers(models, paths, **options)
 
     def generate(
         self,
@@ -142,7 +146,7 @@ class LLM:
         n: int = 1,
         max_tokens: int = 256,
         sampling: SamplingParams | None = None,
-        stop: str | Sequence[str] = (),
+        stop: str | Sequence[str] | None = None,
         log_probs: bool = False,
         thinking: ThinkingFormat | None = None,
         seed: int = 0,
@@ -170,9 +174,9 @@ class LLM:
           UserError: no prompt, one that does not fit the model's context, or an argument that
             cannot be.
         """
-        asked, until = several(prompts), clock_of(deadline)
-        drawing = Drawing.of(n, max_tokens, sampling, stop, log_probs, thinking, seed)
-        with self._turn:
+        given = {name: value for name, value in locals().items() if name != "self"}
+        asked, until, drawing = _drawing(given)
+        with self._turns.take():
             return self._completer.complete(asked, drawing, until)
 
     def stream(self, prompt: Prompt, **options: Unpack[GenerateOptions]) -> Iterator[Piece]:
@@ -191,16 +195,14 @@ class LLM:
         Raises:
           UserError: as `generate`, at the first piece at the latest.
         """
-        given = _arguments(LLM.generate, prompt, options)
-        asked, until = several(given.pop("prompts")), clock_of(given.pop("deadline"))
+        asked, until, drawing = _drawing(_arguments(LLM.generate, prompt, options))
         if len(asked) > 1:
             raise UserError(f"prompt holds {len(asked)} prompts; stream one at a time")
-        drawing = Drawing.of(**given)
-        return in_turns(self._completer.stream(asked[0], drawing, until), self._turn)
+        return in_turns(self._completer.stream(asked[0], drawing, until), self._turns)
 
     def solve(
         self,
-        questions: str | Question | Sequence[str | Question],
+        questions: Asked | Sequence[Asked],
         *,
         budget: int = 16,
         strategy: str = "",
@@ -214,12 +216,14 @@ class LLM:
         sampling: SamplingParams | None = None,
         seed: int = 0,
         score_threshold: float | None = None,
+        thinking: ThinkingFormat | None = None,
         deadline: float | None = None,
     ) -> list[Solution]:
         """Answers each question with a generation budget; solutions are in the questions' order.
 
         Args:
-          questions: texts, or `Question`s where ids and gold answers are known.
+          questions: one or several: texts; conversations, as for `generate`, whose last turn of a
+            user is the question; or `Question`s where ids and gold answers are known.
           budget: generations a question.
           strategy: of `search.strategies.STRATEGIES`; "": beam search with a verifier, else
             best-of-N.
@@ -229,13 +233,16 @@ class LLM:
             weighted by scores with a verifier, else by majority.
           task: whose rules read an answer in a completion, such as "math" or "gsm8k".
           prompt: how a question becomes a prompt; by default as its text, in the chat template
-            where the tokenizer has one.
+            where the tokenizer has one. Of a conversation it changes the chat template's arguments
+            alone.
           max_tokens, max_step_tokens: of a candidate, and of one of its steps.
           score_threshold: a question's search ends once a finished candidate has such a score; the
             other candidates are cut off where they stand. It is looked at when all candidates have
             written a step, so that results do not depend on what else is searched. Best-of-N
             scores no candidate before all are written: it is refused, or, where a policy chooses
             it, goes without.
+          thinking: marks and budgets of a model that thinks first; its answer alone votes, and its
+            steps alone are scored unless `ThinkingFormat.steps` is set.
           deadline: seconds from the call, in which a program may first have to be compiled. Then
             questions are answered from what is written, or not at all, and marked
             (`Solution.cut`); the ledger holds what was written. A budget and a deadline may be
@@ -245,13 +252,13 @@ class LLM:
           UserError: as `Solver` and `Solver.solve`.
         """
         given = {name: value for name, value in locals().items() if name != "self"}
-        asked, until, spending = self._call(given)
-        with self._turn:
-            return self._solvers.of(spending).solve(asked, deadline=until)
+        asked, until, solver = self._call(given)
+        with self._turns.take():
+            return solver().solve(asked, deadline=until)
 
     def solve_stream(
         self,
-        questions: str | Question | Sequence[str | Question],
+        questions: Asked | Sequence[Asked],
         **options: Unpack[SolveOptions],
     ) -> Iterator[Solution]:
         """Answers questions as `solve`, and yields solutions in the order in which they are found.
@@ -262,12 +269,12 @@ class LLM:
         Raises:
           UserError: as `solve`, at the first solution at the latest.
         """
-        asked, until, spending = self._call(_arguments(LLM.solve, questions, options))
+        asked, until, solver = self._call(_arguments(LLM.solve, questions, options))
 
         def found() -> Iterator[Solution]:
-            yield from self._solvers.of(spending).stream(asked, deadline=until)
+            yield from solver().stream(asked, deadline=until)
 
-        return in_turns(found(), self._turn)
+        return in_turns(found(), self._turns)
 
     async def agenerate(
         self, prompts: Prompt | Sequence[Prompt], **options: Unpack[GenerateOptions]
@@ -281,7 +288,7 @@ class LLM:
 
     async def asolve(
         self,
-        questions: str | Question | Sequence[str | Question],
+        questions: Asked | Sequence[Asked],
         **options: Unpack[SolveOptions],
     ) -> list[Solution]:
         """Does as `solve`, in a thread, so that an event loop goes on meanwhile."""
@@ -289,19 +296,25 @@ class LLM:
 
     def asolve_stream(
         self,
-        questions: str | Question | Sequence[str | Question],
+        questions: Asked | Sequence[Asked],
         **options: Unpack[SolveOptions],
     ) -> AsyncIterator[Solution]:
         """Does as `solve_stream`, in a thread, so that an event loop goes on meanwhile."""
         return in_threads(self.solve_stream(questions, **options))
 
-    def _call(self, given: dict[str, Any]) -> tuple[list[str | Question], float, Spending]:
-        """Returns the questions of a call of `solve`, its deadline, and how its budget is spent."""
-        questions, until = given.pop("questions"), clock_of(given.pop("deadline"))
-        asked = [questions] if isinstance(questions, str | Question) else list(questions)
-        prompt = given.pop("prompt") or PromptFormat(chat=self._chats)
+    def _call(
+        self, given: dict[str, Any]
+    ) -> tuple[list[str | Question], float, Callable[[], Solver]]:
+        """Returns the questions of a call of `solve`, its deadline, and what makes its solver."""
+        given, asked = checked(given), questions_of(given["questions"])
         scored = self.verifier is not None
-        return asked, until, Spending.of(scored=scored, prompt=prompt, **given)
+        others = {"seed": given.pop("seed"), "rule": rule_of(given.pop("rule"), scored=scored)}
+        until = clock_of(given.pop("deadline"))
+        prompt = given.pop("prompt") or PromptFormat(chat=self._chats)
+        del given["questions"]
+        with naming_arguments():
+            spending = Spending.of(scored=scored, prompt=prompt, **given)
+        return asked, until, lambda: self._solvers.of(spending).changed(**others)
 
     @functools.cached_property
     def _chats(self) -> bool:
@@ -318,3 +331,10 @@ def _arguments(method: Any, asked: Any, options: Mapping[str, Any]) -> dict[str,
     bound = inspect.signature(method).bind(None, asked, **options)
     bound.apply_defaults()
     return {name: value for name, value in bound.arguments.items() if name != "self"}
+
+
+def _drawing(given: dict[str, Any]) -> tuple[list[Prompt], float, Drawing]:
+    """Returns the prompts of a call of `generate`, its deadline, and how completions are drawn."""
+    given = checked(given)
+    asked, until = prompts_of(given.pop("prompts")), clock_of(given.pop("deadline"))
+    return asked, until, Drawing.of(**given)

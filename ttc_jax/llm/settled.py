@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Sequence
 
@@ -20,9 +21,7 @@ class SettledText:
     """
 
     def __init__(self, tokenizer: Tokenizer, stop: Sequence[str]):
-        self._tokenizer, self._stop = tokenizer, stop
-        names = tokenizer.vocabulary().items()
-        self._bytes = {token for name, token in names if _BYTE.fullmatch(name)}
+        self._tokenizer, self._stop, self._bytes = tokenizer, stop, _bytes_of(tokenizer)
 
     def of(self, tokens: Sequence[int], *, ended: bool) -> str:
         """Returns what stands fast of the text of some tokens: all of it, once it has ended.
@@ -38,6 +37,13 @@ class SettledText:
         end = len(text) - max((_begun(text, stop) for stop in self._stop), default=0)
         found = stopped_at(text, self._stop)
         return text[: end if found is None else min(end, found)]
+
+
+@functools.lru_cache(maxsize=8)
+def _bytes_of(tokenizer: Tokenizer) -> frozenset[int]:
+    """Returns the tokens that are one byte."""
+    names = tokenizer.vocabulary().items()
+    return frozenset(token for name, token in names if _BYTE.fullmatch(name))
 
 
 def _begun(text: str, stop: str) -> int:

@@ -3,35 +3,41 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator
 from typing import Any, TypeVar, cast
 
-from ttc_jax.errors import UserError
+from ttc_jax.llm.arguments import naming_arguments
 
 T = TypeVar("T")
 _END: Any = object()
 
 
 def clock_of(seconds: float | None) -> float:
-    """Returns the time of `time.monotonic` when so many seconds have passed; None: never.
-
-    Raises:
-      UserError: no number above 0.
-    """
-    if seconds is None:
-        return math.inf
-    if not isinstance(seconds, int | float) or isinstance(seconds, bool) or not seconds > 0:
-        raise UserError(f"deadline is {seconds!r:.80}; it must be a number of seconds above 0")
-    return time.monotonic() + seconds
+    """Returns the time of `time.monotonic` when so many seconds have passed; None: never."""
+    return math.inf if seconds is None else time.monotonic() + seconds
 
 
-def in_turns(items: Iterator[T], turn: threading.Lock) -> Iterator[T]:
-    """Yields items, each of which is made while the lock is held; between them it is free."""
+class Turns:
+    """Lets one caller at a time use a model."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+
+    @contextlib.contextmanager
+    def take(self) -> Iterator[None]:
+        """Waits for a turn, and names arguments in what is refused in it."""
+        with self._lock, naming_arguments():
+            yield
+
+
+def in_turns(items: Iterator[T], turns: Turns) -> Iterator[T]:
+    """Yields items, each of which is made in a turn of its own."""
     while True:
-        with turn:
+        with turns.take():
             item = next(items, _END)
         if item is _END:
             return

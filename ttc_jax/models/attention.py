@@ -1,49 +1,40 @@
 """Attention: plain causal over a sequence, and over [shared prompt] + [a candidate's own suffix].
 
-Scores and softmax are float32 whatever the dtype of the weights and caches.
+Scores and softmax are float32 whatever the dtype of the weights and caches. Where all scores of a
+head at once would be too many, `is_long`, they are made block by block.
 """
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable
-from typing import NamedTuple
+import functools
+import os
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Int
 
+from ttc_jax.errors import UserError
+from ttc_jax.models import splash
+from ttc_jax.models.blockwise import blockwise_attention
 from ttc_jax.models.int8 import Stored
+from ttc_jax.models.scoring import Part, Scoring
 
-# Keys a query must not see score this. Finite, so that a block without any visible key is harmless:
-# what it adds is multiplied by exp(HIDDEN - visible) = 0 once the token's own key comes in.
-HIDDEN = -1e30
+MOST_SCORES = 2048 * 2048  # queries × keys of a head, which take 16 MiB
+PROMPT_BLOCK = 512  # tokens of a long prompt that candidates read at a time
 
 
-@dataclasses.dataclass(frozen=True)
-class Scoring:
-    """How a layer turns q·k into a score."""
+def is_long(queries: int, keys: int) -> bool:
+    """Whether a head's scores are made block by block: the one rule, of shapes alone."""
+    return queries * keys > MOST_SCORES and _chosen() != "plain"
 
-    scale: float
-    softcap: float | None
-    window: int | None
 
-    def __call__(self, dots: Array, distance: Array, exists: Array | bool = True) -> Array:
-        """Scores of `dots`, hidden where a key lies ahead, is too far back, or does not exist.
-
-        Args:
-          dots: q·k, any shape.
-          distance: position of the query minus position of the key, broadcastable to `dots`.
-          exists: whether the key is there at all, broadcastable to `dots`.
-        """
-        scores = dots * self.scale
-        if self.softcap is not None:
-            scores = self.softcap * jnp.tanh(scores / self.softcap)
-        visible = (distance >= 0) & exists
-        if self.window is not None:
-            visible &= distance < self.window
-        return jnp.where(visible, scores, HIDDEN)
+def _chosen() -> str:
+    """Returns the implementation that the environment asks for at long contexts, "" for none."""
+    chosen = os.environ.get("TTC_ATTENTION", "")
+    if chosen not in ("", "plain", "blockwise"):
+        raise UserError(f"TTC_ATTENTION={chosen}: must be plain or blockwise, or not set")
+    return chosen
 
 
 def causal_attention(
@@ -55,35 +46,20 @@ def causal_attention(
     """Each token over itself and the tokens before it.
 
     Keys may begin earlier than queries do; they end with them. Padding belongs on the right, where
-    no real token looks.
+    no real token looks. Long sequences are read block by block: on a TPU by a kernel, where it
+    takes such heads, elsewhere by `blockwise_attention`.
     """
+    if is_long(q.shape[1], k.shape[1]):
+        blockwise = functools.partial(blockwise_attention, scoring=scoring)
+        if _chosen() == "blockwise" or not splash.supports(q):
+            return blockwise(q, k, v)
+        kernel = functools.partial(splash.splash_attention, scoring=scoring)
+        return lax.platform_dependent(q, k, v, tpu=kernel, default=blockwise)
     at = jnp.arange(k.shape[1])
     dots = jnp.einsum("btkgh,bskh->bkgts", q, k, preferred_element_type=jnp.float32)
     scores = scoring(dots, (at[-q.shape[1] :, None] - at[None, :])[None, None, None])
     weights = jax.nn.softmax(scores, axis=-1).astype(v.dtype)
     return jnp.einsum("bkgts,bskh->btkgh", weights, v)
-
-
-class Part(NamedTuple):
-    """Attention over some of the keys: values summed with the weights exp(score - top)."""
-
-    top: Float[Array, "*B 1"]  # highest score
-    mass: Float[Array, "*B 1"]  # sum of the weights
-    mixed: Float[Array, "*B h"]
-
-    @classmethod
-    def of(cls, scores: Float[Array, "*B s"], mix: Callable[[Array], Array]) -> Part:
-        """Softmax of `scores`, not yet divided by its sum; `mix` sums the values."""
-        top = scores.max(axis=-1, keepdims=True)
-        weights = jnp.exp(scores - top)
-        return cls(top, weights.sum(axis=-1, keepdims=True), mix(weights))
-
-    def merge(self, other: Part) -> Part:
-        """Attention over the keys of both."""
-        top = jnp.maximum(self.top, other.top)
-        mine, theirs = jnp.exp(self.top - top), jnp.exp(other.top - top)
-        mass = self.mass * mine + other.mass * theirs
-        return Part(top, mass, self.mixed * mine + other.mixed * theirs)
 
 
 def forked_attention(
@@ -132,18 +108,39 @@ def forked_attention(
     def keys(start: Array | int, count: int) -> Int[Array, "1 1 1 1 1 count"]:
         return jnp.expand_dims(start + jnp.arange(count), (0, 1, 2, 3, 4))
 
-    def read_prompt() -> Part:
-        dots = product("bntkgh,bkhp->bkntgp", q, prompt_k.values)
-        dots = scaled(dots, prompt_k.scale, (2, 3))
-        distance = (stored + slot).swapaxes(1, 2) - keys(0, P)
-        scores = scoring(dots, distance, keys(0, P) < stored)
+    def read_prompt(k: Stored, v: Stored, start: Array | int = 0, new: Array | int = 0) -> Part:
+        """Attention over the prompt's tokens from `start` on, but for those before `new`."""
+        at = keys(start, k.values.shape[3])
+        dots = product("bntkgh,bkhp->bkntgp", q, k.values)
+        dots = scaled(dots, k.scale, (2, 3))
+        scores = scoring(dots, (stored + slot).swapaxes(1, 2) - at, (at < stored) & (at >= new))
 
         def mix(weights: Array) -> Array:
-            weights = scaled(weights, prompt_v.scale, (2, 3))
-            return product("bkntgp,bkph->bkntgh", weights, prompt_v.values)
+            weights = scaled(weights, v.scale, (2, 3))
+            return product("bkntgp,bkph->bkntgh", weights, v.values)
 
         part = Part.of(scores, mix)
         return Part(*(x.swapaxes(1, 2) for x in part))  # to [B, N, K, T, G, ·], as the suffix
+
+    def read_prompt_block(i: Array | int) -> Part:
+        new, size = i * PROMPT_BLOCK, min(PROMPT_BLOCK, P)
+        start = jnp.minimum(new, P - size)  # the last block lies inside, and has some tokens twice
+
+        def cut(x: Stored, axis: int) -> Stored:
+            values = lax.dynamic_slice_in_dim(x.values, start, size, axis)
+            if x.scale is None:
+                return Stored(values)
+            return Stored(values, lax.dynamic_slice_in_dim(x.scale, start, size, 3))
+
+        return read_prompt(cut(prompt_k, 3), cut(prompt_v, 2), start, new)
+
+    def read_whole_prompt() -> Part:
+        if not is_long(q.shape[1] * T, P):
+            return read_prompt(prompt_k, prompt_v)
+        blocks = (prompt_length.max() + PROMPT_BLOCK - 1) // PROMPT_BLOCK
+        return lax.fori_loop(
+            1, blocks, lambda i, part: part.merge(read_prompt_block(i)), read_prompt_block(0)
+        )
 
     def read_suffix(i: Array | int) -> Part:
         # With a barrier, lest a TPU reads the block twice, for keys and for values.
@@ -156,7 +153,7 @@ def forked_attention(
             scores, lambda w: product("bnktgs,bnksh->bnktgh", scaled(w, v_scale, (3,)), v)
         )
 
-    total = read_prompt().merge(read_suffix(0))
+    total = read_whole_prompt().merge(read_suffix(0))
     if block < S:
         blocks = (reach + block - 1) // block
         total = lax.fori_loop(1, blocks, lambda i, part: part.merge(read_suffix(i)), total)

@@ -26,7 +26,6 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
 from ttc_jax.models.attention import (
-    Scoring,
     at_slot,
     causal_attention,
     forked_attention,
@@ -34,6 +33,7 @@ from ttc_jax.models.attention import (
 )
 from ttc_jax.models.indexing import put_slots, take_rows, take_slots
 from ttc_jax.models.int8 import Stored
+from ttc_jax.models.scoring import Scoring
 from ttc_jax.sharding.mesh import split_heads
 
 BLOCK = 64  # suffix slots that attention reads at a time

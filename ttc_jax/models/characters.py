@@ -69,7 +69,9 @@ class CharTokenizer:
         self, messages: Sequence[dict[str, str]], arguments: Mapping[str, Any] | None = None
     ) -> list[int]:
         """Always a UserError: there is no chat template."""
-        raise UserError("the character tokenizer has no chat template; set prompt.chat=False")
+        raise UserError(
+            "the character tokenizer has no chat template: set prompt.chat=False, and give texts"
+        )
 
     @functools.cache  # noqa: B019, a handful of tokenizers live as long as the process
     def containing(self, text: str) -> np.ndarray:

@@ -15,11 +15,10 @@ import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Protocol, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
 
 import jax
 import jax.numpy as jnp
-import orbax.checkpoint as ocp
 from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec, Sharding, SingleDeviceSharding
 
@@ -30,6 +29,9 @@ from ttc_jax.models import hub, int8, limits, parameters
 from ttc_jax.models.config import ModelConfig
 from ttc_jax.models.transformer import FLOAT32, Transformer
 from ttc_jax.sharding.mesh import copies, place, sharding
+
+if TYPE_CHECKING:
+    import orbax.checkpoint as ocp
 
 M = TypeVar("M", bound=nnx.Module)
 C = TypeVar("C")
@@ -232,6 +234,8 @@ def _stored(folder: Path) -> Mapping[str, Any]:
 
 def _read(folder: Path, wanted: Mapping[str, jax.ShapeDtypeStruct]) -> dict[str, jax.Array]:
     """Some of the parameters in a folder, with the dtypes and shardings `wanted`."""
+    import orbax.checkpoint as ocp  # here: it takes half a second, which other folders do without
+
     arguments = ocp.args.PyTreeRestore(
         item=dict(wanted),
         restore_args=ocp.checkpoint_utils.construct_restore_args(dict(wanted)),
@@ -255,11 +259,15 @@ def _damaged(folder: Path) -> Iterator[None]:
 
 
 def _checkpointer() -> ocp.StandardCheckpointer:
+    import orbax.checkpoint as ocp
+
     return ocp.StandardCheckpointer(multiprocessing_options=_alone())
 
 
 def _alone() -> ocp.options.MultiprocessingOptions:
     """Reads and writes without a word to other hosts: each loads when it comes to it."""
+    import orbax.checkpoint as ocp
+
     here = jax.process_index()
     return ocp.options.MultiprocessingOptions(
         primary_host=here, active_processes={here}, barrier_sync_key_prefix=f"host{here}"

@@ -29,6 +29,7 @@ WANTED = (
 WITHOUT_WEIGHTS = tuple(name for name in WANTED if not name.startswith("model"))
 MOST_BYTES = 64 << 20  # of a JSON file; the largest index of shards that is known has 5 MiB
 NAME = r"[\w-][\w.-]*/[\w.-]+"  # "organisation/model"
+COPIES = "TTC_MODELS"  # in the environment: a folder with models in folders of their hub names
 
 
 def transformers() -> ModuleType:
@@ -61,6 +62,8 @@ def local(path: str | Path) -> Path:
 def resolve(path: str | Path, wanted: Sequence[str] = WANTED) -> Path:
     """The local file or folder that `path` names; a hub name ("organisation/model") is downloaded.
 
+    Where the variable TTC_MODELS names a folder that holds a copy of it, that is taken.
+
     Args:
       path: of either.
       wanted: the files that are downloaded, as patterns.
@@ -72,6 +75,8 @@ def resolve(path: str | Path, wanted: Sequence[str] = WANTED) -> Path:
         return found
     if not re.fullmatch(NAME, str(path)):
         raise UserError(f"{path}: no such file or folder")
+    if (copy := _copy(str(path))) is not None:
+        return copy
     from huggingface_hub import snapshot_download
 
     try:
@@ -81,6 +86,14 @@ def resolve(path: str | Path, wanted: Sequence[str] = WANTED) -> Path:
             f"{path} is no file or folder here, and the Hugging Face hub does not give it "
             f"({reason(error)}); check the name, or give the path of a local copy"
         ) from error
+
+
+def _copy(name: str) -> Path | None:
+    """Returns the folder of a hub name below TTC_MODELS; None where there is none."""
+    if not (folder := os.environ.get(COPIES)):
+        return None
+    found = local(Path(folder) / name)
+    return found if found.is_dir() else None
 
 
 def reason(error: Exception) -> str:
@@ -100,6 +113,8 @@ def snapshot(name: str, *, download: bool = False) -> Path | None:
     """
     if not re.fullmatch(NAME, name):
         return None
+    if (copy := _copy(name)) is not None:
+        return copy
     if download:
         return resolve(name)
     from huggingface_hub import snapshot_download

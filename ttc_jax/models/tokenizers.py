@@ -165,7 +165,9 @@ class HFTokenizer:
     ) -> list[int]:
         """A conversation up to where the assistant answers; see `Tokenizer.chat`."""
         if not self._tokenizer.chat_template:
-            raise UserError("the tokenizer has no chat template; set prompt.chat=False")
+            raise UserError(
+                "the tokenizer has no chat template: set prompt.chat=False, and give texts"
+            )
         try:
             template = self._tokenizer.get_chat_template()
         except ValueError as error:  # several, and none of them the default

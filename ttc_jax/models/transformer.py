@@ -15,10 +15,10 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
-from ttc_jax.models.attention import Scoring
 from ttc_jax.models.cache import Cache, PromptCache
 from ttc_jax.models.config import ModelConfig, Rope
 from ttc_jax.models.rope import rotate, rotations
+from ttc_jax.models.scoring import Scoring
 from ttc_jax.models.train_mode import TrainMode
 
 FLOAT32 = jnp.dtype(jnp.float32)

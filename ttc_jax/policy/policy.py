@@ -30,7 +30,7 @@ class Policy:
 
     Attributes:
       choice: [bins] budget -> strategy, the bin of the easiest questions first; a budget is the
-        generations of a question, and bins may have different ones.
+        generations, or tokens, of a question, and bins may have different ones.
       edges: [bins - 1] difficulty at which one bin ends and the next, a harder one, begins:
         descending, for a number that is the higher the easier a question is.
     """
@@ -175,11 +175,11 @@ class Resample(NamedTuple):
         return self.inside.sum(1) @ np.nan_to_num(self.by_bin) / self.weights.sum()
 
 
-def costs(table: AccuracyTable, samples: int, pools: Collection[str]) -> NDArray[np.float64]:
-    """[strategies, N] generations of a question, those that told its difficulty included.
+def costs(table: AccuracyTable, samples: float, pools: Collection[str]) -> NDArray[np.float64]:
+    """[strategies, N] what a question takes, what told its difficulty included.
 
     Args:
-      samples: that were drawn to tell the difficulty.
+      samples: generations that were drawn to tell the difficulty, or their tokens: as budgets are.
       pools: strategies whose candidates are such samples, so that they need not be drawn again.
     """
     budgets = np.array(table.budgets, float)

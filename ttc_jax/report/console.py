@@ -23,6 +23,11 @@ _LABELS: Final = {
 }
 
 
+def unit(summary: Mapping[str, Any]) -> str:
+    """Returns what the budgets of a policy's summary count: generations, or tokens."""
+    return summary.get("unit", "generations")
+
+
 def label(rule: str) -> str:
     """The name of a selection rule or strategy in figures and tables."""
     name, _, aggregation = rule.rpartition("/")
@@ -85,8 +90,9 @@ def print_policy(summary: Mapping[str, Any], file: TextIO | None = None) -> None
         for name, curve in summary["accuracy"].items()
     }
     tables, lines = [accuracy_table({**summary, "accuracy": accuracy})], []
+    counted = unit(summary)
     for kind, found in summary["compute_optimal"].items():
-        table = _table(f"strategy by {kind} difficulty, bin 1 the easiest")
+        table = _table(f"strategy by {kind} difficulty, bin 1 the easiest, at N {counted}")
         table.add_column("bin", no_wrap=True)
         for n in found["gain"]:
             table.add_column(f"N={n}", no_wrap=True)
@@ -97,9 +103,9 @@ def print_policy(summary: Mapping[str, Any], file: TextIO | None = None) -> None
             net = summary["efficiency_net"][kind][n]
             # A curve that ends before supports no more than the bound of its interval.
             needs = (
-                f"at least {ratio['low']:.1f} times as many generations; at least {net['low']:.1f}"
+                f"at least {ratio['low']:.1f} times as many {counted}; at least {net['low']:.1f}"
                 if ratio["censored"]
-                else f"{ratio['ratio']:.1f} times as many generations "
+                else f"{ratio['ratio']:.1f} times as many {counted} "
                 f"({ratio['low']:.1f} to {ratio['high']:.1f}); {net['ratio']:.1f}"
             )
             lines.append(

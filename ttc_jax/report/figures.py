@@ -7,13 +7,14 @@ from fractions import Fraction
 from typing import Any, Final
 
 import numpy as np
+from matplotlib import colormaps
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from ttc_jax.report.console import label
+from ttc_jax.report.console import unit
+from ttc_jax.report.looks import Looks
 from ttc_jax.report.style import (
-    CEILING,
     COLORS,
     FAINT,
     INK,
@@ -26,10 +27,14 @@ from ttc_jax.report.style import (
 
 TITLE: Final = "Accuracy against the generation budget"
 _BUDGET: Final = "generations per question, N"
+_ACCURACY: Final = "accuracy, % of questions"
 
 
 def accuracy_figure(
-    summary: Mapping[str, Any], title: str = TITLE, style: Style = SCREEN
+    summary: Mapping[str, Any],
+    title: str = TITLE,
+    style: Style = SCREEN,
+    looks: Looks | None = None,
 ) -> Figure:
     """Accuracy against N, one line and band a selection rule, log2 axis.
 
@@ -37,14 +42,14 @@ def accuracy_figure(
         summary: see `results.summary.summarise`; reads "accuracy" and "questions".
         title: written above, where figures have headings.
         style: of the figure.
+        looks: those of a report; by default of the summary alone.
     """
-    accuracy = summary["accuracy"]
+    accuracy, looks = summary["accuracy"], looks or Looks.of([summary])
     with style.applied():
         figure, [axes] = style.panels(1, 1, (8.4, 4.9))
         ends = []
-        styles = iter(COLORS * len(accuracy))
         for rule, curve in accuracy.items():
-            color, marker = CEILING if rule == "pass" else next(styles)
+            name, color, marker = looks.look(rule, summary)
             n = np.array([int(budget) for budget in curve])
             mean, low, high = (
                 np.array([point[name] for point in curve.values()])
@@ -54,15 +59,16 @@ def accuracy_figure(
             width = 1.6 if rule == "pass" else 2.2
             axes.fill_between(n, low, high, color=color, alpha=0.13, linewidth=0)
             look = {"color": color, "marker": marker, "markersize": 5, "lw": width, "ls": dashes}
-            style.plot(axes, n, mean, label=label(rule), **look)
-            ends.append((float(n[-1]), float(mean[-1]), color, label(rule)))
-        dress(axes, sorted({int(n) for curve in accuracy.values() for n in curve}), _BUDGET)
+            style.plot(axes, n, mean, label=name, **look)
+            ends.append((float(n[-1]), float(mean[-1]), color, name))
+        budgets = sorted({int(n) for curve in accuracy.values() for n in curve})
+        dress(axes, budgets, _BUDGET.replace("generations", unit(summary)))
         if style.named:
             name_lines(axes, ends, style.text - 0.5)
         else:
             style.legend(figure, axes, 4)
+        axes.set_ylabel(_ACCURACY)
         if not style.headed:
-            axes.set_ylabel("accuracy")
             return figure
         heading = {"xy": (0, 1), "xycoords": "axes fraction", "textcoords": "offset points"}
         axes.annotate(title, xytext=(0, 34), fontsize=14, fontweight="bold", **heading)
@@ -71,19 +77,23 @@ def accuracy_figure(
         return figure
 
 
-def bins_figure(summary: Mapping[str, Any], style: Style = SCREEN) -> Figure:
+def bins_figure(
+    summary: Mapping[str, Any], style: Style = SCREEN, looks: Looks | None = None
+) -> Figure:
     """Accuracy against N in every difficulty bin (after the paper's figure 3, right).
 
     Args:
         summary: see `results.sweep_summary.summarise_sweep`.
         style: of the figure.
+        looks: those of a report; by default of the summary alone.
     """
-    bins, names = summary["bins"], list(summary["accuracy"])
+    bins, looks = summary["bins"], looks or Looks.of([summary])
     with style.applied():
         count = len(bins)
-        figure, panels = style.panels(count, count, (3.1 * count, 4.6), sharey=True)
-        for place, (axes, part) in enumerate(zip(panels, bins, strict=True)):
-            for name, (color, marker) in zip(names, COLORS * len(names), strict=False):
+        figure, panels = style.panels(count, count, (2.5 * count, 4.4), sharey=True)
+        for place, (axes, part) in enumerate(zip(panels, bins, strict=True), 1):
+            for name in summary["accuracy"]:
+                text, color, marker = looks.look(name, summary)
                 curve = part["accuracy"].get(name, {})
                 n = [int(budget) for budget in curve]
                 mean, low, high = (
@@ -91,21 +101,20 @@ def bins_figure(summary: Mapping[str, Any], style: Style = SCREEN) -> Figure:
                 )
                 axes.fill_between(n, low, high, color=color, alpha=0.06, linewidth=0)
                 look = {"color": color, "marker": marker, "markersize": 4}
-                style.plot(axes, n, mean, label=label(name), **look)
+                style.plot(axes, n, mean, label=text, **look)
             dress(axes, sorted({int(n) for curve in part["accuracy"].values() for n in curve}))
             axes.set_title(
-                f"bin {place + 1}: pass@1 {100 * part['pass_at_1']:.0f} %", fontsize=style.text
+                f"bin {place}: pass@1 {100 * part['pass_at_1']:.0f} %", fontsize=style.text
             )
-            middle = style.headed and place == count // 2
-            axes.set_xlabel("generations" if middle else "")
+            axes.set_xlabel(_BUDGET if style.headed else "", fontsize=style.text - 1)
         panels[0].set_ylim(0, 1.02)
-        style.legend(figure, panels[0], 4)
+        style.legend(figure, panels[0], 5)
         if style.headed:
             about = f"bins of {bins[0]['questions']} questions; bands: 95 % bootstrap intervals"
             figure.suptitle(about, fontsize=10, color=FAINT)
         else:
             figure.supxlabel(_BUDGET, fontsize=style.text)
-            figure.supylabel("accuracy", fontsize=style.text)
+        figure.supylabel(_ACCURACY, fontsize=style.text)
         return figure
 
 
@@ -125,6 +134,7 @@ def ratios_figure(
     budgets = sorted({int(n) for name in names for n in accuracy[name]})
     parts = [(f"bin {i + 1}", part["accuracy"]) for i, part in enumerate(summary["bins"])]
     meaning = "answers in sequence for one in parallel"
+    shades = colormaps["magma"](np.linspace(0.1, 0.8, len(parts)))  # bins are no strategies
     with style.applied():
         count = len(budgets)
         figure, panels = style.panels(count, count, (4.6 * count, 4.9), sharey=True)
@@ -140,7 +150,7 @@ def ratios_figure(
             )
             mean = column(accuracy, "mean")
             style.plot(axes, at, mean, color=INK, lw=2.6, label="all questions")
-            for (name, table), (color, marker) in zip(parts, COLORS, strict=False):
+            for (name, table), color, (_, marker) in zip(parts, shades, COLORS, strict=False):
                 look = {"color": color, "marker": marker, "markersize": 5}
                 style.plot(axes, at, column(table, "mean"), label=name, **look)
             dress(axes, at.tolist(), meaning if style.headed else "")
@@ -150,7 +160,7 @@ def ratios_figure(
         style.legend(figure, panels[0], 6)
         if not style.headed:
             figure.supxlabel(meaning, fontsize=style.text)
-            figure.supylabel("accuracy", fontsize=style.text)
+        figure.supylabel(_ACCURACY, fontsize=style.text)
         return figure
 
 
@@ -179,7 +189,7 @@ def chains_figure(summary: Mapping[str, Any], style: Style = SCREEN) -> Figure:
             ]
             meaning += f" ({', '.join(shares)}; {summary['questions']:,} questions)"
         axes.set_xlabel(meaning, labelpad=6)
-        axes.set_ylabel("pass@1")
+        axes.set_ylabel("pass@1, % of answers")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         in_percent(axes)
         return figure

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
-from ttc_jax.report.console import label
+from ttc_jax.report.console import label, unit
+from ttc_jax.report.looks import known_as
 from ttc_jax.report.table import Summary
 
 Point = Mapping[str, float]
@@ -46,7 +47,7 @@ def _of_search(summary: Summary) -> Iterator[str]:
     base, others = accuracy.get(_POOL), {k: v for k, v in accuracy.items() if k != _POOL}
     if not base or not others:
         return
-    baseline = label(summary.get("rule", _POOL))
+    baseline = label(known_as(_POOL, summary))
     saved = [
         (int(m) / int(n), point["mean"], name, n, m)
         for name, curve in others.items()
@@ -118,7 +119,7 @@ def _of_policy(summary: Summary) -> Iterator[str]:
     if kind is None:
         return
     ratios = (summary.get("efficiency") or {}).get(kind, {})
-    baseline = next(iter(summary["accuracy"]), _POOL)
+    baseline = known_as(next(iter(summary["accuracy"]), _POOL), summary)
     saves = [(x["low"], not x["censored"], n) for n, x in ratios.items() if x["low"] >= _SAVES]
     if saves:
         low, known, n = max(saves)
@@ -128,17 +129,17 @@ def _of_policy(summary: Summary) -> Iterator[str]:
             else f"at least {low:.1f} times as many"
         )
         yield (
-            f"The policy by {_KINDS.get(kind, kind)} with {n} generations is as accurate as "
+            f"The policy by {_KINDS.get(kind, kind)} with {n} {unit(summary)} is as accurate as "
             f"{label(baseline)} with {times}."
         )
     elif ratios:
         yield (
-            f"The policy by {_KINDS.get(kind, kind)} saves no generations of {label(baseline)} "
+            f"The policy by {_KINDS.get(kind, kind)} saves no {unit(summary)} of {label(baseline)} "
             "that can be told from none."
         )
     if over := fitted[kind].get("over_single"):
         n = max(over, key=lambda n: over[n]["low"])
-        adds = f"{_points(over[n])} with {n} generations"
+        adds = f"{_points(over[n])} with {n} {unit(summary)}"
         if over[n]["low"] > 0:
             yield f"Choosing by difficulty adds to the best single strategy: {adds}."
         else:

@@ -51,14 +51,16 @@ def flops_match_figure(summary: Mapping[str, Any], style: Style = SCREEN) -> Fig
             else:
                 axes.set_title(f"R = {ratio}, {label(kind)}", fontsize=style.text)
             in_percent(axes)
-        meaning = "relative gain of the small model"
+        meaning = "relative gain of the small model, %"
         if style.headed:
             for axes in panels[:: len(ratios)]:
                 axes.set_ylabel(meaning)
         else:
             figure.supxlabel("bin of difficulty, 1 the easiest", fontsize=style.text)
             figure.supylabel(meaning, fontsize=style.text)
-        style.legend(figure, panels[0], 3, title="charged")
+        style.legend(
+            figure, panels[0], 3, title="charged; faint where the budget does not pay for it"
+        )
         return figure
 
 

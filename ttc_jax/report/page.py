@@ -13,7 +13,7 @@ from jinja2.utils import htmlsafe_json_dumps
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from ttc_jax.report.style import images
+from ttc_jax.report.style import PHONE, images
 from ttc_jax.report.table import Section
 
 
@@ -46,8 +46,13 @@ def page(
         about=about,
         images={
             section.name: _image(section.figure, figures[f"{section.name}.svg"])
+            | {"narrow": _narrow(section)}
             for section in sections
             if section.figure is not None
+        },
+        csv=lambda section, place: {
+            "name": _csv_name(section, place),
+            "source": _data("text/csv", section.tables[place - 1].csv.encode()),
         },
         trees=_script(trees) if trees.get("trees") else "",
     )
@@ -60,16 +65,31 @@ def files(sections: Sequence[Section]) -> dict[str, bytes]:
         if section.figure is not None:
             contents |= images(section.name, section.figure)
         for i, table in enumerate(section.tables, 1):
-            name = section.name if i == 1 else f"{section.name}_{i}"
-            contents[f"{name}.csv"] = table.csv.encode()
+            contents[_csv_name(section, i)] = table.csv.encode()
     return contents
+
+
+def _csv_name(section: Section, place: int) -> str:
+    """The file of a section's table; the first is 1."""
+    return f"{section.name}.csv" if place == 1 else f"{section.name}_{place}.csv"
 
 
 def _image(figure: Figure, svg: bytes) -> dict[str, Any]:
     # As an image and not inlined: there its ids meet no others, and nothing in it can run.
     width, height = (round(72 * inches) for inches in figure.get_size_inches())
-    source = f"data:image/svg+xml;base64,{base64.b64encode(svg).decode('ascii')}"
-    return {"source": source, "width": width, "height": height}
+    return {"source": _data("image/svg+xml", svg), "width": width, "height": height}
+
+
+def _narrow(section: Section) -> dict[str, Any]:
+    """The figure of a section as a telephone shows it."""
+    assert section.draw is not None
+    figure = section.draw(PHONE)
+    return _image(figure, images("narrow", figure, ("svg",), PHONE)["narrow.svg"])
+
+
+def _data(kind: str, content: bytes) -> str:
+    """A link that holds what it leads to."""
+    return f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}"
 
 
 def _script(value: Mapping[str, Any]) -> Markup:

@@ -9,13 +9,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from ttc_jax.report.console import label
+from ttc_jax.report.console import label, unit
 from ttc_jax.report.figures import accuracy_figure
 from ttc_jax.report.flops_figure import flops_match_figure, flops_match_rows
+from ttc_jax.report.looks import Looks
 from ttc_jax.report.table import Row, Section, Summary, Table, accuracy_by_budget
 
 
-def compute_optimal(summary: Summary) -> Section:
+def compute_optimal(looks: Looks, summary: Summary) -> Section:
     """The compute-optimal policy's accuracy beside the baseline's."""
     kinds = summary["compute_optimal"]
     tables = [accuracy_by_budget(summary)]
@@ -50,12 +51,16 @@ def compute_optimal(summary: Summary) -> Section:
     return Section(
         "compute_optimal",
         "Compute-optimal against best-of-N",
-        "The best strategy of each difficulty bin, chosen on other questions than it is judged on. "
-        "Oracle bins know the right answers; all others only what the verifier thinks: of many "
-        "samples (predicted), of a few, or of the question alone.",
+        f"Budgets N are {unit(summary)} a question. The best strategy of each difficulty bin is "
+        "chosen on other questions than it is judged on. Oracle bins know the right answers; all "
+        "others only what the verifier thinks: of many samples (predicted), of a few, or of the "
+        "question alone.",
         [table for table in tables if table.rows],
         partial(
-            accuracy_figure, summary, "The best strategy for each difficulty, and the baseline"
+            accuracy_figure,
+            summary,
+            "The best strategy for each difficulty, and the baseline",
+            looks=looks,
         ),
     )
 
@@ -76,19 +81,20 @@ def choices(summary: Summary) -> Section:
     return Section(
         "choices",
         "Chosen strategies",
-        "What the policy uses in each bin (1 is the easiest) at each budget.",
+        f"What the policy uses in each bin (1 is the easiest) at each budget of {unit(summary)}.",
         [Table("strategy by bin and budget", rows, "N")],
     )
 
 
 def efficiency(summary: Summary) -> Section | None:
     """How many times as many generations the baseline needs; None where it was not measured."""
+    counted = unit(summary)
     found = {
-        "generations alone": summary.get("efficiency"),
+        f"{counted} alone": summary.get("efficiency"),
         "with the cost of difficulty": summary.get("efficiency_net"),
     }
     tables = [
-        Table(f"times as many generations, {charged}, by N", rows, "N")
+        Table(f"times as many {counted}, {charged}, by N", rows, "N")
         for charged, values in found.items()
         if values
         for rows in [list(_leaves(values))]
@@ -98,7 +104,7 @@ def efficiency(summary: Summary) -> Section | None:
     return Section(
         "efficiency",
         "Efficiency",
-        "How many times as many generations the baseline needs to be as accurate as the "
+        f"How many times as many {counted} the baseline needs to be as accurate as the "
         "compute-optimal policy with N. Where its pool ends before, ≥ gives the lower end of the "
         "interval: no more is supported.",
         tables,

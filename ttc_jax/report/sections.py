@@ -12,6 +12,7 @@ from ttc_jax.config import fields
 from ttc_jax.report import policy_sections
 from ttc_jax.report.console import label
 from ttc_jax.report.figures import accuracy_figure, bins_figure, chains_figure, ratios_figure
+from ttc_jax.report.looks import Looks
 from ttc_jax.report.table import Row, Section, Summary, Table, accuracy_by_budget, rows_by_budget
 
 
@@ -22,17 +23,18 @@ def sections(summaries: Mapping[str, Summary]) -> list[Section]:
       summaries: of the jobs, as "search", "policy", "chains", "ratios" and "verifiers"; none needs
         to be there.
     """
+    looks = Looks.of(summaries[x] for x in ("search", "policy", "verifiers") if x in summaries)
     makers: Sequence[tuple[str, Callable[[Summary], Section | None]]] = (
-        ("search", _methods),
-        ("search", _bins),
-        ("search", _choosing),
-        ("policy", policy_sections.compute_optimal),
+        ("search", partial(_methods, looks)),
+        ("search", partial(_bins, looks)),
+        ("search", partial(_choosing, looks)),
+        ("policy", partial(policy_sections.compute_optimal, looks)),
         ("policy", policy_sections.choices),
         ("policy", policy_sections.efficiency),
         ("policy", policy_sections.allocation),
         ("chains", _chains),
         ("ratios", _ratios),
-        ("verifiers", _verifiers),
+        ("verifiers", partial(_verifiers, looks)),
         ("policy", policy_sections.flops_match),
     )
     found = (make(summaries[name]) for name, make in makers if name in summaries)
@@ -70,7 +72,7 @@ def records_of_work(summaries: Mapping[str, Summary]) -> list[Section]:
     return [section for section in found if section.tables]
 
 
-def _methods(summary: Summary) -> Section:
+def _methods(looks: Looks, summary: Summary) -> Section:
     swept = "bins" in summary
     what = "Search strategies" if swept else "Ways of choosing"
     return Section(
@@ -79,17 +81,17 @@ def _methods(summary: Summary) -> Section:
         "Accuracy on the same questions against generations per question. A line that rises "
         "earlier needs less compute; where lines meet, the strategy no longer matters.",
         [accuracy_by_budget(summary)],
-        partial(accuracy_figure, summary, f"{what} at equal generation budgets"),
+        partial(accuracy_figure, summary, f"{what} at equal generation budgets", looks=looks),
     )
 
 
-def _bins(summary: Summary) -> Section | None:
+def _bins(looks: Looks, summary: Summary) -> Section | None:
     if "bins" not in summary:
         return None
     rows = [
         {"bin": f"{place}: pass@1 {100 * part['pass_at_1']:.0f} %", **row}
         for place, part in enumerate(summary["bins"], 1)
-        for row in rows_by_budget(part["accuracy"])
+        for row in rows_by_budget(part["accuracy"], summary)
     ]
     return Section(
         "bins",
@@ -97,11 +99,11 @@ def _bins(summary: Summary) -> Section | None:
         "Questions in bins of pass@1, the easiest first. In the paper search pays "
         "where the model is sometimes right, and little where it almost always or never is.",
         [Table("accuracy in % and its 95 % interval, by N", rows, "N")],
-        partial(bins_figure, summary),
+        partial(bins_figure, summary, looks=looks),
     )
 
 
-def _choosing(summary: Summary) -> Section | None:
+def _choosing(looks: Looks, summary: Summary) -> Section | None:
     if "choosing" not in summary:
         return None
     found = summary["choosing"]
@@ -115,7 +117,12 @@ def _choosing(summary: Summary) -> Section | None:
         "the one whose scores have the largest sum. An answer's score is that of its last step, "
         "or the least or the product of all its steps' scores.",
         [table for table in tables if table.rows],
-        partial(accuracy_figure, found | {"questions": summary["questions"]}, "Ways of choosing"),
+        partial(
+            accuracy_figure,
+            found | {"questions": summary["questions"]},
+            "Ways of choosing",
+            looks=looks,
+        ),
     )
 
 
@@ -171,13 +178,13 @@ def _ratios(summary: Summary) -> Section | None:
     )
 
 
-def _verifiers(summary: Summary) -> Section:
+def _verifiers(looks: Looks, summary: Summary) -> Section:
     return Section(
         "verifiers",
         "Verifiers",
         "The same answers, chosen among by different verifiers, as there are more of them.",
         [accuracy_by_budget(summary)],
-        partial(accuracy_figure, summary, "Choosing with different verifiers"),
+        partial(accuracy_figure, summary, "Choosing with different verifiers", looks=looks),
     )
 
 

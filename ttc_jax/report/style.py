@@ -31,7 +31,6 @@ INK: Final = "#222222"
 FAINT: Final = "#6b6b6b"
 _SERIF: Final = ["STIXGeneral", "Times New Roman", "Times"]  # the first comes with matplotlib
 _NAMED: Final = 5.0  # inches from which on there is room for names beside lines
-_PANEL: Final = 1.3  # inches that a panel needs
 _SETTINGS: Final[dict[Any, Any]] = {
     "text.parse_math": False,  # a "$" in a name is a "$"
     "svg.hashsalt": "ttc_jax",
@@ -59,11 +58,16 @@ class Style:
         a paper the caption is the heading.
       text: points of its text.
       line: its lines and markers, in times of those on a screen.
+      panel, name: inches that a panel and a name in a legend need, where the width is given.
+      family: of its type.
     """
 
     width: float = 0.0
     text: float = 11.0
     line: float = 1.0
+    panel: float = 1.3
+    name: float = 1.3
+    family: str = "DejaVu Sans"
 
     @property
     def headed(self) -> bool:
@@ -78,10 +82,9 @@ class Style:
     @contextlib.contextmanager
     def applied(self) -> Iterator[None]:
         """Draws with these settings meanwhile."""
-        family = ["DejaVu Sans"] if self.headed else ["serif"]
         fonts: dict[Any, Any] = {
             "font.size": self.text,
-            "font.family": family,
+            "font.family": [self.family],
             "font.serif": _SERIF,
         }
         scaled: dict[Any, Any] = {
@@ -105,7 +108,7 @@ class Style:
         if self.headed:
             width, height = size
         else:
-            across = min(across, max(1, int(self.width // _PANEL)))
+            across = min(across, max(1, int(self.width // self.panel)))
             rows = -(-count // across)
             width, one = self.width, self.width / across
             height = 0.5 + rows * min(2.4, max(0.7 * one, 1.3))
@@ -132,16 +135,21 @@ class Style:
         handles, labels = axes.get_legend_handles_labels()
         place = "outside lower center"
         if not self.headed:
-            place, across = "outside upper center", min(across, max(1, int(self.width // _PANEL)))
+            place = "outside upper center"
+            across = min(across, max(1, int(self.width // self.name)))
+            rows = -(-len(labels) // across)
+            # Beyond the second row a legend takes no room from the panels.
+            figure.set_figheight(figure.get_figheight() + 0.02 * self.text * max(0, rows - 2))
         figure.legend(handles, labels, loc=place, ncols=across, frameon=False, **options)
 
 
 SCREEN: Final = Style()
+PHONE: Final = Style(4.6, text=9.0, panel=3.0, name=2.2)  # panels stand below each other
 
 
 def paper(width: float) -> Style:
     """Figures so many inches wide, in the type of a paper."""
-    return Style(width, text=8.0, line=0.6)
+    return Style(width, text=8.0, line=0.6, family="serif")
 
 
 def images(

@@ -12,6 +12,7 @@ from typing import Any, Final
 from matplotlib.figure import Figure
 
 from ttc_jax.report.console import label
+from ttc_jax.report.looks import known_as
 from ttc_jax.report.style import SCREEN, Style
 
 Row = Mapping[str, Any]
@@ -110,14 +111,20 @@ class Section:
 def accuracy_by_budget(summary: Summary) -> Table:
     """The accuracy of each strategy at each N."""
     title = "accuracy in % and its 95 % interval, by N"
-    return Table(title, list(rows_by_budget(summary["accuracy"])), "N")
+    return Table(title, list(rows_by_budget(summary["accuracy"], summary)), "N")
 
 
-def rows_by_budget(accuracy: Mapping[str, Mapping[str, Row]]) -> list[Row]:
-    """Rows, ordered by N within a strategy, and such that columns come in order."""
+def rows_by_budget(
+    accuracy: Mapping[str, Mapping[str, Row]], summary: Summary | None = None
+) -> list[Row]:
+    """Rows, ordered by N within a strategy, and such that columns come in order.
+
+    Args:
+      summary: that says which rule chose among independent samples, if it does.
+    """
     budgets = sorted({int(n) for curve in accuracy.values() for n in curve})
     return [
-        {"strategy": name, "N": n, **curve.get(str(n), {"value": ""})}
+        {"strategy": known_as(name, summary or {}), "N": n, **curve.get(str(n), {"value": ""})}
         for name, curve in accuracy.items()
         for n in budgets
     ]

@@ -12,6 +12,7 @@ from ttc_jax.results.store import Record
 from ttc_jax.tasks.task import Question
 
 CANDIDATES: Final = 64  # of a tree that are shown, the winner's first
+_WEIGHTS: Final = {"majority": "candidates", "best_of_n": "best"}  # of a vote; else "sum"
 NODES: Final = 1024  # of a tree that are shown, pruned ones included
 
 
@@ -30,14 +31,16 @@ def viewer(
 
     Returns:
       "questions": a list of {"id", "text", "answer"}; "trees": a list in the records' order, see
-      `_tree`.
+      `_tree`; "first": which of them is shown at first.
     """
     kept: dict[tuple[str, str, int], Record] = {}
     for record in sorted(records, key=lambda record: (record.budget, record.seed)):
         if record.tree:
             kept.setdefault((record.question, record.strategy, record.budget), record)
     ids = dict.fromkeys(record.question for record in records if record.tree)
+    trees = [_tree(record, rule, aggregation) for record in kept.values()]
     return {
+        "first": _first(trees),
         "questions": [
             {
                 "id": name,
@@ -46,15 +49,36 @@ def viewer(
             }
             for name in ids
         ],
-        "trees": [_tree(record, rule, aggregation) for record in kept.values()],
+        "trees": trees,
     }
+
+
+def _first(trees: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Returns which tree tells the most: one whose answer is right, and nearly was not.
+
+    Without steps that were given up there is no search to see, so those come after others.
+    """
+
+    def tells(tree: Mapping[str, Any]) -> tuple[bool, bool, float]:
+        votes = [vote for vote in tree["votes"] if vote["answer"] is not None]
+        weight = _WEIGHTS.get(tree["rule"], "sum")
+        right = bool(votes) and votes[0]["correct"]
+        best = max(votes[0][weight], 1e-9) if votes else 1.0
+        wrong = max((vote[weight] / best for vote in votes if not vote["correct"]), default=0.0)
+        pruned = any(not node["alive"] for node in tree["nodes"])
+        return right, pruned, wrong
+
+    if not trees:
+        return {}
+    best = max(trees, key=tells)
+    return {name: best[name] for name in ("question", "strategy", "budget")}
 
 
 def _tree(record: Record, rule: str, aggregation: str) -> dict[str, Any]:
     """One search: its nodes, the candidates at their ends, and the vote among all of them.
 
     A node's "alive" says whether it leads to a candidate; "group" numbers the chain or the answer
-    of a root, 0 where there is but one.
+    of a root, 0 where there is but one; "times" says how many equal ones it stands for.
     """
     candidates = record.candidates
     scores = np.array([answer_score(x.step_scores, aggregation) for x in candidates])
@@ -63,20 +87,7 @@ def _tree(record: Record, rule: str, aggregation: str) -> dict[str, Any]:
     ids = answer_ids([candidate.answer for candidate in candidates])
     held = shares(rule, ids, scores, record.sequential)
     alive, shown = _shown(record, held)
-    place = {node: i for i, node in enumerate(shown)}
-    nodes = []
-    for index in shown:
-        node = record.tree[index]
-        nodes.append(
-            {
-                "parent": place.get(node.parent, -1),
-                "text": node.text,
-                "score": node.score,
-                "candidate": node.candidate,
-                "alive": index in alive,
-                "group": _group(record, index) if node.parent < 0 else 0,
-            }
-        )
+    nodes = _merged(record, alive, shown)
     votes = []
     for which in dict.fromkeys(ids.tolist()):
         members = np.flatnonzero(ids == which)
@@ -92,7 +103,7 @@ def _tree(record: Record, rule: str, aggregation: str) -> dict[str, Any]:
                 "share": float(held[members].sum()),
             }
         )
-    weight = {"majority": "candidates", "best_of_n": "best"}.get(rule, "sum")
+    weight = _WEIGHTS.get(rule, "sum")
     votes.sort(key=lambda vote: (-vote["share"], -vote[weight], vote["answer"] is None))
     return {
         "question": record.question,
@@ -104,9 +115,46 @@ def _tree(record: Record, rule: str, aggregation: str) -> dict[str, Any]:
             {"answer": x.answer, "correct": x.correct, "finished": x.finished} for x in candidates
         ],
         "nodes": nodes,
-        "cut": len(record.tree) - len(nodes),
+        "cut": len(record.tree) - len(shown),
         "votes": votes,
     }
+
+
+def _merged(record: Record, alive: set[int], shown: Sequence[int]) -> list[dict[str, Any]]:
+    """The nodes that are shown; those of one text behind one node are one, and so what follows.
+
+    Steps that were given up stay apart from those that live on, ends from ends of another answer,
+    and answers of a chain from each other. Rows of one text have one score but for the last bits.
+    """
+    place: dict[int, int] = {}  # node -> the one that stands for it
+    known: dict[Any, int] = {}
+    nodes: list[dict[str, Any]] = []
+    for index in shown:
+        node = record.tree[index]
+        parent = place.get(node.parent, -1)
+        end = None if node.candidate is None else record.candidates[node.candidate]
+        ends = end and (end.answer, end.correct, end.finished)
+        group = _group(record, index) if node.parent < 0 else 0
+        score = None if node.score is None else round(node.score, 4)
+        own = index if record.sequential > 1 else -1
+        key = (parent, node.text, score, ends, index in alive, group, own)
+        if key in known:
+            place[index] = known[key]
+            nodes[known[key]]["times"] += 1
+            continue
+        place[index] = known[key] = len(nodes)
+        nodes.append(
+            {
+                "parent": parent,
+                "text": node.text,
+                "score": node.score,
+                "candidate": node.candidate,
+                "alive": index in alive,
+                "group": group,
+                "times": 1,
+            }
+        )
+    return nodes
 
 
 def _shown(record: Record, held: np.ndarray) -> tuple[set[int], list[int]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,10 +15,16 @@ from ttc_jax.models.cache import KVCache, LaneCache, PromptCache
 from ttc_jax.models.delimiters import Delimiter
 from ttc_jax.models.indexing import take_along
 from ttc_jax.models.transformer import Transformer
-from ttc_jax.sampling.draw import SamplingParams, draw, log_prob_of, token_confidence
+from ttc_jax.sampling.draw import (
+    RowSampling,
+    SamplingParams,
+    draw,
+    log_prob_of,
+    token_confidence,
+)
 from ttc_jax.sampling.keys import rollout_keys, uniforms
 from ttc_jax.sampling.thinking import Thinking
-from ttc_jax.sampling.thoughts import Thoughts, advance, force
+from ttc_jax.sampling.thoughts import Thoughts, advance, force, has_answer
 
 
 @jax.tree_util.register_dataclass
@@ -174,7 +181,7 @@ def decode_token(
     ends: Bool[Array, " V"],
     pauses: Delimiter | None,
     limit: Int[Array, "B N"],
-    sampling: SamplingParams,
+    sampling: SamplingParams | RowSampling,
     *,
     greedy: Bool[Array, "B N"] | None = None,
     confidence_stats: bool = False,
@@ -184,7 +191,7 @@ def decode_token(
     """Decodes one more token of active rows, which stay active unless it stops them.
 
     Args:
-      pauses: stops rows where it ends a step; None: it stops none.
+      pauses: stops rows where it ends a step, see `_pause`; None: it stops none.
       greedy: rows that take the likeliest token whatever `sampling` says.
       confidence_stats: whether to sum entropy and self-certainty, for verifiers that read them.
       lanes: W, rows that are computed: the first W active ones; 0: all rows.
@@ -203,20 +210,19 @@ def decode_token(
     hidden, length = hidden[..., 0, :], cache.length
     logits = model.logits(hidden)
     uniform = uniforms(take(state.keys), take(length))
-    greedy, thought = (None if greedy is None else take(greedy)), jax.tree.map(take, state.thought)
+    greedy, thought, sampling = _taken(take, (greedy, state.thought, sampling))
     chosen, log_prob, places = _draw(logits, uniform, sampling, greedy, thinking, thought, ends)
     drawn = spread(chosen.astype(jnp.int32))
     here = (jnp.arange(state.tokens.shape[2])[None, None] == length[..., None]) & active[..., None]
     ended = active & ends[drawn]
     tokens = jnp.where(here, drawn[..., None], state.tokens)
     cache = cache.advance(active.astype(jnp.int32))
-    going = active & ~ended & (cache.length < limit)
-    if pauses is not None:
-        going &= ~pauses.ends_at(tokens, length)
     sums = {"log_prob": spread(log_prob)}
     if thinking is not None and places is not None:
         thought = advance(thinking, state.thought, active, drawn, spread(places), cache.length)
         state = dataclasses.replace(state, thought=thought)
+    pause = _pause(pauses, thinking, state.thought, tokens, length)
+    going = active & ~ended & (cache.length < limit) & ~pause
     if confidence_stats:
         sums["entropy"], sums["certainty"] = map(spread, token_confidence(logits))
     return dataclasses.replace(
@@ -230,10 +236,26 @@ def decode_token(
     )
 
 
+def _pause(
+    pauses: Delimiter | None,
+    thinking: Thinking | None,
+    thought: Thoughts,
+    tokens: Int[Array, "B N T"],
+    last: Int[Array, "B N"],
+) -> Bool[Array, "B N"]:
+    """Returns which rows end a step with their token `last`, of a thought if it has steps."""
+    if pauses is None:
+        return jnp.zeros(last.shape, bool)
+    ends = pauses.ends_at(tokens, last)
+    if thinking is None or thinking.steps:
+        return ends
+    return ends & has_answer(thinking, thought, tokens, last + 1)
+
+
 def _draw(
     logits: Float[Array, "*B V"],
     uniform: Float[Array, "*B"],
-    sampling: SamplingParams,
+    sampling: SamplingParams | RowSampling,
     greedy: Bool[Array, "*B"] | None,
     thinking: Thinking | None,
     thought: Thoughts,
@@ -248,6 +270,11 @@ def _draw(
         tokens, places = force(thinking, thought, drawn.tokens, ends)
         drawn = drawn._replace(tokens=tokens)
     return drawn.tokens, log_prob_of(logits, drawn), places
+
+
+def _taken(take: Callable[[Array], Array], trees: Any) -> Any:
+    """Returns trees with the rows that are computed in place of all; what is no array stays."""
+    return jax.tree.map(lambda x: take(x) if isinstance(x, jax.Array) else x, trees)
 
 
 def _same(x: Array) -> Array:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from numbers import Integral, Real
 from typing import NamedTuple
 
 import jax
@@ -35,6 +36,11 @@ class SamplingParams:
     top_p: float = 1.0
 
     def __post_init__(self) -> None:
+        for name, kind in (("temperature", Real), ("top_k", Integral), ("top_p", Real)):
+            value = getattr(self, name)
+            if not isinstance(value, kind) or isinstance(value, bool):
+                what = "whole number" if kind is Integral else "number"
+                raise UserError(f"sampling.{name} is {value!r:.80}; it must be a {what}")
         if self.temperature != 0 and not 1e-3 <= self.temperature < math.inf:
             raise UserError(
                 f"sampling.temperature is {self.temperature}; it must be 0 (greedy) or "
@@ -44,6 +50,14 @@ class SamplingParams:
             raise UserError(f"sampling.top_k is {self.top_k}; it must be 0 (off) or more")
         if not 0 < self.top_p <= 1:
             raise UserError(f"sampling.top_p is {self.top_p}; it must lie in (0, 1], 1 being off")
+
+
+class RowSampling(NamedTuple):
+    """The fields of `SamplingParams` as data, one of each a row: other values compile nothing."""
+
+    temperature: Float[Array, "*B"]
+    top_k: Int[Array, "*B"]
+    top_p: Float[Array, "*B"]
 
 
 class Drawn(NamedTuple):
@@ -57,7 +71,7 @@ class Drawn(NamedTuple):
 def draw(
     logits: Float[Array, "*B V"],
     uniform: Float[Array, "*B"],
-    sampling: SamplingParams,
+    sampling: SamplingParams | RowSampling,
     greedy: Bool[Array, "*B"] | None = None,
 ) -> Drawn:
     """Draws a token of every row.
@@ -65,10 +79,16 @@ def draw(
     Args:
       logits: the model's scores, float32.
       uniform: one number in [0, 1) a row; the same number gives the same token.
-      sampling: temperature and truncation.
+      sampling: temperature and truncation, of all rows or of each.
       greedy: rows that take the likeliest token instead.
     """
     top = logits.max(-1, keepdims=True)
+    if isinstance(sampling, RowSampling):
+        cold = sampling.temperature == 0
+        scaled = (logits - top) / jnp.where(cold, 1.0, sampling.temperature)[..., None]
+        tokens, _ = _invert(_truncate_rows(scaled, sampling), uniform)
+        cold = cold if greedy is None else cold | greedy
+        return Drawn(jnp.where(cold, logits.argmax(-1), tokens), top, None)
     if sampling.temperature == 0:
         return Drawn(logits.argmax(-1), top, None)
     scaled = (logits - top) / sampling.temperature
@@ -153,6 +173,31 @@ def _truncate(scores: Float[Array, "*B V"], sampling: SamplingParams) -> Float[A
         mass = jnp.exp(scores)
         goal = sampling.top_p * mass.sum(-1)
         scores = jnp.where(_reaches(scores, mass, goal), scores, -jnp.inf)
+    return scores
+
+
+def _truncate_rows(scores: Float[Array, "*B V"], sampling: RowSampling) -> Float[Array, "*B V"]:
+    """Returns the same as `_truncate`, row by row.
+
+    Where no row is truncated nothing is computed; and no row depends on whether another one is.
+    """
+    top_k, top_p = sampling.top_k, sampling.top_p
+    counted, nucleus = (top_k > 0) & (top_k < scores.shape[-1]), top_p < 1
+
+    def likeliest(scores: Array) -> Array:
+        kept = _reaches(scores, jnp.ones_like(scores), top_k.astype(scores.dtype))
+        return jnp.where(kept | ~counted[..., None], scores, -jnp.inf)
+
+    def most_likely(scores: Array) -> Array:
+        mass = jnp.exp(scores)
+        kept = _reaches(scores, mass, top_p * mass.sum(-1))
+        return jnp.where(kept | ~nucleus[..., None], scores, -jnp.inf)
+
+    scores = lax.cond(counted.any(), likeliest, _same, scores)
+    return lax.cond(nucleus.any(), most_likely, _same, scores)
+
+
+def _same(scores: Array) -> Array:
     return scores
 
 

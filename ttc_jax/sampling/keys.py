@@ -32,28 +32,22 @@ from jaxtyping import Array, Float, Int, UInt
 
 SELECTION = 2**32 - 1  # no candidate has this index
 
+Seed = int | UInt[Array, ""] | UInt[Array, " B"]  # below 2^32; of all questions, or of each
+
 _fold_pairs = jax.vmap(jax.vmap(jax.random.fold_in))  # [B, N] keys, [B, N] numbers
 _fold_rows = jax.vmap(jax.vmap(jax.random.fold_in, (0, None)))  # [B, N] keys, [B] numbers
 
 
-def question_key(seed: int, question_id: UInt[Array, ""]) -> jax.Array:
-    """Returns the key of one question, from which all of its draws come."""
-    return jax.random.fold_in(jax.random.key(seed), question_id)
+def question_keys(seed: Seed, question_ids: UInt[Array, " B"]) -> jax.Array:
+    """Returns a key for every question, [B], from which all of its draws come."""
+    seeds = jnp.broadcast_to(jnp.asarray(seed, jnp.uint32), question_ids.shape)
+    return jax.vmap(lambda s, i: jax.random.fold_in(jax.random.key(s), i))(seeds, question_ids)
 
 
-def question_keys(seed: int, question_ids: UInt[Array, " B"]) -> jax.Array:
-    """Returns a key for every question, [B]."""
-    return jax.vmap(lambda question_id: question_key(seed, question_id))(question_ids)
-
-
-def candidate_keys(seed: int, question_ids: UInt[Array, " B"], candidates: int) -> jax.Array:
+def candidate_keys(seed: Seed, question_ids: UInt[Array, " B"], candidates: int) -> jax.Array:
     """Returns a key for every candidate, [B, N], from the seed, its question's id and its index."""
-
-    def of_question(question_id: Array) -> jax.Array:
-        fold = jax.vmap(jax.random.fold_in, (None, 0))
-        return fold(question_key(seed, question_id), jnp.arange(candidates))
-
-    return jax.vmap(of_question)(question_ids)
+    fold = jax.vmap(jax.vmap(jax.random.fold_in, (None, 0)), (0, None))
+    return fold(question_keys(seed, question_ids), jnp.arange(candidates))
 
 
 def token_keys(candidates: jax.Array, position: Int[Array, "*B"]) -> jax.Array:

@@ -135,7 +135,7 @@ class Sampler:
     def _reads(self, width: int) -> tuple[Any, ...]:
         B = self.batch
         shapes: list[tuple[tuple[int, ...], Any]] = [((B, width), np.int32), ((B,), np.int32)]
-        shapes += [((B,), np.uint32), *([((B, 3), np.int32)] if self.thinking else [])]
+        shapes += [((B, 2), np.uint32), *([((B, 3), np.int32)] if self.thinking else [])]
         inputs = [abstract(shape, dtype, self.mesh, ROWS) for shape, dtype in shapes]
         return self._parameters, *inputs
 
@@ -149,10 +149,10 @@ class Sampler:
         parameters: Any,
         prompts: Array,
         lengths: Array,
-        ids: Array,
+        streams: Array,
         given: Array | None = None,
     ):
-        keys = candidate_keys(self.seed, ids, self.candidates)
+        keys = candidate_keys(streams[:, 0], streams[:, 1], self.candidates)
         model = nnx.merge(self._graph, parameters)
         thought = thoughts.begin(self.thinking, given, self.candidates)
         return start(model, prompts, lengths, keys, self.max_new_tokens, thought=thought)
@@ -216,12 +216,12 @@ class Sampler:
         for prompt, longest in zip(prompts, limit.tolist(), strict=False):
             self.check(prompt, longest)
         padded, lengths = pad_prompts(prompts, self.batch)
-        ids = np.zeros((self.batch,), np.uint32)
-        ids[:given] = numbers
+        streams = np.full((self.batch, 2), (self.seed, 0), np.uint32)
+        streams[:given, 1] = numbers
         active = np.broadcast_to(
             (np.arange(self.batch) < given)[:, None], (self.batch, self.candidates)
         )
-        questions = [padded, lengths, ids]
+        questions = [padded, lengths, streams]
         if self.thinking is not None:
             own = self.thinking.with_budgets_of(thinking, self.max_new_tokens)
             budgets = np.array([own.given(prompt) for prompt in prompts], np.int32)

@@ -111,12 +111,26 @@ def in_answer(
     thinking: Thinking, thought: Thoughts, tokens: Int[Array, "B N T"]
 ) -> Bool[Array, "B N T"]:
     """Returns which tokens have text of the answer, behind the thought, up to them."""
+    return jnp.cumsum(_answer_text(thinking, thought, tokens), -1) > 0
+
+
+def has_answer(
+    thinking: Thinking, thought: Thoughts, tokens: Int[Array, "B N T"], length: Int[Array, "B N"]
+) -> Bool[Array, "B N"]:
+    """Returns which rows have text of the answer among their first `length` tokens."""
+    written = jnp.arange(tokens.shape[-1])[None, None] < length[..., None]
+    return (_answer_text(thinking, thought, tokens) & written).any(-1)
+
+
+def _answer_text(
+    thinking: Thinking, thought: Thoughts, tokens: Int[Array, "B N T"]
+) -> Bool[Array, "B N T"]:
+    """Returns which tokens stand behind the thought and are no blanks."""
     at = jnp.arange(tokens.shape[-1])[None, None]
     blank = np.zeros(max(thinking.blanks, default=0) + 2, bool)
     blank[list(thinking.blanks)] = True
     text = ~jnp.array(blank)[jnp.minimum(tokens, len(blank) - 1)]
-    text &= at >= first_of_answer(thought, tokens.shape[-1])[..., None]
-    return jnp.cumsum(text, -1) > 0
+    return text & (at >= first_of_answer(thought, tokens.shape[-1])[..., None])
 
 
 def first_of_answer(thought: Thoughts, longest: int) -> Int[Array, "*B"]:

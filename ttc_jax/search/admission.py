@@ -19,6 +19,7 @@ from ttc_jax.search.plan import Plan
 from ttc_jax.search.state import (
     Answers,
     Earlier,
+    OwnLimits,
     Progress,
     Question,
     Rows,
@@ -36,40 +37,44 @@ def admit(
     verifier: Verifier | None,
     prompts: tuple[Int[Array, "1 P"], Int[Array, "1 Q"]],
     lengths: Int[Array, "1 2"],
-    question_ids: UInt[Array, " 1"],
-    budgets: Int[Array, "1 3"] | None = None,
+    streams: UInt[Array, "1 2"],
+    budgets: Int[Array, "1 3"] | tuple[()] = (),
+    own: OwnLimits | tuple[()] = (),
     *,
-    seed: int,
     prefix: PromptCache | None = None,
 ) -> SearchState:
     """Returns the state of one question whose prompts have been read, with all rows active.
 
     Args:
       prompts: the generator's, and the verifier's.
-      question_ids: what its draws are keyed by.
+      streams: the seed and the question's id, which its draws are keyed by.
       budgets: `Thinking.given` of it, where the model thinks.
+      own: its own limits, where the plan leaves them to it.
       prefix: the shared prefix that the generator's prompt stands behind.
     """
     plan, (asked, judged) = layout.plan, prompts
     N, T = plan.candidates, plan.max_new_tokens
-    keys = candidate_keys(seed, question_ids, N)
-    thought = thoughts.begin(plan.thinking, budgets, N)
+    seeds, question_ids = streams[:, 0], streams[:, 1]
+    keys = candidate_keys(seeds, question_ids, N)
+    thought = thoughts.begin(plan.thinking, None if isinstance(budgets, tuple) else budgets, N)
     decode = start(generator, asked, lengths[:, 0], keys, T, _room(plan), prefix, thought)
     given = jnp.broadcast_to(take_along(judged, lengths[:, 1:] - 1, 1), (1, N))
     verifier_state: Any = ()
     if verifier is not None:
         capacity = _room(plan) + layout.most_shown + 1
         verifier_state = verifier.init(judged, lengths[:, 1], N, capacity)
-    rows = Rows.start(given, plan.step)
+    question = Question(
+        keys=question_keys(seeds, question_ids),
+        last=decode.pending[:, 0],
+        score=jnp.zeros((1,), jnp.float32),
+        own=own,
+    )
+    rows = Rows.start(given, question.first_step(plan))
     decode = resume(decode, jnp.ones((1, N), bool), rows.limit)
     return SearchState(
         decode=decode,
         verifier=verifier_state,
-        question=Question(
-            keys=question_keys(seed, question_ids),
-            last=decode.pending[:, 0],
-            score=jnp.zeros((1,), jnp.float32),
-        ),
+        question=question,
         progress=Progress.start(),
         rows=rows,
         scores=Scores.start(decode.tokens),

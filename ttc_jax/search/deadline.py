@@ -7,21 +7,23 @@ import math
 import time
 
 import jax.numpy as jnp
+from jaxtyping import Array, Bool
 
 from ttc_jax.search import lookahead
 from ttc_jax.search.plan import Plan
 from ttc_jax.search.state import SearchState, Status
 
 SHORT, LONG = 0.05, 0.2  # seconds that a segment should take, between which its length is kept
+MOST = 1 << 20  # decode iterations of a segment: many short ones could double them without end
 
 
-def cut(plan: Plan, state: SearchState) -> SearchState:
-    """Makes the selection step of every question come now, and be the last of its answers.
+def cut(plan: Plan, state: SearchState, chosen: Bool[Array, " B"]) -> SearchState:
+    """Makes the selection step of chosen questions come now, and be the last of their answers.
 
     What is written is scored and completed as it is at the limit of tokens, so that the trace, and
     with it the ledger, holds it. A lookahead that has begun ends where it is.
     """
-    active, progress = state.active, state.progress
+    active, progress = state.active & chosen, state.progress
     decode, saved = state.decode, state.saved
     if plan.lookahead:  # what `rewind` puts back, where lookahead has not begun
         begun = progress.lookahead_steps > 0
@@ -69,6 +71,6 @@ class Pace:
         """Learns from the segment that ends how long the next one may be."""
         took = time.monotonic() - self._began
         if took < SHORT:
-            self.tokens *= 2
+            self.tokens = min(2 * self.tokens, MOST)
         elif took > LONG:
             self.tokens = max(1, self.tokens // 2)

@@ -5,6 +5,7 @@ The engine knows no queue: which question comes into which slot is the scheduler
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import functools
 from collections.abc import Sequence
@@ -27,30 +28,22 @@ from ttc_jax.search.admission import admit
 from ttc_jax.search.execution import Execution
 from ttc_jax.search.layout import Layout
 from ttc_jax.search.plan import Plan
-from ttc_jax.search.state import ACTIVE, Answers, SearchState, SearchTrace, Status, insert
+from ttc_jax.search.request import PromptBuckets, Request, own_limits
+from ttc_jax.search.state import (
+    ACTIVE,
+    Answers,
+    OwnLimits,
+    SearchState,
+    SearchTrace,
+    Status,
+    insert,
+)
 from ttc_jax.sharding.mesh import place
 from ttc_jax.verifiers.adapters import Adapter
 from ttc_jax.verifiers.texts import TextAdapter
 from ttc_jax.verifiers.verifier import Verifier, VerifierSpec
 
 UNLIMITED = np.iinfo(np.int32).max  # decode iterations
-
-
-class Request(NamedTuple):
-    """A question as the models read it."""
-
-    prompt: Sequence[int]  # what the generator reads
-    shown: Sequence[int]  # what the verifier reads in its place, or the text's code points
-    question_id: int  # uint32 that its draws are keyed by
-    thought: tuple[int, int, int] = (0, 0, 0)  # `Thinking.given`, of a model that thinks
-
-
-class PromptBuckets(NamedTuple):
-    """The sizes to which prompts are padded before a question is searched: one compilation each."""
-
-    prompt: int  # tokens of the generator's
-    shown: int  # tokens of the verifier's
-    shares_prefix: bool = False  # whether the prompts stand behind the shared prefix
 
 
 class Found(NamedTuple):
@@ -75,7 +68,7 @@ class Engine:
     """B slots for questions, and the programs that work on them.
 
     Args:
-      end_tokens, delimiter, execution, seed, adapter: as those of `Search`.
+      end_tokens, delimiter, execution, adapter: as those of `Search`.
       prefix: tokens that prompts begin with; those of fewer than a bucket are not shared.
 
     Attributes:
@@ -92,7 +85,6 @@ class Engine:
         end_tokens: Sequence[int],
         delimiter: Delimiter,
         execution: Execution,
-        seed: int,
         prefix: Sequence[int] = (),
         adapter: Adapter | None = None,
     ):
@@ -109,7 +101,7 @@ class Engine:
         self._ends = np.zeros((V,), bool)
         self._ends[list(end_tokens)] = True
         self._graph, self.parameters = nnx.split(place((generator, verifier), self.mesh))
-        self._seed, self._adapter = seed, adapter
+        self._adapter = adapter
         self._prefix = tuple(prefix) if len(prefix) >= SHORTEST_BUCKET else ()
         self._prefill = program(self._run_prefill, self.mesh)
         self._admit = program(self._run_admit, self.mesh)
@@ -118,6 +110,16 @@ class Engine:
         self._segment = program(self._run_segment, self.mesh, donate_argnums=1)
         self._harvest = program(_harvest, self.mesh)
         self._cut = program(self._run_cut, self.mesh, donate_argnums=1)
+
+    def ending_with(self, end_tokens: Sequence[int], adapter: Adapter | None) -> Engine:
+        """Returns an engine with the same programs, for answers that end with other tokens."""
+        check_tokens(end_tokens, len(self._ends), "end_tokens")
+        other = copy.copy(self)
+        other.__dict__.pop("_tables", None)
+        other._ends = np.zeros_like(self._ends)
+        other._ends[list(end_tokens)] = True
+        other._adapter = adapter
+        return other
 
     @property
     def programs(self) -> dict[str, int]:
@@ -146,7 +148,13 @@ class Engine:
 
     def empty(self, buckets: PromptBuckets) -> SearchState:
         """Returns B slots without a question."""
-        return self._empty(buckets)
+        state = self._empty(buckets)
+        if self.mesh is not None:
+            return state
+        # Else what nothing went into would lie on no device in particular, unlike what it becomes,
+        # and a program of both would be compiled twice.
+        [device] = jax.tree.leaves(self.parameters)[0].devices()
+        return jax.device_put(state, device)
 
     def admit(
         self,
@@ -156,7 +164,8 @@ class Engine:
     ) -> SearchState:
         """Reads the prompts of one question a shard; None: of a shard that has none to give."""
         nothing = Request([0], [0], 0)
-        prompts, shown, ids, thoughts = zip(*(one or nothing for one in requests), strict=True)
+        asked = [one or nothing for one in requests]
+        prompts, shown, ids, seeds, thoughts, limits = zip(*asked, strict=True)
         shown = prompts if self.layout.reads_texts else shown
         if buckets.shares_prefix:
             # That of no question is as short as can be, and stays.
@@ -164,8 +173,9 @@ class Engine:
             shown = shown if self.reads_prompt else [prompt[-1:] for prompt in shown]
         asks, lengths = pad_prompts(prompts, len(requests), buckets.prompt)
         judged, seen = pad_prompts(shown, len(requests), buckets.shown)
-        questions = [(asks, judged), np.stack([lengths, seen], 1), np.array(ids, np.uint32)]
-        questions += self._of_thoughts(np.array(thoughts, np.int32))
+        streams = np.array([seeds, ids], np.uint32).T
+        questions = [(asks, judged), np.stack([lengths, seen], 1), streams]
+        questions += self._more(np.array(thoughts, np.int32), own_limits(limits))
         return self._admit(self.parameters, put(tuple(questions), self.mesh, ROWS), *prefix)
 
     def insert(self, state: SearchState, admitted: SearchState, slots: Sequence[int]) -> Any:
@@ -196,11 +206,13 @@ class Engine:
         status, work = jax.device_get((state.progress.status, work))
         return self._bridged(state, asked), np.isin(status, ACTIVE), work
 
-    def cut(self, state: SearchState, asked: Sequence[Request | None]) -> SearchState:
-        """Ends the search of all questions where it is; see `deadline.cut`."""
+    def cut(
+        self, state: SearchState, asked: Sequence[Request | None], chosen: np.ndarray
+    ) -> SearchState:
+        """Ends the search of chosen questions, [B], where it is; see `deadline.cut`."""
         waited = jax.device_get(state.progress.status) == Status.SELECTING  # has been bridged
-        state = self._bridged(self._cut((), state), asked, waited)
-        return self.segment(state, 1, most=1)[0]
+        state = self._cut((), state, put(chosen, self.mesh, ROWS))
+        return self.segment(self._bridged(state, asked, waited), 1, most=1)[0]
 
     def drafts(self, state: SearchState) -> Drafts:
         """Fetches what the rows of all slots have written so far."""
@@ -234,10 +246,13 @@ class Engine:
     def lower(self, width: int) -> dict[str, jax.stages.Lowered]:
         """Returns the programs for prompts padded to `width` tokens; see `Search.lower`."""
         mesh, parts = self.mesh, shards(self.mesh)
-        number, id_ = (abstract((parts,), dtype, mesh, ROWS) for dtype in (np.int32, np.uint32))
+        number = abstract((parts,), np.int32, mesh, ROWS)
+        streams = abstract((parts, 2), np.uint32, mesh, ROWS)
         prompt = abstract((parts, width), np.int32, mesh, ROWS)
         lengths, thought = (abstract((parts, n), np.int32, mesh, ROWS) for n in (2, 3))
-        read = self.parameters, ((prompt, prompt), lengths, id_, *self._of_thoughts(thought))
+        limits = own_limits([None] * parts)
+        own = jax.tree.map(lambda x: abstract(x.shape, x.dtype, mesh, ROWS), limits)
+        read = self.parameters, ((prompt, prompt), lengths, streams, *self._more(thought, own))
         state, tables = self.state(width), (self._ends, self.delimiter)
         tables = jax.tree.map(lambda x: abstract(x.shape, x.dtype, mesh), tables)
         shared = (self.parameters, *tables, abstract((2,), np.int32, mesh))
@@ -255,9 +270,10 @@ class Engine:
             functools.partial(self._run_empty, PromptBuckets(width, width)), self.mesh
         )
 
-    def _of_thoughts(self, thought: Any) -> tuple[Any, ...]:
-        """Returns what a program is given of a thought: nothing where the model does not think."""
-        return () if self.layout.plan.thinking is None else (thought,)
+    def _more(self, thought: Any, own: OwnLimits) -> tuple[Any, Any]:
+        """Returns what a program is given of a question's thought and limits, where there are."""
+        plan = self.layout.plan
+        return thought if plan.thinking is not None else (), own if plan.own_limits else ()
 
     def _over_shards(self, numbers: Sequence[int]) -> jax.Array:
         """Puts a number on each shard."""
@@ -273,8 +289,9 @@ class Engine:
         *prompts, lengths, thought, prefix = (
             jax.ShapeDtypeStruct((parts, width), np.int32) for width in widths
         )
-        id_ = jax.ShapeDtypeStruct((parts,), np.uint32)
-        inputs = (tuple(prompts), lengths, id_, *self._of_thoughts(thought))
+        streams = jax.ShapeDtypeStruct((parts, 2), np.uint32)
+        own = jax.eval_shape(lambda: own_limits([None] * parts))
+        inputs = (tuple(prompts), lengths, streams, *self._more(thought, own))
         read = ()
         if buckets.shares_prefix:
             read = (jax.eval_shape(self._prefill, self.parameters, prefix),)
@@ -290,7 +307,7 @@ class Engine:
         self, parameters: Any, questions: Any, prefix: PromptCache | None = None
     ) -> SearchState:
         models = nnx.merge(self._graph, parameters)
-        return admit(self.layout, *models, *questions, seed=self._seed, prefix=prefix)
+        return admit(self.layout, *models, *questions, prefix=prefix)
 
     def _run_segment(self, shared: Any, state: SearchState) -> Any:
         self.compilations += 1  # runs when traced, not when called
@@ -299,8 +316,8 @@ class Engine:
         state, work = kernel.segment(self.layout, *models, ends, delimiter, state, tokens)
         return state, work[None]
 
-    def _run_cut(self, _: Any, state: SearchState) -> SearchState:
-        return deadline.cut(self.layout.plan, state)
+    def _run_cut(self, _: Any, state: SearchState, chosen: jax.Array) -> SearchState:
+        return deadline.cut(self.layout.plan, state, chosen)
 
 
 def _insert(_: Any, *slots: Any) -> SearchState:

@@ -34,7 +34,7 @@ from ttc_jax.models.indexing import take_along
 from ttc_jax.models.transformer import Transformer
 from ttc_jax.sampling.decode import decode_token, resume
 from ttc_jax.sampling.keys import selection_keys
-from ttc_jax.sampling.thoughts import in_answer
+from ttc_jax.sampling.thoughts import first_of_answer, in_answer
 from ttc_jax.search import lookahead
 from ttc_jax.search.layout import Layout
 from ttc_jax.search.plan import Plan
@@ -140,8 +140,8 @@ class _Loop:
             state.decode,
             self.ends,
             self.delimiter if plan.strategy.stops_at_steps else None,
-            state.rows.limit,
-            plan.sampling,
+            _limit(plan, state),
+            state.sampling(plan),
             greedy=lookahead.greedy_rows(plan, state),
             confidence_stats=self.layout.confidence_stats,
             lanes=lanes,
@@ -189,6 +189,17 @@ def _next(waiting: Bool[Array, " B"], count: int) -> tuple[Int[Array, " G"], Boo
     return jnp.where(there, slots, B + jnp.arange(count)), there
 
 
+def _limit(plan: Plan, state: SearchState) -> Int[Array, "B N"]:
+    """Returns the tokens at which rows pause: with a thought for a step, the answer's count."""
+    limit = state.rows.limit
+    if not plan.thought_is_step:
+        return limit
+    begun = first_of_answer(state.decode.thought, plan.max_new_tokens)
+    step = jnp.maximum(state.rows.started, begun) + plan.max_step_tokens
+    rolls_out = state.progress.lookahead_steps[:, None] > 0
+    return jnp.where(rolls_out, limit, jnp.minimum(limit, step))
+
+
 def _after_token(plan: Plan, state: SearchState) -> SearchState:
     """Begins lookahead's next step, or the selection step, where a question's rows have paused."""
     active = state.active
@@ -221,7 +232,8 @@ def _selection_step(
 
     progress = state.progress
     last_round = progress.round + 1 >= progress.began + plan.rounds_per_answer
-    done = state.rows.done | decode.ended | (length >= T) | last_round[:, None]
+    longest = state.question.longest(plan)
+    done = state.rows.done | decode.ended | (length >= longest) | last_round[:, None]
     if plan.score_threshold is not None:
         accepted = decode.ended & (state.scores.last >= plan.score_threshold)
         done |= accepted.any(-1, keepdims=True)
@@ -239,7 +251,7 @@ def _selection_step(
         return state
     state = gather(state, parents)
     length = state.decode.cache.length
-    limit = jnp.minimum(length + plan.step, T)
+    limit = jnp.minimum(length + plan.step, longest)
     return dataclasses.replace(
         state,
         decode=resume(state.decode, ~done & state.active[:, None], limit),

@@ -74,11 +74,11 @@ def go_on(
 
     for name, x in cursors(state.decode).items():
         saved[name] = jax.tree.map(keep, x, state.saved[name])
-    can = ~state.rows.done & ~state.decode.ended & (cache.length < plan.max_new_tokens)
+    longest = state.question.longest(plan)
+    can = ~state.rows.done & ~state.decode.ended & (cache.length < longest)
     rolls_out = (paused & (begun < plan.lookahead))[:, None] & can
-    limit = jnp.where(
-        rolls_out, jnp.minimum(cache.length + plan.step, plan.max_new_tokens), state.rows.limit
-    )
+    limit = jnp.minimum(cache.length + plan.max_step_tokens, longest)
+    limit = jnp.where(rolls_out, limit, state.rows.limit)
     more = rolls_out.any(-1)
     active = jnp.where(more[:, None], rolls_out, cache.active)
     state = dataclasses.replace(

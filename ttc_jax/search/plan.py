@@ -35,6 +35,8 @@ class Plan:
         what is cut off does not depend on what else is searched.
       thinking: marks and budgets of a model that thinks before it answers; None: of one that does
         not.
+      own_limits: whether each question brings its sampling parameters and its longest answer, of T
+        tokens at most (`Limits`), so that questions of many users share a program.
     """
 
     strategy: Strategy
@@ -48,13 +50,20 @@ class Plan:
     between: tuple[int, ...] = ()
     score_threshold: float | None = None
     thinking: Thinking | None = None
+    own_limits: bool = False
 
     @property
     def step(self) -> int:
         """Tokens that a row may write before it pauses."""
-        if not self.strategy.stops_at_steps:
+        if not self.strategy.stops_at_steps or self.thought_is_step:
             return self.max_new_tokens
         return min(self.max_step_tokens, self.max_new_tokens)
+
+    @property
+    def thought_is_step(self) -> bool:
+        """Whether the first step is all of the thought, however long, and the answer's first."""
+        thinks = self.thinking is not None and not self.thinking.steps
+        return thinks and self.strategy.stops_at_steps
 
     @property
     def rounds_per_answer(self) -> int:
@@ -93,7 +102,6 @@ def check_plan(plan: Plan, generator: Transformer, verifier: Verifier | None) ->
     ):
         if value < 1:
             raise UserError(f"{name} is {value}; it must be at least 1")
-    check_thought_steps(plan.strategy, scored=plan.thinking is None or plan.thinking.steps)
     if plan.lookahead < 0:
         raise UserError(f"search.lookahead is {plan.lookahead}; it must be 0 (none) or more")
     check_threshold(plan.strategy, plan.score_threshold)
@@ -125,13 +133,4 @@ def check_threshold(strategy: Strategy, score_threshold: float | None) -> None:
             f"score_threshold is {score_threshold}: {name_of(strategy)} writes all candidates "
             "before it scores one, so that none could be saved; choose a strategy that selects "
             "between steps, such as beam"
-        )
-
-
-def check_thought_steps(strategy: Strategy, *, scored: bool) -> None:
-    """Refuses a strategy that selects between steps where those of the thought are not scored."""
-    if strategy.stops_at_steps and not scored:
-        raise UserError(
-            "search.strategy selects between steps, and the thought has none that are scored: set "
-            "thinking.steps=True, or choose best_of_n"
         )

@@ -59,7 +59,7 @@ def revise(
     verifier_state = state.verifier
     if verifier is not None:
         verifier_state = verifier.reset(text, real, verifier_state)
-    begun = Rows.start(given, plan.step)
+    begun = Rows.start(given, state.question.first_step(plan))
     status = jnp.full_like(progress.status, Status.SEARCHING)
     return dataclasses.replace(
         state,

@@ -3,49 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import math
+from collections import deque
 from collections.abc import Iterator, Sequence
 
-import jax
-import numpy as np
-
-from ttc_jax.sampling.programs import shards
 from ttc_jax.search.deadline import Pace
-from ttc_jax.search.engine import UNLIMITED, Drafts, Engine, Found, PromptBuckets, Request
+from ttc_jax.search.engine import UNLIMITED, Engine
 from ttc_jax.search.execution import Execution
+from ttc_jax.search.request import PromptBuckets, Request
 from ttc_jax.search.result import Failed
-from ttc_jax.search.state import NONE, SearchState, Status
-
-
-@dataclasses.dataclass
-class Work:
-    """How well the decode loop was filled, in row-steps: one row in one iteration."""
-
-    useful: int = 0  # of active rows
-    total: int = 0
-
-    @property
-    def useful_share(self) -> float:
-        """The useful share of all row-steps decoded."""
-        return self.useful / max(self.total, 1)
-
-
-@dataclasses.dataclass(frozen=True)
-class Done:
-    """A question that has left its slot."""
-
-    index: int
-    found: Found
-    cut: bool  # whether the deadline ended it
-
-
-@dataclasses.dataclass(frozen=True)
-class Written:
-    """A question whose rows have written on."""
-
-    index: int
-    drafts: Drafts  # of its slot, without B
+from ttc_jax.search.slots import Done, Slots, Waiting, Work, Written
+from ttc_jax.search.state import Status
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,91 +43,41 @@ class Scheduler:
         Raises:
           Failed: a question's score is NaN.
         """
-        groups: dict[PromptBuckets, list[int]] = {}
+        groups: dict[PromptBuckets, deque[Waiting]] = {}
         for index, request in enumerate(requests):
-            groups.setdefault(self.engine.buckets(request), []).append(index)
+            group = groups.setdefault(self.engine.buckets(request), deque())
+            group.append(Waiting(index, request))
         pace = Pace(self.deadline)
         for buckets, group in sorted(groups.items()):
             if not pace.is_over:
-                yield from self._run_group(buckets, group, requests, pace)
+                yield from self._run_group(buckets, group, pace)
 
     def _run_group(
-        self, buckets: PromptBuckets, group: list[int], requests: Sequence[Request], pace: Pace
+        self, buckets: PromptBuckets, waiting: deque[Waiting], pace: Pace
     ) -> Iterator[Done | Written]:
-        engine, parts = self.engine, shards(self.engine.mesh)
-        prefix, is_watched = engine.prefill(buckets), self.drafts or math.isfinite(self.deadline)
-        waiting = list(reversed(group))
-        slots = np.full((parts, engine.batch // parts), NONE)  # the question in each
-        state = engine.empty(buckets)
+        slots, is_watched = Slots(self.engine, buckets), self.drafts or math.isfinite(self.deadline)
         while True:
-            if self.execution.refill or (slots == NONE).all():
-                for wave, new in _assign(slots, waiting):
-                    admitted = engine.admit(
-                        buckets, [requests[i] if i != NONE else None for i in new], prefix
-                    )
-                    state = engine.insert(state, admitted, wave)
-            if (slots == NONE).all():
+            if self.execution.refill or not slots.held:
+                slots.admit(waiting)
+            if not slots.held:
                 return
             # Without a question that waits for a slot, there is nothing to come back early for.
             patience = self.execution.segment if waiting and self.execution.refill else UNLIMITED
-            asked = [requests[i] if i != NONE else None for i in slots.ravel().tolist()]
             most = pace.begin() if is_watched else UNLIMITED
-            state, active, work = engine.segment(state, patience, asked, most=most)
+            self.work.add(slots.advance(patience, most))
             pace.end()
-            self.work.useful += int(work[:, 0].sum())
-            self.work.total += int(work[:, 1].sum())
-            done = ~active.reshape(slots.shape)
             if self.drafts:
-                yield from _written(engine.drafts(state), slots, done)
-            yield from self._collect(state, slots, done)
+                yield from slots.written()
+            yield from _checked(slots.leave())
             if pace.is_over:
-                if (slots != NONE).any():
-                    state = engine.cut(state, asked)
-                    yield from self._collect(state, slots, np.ones_like(done), cut=True)
+                slots.cut()
+                yield from _checked(slots.leave())
                 return
 
-    def _collect(
-        self, state: SearchState, slots: np.ndarray, done: np.ndarray, *, cut: bool = False
-    ) -> Iterator[Done]:
-        """Takes questions that are `done` out of their slots, and yields what was found."""
-        for wave in _waves((slots != NONE) & done):
-            found = self.engine.harvest(state, wave)
-            for shard, slot in enumerate(wave):
-                if slot == NONE:
-                    continue
-                index, slots[shard, slot] = int(slots[shard, slot]), NONE
-                if found[shard].status == Status.FAILED:
-                    raise Failed(index)
-                yield Done(index, found[shard], cut)
 
-
-def _written(drafts: Drafts, slots: np.ndarray, done: np.ndarray) -> Iterator[Written]:
-    """Yields what was written for questions that are not done."""
-    for slot in np.flatnonzero((slots != NONE) & ~done).tolist():
-        of = jax.tree.map(lambda x, i=slot: x[i], drafts)
-        yield Written(int(slots.ravel()[slot]), of)
-
-
-def _assign(
-    slots: np.ndarray, waiting: list[int]
-) -> Iterator[tuple[tuple[int, ...], tuple[int, ...]]]:
-    """Gives free slots to questions that wait, one a shard at a time.
-
-    Yields:
-      A slot of each shard and the question that is now in it, or `NONE` for both.
-    """
-    for wave in _waves(slots == NONE):
-        if not waiting:
-            return
-        new = [waiting.pop() if slot != NONE and waiting else NONE for slot in wave]
-        wave = [slot if i != NONE else NONE for slot, i in zip(wave, new, strict=True)]
-        for shard, slot in enumerate(wave):
-            if slot != NONE:
-                slots[shard, slot] = new[shard]
-        yield tuple(wave), tuple(new)
-
-
-def _waves(wanted: np.ndarray) -> Iterator[tuple[int, ...]]:
-    """Returns the slots that are `wanted`, [data, B / data], one a shard at a time, or `NONE`."""
-    slots = (np.flatnonzero(row).tolist() for row in wanted)
-    return itertools.zip_longest(*slots, fillvalue=NONE)
+def _checked(leaving: Iterator[Done]) -> Iterator[Done]:
+    """Yields questions that are done; refuses one that could not be scored."""
+    for done in leaving:
+        if done.found.status == Status.FAILED:
+            raise Failed(done.index)
+        yield done

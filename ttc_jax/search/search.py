@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Iterator, Sequence
 
@@ -13,11 +14,13 @@ from ttc_jax.models.transformer import Transformer
 from ttc_jax.models.vocabulary import check_tokens
 from ttc_jax.sampling.thinking import Thinking
 from ttc_jax.search.cost import CostModel
-from ttc_jax.search.engine import Drafts, Engine, Found, Request
+from ttc_jax.search.engine import Drafts, Engine
 from ttc_jax.search.execution import Execution
 from ttc_jax.search.plan import Plan, check_plan
+from ttc_jax.search.request import Limits, Request
 from ttc_jax.search.result import Failed, SearchResult
-from ttc_jax.search.scheduler import Scheduler, Work, Written
+from ttc_jax.search.scheduler import Scheduler
+from ttc_jax.search.slots import Done, Work, Written
 from ttc_jax.search.state import SearchState
 from ttc_jax.verifiers.adapters import Adapter
 from ttc_jax.verifiers.verifier import Verifier
@@ -77,11 +80,10 @@ class Search:
             end_tokens=end_tokens,
             delimiter=delimiter,
             execution=execution,
-            seed=seed,
             prefix=prefix,
             adapter=adapter,
         )
-        self.plan, self.execution = plan, execution
+        self.plan, self.execution, self.seed = plan, execution, seed
         self.adapter, self.delimiter = adapter, delimiter
         self.generator, self.verifier, self.work = generator.config, verifier, Work()
         self._cost = CostModel(generator.config, verifier, plan)
@@ -91,16 +93,29 @@ class Search:
         """How often the search was compiled: once for each bucket of prompt lengths."""
         return self.engine.compilations
 
-    def check(self, prompt: Sequence[int], shown: Sequence[int] | None = None) -> None:
-        """Refuses a prompt that is empty, of unknown tokens or too long; see `run`."""
+    def ending_with(self, end_tokens: Sequence[int], adapter: Adapter | None = None) -> Search:
+        """Returns a search with the same programs, for answers that end with other tokens."""
+        other = copy.copy(self)
+        other.engine, other.adapter = self.engine.ending_with(end_tokens, adapter), adapter
+        return other
+
+    def check(
+        self, prompt: Sequence[int], shown: Sequence[int] | None = None, most: int | None = None
+    ) -> None:
+        """Refuses a prompt that is empty, of unknown tokens or too long; see `run`.
+
+        Args:
+          most: tokens of an answer, where the plan leaves that to the question.
+        """
+        most = self.plan.max_new_tokens if most is None else most
         if not prompt:
             raise UserError("a prompt is empty: prompt.template must give at least one token")
         check_tokens(prompt, self.generator.vocab_size, "a prompt")
         if shown is not None and self.engine.reads_prompt:
             assert self.verifier is not None
             check_tokens(shown, self.verifier.spec.vocab_size, "what the verifier is shown")
-        longest = len(prompt) + self.plan.context + self.plan.max_new_tokens
-        answers = f"an answer of up to {self.plan.max_new_tokens}"
+        longest = len(prompt) + self.plan.context + most
+        answers = f"an answer of up to {most}"
         if self.plan.context:
             answers += f" with up to {self.plan.earlier} earlier ones before it"
         if longest > self.generator.context:
@@ -112,7 +127,7 @@ class Search:
             return
         shown = prompt if shown is None else shown
         more = self.engine.layout.most_shown - self.plan.max_new_tokens
-        longest = len(shown) + self.plan.context + self.plan.max_new_tokens + more
+        longest = len(shown) + self.plan.context + most + more
         if longest > self.verifier.spec.max_context:
             what = "tokens more over the bridge" if self.engine.layout.bridged else "step markers"
             raise UserError(
@@ -128,6 +143,7 @@ class Search:
         shown: Sequence[Sequence[int]] | None = None,
         *,
         thinking: Thinking | None = None,
+        seed: int | None = None,
         deadline: float = math.inf,
     ) -> Iterator[tuple[int, SearchResult]]:
         """Searches for answers to all prompts.
@@ -138,6 +154,7 @@ class Search:
           shown: what the verifier reads of each question (the adapter's `prompt`), where it is not
             what the generator reads.
           thinking: other budgets than the plan's own, with its marks and texts.
+          seed: another one than the search's own; it compiles nothing anew.
           deadline: on the clock of `time.monotonic`. Then questions that are searched end as they
             would at their limit of tokens, with `SearchResult.cut`, and those that have not begun
             are left out. It is looked at a few times a second while tokens are decoded.
@@ -149,7 +166,7 @@ class Search:
           UserError: as `check`, before the first is begun; or `Failed`.
         """
         for index, found in self.stream(
-            prompts, question_ids, shown, thinking=thinking, deadline=deadline
+            prompts, question_ids, shown, thinking=thinking, seed=seed, deadline=deadline
         ):
             if isinstance(found, SearchResult):
                 yield index, found
@@ -161,6 +178,7 @@ class Search:
         shown: Sequence[Sequence[int]] | None = None,
         *,
         thinking: Thinking | None = None,
+        seed: int | None = None,
         deadline: float = math.inf,
         drafts: bool = False,
     ) -> Iterator[tuple[int, SearchResult | Drafts]]:
@@ -170,27 +188,56 @@ class Search:
           drafts: whether to yield, a few times a second, what a question's rows have written so
             far, until its result. In a search that selects, rows may still be replaced.
         """
-        if self.verifier is not None and self.verifier.spec.format and self.adapter is None:
-            raise UserError("verifier.path: a PRM with a format of its own needs a PRMAdapter")
-        if self.engine.layout.reads_texts and self.adapter is None:
-            raise UserError("verifier.path: a verifier of texts needs a TextAdapter")
-        if prompts and (self.adapter is None) != (shown is None):
-            raise ValueError("a Search with an adapter, and only that, is given what is shown")
-        shown = prompts if shown is None else shown
-        if (own := self.plan.thinking) is not None:
-            own = own.with_budgets_of(thinking, self.plan.max_new_tokens)
+        given = [None] * len(prompts) if shown is None else shown
         requests = [
-            Request(prompt, shown, question_id, own.given(prompt) if own else (0, 0, 0))
-            for prompt, shown, question_id in zip(prompts, shown, question_ids, strict=True)
+            self.request(prompt, question_id, shown, thinking=thinking, seed=seed)
+            for prompt, shown, question_id in zip(prompts, given, question_ids, strict=True)
         ]
-        for request in requests:
-            self.check(request.prompt, request.shown)
         scheduler = Scheduler(self.engine, self.execution, self.work, deadline, drafts)
         for event in scheduler.run(requests):
             if isinstance(event, Written):
                 yield event.index, event.drafts
             else:
-                yield event.index, self._result(event.found, requests[event.index], event.cut)
+                yield event.index, self.result(event, requests[event.index])
+
+    def request(
+        self,
+        prompt: Sequence[int],
+        question_id: int,
+        shown: Sequence[int] | None = None,
+        *,
+        thinking: Thinking | None = None,
+        seed: int | None = None,
+        limits: Limits | None = None,
+    ) -> Request:
+        """Returns a question as the engine is asked it; see `run`.
+
+        Args:
+          limits: its own, which a plan with `own_limits` asks for.
+
+        Raises:
+          UserError: as `check`.
+        """
+        if self.verifier is not None and self.verifier.spec.format and self.adapter is None:
+            raise UserError("verifier.path: a PRM with a format of its own needs a PRMAdapter")
+        if self.engine.layout.reads_texts and self.adapter is None:
+            raise UserError("verifier.path: a verifier of texts needs a TextAdapter")
+        if (self.adapter is None) != (shown is None):
+            raise ValueError("a Search with an adapter, and only that, is given what is shown")
+        if self.plan.own_limits != (limits is not None):
+            raise ValueError("a plan with own_limits, and only that, is given limits")
+        most = self.plan.max_new_tokens if limits is None else limits.tokens
+        if not 1 <= most <= self.plan.max_new_tokens:
+            raise UserError(
+                f"an answer of up to {most} tokens; it must be 1 to {self.plan.max_new_tokens}"
+            )
+        thought = (0, 0, 0)
+        if (own := self.plan.thinking) is not None:
+            thought = own.with_budgets_of(thinking, most).given(prompt)
+        self.check(prompt, shown, most)
+        shown = prompt if shown is None else shown
+        seed = self.seed if seed is None else seed
+        return Request(prompt, shown, question_id, seed, thought, limits)
 
     def lower(self, width: int) -> dict[str, jax.stages.Lowered]:
         """Returns the programs for prompts padded to `width` tokens (see `bucket`), to be compiled.
@@ -205,7 +252,13 @@ class Search:
         """Returns the B slots for prompts of `width` tokens, as shapes with their shardings."""
         return self.engine.state(width)
 
-    def _result(self, found: Found, request: Request, cut: bool) -> SearchResult:
+    def result(self, done: Done, request: Request) -> SearchResult:
+        """Returns what was found for a question, with its cost.
+
+        Raises:
+          UserError: a strategy of one's own selected rows that there are not.
+        """
+        found, cut = done.found, done.cut
         plan, rounds = self.plan, int(found.rounds)
         trace = jax.tree.map(lambda x: x[:rounds], found.trace)
         if not ((trace.parents >= 0) & (trace.parents < plan.candidates)).all():

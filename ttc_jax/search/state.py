@@ -6,7 +6,7 @@ import dataclasses
 import enum
 import functools
 import operator
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +16,7 @@ from jaxtyping import Array, Bool, Float, Int, Int8
 from ttc_jax.models.cache import KVCache
 from ttc_jax.models.indexing import put_slots, take_rows, take_slots
 from ttc_jax.sampling.decode import DecodeState
+from ttc_jax.sampling.draw import RowSampling, SamplingParams
 from ttc_jax.sampling.keys import copy_keys
 from ttc_jax.search.plan import Plan
 from ttc_jax.verifiers.steps import Marked
@@ -100,6 +101,13 @@ class Answers:
         )
 
 
+class OwnLimits(NamedTuple):
+    """The limits that a question brings with it."""
+
+    tokens: Int[Array, " B"]  # of an answer
+    sampling: RowSampling
+
+
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Question:
@@ -108,6 +116,17 @@ class Question:
     keys: jax.Array  # [B] the questions' own
     last: Int[Array, " B"]  # last token of the prompt
     score: Float[Array, " B"]  # the verifier's, where the prompt ends
+    own: OwnLimits | tuple[()] = ()  # where the plan leaves its limits to the questions
+
+    def longest(self, plan: Plan) -> int | Int[Array, "B 1"]:
+        """Returns the tokens of an answer at most: T, or each question's own."""
+        return self.own.tokens[:, None] if isinstance(self.own, OwnLimits) else plan.max_new_tokens
+
+    def first_step(self, plan: Plan) -> int | Int[Array, "B 1"]:
+        """Returns the tokens that a row may write before it pauses first."""
+        if not isinstance(self.own, OwnLimits):
+            return plan.step
+        return jnp.minimum(plan.step, self.own.tokens[:, None])
 
 
 @jax.tree_util.register_dataclass
@@ -139,7 +158,7 @@ class Rows:
     started: Int[Array, "B N"]  # tokens that a row held when the round began
 
     @classmethod
-    def start(cls, given: Int[Array, "B N"], step: int) -> Rows:
+    def start(cls, given: Int[Array, "B N"], step: int | Int[Array, "B 1"]) -> Rows:
         """Returns rows that begin an answer, whose first step has at most `step` tokens."""
         zero = jnp.zeros(given.shape, jnp.int32)
         return cls(given, done=zero != 0, limit=jnp.full_like(zero, step), started=zero)
@@ -198,6 +217,14 @@ class SearchState:
         """Which slots hold a question that is not done."""
         return self.has(*ACTIVE)
 
+    def sampling(self, plan: Plan) -> SamplingParams | RowSampling:
+        """Returns how tokens are drawn: as the plan says, or each row as its question does."""
+        own = self.question.own
+        if not isinstance(own, OwnLimits):
+            return plan.sampling
+        rows = self.rows.done.shape
+        return jax.tree.map(lambda x: jnp.broadcast_to(x[:, None], rows), own.sampling)
+
 
 @jax.named_scope("gather_parents")
 def gather(state: SearchState, parents: Int[Array, "B N"]) -> SearchState:
@@ -251,12 +278,11 @@ def put(state: SearchState, questions: SearchState, slots: Int[Array, " G"]) -> 
 
 def insert(state: SearchState, question: SearchState, slot: Int[Array, " 1"]) -> SearchState:
     """Returns the state with another question in a slot; unchanged where the slot is `NONE`."""
+    at, is_there = jnp.maximum(slot[0], 0), slot[0] != NONE
 
     def put(whole: Array, new: Array) -> Array:
-        at = jnp.maximum(slot[0], 0)
         old = lax.dynamic_slice_in_dim(whole, at, 1, 0)
-        new = jnp.where(jnp.expand_dims(slot != NONE, tuple(range(1, new.ndim))), new, old)
-        return lax.dynamic_update_slice_in_dim(whole, new, at, 0)
+        return lax.dynamic_update_slice_in_dim(whole, lax.select(is_there, new, old), at, 0)
 
     return jax.tree.map(put, state, question)
 

@@ -25,6 +25,9 @@ __all__ = ["MAX_ANSWER", "Grader", "unparsed_kept"]
 MAX_ANSWER = 2000
 """Longest text, in characters, that is taken for an answer (the longest of MATH has 159)."""
 
+MOST_KNOWN = 1 << 17
+"""Answers that are remembered with what became of them; beyond that all are forgotten."""
+
 _PROGRAM = Path(__file__).with_name("grading_worker.py")
 _log = logging.getLogger(__name__)
 
@@ -94,6 +97,9 @@ class Grader:
         Nothing equals an empty gold answer.
         A wrong, hostile or unreadable answer is a verdict, never an error.
         """
+        if len(self._keys) > MOST_KNOWN:  # of a server, which judges as long as it runs
+            for known in (self._verdicts, self._keys, self._spelled, self.unparsed):
+                known.clear()
         short = [
             strip(a) if a is not None and len(a) <= self._max_answer else None for a in answers
         ]

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ttc_jax.errors import UserError, naming
+from ttc_jax.tasks.task import Question
 
 if TYPE_CHECKING:
     from ttc_jax.models.tokenizers import Tokenizer
@@ -68,23 +69,30 @@ class PromptFormat:
             raise UserError(f"prompt template {self.template!r} lacks {_SLOT}: put it in")
         if self.system and not self.chat:
             raise UserError("prompt system turn without chat: set chat=True or leave system empty")
-        if self._arguments and not self.chat:
+        if self.arguments and not self.chat:
             raise UserError(
                 f"prompt.chat_template_kwargs={self.chat_template_kwargs} without chat: set "
                 "prompt.chat=True or leave it empty"
             )
 
-    def encode(self, question: str, tokenizer: "Tokenizer") -> list[int]:
+    def encode(self, question: str | Question, tokenizer: "Tokenizer") -> list[int]:
         """The prompt of a question as P token ids.
+
+        A question that ends a conversation is put into the chat template with its own turns, in
+        place of the system turn, the shots and the template of this format.
 
         Raises:
             UserError: `chat` is set and the tokenizer has no chat template, or one that does not
                 take the turns or its arguments; or the tokenizer cannot write the text.
         """
+        arguments = {"arguments": self.arguments} if self.arguments else {}
+        if isinstance(question, Question) and question.turns:
+            turns = [{"role": role, "content": content} for role, content in question.turns]
+            return tokenizer.chat(turns, **arguments)
+        text = question if isinstance(question, str) else question.text
         if not self.chat:
-            return tokenizer.encode(self.text(question), add_bos=True)
-        arguments = {"arguments": self._arguments} if self._arguments else {}
-        return tokenizer.chat(self.messages(question), **arguments)
+            return tokenizer.encode(self.text(text), add_bos=True)
+        return tokenizer.chat(self.messages(text), **arguments)
 
     def front(self, tokenizer: "Tokenizer") -> list[int]:
         """The tokens with which prompts begin, whatever is asked.
@@ -135,8 +143,8 @@ class PromptFormat:
         return [{"role": role, "content": content} for role, content in turns]
 
     @functools.cached_property
-    def _arguments(self) -> Mapping[str, Any]:
-        """What `chat_template_kwargs` says."""
+    def arguments(self) -> Mapping[str, Any]:
+        """The arguments of the chat template: what `chat_template_kwargs` says."""
         found: Any = self.chat_template_kwargs or {}
         if isinstance(found, str):
             with contextlib.suppress(ValueError, RecursionError):

@@ -19,6 +19,8 @@ class Question:
         answer: The gold final answer.
         level: The data set's own difficulty label; "" when it has none.
         solution: A worked solution, steps and final answer, for training; "" when it has none.
+        turns: (role, content) of each message of a conversation that the question ends; () when it
+            stands alone.
 
     Raises:
         UserError: A field that is no text or no Unicode, or an id that is not printable.
@@ -29,9 +31,12 @@ class Question:
     answer: str
     level: str = ""
     solution: str = ""
+    turns: tuple[tuple[str, str], ...] = ()
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
+            if name == "turns":  # checked where they are put into a template
+                continue
             what = f"question {self.id!r}: its {name}"
             if not isinstance(value, str):
                 raise UserError(f"{what} is {type(value).__name__}; it must be text")

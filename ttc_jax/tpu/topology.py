@@ -71,10 +71,15 @@ class Topology:
     chip: Chip
     devices: tuple[Any, ...]
 
+    @property
+    def chips(self) -> int:
+        """How many there are."""
+        return _chips(self.name)
+
     def like(self, devices: int) -> list[str]:
         """Those of this chip that have so many devices."""
         kind = self.name.split(":")[0]
-        each = len(self.devices) // _chips(self.name)
+        each = len(self.devices) // self.chips
         alike = (name for name in TOPOLOGIES if name.split(":")[0] == kind)
         return [name for name in alike if _chips(name) * each == devices]
 

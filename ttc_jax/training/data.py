@@ -105,7 +105,7 @@ def read(
     for question in questions:
         if chains[question.id]:
             with naming(question.id):
-                asked = prompt.encode(question.text, tokenizer)
+                asked = prompt.encode(question, tokenizer)
             found.append(Collected(question.id, asked, chains[question.id], between, ends))
     return found
 

@@ -34,7 +34,7 @@ def examples(questions: Sequence[Question], prompt: PromptFormat, tokenizer: Tok
     for question in questions:
         if question.solution:
             with naming(question.id):
-                asked = prompt.encode(question.text, tokenizer)
+                asked = prompt.encode(question, tokenizer)
                 answer = [*tokenizer.encode(question.solution), tokenizer.eos_ids[0]]
             found[question.id] = [example(asked, [answer])]
     return found

@@ -1,0 +1,82 @@
+"""The names of models, which say how a budget is spent: `NAME`, `NAME@beam-16`."""
+
+from __future__ import annotations
+
+from ttc_jax.serve.errors import ApiError
+from ttc_jax.serve.programs import PLAIN, Spending
+from ttc_jax.serve.schema import ChatRequest, CompletionRequest
+from ttc_jax.serve.service import Service
+
+
+def names_of(service: Service) -> list[str]:
+    """Returns the models that clients may name."""
+    return [
+        service.name,
+        *(
+            f"{service.name}@{strategy}-{budget}"
+            for strategy, budgets in service.budgets.items()
+            for budget in budgets
+        ),
+    ]
+
+
+def spending_of(asked: ChatRequest | CompletionRequest, service: Service) -> Spending:
+    """Returns how much a request wants to be spent.
+
+    Raises:
+      ApiError: another model, strategy or budget than there are.
+    """
+    name, _, spec = asked.model.partition("@")
+    if name not in ("", service.name):
+        raise ApiError(
+            404,
+            f"the model {asked.model!r:.80} does not exist; this server has {service.name!r}",
+            "model",
+            "model_not_found",
+        )
+    strategy, budget = asked.strategy, asked.budget
+    if spec:
+        if strategy is not None or budget is not None:
+            field = "strategy" if strategy is not None else "budget"
+            raise ApiError(400, f"{field}: the model's name says it already; leave it out", field)
+        strategy, _, number = spec.rpartition("-")
+        if not number.isdecimal() or not strategy:
+            raise ApiError(
+                404,
+                f"the model {asked.model!r:.80} does not exist; write NAME@STRATEGY-BUDGET, as in "
+                f"{names_of(service)[-1]}",
+                "model",
+                "model_not_found",
+            )
+        budget = int(number[:9])
+    if strategy is None and budget is None:
+        if asked.confidence is not None:
+            raise ApiError(
+                400, "confidence: needs a budget to stop before the end of", "confidence"
+            )
+        n = asked.n or 1
+        if n > service.bounds.n:
+            raise ApiError(400, f"n: {n} is more than the {service.bounds.n} allowed", "n")
+        return Spending(PLAIN, n, n)
+    field = "model" if spec else "strategy"
+    strategy = service.strategy if strategy is None else strategy
+    if strategy not in service.budgets:
+        known = ", ".join(service.budgets) or "none"
+        raise ApiError(400, f"{field}: unknown strategy {strategy!r:.40}; there are {known}", field)
+    budget = service.budget if budget is None else budget
+    if budget not in service.budgets[strategy]:
+        known = ", ".join(map(str, service.budgets[strategy]))
+        field = "model" if spec else "budget"
+        raise ApiError(400, f"{field}: a budget of {budget}; must be one of {known}", field)
+    if asked.confidence is not None and strategy not in service.pools:
+        raise ApiError(
+            400,
+            f"confidence: {strategy} draws all of its budget at once; choose a strategy whose "
+            "candidates are independent, such as best_of_n",
+            "confidence",
+        )
+    if (asked.n or 1) != 1:
+        raise ApiError(
+            400, "n: one answer is chosen where there is a budget; leave n out, or give 1", "n"
+        )
+    return Spending(strategy, budget, 1)
