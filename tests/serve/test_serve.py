@@ -34,7 +34,7 @@ def test_a_conversation_is_answered(client: openai.OpenAI):
     assert choice.message.content
     assert choice.finish_reason in ("stop", "length")
     assert found.usage is not None
-    assert found.usage.prompt_tokens == 15
+    assert found.usage.prompt_tokens == len(EASY)
     assert choice.logprobs is not None
     assert choice.logprobs.content is not None
     assert len(choice.logprobs.content) == found.usage.completion_tokens <= 30
@@ -85,7 +85,7 @@ def test_several_prompts_and_choices_have_their_own_texts(client: openai.OpenAI)
 def test_a_text_stops_an_answer(client: openai.OpenAI):
     asked = {"model": MODEL, "prompt": EASY, "max_tokens": 40, "temperature": 0}
     whole = client.completions.create(**asked).choices[0].text
-    for stop in ("\n", "02=", whole[3]):
+    for stop in ("\n", whole[4:7], whole[3]):
         [choice] = client.completions.create(**asked, stop=stop).choices
         assert choice.text == whole.partition(stop)[0]
         assert choice.finish_reason == "stop"

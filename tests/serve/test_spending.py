@@ -1,17 +1,28 @@
 """A policy that is followed, and a vote that is settled early."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
 
-from tests.serve.running import EASY, HARD, Running, serving
+from tests.serve.running import HARD, Running, serving
 from ttc_jax.config import load_config
 from ttc_jax.errors import UserError
 from ttc_jax.experiments.solution import Alternative
 from ttc_jax.serve.service import check
 from ttc_jax.serve.voting import certainty
+from ttc_jax.verifiers.texts import TextVerifier
+
+SURE = "04 07=11:"  # has one answer, which a model of any use writes
+
+
+class Told(TextVerifier):
+    """Knows which question is easy."""
+
+    def score_texts(self, question: str, solutions: Sequence[str]) -> list[float]:
+        return [0.95 if question == SURE else 0.5] * len(solutions)
+
 
 # Easy questions get no more than the two samples that tell so.
 POLICY = {
@@ -24,7 +35,7 @@ POLICY = {
         "more": {"strategy": "beam", "options": {"width": 2}},
     },
 }
-SCORED = ("--config.verifier.path=confidence:log_prob", "--config.serve.budgets=2,4")
+SCORED = (f"--config.verifier.path={__name__}:Told", "--config.serve.budgets=2,4")
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +53,7 @@ def ask(running: Running, prompt: str, **changes: Any) -> dict[str, Any]:
     return response.json()
 
 
-@pytest.mark.parametrize("prompt", [EASY, HARD])
+@pytest.mark.parametrize("prompt", [SURE, HARD])
 def test_a_policy_spends_by_difficulty(running: Running, prompt: str):
     about = ask(running, prompt, model="embedded-generator@policy-4")["ttc"]
     easy = about["difficulty"] >= 0.9
@@ -50,13 +61,13 @@ def test_a_policy_spends_by_difficulty(running: Running, prompt: str):
     assert about["strategy"] == ("few" if easy else "more")
     assert about["budget"] == len(about["trace"]) == (2 if easy else 4)
     assert about["ledger"]["generations"] == (2 if easy else 2 + 4)
-    assert easy == (prompt == EASY)
+    assert easy == (prompt == SURE)
 
 
 def test_a_vote_that_is_settled_ends_the_search(running: Running):
     asked = {"strategy": "best_of_n", "budget": 4, "temperature": 0.2}  # all agree
-    all_of_it = ask(running, EASY, **asked, confidence=0.999)
-    early = ask(running, EASY, **asked, confidence=0.6)
+    all_of_it = ask(running, SURE, **asked, confidence=0.999)
+    early = ask(running, SURE, **asked, confidence=0.6)
     assert all_of_it["ttc"]["generations"] == 4
     assert early["ttc"]["generations"] == 2
     assert early["ttc"]["confidence"] == pytest.approx(0.875)
