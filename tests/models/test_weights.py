@@ -206,14 +206,12 @@ def test_hub_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_copy_of_a_hub_name_goes_before_the_hub(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "copies" / "organisation").mkdir(parents=True)
-    folder = write_folder(tmp_path, LLAMA, random_tensors(LLAMA))
-    folder.rename(tmp_path / "copies" / "organisation" / "model")
+    write_folder(tmp_path / "organisation" / "model", LLAMA, random_tensors(LLAMA))
 
     def download(name: str, **_: Any) -> str:
         raise LocalEntryNotFoundError(f"asked for {name}")
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
-    monkeypatch.setenv("TTC_MODELS", str(tmp_path / "copies"))
+    monkeypatch.setenv("TTC_MODELS", str(tmp_path))
     assert load_generator("organisation/model").config.depth == 2
     assert "asked for organisation/other" in refusal(Path("organisation/other"))

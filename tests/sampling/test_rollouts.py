@@ -231,7 +231,8 @@ def test_every_rollout_is_done_once(seed, sizes, chosen):
 
 
 def test_rows_are_donated_and_samples_kept(rollouts):
-    state = rollouts._start(rollouts._parameters, *pad_prompts(PROMPTS[:3], 3), np.zeros(3, "u4"))
+    streams = np.zeros((3, 2), np.uint32)
+    state = rollouts._start(rollouts._parameters, *pad_prompts(PROMPTS[:3], 3), streams)
     source, rows = rollouts._paused((), state)
     shared = (rollouts._parameters, rollouts._table, np.int32(0))
     arguments = (shared, source, rows, np.ones((SLOTS, 4, ROWS), np.int32))

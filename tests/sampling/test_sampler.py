@@ -151,7 +151,8 @@ def test_every_prompt_has_its_own_limit(sampler, samples):
 def decode_arguments(sampler: Sampler):
     """The arguments of the sampler's compiled loop for PROMPTS."""
     padded, lengths = pad_prompts(PROMPTS, 4)
-    state = sampler._start(sampler._parameters, padded, lengths, np.array(NUMBERS, np.uint32))
+    streams = np.array([(SEED, number) for number in NUMBERS], np.uint32)
+    state = sampler._start(sampler._parameters, padded, lengths, streams)
     active = jnp.ones((4, CANDIDATES), bool)
     return (sampler._parameters, sampler._table), state, active, LIMIT
 
