@@ -444,8 +444,9 @@ def _on_records(config: ConfigDict, kind: str, path: str) -> ConfigDict:
 
 
 def _prm(config: ConfigDict) -> ConfigDict:
-    """A head on the generator's own layers, all of which learn."""
+    """A head on the generator's own layers, all of which learn until it judges no better."""
     config = _on_records(config, "prm", "runs/rollouts")
+    config.train.steps, config.train.patience = 4000, 3
     config.model = {"depth": 0, "ffn_width": 128, "reads_tokens": False}
     return config
 

@@ -494,3 +494,11 @@ def test_a_thought_is_told_apart_and_keeps_its_budget(llm):
     assert all(completion.reasoning == "" for completion in plain.completions)
     with pytest.raises(UserError, match="thinking.maximum is 23: with 2 tokens of marks"):
         llm.generate(EASY, thinking=dataclasses.replace(marks, maximum=23), **SHORT)
+
+
+def test_by_default_answers_are_as_long_as_the_model_has_room_for(llm: LLM):
+    context = llm.generator.config.context
+    [output] = llm.generate("03 08 12 25=61:", sampling=SamplingParams(0.0))
+    assert len(output.completions[0].token_ids) <= min(256, context // 2)
+    [solution] = llm.solve("03 08 12 25=61:", budget=4, task="countdown")
+    assert solution.answer is not None

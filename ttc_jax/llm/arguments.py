@@ -69,7 +69,7 @@ _KINDS: Final[Mapping[str, _Kind]] = {
     "mesh": _Maybe(_Of("a mesh, such as make_mesh(data=2, model=1)", (Mesh,))),
     "dtype": _Floats(),
     "n": _COUNT,
-    "max_tokens": _COUNT,
+    "max_tokens": _Maybe(_COUNT),
     "max_step_tokens": _COUNT,
     "sampling": _Maybe(_Of("SamplingParams, as in SamplingParams(top_p=0.9)", (SamplingParams,))),
     "log_probs": _Of("True or False", (bool,)),

@@ -54,7 +54,7 @@ class GenerateOptions(TypedDict, total=False):
     """The arguments of `LLM.generate` beside the prompts."""
 
     n: int
-    max_tokens: int
+    max_tokens: int | None
     sampling: SamplingParams | None
     stop: str | Sequence[str] | None
     log_probs: bool
@@ -73,7 +73,7 @@ class SolveOptions(TypedDict, total=False):
     rule: str
     task: str
     prompt: PromptFormat | None
-    max_tokens: int
+    max_tokens: int | None
     max_step_tokens: int
     sampling: SamplingParams | None
     seed: int
@@ -144,7 +144,7 @@ class LLM:
         prompts: Prompt | Sequence[Prompt],
         *,
         n: int = 1,
-        max_tokens: int = 256,
+        max_tokens: int | None = None,
         sampling: SamplingParams | None = None,
         stop: str | Sequence[str] | None = None,
         log_probs: bool = False,
@@ -160,7 +160,8 @@ class LLM:
         Args:
           prompts: one or several. A text is read as it stands; a conversation, a list of
             {"role", "content"}, goes through the tokenizer's chat template; token ids as they are.
-          max_tokens: longest completion, the end token included.
+          max_tokens: longest completion, the end token included; by default 256, or half of a
+            shorter context.
           sampling: temperature and truncation; temperature 1 by default.
           stop: texts that end a completion, and are not part of it.
           log_probs: whether to tell the log-probability of each token, which takes another pass.
@@ -175,7 +176,7 @@ class LLM:
             cannot be.
         """
         given = {name: value for name, value in locals().items() if name != "self"}
-        asked, until, drawing = _drawing(given)
+        asked, until, drawing = self._drawing(given)
         with self._turns.take():
             return self._completer.complete(asked, drawing, until)
 
@@ -195,7 +196,7 @@ class LLM:
         Raises:
           UserError: as `generate`, at the first piece at the latest.
         """
-        asked, until, drawing = _drawing(_arguments(LLM.generate, prompt, options))
+        asked, until, drawing = self._drawing(_arguments(LLM.generate, prompt, options))
         if len(asked) > 1:
             raise UserError(f"prompt holds {len(asked)} prompts; stream one at a time")
         return in_turns(self._completer.stream(asked[0], drawing, until), self._turns)
@@ -211,7 +212,7 @@ class LLM:
         rule: str = "",
         task: str = "math",
         prompt: PromptFormat | None = None,
-        max_tokens: int = 512,
+        max_tokens: int | None = None,
         max_step_tokens: int = 128,
         sampling: SamplingParams | None = None,
         seed: int = 0,
@@ -235,7 +236,8 @@ class LLM:
           prompt: how a question becomes a prompt; by default as its text, in the chat template
             where the tokenizer has one. Of a conversation it changes the chat template's arguments
             alone.
-          max_tokens, max_step_tokens: of a candidate, and of one of its steps.
+          max_tokens, max_step_tokens: of a candidate, and of one of its steps; by default 512 and
+            128, or half of a shorter context.
           score_threshold: a question's search ends once a finished candidate has such a score; the
             other candidates are cut off where they stand. It is looked at when all candidates have
             written a step, so that results do not depend on what else is searched. Best-of-N
@@ -306,7 +308,7 @@ class LLM:
         self, given: dict[str, Any]
     ) -> tuple[list[str | Question], float, Callable[[], Solver]]:
         """Returns the questions of a call of `solve`, its deadline, and what makes its solver."""
-        given, asked = checked(given), questions_of(given["questions"])
+        given, asked = self._checked(given, 512), questions_of(given["questions"])
         scored = self.verifier is not None
         others = {"seed": given.pop("seed"), "rule": rule_of(given.pop("rule"), scored=scored)}
         until = clock_of(given.pop("deadline"))
@@ -315,6 +317,19 @@ class LLM:
         with naming_arguments():
             spending = Spending.of(scored=scored, prompt=prompt, **given)
         return asked, until, lambda: self._solvers.of(spending).changed(**others)
+
+    def _drawing(self, given: dict[str, Any]) -> tuple[list[Prompt], float, Drawing]:
+        """Returns the prompts of a call of `generate`, its deadline, and how it draws."""
+        given = self._checked(given, 256)
+        asked, until = prompts_of(given.pop("prompts")), clock_of(given.pop("deadline"))
+        return asked, until, Drawing.of(**given)
+
+    def _checked(self, given: dict[str, Any], longest: int) -> dict[str, Any]:
+        """Returns checked arguments, with the longest completion where none is given."""
+        found = checked(given)
+        if found["max_tokens"] is None:
+            found["max_tokens"] = min(longest, max(1, self.generator.config.context // 2))
+        return found
 
     @functools.cached_property
     def _chats(self) -> bool:
@@ -331,10 +346,3 @@ def _arguments(method: Any, asked: Any, options: Mapping[str, Any]) -> dict[str,
     bound = inspect.signature(method).bind(None, asked, **options)
     bound.apply_defaults()
     return {name: value for name, value in bound.arguments.items() if name != "self"}
-
-
-def _drawing(given: dict[str, Any]) -> tuple[list[Prompt], float, Drawing]:
-    """Returns the prompts of a call of `generate`, its deadline, and how completions are drawn."""
-    given = checked(given)
-    asked, until = prompts_of(given.pop("prompts")), clock_of(given.pop("deadline"))
-    return asked, until, Drawing.of(**given)
