@@ -9,12 +9,13 @@ import pytest
 from ml_collections import ConfigDict
 
 from tests.jobs.conftest import changed, configure
+from tests.jobs.test_policy import record as drawn
 from ttc_jax.compute.ledger import Ledger
 from ttc_jax.errors import UserError
 from ttc_jax.experiments.fitted import Fitted
 from ttc_jax.jobs import policy
 from ttc_jax.policy_file import Entry, read_policy
-from ttc_jax.results.store import Candidate, Record, ResultsStore
+from ttc_jax.results.store import Record, ResultsStore
 from ttc_jax.results.token_budgets import Spending, token_table
 
 QUESTIONS = 60
@@ -22,24 +23,10 @@ LENGTHS = {"best_of_n": 100, "short": 10, "difficulty": 100}  # tokens of a gene
 BUDGETS = (100, 200, 400)
 
 
-def record(question: int, strategy: str, n: int, chance: float, seed: int = 0) -> Record:
-    """Right answers agree, wrong ones differ."""
-    rng = np.random.default_rng([question, n, seed, len(strategy)])
-    candidates = tuple(
-        Candidate(
-            tokens=(1,),
-            text="",
-            finished=True,
-            log_prob=-1.0,
-            step_scores=(float(ok),),
-            answer="right" if ok else f"wrong {i}",
-            correct=bool(ok),
-        )
-        for i, ok in enumerate(rng.random(n) < chance)
-    )
-    tokens = n * LENGTHS[strategy]
-    ledger = Ledger(generations=n, decode_tokens=tokens - n, lookahead_tokens=n)
-    return Record(f"q{question:03}", strategy, n, seed, candidates, ledger)
+def record(question: int, strategy: str, n: int, chance: float) -> Record:
+    """A record of generations as long as the strategy's."""
+    ledger = Ledger(generations=n, decode_tokens=n * LENGTHS[strategy] - n, lookahead_tokens=n)
+    return dataclasses.replace(drawn(question, strategy, n, chance, 0), ledger=ledger)
 
 
 @pytest.fixture(scope="module")

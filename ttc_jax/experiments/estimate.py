@@ -21,7 +21,7 @@ _HALF = 0.5  # of the peaks: what a plan should allow for
 
 @dataclasses.dataclass(frozen=True)
 class Estimate:
-    """What a job takes at the peaks of its chips.
+    """The time that a job takes at the peaks of its chips.
 
     Attributes:
       what: is done, such as "500 questions".
@@ -35,7 +35,7 @@ class Estimate:
 
     @property
     def chip_hours(self) -> float:
-        """Of all chips together."""
+        """Hours of all chips together."""
         return self.seconds * self.chips / 3600
 
     def to_json(self, price: float) -> dict[str, Any]:

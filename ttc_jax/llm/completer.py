@@ -132,7 +132,7 @@ class Completer:
     def _search(self, drawing: Drawing) -> Search:
         marks = drawing.thinking
         if marks is not None:  # budgets are no part of what is compiled
-            marks = dataclasses.replace(marks, minimum=0, maximum=None)
+            marks = marks.without_budgets()
         return self._searches(drawing.n, drawing.max_tokens, drawing.sampling, drawing.stop, marks)
 
     def _make_search(
@@ -192,7 +192,7 @@ def _budgets(search: Search, drawing: Drawing) -> Thinking | None:
     own, asked = search.plan.thinking, drawing.thinking
     if own is None or asked is None:
         return None
-    return dataclasses.replace(own, minimum=asked.minimum, maximum=asked.maximum)
+    return asked.budgets_of(own)
 
 
 def number_of(tokens: Sequence[int], seed: int, earlier: int = 0) -> int:

@@ -53,7 +53,7 @@ def blockwise_attention(
 
 
 class _Blocks(NamedTuple):
-    """Which blocks see which, and how they score."""
+    """The blocks that see each other, and their scores."""
 
     scoring: Scoring
     ahead: int

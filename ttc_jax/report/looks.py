@@ -1,4 +1,4 @@
-"""What strategies and rules are called and drawn like: the same in all figures of a report."""
+"""Names, colours and markers of strategies and rules: the same in all figures of a report."""
 
 from __future__ import annotations
 

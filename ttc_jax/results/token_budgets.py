@@ -21,7 +21,7 @@ from ttc_jax.results.store import Record
 
 @dataclasses.dataclass(frozen=True)
 class Spending:
-    """What generations take.
+    """The tokens that generations take.
 
     Attributes:
       tokens: strategy -> generations of a question -> tokens, on average over questions and seeds.

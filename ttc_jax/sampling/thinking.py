@@ -189,6 +189,14 @@ class ThinkingFormat:
     maximum: int | None = None
     steps: bool = False
 
+    def without_budgets(self) -> ThinkingFormat:
+        """Returns the marks and texts that programs are compiled for; budgets are data."""
+        return dataclasses.replace(self, minimum=0, maximum=None)
+
+    def budgets_of(self, compiled: Thinking) -> Thinking:
+        """Returns what a program is compiled for, with the budgets of this format."""
+        return dataclasses.replace(compiled, minimum=self.minimum, maximum=self.maximum)
+
     def tokens(self, tokenizer: Tokenizer) -> Thinking:
         """Returns the marks and texts in a tokenizer's tokens.
 

@@ -30,7 +30,7 @@ T = TypeVar("T")
 
 @dataclasses.dataclass(frozen=True)
 class Answer:
-    """What became of a prompt.
+    """The answer to a prompt.
 
     Attributes:
       choices: completions that the client gets.

@@ -110,9 +110,7 @@ class Orders:
         shown = search.adapter.prompt(given.question) if search.adapter is not None else None
         thinking, budgets = search.plan.thinking, self._service.thinking
         if thinking is not None and budgets is not None:
-            thinking = dataclasses.replace(
-                thinking, minimum=budgets.minimum, maximum=budgets.maximum
-            )
+            thinking = budgets.budgets_of(thinking)
         key = number_of(given.tokens, order.seed, given.earlier + (number << 20))
         request = search.request(given.tokens, key, shown, thinking=thinking, limits=order.limits)
         return Stage(kind, search, request)

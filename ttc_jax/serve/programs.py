@@ -186,7 +186,7 @@ class Programs:
             candidates, _ = found
         marks = service.thinking
         if marks is not None:  # budgets are data
-            marks = dataclasses.replace(marks, minimum=0, maximum=None).tokens(tokenizer)
+            marks = marks.without_budgets().tokens(tokenizer)
         plan = Plan(
             strategy,
             candidates,
@@ -213,7 +213,7 @@ class Programs:
         service, search = self._service, self._base(kind)
         tokenizer = service.models.tokenizer
         ends = set(service.prompt.ends(tokenizer))
-        for text in stop:
+        for text in stop:  # not `containing`, which keeps what it finds for every client's text
             ends |= set(np.flatnonzero(mask_of(tokenizer.texts(), text)).tolist())
         adapter = adapter_of(search.verifier, tokenizer, service.step_delimiter, stop)
         return search.ending_with(sorted(ends), adapter)
