@@ -49,7 +49,7 @@ def read(example: Example) -> tuple[list[str], str]:
 @hypothesis.given(st.lists(samples, max_size=12), st.integers(1, 4), st.integers(0, 3))
 def test_every_pair_is_wrong_answers_and_then_a_correct_one(found, per_question, seed):
     of_question = collected(ASKED, *[[sample] for sample in found])
-    rows = examples([of_question], per_question=per_question, seed=seed).get("t/0", [])
+    rows = examples([of_question], per_question=per_question, kept=0.0, seed=seed).get("t/0", [])
     correct = [x.text for x in found if x.correct and x.finished]
     wrong = [x.text for x in found if x.answer is not None and not x.correct]
     assert len(rows) == min(per_question, len(correct))
@@ -61,6 +61,22 @@ def test_every_pair_is_wrong_answers_and_then_a_correct_one(found, per_question,
         if before:
             distances = [Levenshtein.distance(asked, text) for text in wrong]
             assert Levenshtein.distance(asked, before[-1]) == min(distances)
+
+
+@pytest.mark.parametrize("kept", [0.0, 0.25, 1.0])
+def test_a_share_of_the_pairs_repeats_a_correct_answer(kept):
+    chains = [[answer(f"{i}=", "02" if i % 2 else "03")] for i in range(20)]
+    asked = [collected(Question(f"t/{i}", ASKED.text, "02"), *chains) for i in range(100)]
+    found = examples(asked, per_question=10, kept=kept, seed=0)
+    rows = [read(row) for of_question in found.values() for row in of_question]
+    repeats = Counter(before.count(text) for before, text in rows)
+    assert len(rows) == 1000
+    assert abs(1 - repeats[0] / 1000 - kept) <= 0.03
+    for before, text in rows:
+        assert len(before) <= EARLIER
+        assert set(before[len(before) - before.count(text) :]) <= {text}  # the last ones
+    if kept:
+        assert set(repeats) - {0} == set(range(1, EARLIER + 1))
 
 
 def test_the_number_of_wrong_answers_is_uniform_and_the_others_are_any():
@@ -82,7 +98,7 @@ def test_the_seed_decides_and_other_questions_do_not():
     one, other = collected(ASKED, *chains), collected(Question("t/1", "02=02:", "02"), *chains)
 
     def texts(*of_questions, seed=0):
-        rows = examples(of_questions, per_question=5, seed=seed)["t/0"]
+        rows = examples(of_questions, per_question=5, kept=0.25, seed=seed)["t/0"]
         return [row.tokens.tolist() for row in rows]
 
     assert texts(one) == texts(other, one)
@@ -92,4 +108,4 @@ def test_the_seed_decides_and_other_questions_do_not():
 def test_chains_are_refused():
     chain = [answer("", "03"), answer("", "02")]
     with pytest.raises(UserError, match="'t/0' were written in chains; pairs are built from"):
-        examples([collected(ASKED, chain)], per_question=1, seed=0)
+        examples([collected(ASKED, chain)], per_question=1, kept=0.0, seed=0)

@@ -169,6 +169,7 @@ FIELDS: Final[Mapping[str, Field]] = {
     "data.ratios": Field('workdir of the sweep over ratios to show; "" for none'),
     "data.verifiers": Field('workdir of the sweep over verifiers to show; "" for none'),
     "data.held_out": Field("share of the questions kept for validation", _SHARE),
+    "data.kept": Field("share of the pairs that repeat a correct answer", Real(0, 1)),
     "data.per_length": Field("chains kept of each length", _COUNT),
     "data.per_question": Field("training pairs a question", _COUNT),
     "model.depth": Field("layers of its own; 0 for a verifier without", Whole()),

@@ -178,8 +178,8 @@ def _step_outcomes(config: ConfigDict, tokenizer: Tokenizer) -> Examples:
 
 
 def _pairs(config: ConfigDict, tokenizer: Tokenizer) -> Examples:
-    answers = _collected(config, tokenizer)
-    return revision.examples(answers, per_question=config.data.per_question, seed=config.seed)
+    fields = {"per_question": config.data.per_question, "kept": config.data.kept}
+    return revision.examples(_collected(config, tokenizer), **fields, seed=config.seed)
 
 
 def _trajectories(config: ConfigDict, tokenizer: Tokenizer) -> Examples:
