@@ -479,6 +479,7 @@ def _revision_orm(config: ConfigDict) -> ConfigDict:
     config.task.seed, config.task.size = 3, 2000
     config.start.path, config.data.path = "embedded:revision", "runs/chains"
     config.train.lengths = _LONG_LENGTHS
+    config.train.steps, config.train.patience = 1500, 0
     return config
 
 
