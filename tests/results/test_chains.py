@@ -6,7 +6,7 @@ import pytest
 
 from ttc_jax.compute.ledger import Ledger
 from ttc_jax.errors import UserError
-from ttc_jax.results.chains import flips, pass_at_1_by_position, summarise_chains
+from ttc_jax.results.chains import AFRESH, flips, pass_at_1_by_position, summarise_chains
 from ttc_jax.results.curves import question_accuracy
 from ttc_jax.results.store import Candidate, Record
 
@@ -40,7 +40,11 @@ def test_flips_count_pairs():
     means = {name: x.mean for name, x in found.items() if x}
     assert means["right_to_wrong"] == pytest.approx(1 / 4)  # rr, rw, rr, rr
     assert means["wrong_to_right"] == pytest.approx(4 / 8)  # wr ww wr wr ww ww ww wr
-    assert flips([record("a", "ww")])["right_to_wrong"] is None
+    # Wrong answers by chain: 1 of wrr, 2 of wwr; 1 of rwr, 2 of www, 0 of rrr, 2 of wwr.
+    assert means[AFRESH] == pytest.approx((0 + 0 + 1 / 3 + 2 * 2 / 3 + 2 * 2 / 3) / 8)
+    alone = flips([record("a", "ww")])
+    assert alone["right_to_wrong"] is None
+    assert alone[AFRESH] is None
 
 
 def test_the_summary_is_plain_data():

@@ -135,7 +135,8 @@ def _chains(summary: Summary) -> Section | None:
         "chains",
         "Along a chain of revisions",
         "How often the first, second, … answer is right. A chain helps as long as it corrects "
-        "more wrong answers than it spoils right ones.",
+        "more wrong answers than it spoils right ones. Looking back helps where a wrong answer is "
+        "followed by a right one more often than another chain's first answer (afresh) is right.",
         [
             Table(
                 "pass@1 in % by the answer's position",

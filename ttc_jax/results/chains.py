@@ -13,6 +13,7 @@ from ttc_jax.results.curves import Estimate, bootstrap
 from ttc_jax.results.store import Record
 
 FLIPS: Final = ("right_to_wrong", "wrong_to_right")
+AFRESH: Final = "wrong_to_right_afresh"
 
 
 def pass_at_1_by_position(records: Sequence[Record], seed: int = 0) -> list[Estimate]:
@@ -34,16 +35,19 @@ def flips(records: Sequence[Record], seed: int = 0) -> dict[str, Estimate | None
 
     Returns:
         Shares of the pairs of consecutive answers whose first is right, and wrong; None where there
-        is no such pair.
+        is no such pair. `AFRESH` is what revising is to be compared with: behind the same wrong
+        answers, how often another chain's first answer to the question is right.
 
     Raises:
         UserError: as `pass_at_1_by_position`.
     """
-    pairs = [(x[:, :-1].ravel(), x[:, 1:].ravel()) for x in _correct(records).values()]
+    questions = _correct(records).values()
+    pairs = [(x[:, :-1].ravel(), x[:, 1:].ravel()) for x in questions]
     found: dict[str, Estimate | None] = {}
     for name, was in zip(FLIPS, (1, 0), strict=True):
         counts = [((a == was).sum(), ((a == was) & (b != was)).sum()) for a, b in pairs]
         found[name] = _ratio(np.array(counts, np.float64), seed)
+    found[AFRESH] = _ratio(np.array([_afresh(x) for x in questions]), seed)
     return found
 
 
@@ -53,6 +57,19 @@ def summarise_chains(records: Sequence[Record], seed: int = 0) -> dict[str, Any]
         "pass_at_1_by_position": [x.rounded() for x in pass_at_1_by_position(records, seed)],
         "flips": {name: x and x.rounded() for name, x in flips(records, seed).items()},
     }
+
+
+def _afresh(right: NDArray[np.float64]) -> tuple[float, float]:
+    """Wrong answers that were revised, and how many of them another chain's first would mend.
+
+    Args:
+        right: [chains, s].
+    """
+    if len(right) == 1:
+        return 0.0, 0.0  # there is no other chain
+    wrong, first = (1 - right[:, :-1]).sum(1), right[:, 0]
+    others = (first.sum() - first) / (len(right) - 1)
+    return float(wrong.sum()), float((wrong * others).sum())
 
 
 def _correct(records: Sequence[Record]) -> dict[str, NDArray[np.float64]]:
