@@ -15,6 +15,7 @@ from ttc_jax.policy.difficulty import Binning, predicted
 from ttc_jax.policy.policy import Policy, fit_policy
 from ttc_jax.results.accuracy_table import accuracy_table
 from ttc_jax.results.store import Record, ResultsStore
+from ttc_jax.results.summary import DIFFICULTY
 
 BUDGETS = (2, 4)
 
@@ -114,6 +115,23 @@ def test_every_pool_and_the_ratios_are_reported_and_reported_anew(config, tmp_pa
     sweep.main(changed(config, selection__rule="majority"), tmp_path)
     assert json.loads((tmp_path / "summary.json").read_text())["rule"] == "majority"
     assert (tmp_path / "results" / "00000.jsonl").read_bytes() == stored
+
+
+def test_seeds_share_a_search(config, tmp_path, monkeypatch):
+    built = []
+
+    def recorder(config: ConfigDict, *_: object, **__: object) -> Answers:
+        built.append((config.search.strategy, config.search.lookahead, config.sampling.n))
+        return Answers.of(config)
+
+    replace_recorder(monkeypatch, recorder)
+    sweep.main(changed(config, sweep__seeds=(0, 1, 2), sweep__difficulty__samples=2), tmp_path)
+    assert len(built) == 4  # of three strategies, and for difficulty
+    records = ResultsStore(tmp_path).read()
+    cells = {(record.strategy, record.seed) for record in records}
+    assert cells == {(name, seed) for name in config.sweep.strategies for seed in range(3)} | {
+        (DIFFICULTY, config.sweep.difficulty.seed)
+    }
 
 
 def test_a_strategy_that_fits_no_budget_is_refused(config, tmp_path):

@@ -73,12 +73,16 @@ def main(config: ConfigDict, workdir: Path) -> None:
     last = functools.lru_cache(maxsize=1)
     load = build.Loaders(last(build.LOAD.generator), last(build.LOAD.verifier))
 
+    held: dict[tuple[str, int], Recorder] = {}  # of the last strategy and budget, for all seeds
+
     def recorder(cell: Cell) -> Recorder:
-        search = cell.config.search
-        strategy = strategy_of(search)
-        found = build.recorder(cell.config, task, strategy, load, questions=len(questions))
+        search, of = cell.config.search, (cell.name, cell.budget)
+        if of not in held:
+            held.clear()  # or two searches took memory at once
+            strategy = strategy_of(search)
+            held[of] = build.recorder(cell.config, task, strategy, load, questions=len(questions))
         trees = frozenset(question.id for question in questions[: search.trees])
-        return dataclasses.replace(found, strategy=cell.name, trees=trees)
+        return dataclasses.replace(held[of], strategy=cell.name, seed=cell.seed, trees=trees)
 
     store = fill(
         workdir,
@@ -95,13 +99,15 @@ def main(config: ConfigDict, workdir: Path) -> None:
 
 
 def check(config: ConfigDict) -> list[Cell]:
-    """Returns the grid, cheapest budgets first, and refuses what no run of it can use.
+    """Returns the grid, and refuses what no run of it can use.
+
+    The cheapest budgets come first, and seeds of a strategy behind each other: they share a search.
 
     Raises:
       UserError: as `cells_of` and `build.check`.
     """
     check_fields(config)
-    cells = sorted(cells_of(config), key=lambda cell: (cell.budget, cell.seed))
+    cells = sorted(cells_of(config), key=lambda cell: cell.budget)
     for cell in {(cell.name, cell.budget): cell for cell in cells}.values():
         with naming(f"sweep.strategies.{cell.name}"):
             build.check(cell.config)
