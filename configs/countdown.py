@@ -444,9 +444,8 @@ def _on_records(config: ConfigDict, kind: str, path: str) -> ConfigDict:
 
 
 def _prm(config: ConfigDict) -> ConfigDict:
-    """A head on the generator's own layers, all of which learn until it judges no better."""
+    """A head on the generator's own layers, all of which learn."""
     config = _on_records(config, "prm", "runs/rollouts")
-    config.train.steps, config.train.patience = 4000, 3
     config.model = {"depth": 0, "ffn_width": 128, "reads_tokens": False}
     return config
 
@@ -479,7 +478,6 @@ def _revision_orm(config: ConfigDict) -> ConfigDict:
     config.task.seed, config.task.size = 3, 2000
     config.start.path, config.data.path = "embedded:revision", "runs/chains"
     config.train.lengths = _LONG_LENGTHS
-    config.train.steps, config.train.patience = 1500, 0
     return config
 
 

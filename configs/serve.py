@@ -81,6 +81,7 @@ def _embedded(config: ConfigDict) -> ConfigDict:
     config.prompt = {"template": "{question}"}
     config.generator = {"path": "embedded:generator", "tokenizer": "", **_STORAGE}
     config.verifier = {"path": "embedded:prm", **_STORAGE}
+    config.sampling.temperature = 0.7  # as in configs/countdown.py
     return config
 
 

@@ -5,7 +5,8 @@
 starts `ttc serve` with the embedded models in a process of its own, and says how long answers took,
 how many tokens a second were drawn, whether every request was answered, whether the same request
 got the same answer, and how much memory the process took from quarter to quarter. Before that, the
-same requests are sent one at a time. What stands behind `--` are flags of the server.
+same requests are sent one at a time. At the end the server gets SIGTERM while the clients go on.
+What stands behind `--` are flags of the server.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -121,6 +123,39 @@ async def client_of(url: str, number: int, until: float, load: Load) -> None:
                 load.statuses[type(error).__name__] += 1
 
 
+async def terminated(server: subprocess.Popen[bytes], url: str, clients: int) -> None:
+    """Ends a server under load, and says what became of requests sent before and after.
+
+    Each client sends one request after another until the server no longer listens. All that was
+    sent a second before the signal has been accepted, and must be answered.
+    """
+    asked: list[tuple[float, str]] = []  # when a request was sent, and what became of it
+
+    async def going_on(number: int) -> None:
+        rng = random.Random(number)
+        async with connection(url) as client:
+            while True:
+                sent = time.monotonic()
+                try:
+                    found = await client.post("/v1/completions", json=request(rng))
+                except httpx.TransportError as error:
+                    asked.append((sent, type(error).__name__))
+                    if server.poll() is not None or isinstance(error, httpx.ConnectError):
+                        return
+                else:
+                    asked.append((sent, str(found.status_code)))
+                await asyncio.sleep(0.05)
+
+    tasks = [asyncio.ensure_future(going_on(i)) for i in range(clients)]
+    await asyncio.sleep(5)
+    signalled = time.monotonic()
+    server.send_signal(signal.SIGTERM)
+    await asyncio.gather(*tasks)
+    accepted = collections.Counter(end for sent, end in asked if sent < signalled - 1)
+    later = collections.Counter(end for sent, end in asked if sent > signalled)
+    print(f"SIGTERM, {clients} clients: sent before {dict(accepted)}, after {dict(later)}")
+
+
 def connection(url: str) -> httpx.AsyncClient:
     headers = {"Authorization": f"Bearer {KEY}"}
     return httpx.AsyncClient(base_url=url, headers=headers, timeout=120)
@@ -156,10 +191,7 @@ def main() -> None:
     parser.add_argument("flags", nargs="*", help="of the server")
     given = parser.parse_args()
     with tempfile.TemporaryFile("w+") as log:
-        command = [sys.executable, "-m", "ttc_jax.cli", "serve", "--config=serve", "--port=0"]
-        server = subprocess.Popen(
-            [*command, *FLAGS, *given.flags], stderr=log, env={**os.environ, "TTC_API_KEYS": KEY}
-        )
+        server = start([*FLAGS, *given.flags], log)
         try:
             url = started(server, log)
             alone, load = Load(), Load()
@@ -177,6 +209,7 @@ def main() -> None:
             while (left := in_flight(url)) and time.monotonic() < until:
                 time.sleep(0.1)
             print(f"still in flight: {left}")
+            asyncio.run(terminated(server, url, given.clients))
         finally:
             server.send_signal(signal.SIGTERM)
             print(f"exit code after SIGTERM: {server.wait(60)}")
@@ -186,6 +219,12 @@ def in_flight(url: str) -> float:
     text = httpx.get(f"{url}/metrics", headers={"Authorization": f"Bearer {KEY}"}).text
     counts = re.findall(r"^ttc_(?:requests_in_flight|questions_\w+) ([\d.]+)$", text, re.MULTILINE)
     return sum(map(float, counts))
+
+
+def start(flags: Iterable[str], log: Any) -> subprocess.Popen[bytes]:
+    """Returns a server that starts in a process of its own, and writes its log to a file."""
+    command = [sys.executable, "-m", "ttc_jax.cli", "serve", "--config=serve", "--port=0", *flags]
+    return subprocess.Popen(command, stderr=log, env={**os.environ, "TTC_API_KEYS": KEY})
 
 
 def started(server: subprocess.Popen[bytes], log: Any) -> str:
