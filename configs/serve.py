@@ -67,7 +67,7 @@ def _base() -> ConfigDict:
         "n": 16,
         "prompt_tokens": 96,
         "answer_tokens": (128,),
-        "budgets": (4, 16, 64),
+        "budgets": (4, 8, 16, 32, 64),
     }
     return config
 

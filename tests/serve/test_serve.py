@@ -116,6 +116,24 @@ def test_a_budget_is_spent_and_the_candidates_vote(client: openai.OpenAI):
     assert "trace" not in (named.model_extra or {})["ttc"]
 
 
+def test_requests_to_its_hub_work_as_they_are(running: Running):
+    """Its documentation posts a chat completion with a budget, and nothing else of its own."""
+    body = f"""{{
+        "model": "{MODEL}",
+        "messages": [
+          {{"role": "user", "content": "{EASY}"}}
+        ],
+        "budget": 4
+    }}"""
+    response = running.post(
+        "/chat/completions", content=body, headers={"Content-Type": "application/json"}
+    )
+    assert response.status_code == 200
+    found = response.json()
+    assert found["choices"][0]["message"]["content"]
+    assert found["ttc"]["budget"] == 4
+
+
 def test_answers_are_the_same_alone_and_under_load(client: openai.OpenAI):
     def ask(number: int) -> tuple[str | None, Any]:
         asked: dict[str, Any] = {
@@ -211,6 +229,9 @@ def test_neither_prompts_nor_answers_are_logged(running: Running, caplog: pytest
         ({"return": ["everything"]}, "return[0]"),
         ({"deadline_s": 0}, "deadline_s"),
         ({"bugdet": 4}, "bugdet"),
+        # optillm names what is to be done like this, which is other strategies than ours.
+        ({"optillm_approach": "bon"}, "optillm_approach"),
+        ({"model": f"moa-{MODEL}"}, "model"),
     ],
     ids=str,
 )
