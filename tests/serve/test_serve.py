@@ -116,6 +116,16 @@ def test_a_budget_is_spent_and_the_candidates_vote(client: openai.OpenAI):
     assert "trace" not in (named.model_extra or {})["ttc"]
 
 
+def test_a_budget_of_tokens_is_kept(client: openai.OpenAI):
+    found = client.chat.completions.create(**ASKED, extra_body={"budget_tokens": 150})
+    assert found.usage is not None
+    assert found.usage.completion_tokens <= 150
+    about = found.model_extra["ttc"] if found.model_extra else {}
+    assert about["budget"] == 4
+    same = client.chat.completions.create(**ASKED, extra_body={"budget": 4})
+    assert found.choices[0].message.content == same.choices[0].message.content
+
+
 def test_requests_to_its_hub_work_as_they_are(running: Running):
     """Its documentation posts a chat completion with a budget, and nothing else of its own."""
     body = f"""{{
@@ -212,6 +222,9 @@ def test_neither_prompts_nor_answers_are_logged(running: Running, caplog: pytest
         ({"stop": ""}, "stop"),
         ({"seed": 0.5}, "seed"),
         ({"budget": 5}, "budget"),
+        ({"budget_tokens": 119}, "budget_tokens"),  # four answers of 30 tokens take 120
+        ({"budget": 4, "budget_tokens": 120}, "budget"),
+        ({"model": f"{MODEL}@best_of_n-4", "budget_tokens": 120}, "budget_tokens"),
         ({"strategy": "beam_search"}, "strategy"),
         ({"budget": 4, "n": 2}, "n"),
         ({"model": "gpt-4"}, "model"),

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from ttc_jax.serve.errors import ApiError
 from ttc_jax.serve.programs import PLAIN, Spending
 from ttc_jax.serve.schema import ChatRequest, CompletionRequest
-from ttc_jax.serve.service import Service
+from ttc_jax.serve.service import POLICY, Service
 
 
 def names_of(service: Service) -> list[str]:
@@ -34,10 +36,12 @@ def spending_of(asked: ChatRequest | CompletionRequest, service: Service) -> Spe
             "model",
             "model_not_found",
         )
-    strategy, budget = asked.strategy, asked.budget
+    strategy, budget, tokens = asked.strategy, asked.budget, asked.budget_tokens
+    if budget is not None and tokens is not None:
+        raise ApiError(400, "budget_tokens: there is a budget already; leave one out", "budget")
     if spec:
-        if strategy is not None or budget is not None:
-            field = "strategy" if strategy is not None else "budget"
+        given = {"strategy": strategy, "budget": budget, "budget_tokens": tokens}
+        for field in (field for field, value in given.items() if value is not None):
             raise ApiError(400, f"{field}: the model's name says it already; leave it out", field)
         strategy, _, number = spec.rpartition("-")
         if not number.isdecimal() or not strategy:
@@ -49,7 +53,7 @@ def spending_of(asked: ChatRequest | CompletionRequest, service: Service) -> Spe
                 "model_not_found",
             )
         budget = int(number[:9])
-    if strategy is None and budget is None:
+    if strategy is None and budget is None and tokens is None:
         if asked.confidence is not None:
             raise ApiError(
                 400, "confidence: needs a budget to stop before the end of", "confidence"
@@ -63,6 +67,10 @@ def spending_of(asked: ChatRequest | CompletionRequest, service: Service) -> Spe
     if strategy not in service.budgets:
         known = ", ".join(service.budgets) or "none"
         raise ApiError(400, f"{field}: unknown strategy {strategy!r:.40}; there are {known}", field)
+    if tokens is not None:
+        samples = service.fitted.samples if strategy == POLICY and service.fitted else 0
+        longest, budgets = asked.limit or service.max_tokens, service.budgets[strategy]
+        budget = _paid_by(tokens, longest, budgets, samples)
     budget = service.budget if budget is None else budget
     if budget not in service.budgets[strategy]:
         known = ", ".join(map(str, service.budgets[strategy]))
@@ -80,3 +88,25 @@ def spending_of(asked: ChatRequest | CompletionRequest, service: Service) -> Spe
             400, "n: one answer is chosen where there is a budget; leave n out, or give 1", "n"
         )
     return Spending(strategy, budget, 1)
+
+
+def _paid_by(tokens: int, longest: int, budgets: Sequence[int], samples: int) -> int:
+    """Returns the largest budget that never draws more tokens than these.
+
+    Args:
+      longest: tokens of an answer at most.
+      samples: answers drawn besides, which tell how hard the question is.
+
+    Raises:
+      ApiError: there is none.
+    """
+    fitting = [budget for budget in budgets if (budget + samples) * longest <= tokens]
+    if not fitting:
+        least = min(budgets) + samples
+        raise ApiError(
+            400,
+            f"budget_tokens: {tokens} do not pay for {least} answers of up to {longest} tokens; "
+            f"give {least * longest}, or lower max_tokens",
+            "budget_tokens",
+        )
+    return max(fitting)

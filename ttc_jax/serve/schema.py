@@ -79,6 +79,7 @@ class _Asked(_Strict):
     stream_options: StreamOptions | None = None
     # How much to think, beyond what OpenAI's API knows.
     budget: Annotated[int, Field(ge=1)] | None = None
+    budget_tokens: Annotated[int, Field(ge=1)] | None = None
     strategy: Annotated[str, Field(max_length=64)] | None = None
     confidence: Annotated[float, Field(gt=0.5, lt=1)] | None = None
     deadline_s: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
