@@ -28,44 +28,13 @@ def spending_of(asked: ChatRequest | CompletionRequest, service: Service) -> Spe
     Raises:
       ApiError: another model, strategy or budget than there are.
     """
-    name, _, spec = asked.model.partition("@")
-    if name not in ("", service.name):
-        raise ApiError(
-            404,
-            f"the model {asked.model!r:.80} does not exist; this server has {service.name!r}",
-            "model",
-            "model_not_found",
-        )
-    strategy, budget, tokens = asked.strategy, asked.budget, asked.budget_tokens
-    if budget is not None and tokens is not None:
-        raise ApiError(400, "budget_tokens: there is a budget already; leave one out", "budget")
-    if spec:
-        given = {"strategy": strategy, "budget": budget, "budget_tokens": tokens}
-        for field in (field for field, value in given.items() if value is not None):
-            raise ApiError(400, f"{field}: the model's name says it already; leave it out", field)
-        strategy, _, number = spec.rpartition("-")
-        if not number.isdecimal() or not strategy:
-            raise ApiError(
-                404,
-                f"the model {asked.model!r:.80} does not exist; write NAME@STRATEGY-BUDGET, as in "
-                f"{names_of(service)[-1]}",
-                "model",
-                "model_not_found",
-            )
-        budget = int(number[:9])
+    strategy, budget = _said(asked, service)
+    tokens, field = asked.budget_tokens, "model" if "@" in asked.model else ""
     if strategy is None and budget is None and tokens is None:
-        if asked.confidence is not None:
-            raise ApiError(
-                400, "confidence: needs a budget to stop before the end of", "confidence"
-            )
-        n = asked.n or 1
-        if n > service.bounds.n:
-            raise ApiError(400, f"n: {n} is more than the {service.bounds.n} allowed", "n")
-        return Spending(PLAIN, n, n)
-    field = "model" if spec else "strategy"
+        return _plain(asked, service)
     strategy = service.strategy if strategy is None else strategy
     if strategy not in service.budgets:
-        known = ", ".join(service.budgets) or "none"
+        known, field = ", ".join(service.budgets) or "none", field or "strategy"
         raise ApiError(400, f"{field}: unknown strategy {strategy!r:.40}; there are {known}", field)
     if tokens is not None:
         samples = service.fitted.samples if strategy == POLICY and service.fitted else 0
@@ -73,8 +42,7 @@ def spending_of(asked: ChatRequest | CompletionRequest, service: Service) -> Spe
         budget = _paid_by(tokens, longest, budgets, samples)
     budget = service.budget if budget is None else budget
     if budget not in service.budgets[strategy]:
-        known = ", ".join(map(str, service.budgets[strategy]))
-        field = "model" if spec else "budget"
+        known, field = ", ".join(map(str, service.budgets[strategy])), field or "budget"
         raise ApiError(400, f"{field}: a budget of {budget}; must be one of {known}", field)
     if asked.confidence is not None and strategy not in service.pools:
         raise ApiError(
@@ -88,6 +56,55 @@ def spending_of(asked: ChatRequest | CompletionRequest, service: Service) -> Spe
             400, "n: one answer is chosen where there is a budget; leave n out, or give 1", "n"
         )
     return Spending(strategy, budget, 1)
+
+
+def _said(
+    asked: ChatRequest | CompletionRequest, service: Service
+) -> tuple[str | None, int | None]:
+    """Returns the strategy and the budget that a request names, in its model or beside it.
+
+    Raises:
+      ApiError: another model than there is, or a name or budget that is given twice.
+    """
+    name, _, spec = asked.model.partition("@")
+    if name not in ("", service.name):
+        raise ApiError(
+            404,
+            f"the model {asked.model!r:.80} does not exist; this server has {service.name!r}",
+            "model",
+            "model_not_found",
+        )
+    if asked.budget is not None and asked.budget_tokens is not None:
+        raise ApiError(400, "budget_tokens: there is a budget already; leave one out", "budget")
+    if not spec:
+        return asked.strategy, asked.budget
+    for field in ("strategy", "budget", "budget_tokens"):
+        if getattr(asked, field) is not None:
+            raise ApiError(400, f"{field}: the model's name says it already; leave it out", field)
+    strategy, _, number = spec.rpartition("-")
+    if not number.isdecimal() or not strategy:
+        raise ApiError(
+            404,
+            f"the model {asked.model!r:.80} does not exist; write NAME@STRATEGY-BUDGET, as in "
+            f"{names_of(service)[-1]}",
+            "model",
+            "model_not_found",
+        )
+    return strategy, int(number[:9])
+
+
+def _plain(asked: ChatRequest | CompletionRequest, service: Service) -> Spending:
+    """Returns what is spent on completions of which none is chosen.
+
+    Raises:
+      ApiError: more of them than are allowed, or a vote that there is not.
+    """
+    if asked.confidence is not None:
+        raise ApiError(400, "confidence: needs a budget to stop before the end of", "confidence")
+    n = asked.n or 1
+    if n > service.bounds.n:
+        raise ApiError(400, f"n: {n} is more than the {service.bounds.n} allowed", "n")
+    return Spending(PLAIN, n, n)
 
 
 def _paid_by(tokens: int, longest: int, budgets: Sequence[int], samples: int) -> int:
