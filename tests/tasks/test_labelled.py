@@ -103,7 +103,7 @@ def test_prm800k_gives_the_solution_that_was_labelled(tmp_path: Path):
         (ROW | {"steps": []}, "'steps' must be a list of texts"),
         (ROW | {"steps": "a"}, "'steps' must be a list of texts"),
         (ROW | {"steps": ["a", ""]}, "'steps' is empty"),
-        (ROW | {"steps": ["a", 1.5]}, "'steps' must be text"),
+        (ROW | {"steps": ["a", None]}, "'steps' must be text"),
         ({"steps": ["a"], "label": 0}, "'question' is missing"),
         (labels() | {"question": {}}, "'problem' is missing"),
         (labels({"completions": [{}], "chosen_completion": 0}), "no labels as PRM800K has them"),
