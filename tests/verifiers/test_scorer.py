@@ -32,7 +32,7 @@ MARKED = StepFormat((3, 5), -1, ((7, 8),))
 def solutions() -> list[Shown]:
     rng = np.random.default_rng(0)
     found = []
-    for lengths in [(4, 9, 1), (6,), (20, 3, 2, 2, 8), (70, 5), (1, 1)]:
+    for lengths in [(4, 9, 1), (10,), (12, 3, 2, 2, 9), (70, 5), (1, 9)]:
         prompt, *steps = (rng.integers(10, 37, n).tolist() for n in (5, *lengths))
         found.append(Shown(prompt, steps, [len(step) - 1 for step in steps]))
     found[2].steps[1][0] = 7  # which a format swaps
@@ -65,7 +65,7 @@ def by_entropy(models: tuple[Transformer, Verifier], rows: Any, lengths: Any) ->
     entropy = jnp.roll(-(jnp.exp(log_probs) * log_probs).sum(-1), 1, 1)
     place = jnp.arange(rows.shape[1])[None] - lengths[:, None]
     total = jnp.cumsum(jnp.where(place >= 0, entropy, 0.0), 1)
-    return jnp.exp(-total / jnp.maximum(place + 1, 1))
+    return jnp.exp(-total / jnp.maximum(place + 1, 1).astype(jnp.float32))
 
 
 def orm() -> ProcessRewardModel:

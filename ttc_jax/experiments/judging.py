@@ -35,7 +35,6 @@ from ttc_jax.verifiers.given import GeneratorWriter, PRMWriter, Shown, Writer
 from ttc_jax.verifiers.load import load_verifier
 from ttc_jax.verifiers.scorer import Scorer, needs_generator
 from ttc_jax.verifiers.texts import TextVerifier, scores_of
-from ttc_jax.verifiers.verifier import Verifier
 
 STRATEGY: Final = "judge"  # of the records
 LABELS: Final = "first_wrong_step"  # the method of a task that labels solutions itself
@@ -183,24 +182,18 @@ class TextJudge:
             yield record(solution, scores, Ledger(), time.perf_counter() - began)
 
 
-def judge_of(
-    config: ConfigDict, solutions: Sequence[LabelledSolution], verifier: Verifier | None = None
-) -> Judge | TextJudge:
+def judge_of(config: ConfigDict, solutions: Sequence[LabelledSolution]) -> Judge | TextJudge:
     """Returns the verifier that a config names, with all that it needs to score solutions.
 
     The generator's weights are loaded only for a verifier that reads what decoding gives; else its
     tokenizer alone is. A PRM in a format of its own needs neither.
-
-    Args:
-      verifier: in place of the config's.
 
     Raises:
       UserError: as `load_verifier`, `load_generator` and `Scorer`, or no verifier.
     """
     mesh = mesh_of(config, jax.local_devices())
     by_id = {solution.id: solution for solution in solutions}
-    if verifier is None:
-        verifier = load_verifier(config.verifier.path, **storage(config.verifier), mesh=mesh)
+    verifier = load_verifier(config.verifier.path, **storage(config.verifier), mesh=mesh)
     if verifier is None:
         raise UserError(f"{as_flag('verifier.path', '')}: name the verifier that is to be judged")
     if isinstance(verifier, TextVerifier):

@@ -192,14 +192,15 @@ def print_judged(summary: Mapping[str, Any], file: TextIO | None = None) -> None
         table.add_row(visible(name), *counts, *(_cell(row[x]) for x in measures))
     if len(summary["subsets"]) > 1:
         table.add_row("average", "", "", *(_cell(summary["average"][x]) for x in measures))
-    found, ledger = summary["threshold"], summary["ledger"]
+    found, ledger, about = (summary[name] for name in ("threshold", "ledger", "labels"))
     how = "as given"
     if on := found.get("chosen_on"):
         how = (
             f"chosen on {on['solutions']:,} solutions of {on['questions']:,} held-out questions, "
             f"where F1 is {100 * on['f1']:.1f} %"
         )
-    lines = [f"threshold: {found['value']:.4f}, {how}"]
+    labels = (f"{x['wrong']:,} of {x['solutions']:,} {visible(name)}" for name, x in about.items())
+    lines = [f"wrong solutions: {', '.join(labels)}", f"threshold: {found['value']:.4f}, {how}"]
     for what in ("verifier", "generator"):
         if flops := ledger[f"{what}_flops"]:
             tokens = ledger["verifier_tokens" if what == "verifier" else "prefill_tokens"]

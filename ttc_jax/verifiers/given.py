@@ -92,5 +92,6 @@ class PRMWriter:
         """Returns a solution in tokens; see `Writer`. Its last mark stands behind any last step."""
         del finished
         found = [self._adapter.step(step, first=i == 0) for i, step in enumerate(steps)]
-        shown, read = (list(x) for x in zip(*found, strict=True))
-        return Shown(self._adapter.prompt(question), shown, read)
+        return Shown(
+            self._adapter.prompt(question), [tokens for tokens, _ in found], [at for _, at in found]
+        )

@@ -197,6 +197,7 @@ class Scorer:
     def _run_begin(
         self, parameters: Any, prompts: Array, lengths: Array, room: Array
     ) -> tuple[Any, DecodeState | None]:
+        """Returns what has been read once prompts are; the width of `room` is that of answers."""
         generator, verifier = nnx.merge(self._graph, parameters)
         answer, decode = room.shape[1], None
         if generator is not None:
