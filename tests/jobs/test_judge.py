@@ -140,7 +140,7 @@ def test_a_verifier_of_texts_on_files(tmp_path: Path, capsys: pytest.CaptureFixt
         ({"data__path": ""}, "--config.data.path=: name a file or folder of labelled solutions"),
         ({"verifier__path": ""}, "--config.verifier.path=: name the verifier that is to be judged"),
         ({"generator__path": ""}, "--config.generator.path=: the verifier reads the generator's"),
-        ({"task__name": "gsm8k"}, "task.size: gsm8k has no such field"),
+        ({"task__name": "gsm8k"}, r"task.s\w+: gsm8k has no such field"),
         ({"split": "test"}, "is no question of this task and split"),
     ],
 )
@@ -150,3 +150,11 @@ def test_mistakes_are_named_and_leave_the_workdir_free(
     with pytest.raises(UserError, match=said):
         judge.main(changed(config, **changes), tmp_path / "w")
     assert not (tmp_path / "w" / "config.json").exists()
+
+
+def test_a_task_that_labels_nothing_is_named(config: ConfigDict):
+    config = config.copy_and_resolve_references()
+    with config.unlocked():
+        config.task = {"name": "tests.trust.own:Whole"}
+    with pytest.raises(UserError, match="does not tell wrong steps .it has no method first_wrong"):
+        solutions_of(config)

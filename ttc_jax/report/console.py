@@ -199,7 +199,7 @@ def print_judged(summary: Mapping[str, Any], file: TextIO | None = None) -> None
             f"chosen on {on['solutions']:,} solutions of {on['questions']:,} held-out questions, "
             f"where F1 is {100 * on['f1']:.1f} %"
         )
-    labels = (f"{x['wrong']:,} of {x['solutions']:,} {visible(name)}" for name, x in about.items())
+    labels = (f"{visible(name)} {x['wrong']:,} of {x['solutions']:,}" for name, x in about.items())
     lines = [f"wrong solutions: {', '.join(labels)}", f"threshold: {found['value']:.4f}, {how}"]
     for what in ("verifier", "generator"):
         if flops := ledger[f"{what}_flops"]:

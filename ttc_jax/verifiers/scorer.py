@@ -219,7 +219,7 @@ class Scorer:
         """Returns the scores at each token, and what has been read."""
         generator, verifier = nnx.merge(self._graph, parameters)
         (state, decode), (tokens, count, ends) = states, chunk
-        if decode is not None:
+        if decode is not None and generator is not None:
             decode = give(generator, decode, tokens, count)
         shown = self._format.mark(tokens, count, ends, tokens.shape[-1])
         scores, state = verifier.score_steps(
