@@ -42,6 +42,11 @@ def name_of(data: str | Iterable[bytes], size: int = 8) -> str:
     return bytes_of(data, size).hex()
 
 
+def falls_within(text: str, share: float) -> bool:
+    """Whether a text is in the share of all texts, 0 to 1, that is held out of something."""
+    return int.from_bytes(bytes_of(text)) < share * 2**64
+
+
 def of_texts(*texts: str) -> str:
     """The digest of several texts, which is another one where they are cut elsewhere."""
     found = hashlib.sha256()

@@ -172,3 +172,50 @@ def test_the_configs_hold_the_longest_question(questions):
     assert longest <= generator.model.context
     for config in revising:
         assert longest <= max(config.train.lengths)
+
+
+def solved(left: tuple[int, ...], target: int) -> bool:
+    """Whether some order of operations comes to the target; every one of them is tried."""
+    if len(left) == 1:
+        return left == (target,)
+    for i, j in itertools.permutations(range(len(left)), 2):
+        rest = [n for place, n in enumerate(left) if place not in (i, j)]
+        for made in (left[i] + left[j], left[i] - left[j], left[i] * left[j]):
+            # No line can hold another result, nor another target be asked for.
+            if 0 <= made < 100 and solved((*rest, made), target):
+                return True
+    return False
+
+
+@pytest.mark.parametrize(
+    ("steps", "wrong"),
+    [
+        (["25-13=12 04 07", "07*12=84 04", "\\boxed{04+84}"], -1),
+        (["25-13=13 04 07", "07*13=91 04", "\\boxed{91-04}"], 0),  # false
+        (["25-13=12 04 07", "07*12=74 04", "\\boxed{04+74}"], 1),
+        (["25-13=12 04 08", "08*12=96 04", "\\boxed{96-04}"], 0),  # a number from nowhere
+        (["25-13=12 04", "\\boxed{04+12}"], 0),  # a number that is lost
+        (["25-13=12 04 07", "07*12=84 04", "\\boxed{84-04}"], 2),  # misses the target
+        (["25-13=12 04 07", "nothing"], 1),
+        (["25*04=00 07 13"], 0),
+    ],
+)
+def test_the_first_wrong_step(steps: list[str], wrong: int):
+    asked = Question("q", "04 07 13 25=88:", "")
+    assert Countdown().first_wrong_step(asked, steps) == wrong
+
+
+def test_a_step_from_which_no_way_leads_on_is_wrong():
+    task = Countdown(size=60, seed=3)
+    for question in task.questions("test"):
+        steps = question.solution.split("\n")
+        assert task.first_wrong_step(question, steps) == -1
+        numbers, target = question.text[:-4].split(), int(question.text[-3:-1])
+        for i, j in itertools.combinations(range(len(numbers)), 2):
+            rest = [int(n) for place, n in enumerate(numbers) if place not in (i, j)]
+            made = int(numbers[i]) + int(numbers[j])
+            if not rest:
+                continue
+            line = f"{numbers[i]}+{numbers[j]}={made:02} {' '.join(f'{n:02}' for n in rest)}"
+            lives = solved((*rest, made), target)
+            assert task.first_wrong_step(question, [line, "\\boxed{00+00}"]) == int(lives)

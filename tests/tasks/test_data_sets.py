@@ -11,7 +11,7 @@ import pytest
 
 from ttc_jax.errors import UserError
 from ttc_jax.tasks import load_task
-from ttc_jax.tasks.competitions import AIME24, AIME25, AMC23
+from ttc_jax.tasks.competitions import AIME24, AIME25, AIME26, AMC23
 from ttc_jax.tasks.data_set import DataSet
 from ttc_jax.tasks.extraction import boxed
 from ttc_jax.tasks.grading import Grader
@@ -277,7 +277,7 @@ def test_load_task(tmp_path: Path) -> None:
     assert [q.answer for q in task.questions("test")] == ["\\sqrt{2}", "2"]
     with pytest.raises(UserError, match="did you mean 'gsm8k'"):
         load_task("gsm8")
-    with pytest.raises(UserError, match="known: countdown, gsm8k, math, aime24, aime25, amc23, or"):
+    with pytest.raises(UserError, match="known: countdown, gsm8k, math, aime24, .*, gpqa, or"):
         load_task("poetry")
     with pytest.raises(
         UserError, match=r"task\.paht: gsm8k has no such field; it has path, train_"
@@ -395,7 +395,7 @@ def test_a_download_that_is_not_the_file_is_refused(tmp_path: Path) -> None:
     in_a_process(SUMS, tmp_path)
 
 
-@pytest.mark.parametrize("kind", [AIME24, AIME25, AMC23])
+@pytest.mark.parametrize("kind", [AIME24, AIME25, AIME26, AMC23])
 def test_competitions(tmp_path: Path, grader: Grader, kind: type[DataSet]) -> None:
     rows = [{"id": 7, "problem": "What is $26+1$?", "answer": 27.0, "url": "https://example.org"}]
     rows.append({"id": 8, "question": "What is $3^2-2$?", "answer": "007", "solution": ""})

@@ -30,7 +30,7 @@ with locked(Path(sys.argv[1]), "taken"):
 """
 
 
-@pytest.mark.parametrize("job", ["run", "sweep", "collect", "train", "gather"])
+@pytest.mark.parametrize("job", ["run", "sweep", "collect", "train", "gather", "judge"])
 def test_a_second_job_in_a_workdir_is_refused(tmp_path, job):
     main = importlib.import_module(f"ttc_jax.jobs.{job}").main
     with (

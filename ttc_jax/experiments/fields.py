@@ -162,13 +162,16 @@ FIELDS: Final[Mapping[str, Field]] = {
     "flops_match.formula": Field(
         '"iclr" charges the verifier, "arxiv" does not', Choice(tuple(PER_TOKEN))
     ),
-    "data.path": Field("workdir or file of the records to read"),
+    "data.path": Field("workdir or file of the records to read, or of labelled solutions"),
     "data.search": Field("workdir of the search to show"),
     "data.policy": Field('workdir of the policy to show; "" for none'),
     "data.chains": Field('workdir of the revision chains to show; "" for none'),
     "data.ratios": Field('workdir of the sweep over ratios to show; "" for none'),
     "data.verifiers": Field('workdir of the sweep over verifiers to show; "" for none'),
     "data.held_out": Field("share of the questions kept for validation", _SHARE),
+    "judge.threshold": Field(
+        "a step is wrong below this score; 0 chooses it on held-out questions", Real(0, 1)
+    ),
     "data.kept": Field("share of the pairs that repeat a correct answer", Real(0, 1)),
     "data.per_length": Field("chains kept of each length", _COUNT),
     "data.per_question": Field("training pairs a question", _COUNT),

@@ -58,16 +58,17 @@ def encode(
     return prompted
 
 
-def keep_prompts(workdir: Path, prompted: Sequence[Prompted], tokenizer: Tokenizer) -> None:
+def keep_prompts(workdir: Path, prompted: Sequence[Prompted], tokenizer: Tokenizer | None) -> None:
     """Writes WORKDIR/prompts.txt once: the first prompts as the generator reads them.
 
     Each is there as text, with special tokens and all that a chat template adds, and as token ids.
+    Without a tokenizer texts are read as they are, and there is no such file.
 
     Raises:
       UserError: the file cannot be written.
     """
     path = workdir / "prompts.txt"
-    if path.exists() or not prompted or not hosts.is_first():
+    if tokenizer is None or path.exists() or not prompted or not hosts.is_first():
         return
     parts = []
     for question, tokens, _ in prompted[:PROMPTS_KEPT]:

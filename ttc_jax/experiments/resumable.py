@@ -30,8 +30,8 @@ class Work(Protocol):
     """What answers questions with models, such as a `Recorder`."""
 
     @property
-    def tokenizer(self) -> Tokenizer:
-        """The generator's tokenizer."""
+    def tokenizer(self) -> Tokenizer | None:
+        """The tokenizer that prompts are written with; None: texts are read as they are."""
         ...
 
     def encode(self, questions: Sequence[Question]) -> list[Prompted]:

@@ -175,6 +175,39 @@ def print_collection(summary: Mapping[str, Any], file: TextIO | None = None) -> 
     _print([table], [counts, *cost_lines(summary)], file)
 
 
+def print_judged(summary: Mapping[str, Any], file: TextIO | None = None) -> None:
+    """Prints how well a verifier finds first wrong steps, by subset.
+
+    Args:
+        summary: see `results.judged.summarise_judged`.
+        file: where to; default: stdout.
+    """
+    table = _table("solutions judged right in % and their 95 % interval, by subset")
+    table.add_column("subset")
+    for name in ("solutions", "wrong", "with a wrong step", "without", "F1"):
+        table.add_column(name, justify="right")
+    measures = ("accuracy_wrong", "accuracy_right", "f1")
+    for name, row in summary["subsets"].items():
+        counts = (f"{row[x]:,}" for x in ("solutions", "wrong"))
+        table.add_row(visible(name), *counts, *(_cell(row[x]) for x in measures))
+    if len(summary["subsets"]) > 1:
+        table.add_row("average", "", "", *(_cell(summary["average"][x]) for x in measures))
+    found, ledger, about = (summary[name] for name in ("threshold", "ledger", "labels"))
+    how = "as given"
+    if on := found.get("chosen_on"):
+        how = (
+            f"chosen on {on['solutions']:,} solutions of {on['questions']:,} held-out questions, "
+            f"where F1 is {100 * on['f1']:.1f} %"
+        )
+    labels = (f"{visible(name)} {x['wrong']:,} of {x['solutions']:,}" for name, x in about.items())
+    lines = [f"wrong solutions: {', '.join(labels)}", f"threshold: {found['value']:.4f}, {how}"]
+    for what in ("verifier", "generator"):
+        if flops := ledger[f"{what}_flops"]:
+            tokens = ledger["verifier_tokens" if what == "verifier" else "prefill_tokens"]
+            lines.append(f"{what}: {tokens:,} tokens read, {flops:.2e} FLOPs")
+    _print([table], lines, file)
+
+
 def print_solution(solution: Mapping[str, Any], file: TextIO | None = None) -> None:
     """Prints a question's answer with its reasoning, the other answers, and what it cost.
 

@@ -17,6 +17,7 @@ from ttc_jax.report.figures import (
     chains_figure,
     ratios_figure,
 )
+from ttc_jax.report.judged import judged_csv, judged_figure
 from ttc_jax.report.style import images
 
 
@@ -65,6 +66,12 @@ def write_calibration(quality: Mapping[str, Any], workdir: Path) -> None:
     writer.writerows(quality["calibration"])
     contents = {"calibration.csv": table.getvalue().encode()}
     write_files(contents | images("calibration", calibration_figure(quality)), workdir)
+
+
+def write_judged(summary: Mapping[str, Any], workdir: Path) -> None:
+    """Writes judge.csv, .png and .svg to the workdir. Raises as `write_accuracy`."""
+    contents = {"judge.csv": judged_csv(summary).encode("utf-8", "replace")}
+    write_files(contents | images("judge", judged_figure(summary)), workdir)
 
 
 def write_files(contents: Mapping[str, bytes], workdir: Path) -> list[Path]:

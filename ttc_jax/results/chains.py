@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ttc_jax.errors import UserError
-from ttc_jax.results.curves import Estimate, bootstrap
+from ttc_jax.results.curves import Estimate, bootstrap, bootstrap_of
 from ttc_jax.results.store import Record
 
 FLIPS: Final = ("right_to_wrong", "wrong_to_right")
@@ -84,13 +84,12 @@ def _correct(records: Sequence[Record]) -> dict[str, NDArray[np.float64]]:
     return {question: np.concatenate(chains) for question, chains in found.items()}
 
 
-def _ratio(counts: NDArray[np.float64], seed: int, resamples: int = 2000) -> Estimate | None:
+def _ratio(counts: NDArray[np.float64], seed: int) -> Estimate | None:
     """Sum of the second column over the sum of the first, with questions resampled."""
-    questions, (pairs, flipped) = len(counts), counts.sum(0)
-    if not pairs:
-        return None
-    rng = np.random.default_rng(seed)
-    totals = rng.multinomial(questions, [1 / questions] * questions, size=resamples) @ counts
-    totals = totals[totals[:, 0] > 0]
-    low, high = np.quantile(totals[:, 1] / totals[:, 0], [0.025, 0.975])
-    return Estimate(float(flipped / pairs), float(low), float(high))
+
+    def ratio(totals: NDArray[np.float64]) -> NDArray[np.float64]:
+        pairs = np.where(totals[..., :1] > 0, totals[..., :1], np.nan)
+        return totals[..., 1:] / pairs
+
+    [estimate] = bootstrap_of(counts, ratio, seed)
+    return estimate

@@ -7,7 +7,7 @@ less noisy than looking at one subset. See `ttc_jax.results.credit` for one pool
 
 import functools
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Final
@@ -168,6 +168,31 @@ def bootstrap(
     means = _resamples(count, seed, resamples) @ values / count
     low, high = np.quantile(means, [tail, 1 - tail], axis=0)
     return [Estimate(*map(float, row)) for row in zip(values.mean(0), low, high, strict=True)]
+
+
+def bootstrap_of(
+    counts: NDArray[np.float64],
+    measure: Callable[[NDArray[np.float64]], NDArray[np.float64]],
+    seed: int = 0,
+    resamples: int = 2000,
+    level: float = 0.95,
+) -> list[Estimate | None]:
+    """Measures of sums over questions, such as ratios, with the intervals of `bootstrap`.
+
+    Args:
+        counts: [B, C].
+        measure: makes [*n, C] sums [*n, M] measures; NaN where there is none.
+
+    Returns:
+        M estimates, from the resamples that have the measure; None where all questions have none.
+    """
+    tail = (1 - level) / 2
+    drawn = measure(_resamples(len(counts), seed, resamples) @ counts)
+    found: list[Estimate | None] = []
+    for value, column in zip(measure(counts.sum(0)).tolist(), drawn.T, strict=True):
+        low, high = np.nanquantile(column, [tail, 1 - tail]) if value == value else (0, 0)
+        found.append(Estimate(value, float(low), float(high)) if value == value else None)
+    return found
 
 
 @functools.lru_cache(maxsize=4)

@@ -20,7 +20,11 @@ TASKS = {
     "math": "ttc_jax.tasks.math:Math",
     "aime24": "ttc_jax.tasks.competitions:AIME24",
     "aime25": "ttc_jax.tasks.competitions:AIME25",
+    "aime26": "ttc_jax.tasks.competitions:AIME26",
     "amc23": "ttc_jax.tasks.competitions:AMC23",
+    "omni_math": "ttc_jax.tasks.olympiads:OmniMath",
+    "olympiad_bench": "ttc_jax.tasks.olympiads:OlympiadBench",
+    "gpqa": "ttc_jax.tasks.olympiads:GPQA",
 }
 
 

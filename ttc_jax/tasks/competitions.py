@@ -25,6 +25,14 @@ class AIME25(DataSet):
     advice = _ADVICE.format("math-ai/aime25")
 
 
+class AIME26(DataSet):
+    """The 30 problems of AIME I and II of 2026; answers from 0 to 999."""
+
+    name = "aime26"
+    splits = ("test",)
+    advice = _ADVICE.format("math-ai/aime26")
+
+
 class AMC23(DataSet):
     """40 problems of AMC 12 of 2023, put so that each has a number for an answer."""
 

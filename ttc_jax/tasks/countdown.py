@@ -21,9 +21,11 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import functools
 import itertools
 import random
 import re
+from collections import Counter
 from collections.abc import Sequence
 from typing import ClassVar, NamedTuple
 
@@ -76,6 +78,22 @@ class Countdown:
     def judge(self, question: Question, solutions: Sequence[str]) -> list[Verdict]:
         """Returns whether each solution derives the target; its answer is the derivation."""
         return [_verdict(question, _derivation(solution)) for solution in solutions]
+
+    def first_wrong_step(self, question: Question, steps: Sequence[str]) -> int:
+        """Returns the place of a solution's first wrong step, from 0; -1 where it is right.
+
+        A step is wrong when it does not go on with the numbers that are left, claims a false
+        result, or leaves numbers from which the target cannot be reached any more.
+        """
+        if fault(question, "\n".join(steps)) is None:
+            return -1
+        asked = _ASKED.fullmatch(question.text)
+        left = asked and tuple(sorted(map(int, asked[1].split())))
+        for place, step in enumerate(steps[:-1]):
+            left = left and _left_after(left, step)
+            if not (asked and left and _reaches(left, int(asked[2]))):
+                return place
+        return len(steps) - 1
 
 
 def fault(question: Question, solution: str) -> Fault | None:
@@ -178,6 +196,34 @@ def _fault(question: Question, derivation: _Expression | None) -> Fault | None:
     if not derivation.true:
         return Fault.EQUATION
     return None if derivation.value == int(asked[2]) else Fault.TARGET
+
+
+def _left_after(left: tuple[int, ...], line: str) -> tuple[int, ...] | None:
+    """Returns the numbers that are left after a line, rising; None where the line is wrong."""
+    if not (found := _LINE.fullmatch(line)):
+        return None
+    first, second, result = (int(found[group]) for group in (1, 3, 4))
+    rest = Counter(left)
+    rest.subtract((first, second))
+    written = Counter(map(int, found[5].split()))
+    if _apply(first, found[2], second) != result or min(rest.values()) < 0 or +rest != written:
+        return None
+    return tuple(sorted((result, *written.elements())))
+
+
+@functools.lru_cache(maxsize=1 << 16)
+def _reaches(left: tuple[int, ...], target: int) -> bool:
+    """Returns whether numbers, rising, can be combined to the target."""
+    pairs = itertools.permutations(range(len(left)), 2)
+    made = {
+        (tuple(n for place, n in enumerate(left) if place not in pair), result)
+        for pair in pairs
+        for sign in "+-*"
+        if 0 <= (result := _apply(left[pair[0]], sign, left[pair[1]])) < 100
+    }
+    if len(left) == 2:
+        return any(result == target for _, result in made)
+    return any(_reaches(tuple(sorted((*rest, result))), target) for rest, result in made)
 
 
 def _draw(rng: random.Random) -> Question:

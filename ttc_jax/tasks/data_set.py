@@ -12,17 +12,19 @@ means where that is not the usual, and where solutions state their final answers
 
 import dataclasses
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from os import PathLike
+from types import MappingProxyType
 from typing import ClassVar, NamedTuple
 
 from ttc_jax import hashing
 from ttc_jax.errors import UserError
 from ttc_jax.tasks.extraction import answer_part, boxed, boxed_answers
 from ttc_jax.tasks.formulas import stated_answer
-from ttc_jax.tasks.grading import Grader
+from ttc_jax.tasks.grading import MAX_ANSWER, Grader
 from ttc_jax.tasks.jsonl import Row, name_field, optional_field, read_jsonl, text_field
 from ttc_jax.tasks.task import Question, Verdict
+from ttc_jax.tasks.tolerance import within
 
 
 class Download(NamedTuple):
@@ -48,6 +50,7 @@ class DataSet:
         advice: How to come by such a file.
         homepage, license: Of the data.
         needed, optional: Columns that are kept of a downloaded row.
+        columns: What rows call the level and the id, where it is not `level` and `unique_id`.
 
     Args:
         path: A JSONL file for the split "test".
@@ -69,6 +72,7 @@ class DataSet:
     license: ClassVar[str] = ""
     needed: ClassVar[tuple[str, ...]] = ("problem", "answer")
     optional: ClassVar[tuple[str, ...]] = ("solution", "level", "unique_id")
+    columns: ClassVar[Mapping[str, str]] = MappingProxyType({})
 
     def __init__(
         self,
@@ -95,10 +99,10 @@ class DataSet:
         # Copies of one data set call it either.
         text = "problem" if "problem" in row else "question"
         return Question(
-            id=optional_field(row, "unique_id", where, name_field),
+            id=self._name(row, "unique_id", where),
             text=text_field(row, text, where),
             answer=text_field(row, "answer", where),
-            level=optional_field(row, "level", where, name_field),
+            level=self._name(row, "level", where),
             solution=optional_field(row, "solution", where),
         )
 
@@ -134,11 +138,19 @@ class DataSet:
     def judge(self, question: Question, solutions: Sequence[str]) -> list[Verdict]:
         """See `ttc_jax.tasks.task.Task.judge`."""
         parts = [answer_part(solution) for solution in solutions]
-        verdicts = self.grader.judge(question.answer, [self.final_answer(part) for part in parts])
+        answers = [self.final_answer(part) for part in parts]
+        verdicts = self.grader.judge(question.answer, answers)
         return [
-            dataclasses.replace(verdict, unboxed=verdict.answer is not None and not boxed(part))
-            for verdict, part in zip(verdicts, parts, strict=True)
+            dataclasses.replace(
+                verdict,
+                correct=verdict.correct or _is_near(question, answer),
+                unboxed=verdict.answer is not None and not boxed(part),
+            )
+            for verdict, answer, part in zip(verdicts, answers, parts, strict=True)
         ]
+
+    def _name(self, row: Row, column: str, where: str) -> str:
+        return optional_field(row, self.columns.get(column, column), where, name_field)
 
     def _rows(self, split: str) -> Iterable[tuple[str, Row]]:
         """The rows of a split, each with where it stands: from its file, else from TFDS."""
@@ -158,3 +170,9 @@ class DataSet:
         from ttc_jax.tasks.tfds import read_split
 
         return read_split(type(self), split)
+
+
+def _is_near(question: Question, answer: str | None) -> bool:
+    if not question.tolerance or answer is None or len(answer) > MAX_ANSWER:
+        return False
+    return within(question.answer, answer, question.tolerance)

@@ -21,6 +21,8 @@ class Question:
         solution: A worked solution, steps and final answer, for training; "" when it has none.
         turns: (role, content) of each message of a conversation that the question ends; () when it
             stands alone.
+        tolerance: By how much numerals may differ from those of the answer, of each or one for all;
+            () where they must be equal.
 
     Raises:
         UserError: A field that is no text or no Unicode, or an id that is not printable.
@@ -32,10 +34,11 @@ class Question:
     level: str = ""
     solution: str = ""
     turns: tuple[tuple[str, str], ...] = ()
+    tolerance: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
-            if name == "turns":  # checked where they are put into a template
+            if name in ("turns", "tolerance"):  # turns are checked where a template takes them
                 continue
             what = f"question {self.id!r}: its {name}"
             if not isinstance(value, str):

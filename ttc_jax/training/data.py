@@ -124,8 +124,8 @@ def split(examples: Mapping[str, list[Example]], held_out: float) -> tuple[Examp
     train: Examples = {}
     validation: Examples = {}
     for question, rows in examples.items():
-        digest = hashing.bytes_of(question)
-        (validation if int.from_bytes(digest) < held_out * 2**64 else train)[question] = rows
+        part = validation if hashing.falls_within(question, held_out) else train
+        part[question] = rows
     if not train or not validation:
         raise UserError(
             f"data.held_out={held_out} leaves {len(train)} questions to train on and "

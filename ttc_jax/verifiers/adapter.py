@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 
 import numpy as np
@@ -39,14 +40,17 @@ class PRMAdapter:
         assert spec.format is not None and spec.tokenizer is not None  # noqa: PT018
         self._format, self._own = spec.format, spec.tokenizer
         self._tokenizer, self._delimiter = tokenizer, delimiter
-        self._delimits = tokenizer.containing(delimiter)
-        self._taken = Delimiter.of(tokenizer, delimiter).taken
         self._opening = _opening(self._own) if self._format.chat else []
         self._text = {*tokenizer.vocabulary().values()} - {*tokenizer.eos_ids}
         self.bridged = not agree(tokenizer, self._own) if bridged is None else bridged
         mark, between = self._encode("mark"), self._encode("between")
         swaps, cuts = ((), ()) if self.bridged else (self._swaps(), self._cuts())
         self.step_format = StepFormat((*mark, *between), -len(between), swaps, cuts)
+
+    @functools.cached_property
+    def _delimits(self) -> np.ndarray:
+        """Which of the generator's tokens hold the delimiter."""
+        return self._tokenizer.containing(self._delimiter)
 
     def prompt(self, question: str) -> list[int]:
         """Returns what the PRM reads before an answer."""
@@ -97,16 +101,13 @@ class PRMAdapter:
         def write() -> None:
             nonlocal text, first
             text += decoded()
-            if text and first:  # the blank between question and step is the prompt's
-                blanks = self._format.prompt[len(self._format.prompt.rstrip(" ")) :]
-                text, first = blanks + (text.lstrip(" ") if blanks else text), False
-            if text:
-                shown.extend(self._own.encode(text, inside=True))
-            text = ""
+            shown.extend(self._written(text, first=first))
+            text, first = "", first and not text
 
         if taken is None:
             row = np.array(tokens, np.int32)
-            taken = self._taken(row, np.array(len(row))).tolist()
+            delimiter = Delimiter.of(self._tokenizer, self._delimiter)
+            taken = delimiter.taken(row, np.array(len(row))).tolist()
         for token, end, count in zip(tokens, ends, taken or (), strict=True):
             next_step = ""
             if count < 0:
@@ -122,6 +123,24 @@ class PRMAdapter:
             text += next_step
         write()
         return shown, read
+
+    def step(self, text: str, *, first: bool) -> tuple[list[int], int]:
+        """Returns the PRM's tokens of a step that is given as text, marks included.
+
+        Args:
+          first: whether the answer begins with it.
+
+        Returns:
+          The tokens, and where among them the step's score stands.
+        """
+        shown = [*self._written(text, first=first), *self.step_format.markers]
+        return shown, len(shown) - 1 + self.step_format.offset
+
+    def _written(self, text: str, *, first: bool) -> list[int]:
+        if text and first:  # the blank between question and step is the prompt's
+            blanks = self._format.prompt[len(self._format.prompt.rstrip(" ")) :]
+            text = blanks + (text.lstrip(" ") if blanks else text)
+        return self._own.encode(text, inside=True) if text else []
 
     def _encode(self, field: str) -> list[int]:
         """Returns a text of the format in the PRM's tokens."""

@@ -112,20 +112,29 @@ class TextAdapter:
           UserError: the verifier raises, or gives what is not one number from 0 to 1 an answer.
         """
         texts = [text_of(answer, self._tokenizer, self._stop) for answer in answers]
-        what = f"verifier {self._verifier.name}"
-        with calling(what):
-            found = self._verifier.score_texts("".join(map(chr, shown)), texts)
-            scores = [float(score) for score in found]
-        if len(scores) != len(texts):
-            raise UserError(
-                f"{what} returned {len(scores)} scores for {len(texts)} solutions; it must return "
-                "one for each"
-            )
-        for score in scores:
-            if not 0 <= score <= 1:  # NaN neither
-                way = "" if math.isnan(score) else ", so scale it"
-                raise UserError(f"{what} returned the score {score:g}; it must lie in 0 to 1{way}")
-        return np.array(scores, np.float32)
+        return scores_of(self._verifier, "".join(map(chr, shown)), texts)
+
+
+def scores_of(verifier: TextVerifier, question: str, texts: Sequence[str]) -> np.ndarray:
+    """Returns a verifier's score of each solution to a question, float32.
+
+    Raises:
+      UserError: the verifier raises, or gives what is not one number from 0 to 1 a solution.
+    """
+    what = f"verifier {verifier.name}"
+    with calling(what):
+        found = verifier.score_texts(question, texts)
+        scores = [float(score) for score in found]
+    if len(scores) != len(texts):
+        raise UserError(
+            f"{what} returned {len(scores)} scores for {len(texts)} solutions; it must return "
+            "one for each"
+        )
+    for score in scores:
+        if not 0 <= score <= 1:  # NaN neither
+            way = "" if math.isnan(score) else ", so scale it"
+            raise UserError(f"{what} returned the score {score:g}; it must lie in 0 to 1{way}")
+    return np.array(scores, np.float32)
 
 
 def text_of(tokens: Sequence[int], tokenizer: Tokenizer, stop: Sequence[str] = ()) -> str:
