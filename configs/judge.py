@@ -1,4 +1,4 @@
-r"""How well verifiers find the first wrong step: ProcessBench, PRM800K, or solutions of your own.
+r"""How well verifiers find the first wrong step: ProcessBench, PRM800K, or your own rows.
 
     ttc judge --config=judge:qwen2_5_math_prm --workdir=runs/judge \
         --config.data.path=/path/to/ProcessBench

@@ -79,7 +79,7 @@ def test_every_answer_is_labelled_by_the_task_and_scored(config: ConfigDict, fin
     assert summary["threshold"]["chosen_on"]["solutions"] > 0
     assert summary["ledger"]["verifier_tokens"] > 0
     assert summary["ledger"]["prefill_tokens"] == 0
-    rows = list(csv.DictReader((finished / "judge.csv").open()))
+    rows = list(csv.DictReader((finished / "judge.csv").read_text().splitlines()))
     assert [row["measure"] for row in rows] == ["accuracy_wrong", "accuracy_right", "f1"]
     assert float(rows[2]["mean"]) == summary["subsets"]["3"]["f1"]["mean"]
     assert (finished / "judge.png").stat().st_size > 0

@@ -67,7 +67,8 @@ def test_in_batches_and_one_by_one(name: str, tokenizers: Path, tmp_path: Path):
     alone = [dict(scorer.run([one]))[0] for one in shown]
     assert [found[index] for index in range(len(shown))] == alone
     graph, weights = nnx.split(prm)
-    plain = jax.jit(lambda weights: nnx.merge(graph, weights)(rows, jnp.ones(len(rows), int)))
+    tokens, lengths = jnp.asarray(rows), jnp.ones(len(rows), int)
+    plain = jax.jit(lambda weights: nnx.merge(graph, weights)(tokens, lengths))
     for scores, row, read in zip(alone, jax.nn.sigmoid(plain(weights)), places, strict=True):
         np.testing.assert_allclose(scores, row[np.array(read)], atol=1e-5)
     assert np.std(np.concatenate(alone)) > 0.01
