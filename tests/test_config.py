@@ -131,7 +131,9 @@ def test_bad_config_file(tmp_path: Path, source: str | None, variant: str, said:
 
 def test_missing_config_lists_those_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(UserError, match=r"there are countdown, gsm8k, math, serve, study, tpu"):
+    with pytest.raises(
+        UserError, match=r"there are code, countdown, gsm8k, math, serve, study, tpu"
+    ):
         load_config("configs/a.py")
     (tmp_path / "configs").mkdir()
     for name in ("b.py", "c.py"):

@@ -21,6 +21,10 @@ TASKS = {
     "aime24": "ttc_jax.tasks.competitions:AIME24",
     "aime25": "ttc_jax.tasks.competitions:AIME25",
     "amc23": "ttc_jax.tasks.competitions:AMC23",
+    "humaneval": "ttc_jax.tasks.code.sets:HumanEval",
+    "humanevalplus": "ttc_jax.tasks.code.sets:HumanEvalPlus",
+    "mbpp": "ttc_jax.tasks.code.sets:MBPP",
+    "mbppplus": "ttc_jax.tasks.code.sets:MBPPPlus",
 }
 
 
