@@ -123,7 +123,7 @@ def test_rows_of_mbpp(tmp_path: Path):
         (HumanEval, {"entry_point": "half"}, "rows.jsonl:1: field 'entry_point' is 'half'"),
         (HumanEval, {"entry_point": "a); b("}, "rows.jsonl:1: field 'entry_point'"),
         (HumanEval, {"test": ""}, "field 'test' is empty"),
-        (HumanEval, {"prompt": 7.5}, "field 'prompt' must be text"),
+        (HumanEval, {"prompt": ["a"]}, "field 'prompt' must be text"),
         (MBPP, {"test_list": "assert f()"}, "field 'test_list' must be a list of texts"),
         (MBPP, {"test_list": []}, "field 'test_list' has no assert"),
         (MBPP, {"test_list": ["assert f('\ud800')"]}, "field 'test_list' holds what is no Unicode"),

@@ -6,6 +6,7 @@ question's reader.
 
 import ast
 import contextlib
+import itertools
 import random
 import re
 import warnings
@@ -17,6 +18,7 @@ from ttc_jax import hashing
 COUNT = 24
 """Arguments a question."""
 
+_CALLS = 100  # that are looked at
 _LONGEST = 2000  # characters of the arguments of an example
 _UNREADABLE = (SyntaxError, ValueError, TypeError, MemoryError, RecursionError)
 _CLOSING = {"(": ")", "[": "]", "{": "}"}
@@ -61,9 +63,8 @@ def arguments(question: str, name: str, count: int = COUNT) -> list[tuple[Any, .
 def examples(question: str, name: str) -> list[tuple[Any, ...]]:
     """Returns the arguments of each call of a function in a text whose arguments are literals."""
     found = {}
-    for call in re.finditer(rf"(?<![\w.]){re.escape(name)}\(", question) if name else ():
-        if question[: call.start()].endswith("def "):
-            continue
+    calls = re.finditer(rf"(?<![\w.])(?<!def ){re.escape(name)}\(", question) if name else ()
+    for call in itertools.islice(calls, _CALLS):
         text = _arguments(question, call.end())
         with warnings.catch_warnings(), contextlib.suppress(*_UNREADABLE):
             warnings.simplefilter("ignore")  # of backslashes in texts
@@ -91,7 +92,7 @@ def _arguments(text: str, start: int) -> str:
             if not waiting:
                 return text[start:place]
         place += 1
-    return "..."
+    return ")"  # which is no literal
 
 
 def _guessed(question: str, name: str, rng: random.Random) -> list[tuple[Any, ...]]:

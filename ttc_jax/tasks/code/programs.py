@@ -37,25 +37,29 @@ def asked(question: str) -> str:
 def program(question: str, answer: str) -> str | None:
     """Returns the program that an answer gives; None where it gives none.
 
-    A block of code counts before what stands around it, and of several the last one that defines
-    the function. Of a text without blocks the part from its first line of code on is taken. What
-    does not define the function goes on with the question's own beginning of it; there it ends at
-    the first line that is not indented.
+    Of several blocks of code the last one that defines the function is taken; without such a block
+    what stands before the first mark of one, as where the prompt has begun the block. Of a text the
+    part from its first line of code on is taken. What does not define the function goes on with the
+    question's own beginning of it; there it ends at the first line that is not indented.
     """
     name, part = asked(question), answer_part(answer)
     if not name:
         return None
     defines = re.compile(rf"^(?:(?:async )?def {name}\b|{name}\s*=)", re.M)
     blocks = [code for language, code in _FENCE.findall(part) if language.lower() in _LANGUAGES]
-    code = next((x for x in reversed(blocks) if defines.search(x)), blocks[-1] if blocks else part)
+    first = _until_closed(part)  # all of it where the prompt has begun the block
+    code = next((block for block in reversed(blocks) if defines.search(block)), None)
+    if code is None:
+        goes_on = defines.search(first) or first.lstrip("\n")[:1] in (" ", "\t")
+        code = blocks[-1] if blocks and not goes_on else first
     begun = [found for found in _DEFINED.finditer(question) if found[1] == name]
     if defines.search(code):
-        opening = _OPENING.search(code) if not blocks else None
-        code = _until_closed(code[opening.start() :] if opening else code)
+        opening = _OPENING.search(code) if code is first else None
+        code = code[opening.start() :] if opening else code
         # Helpers and imports that the question gives.
         before = question[: begun[-1].start()] if begun else ""
         found = f"{before}{code}"
-    elif begun and (body := _body(_until_closed(code))).strip():
+    elif begun and (body := _body(code)).strip():
         found = f"{question.rstrip()}\n{body}"
     else:
         return None
