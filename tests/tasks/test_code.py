@@ -177,6 +177,10 @@ ANSWERS = [  # an answer, and the program in it
         "Use this:\n\nimport re\ndef middle(xs): return 2",
         GIVEN + "import re\ndef middle(xs): return 2",
     ),
+    (
+        "Yes.\nMOST = 2\ndef middle (xs): return MOST",
+        f"{GIVEN}MOST = 2\ndef middle (xs): return MOST",
+    ),
     ("I do not know.", None),
     ("", None),
     ("    " + "x" * 60_000, None),
@@ -327,7 +331,7 @@ def code_data() -> Path:
 
 
 @pytest.mark.parametrize(
-    ("name", "file"), [("humaneval", "HumanEval.jsonl"), ("mbpp", "mbpp.json")]
+    ("name", "file"), [("humaneval", "HumanEval.jsonl"), ("mbpp", "sanitized-mbpp.json")]
 )
 def test_reference_solutions_pass(name: str, file: str, code_data: Path):
     if not (code_data / file).exists():

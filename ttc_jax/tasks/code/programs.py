@@ -14,8 +14,8 @@ LONGEST = 50_000
 # A block of code; one that is cut off reaches to the end.
 _FENCE = re.compile(r"^[ \t]*```[ \t]*(\w*)[^\n]*\n(.*?)(?:^[ \t]*```[ \t]*$|\Z)", re.DOTALL | re.M)
 _CLOSED = re.compile(r"^[ \t]*(?:```|\[DONE\])", re.M)
-_OPENING = re.compile(r"^(?:def |async def |class |import |from |@)", re.M)
-_DEFINED = re.compile(r"^(?:async )?def ([A-Za-z_]\w*)\(", re.M)
+_OPENING = re.compile(r"^(?:(?:def|async def|class|import|from) |@|[A-Za-z_]\w* *=[^=])", re.M)
+_DEFINED = re.compile(r"^(?:async )?def ([A-Za-z_]\w*) *\(", re.M)
 _TESTED = re.compile(r"^[ \t]*assert\b(.*)$", re.M)
 _CALLED = re.compile(r"(?<![\w.])([A-Za-z_]\w*)\(")
 _AT_MARGIN = re.compile(r"^[^\s#]", re.M)
