@@ -22,6 +22,10 @@ BODIES = {
         "def f(x):\n while True:\n  try:\n   while True: pass\n  except BaseException: pass"
     ),
     "sleep": "def f(x):\n time.sleep(3600)\n return 'SECRET'",
+    "sleep and trickle": (
+        "def f(x):\n while True:\n  time.sleep(0.15)\n  for n in range(3, 9):\n"
+        "   try: os.write(n, b' ')\n   except OSError: pass"
+    ),
     "stop itself": "def f(x):\n os.kill(os.getpid(), signal.SIGSTOP)\n return 'wrong'",
     "read from nothing": "def f(x):\n a, b = os.pipe()\n return os.read(a, 1)",
     "standard input": "def f(x): return input()",
