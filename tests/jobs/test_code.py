@@ -51,7 +51,7 @@ class Written:
                 dataclasses.replace(candidate(""), answer=verdict.answer, correct=verdict.correct)
                 for verdict in self.task.judge(question, ANSWERS)
             ]
-            yield record(question.id, answers)
+            yield dataclasses.replace(record(question.id, answers), seconds=1.0)
 
 
 def test_votes_and_pass_at_n(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
