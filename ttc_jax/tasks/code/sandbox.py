@@ -149,7 +149,7 @@ def _enter(
         environment = {"PATH": "", "HOME": folder, "PYTHONHASHSEED": "0", "OMP_NUM_THREADS": "1"}
         environment |= {"OPENBLAS_NUM_THREADS": "1", "LC_ALL": "C.UTF-8", "TMPDIR": folder}
         with _step(f"{command[0]}, run by {'nobody' if root else 'this user'}"):
-            os.execve(command[0], command, environment)
+            os.execve(command[0], list(command), environment)
     except (OSError, Refused) as error:
         os.write(told, f"\n{error}".encode()[:900])
 

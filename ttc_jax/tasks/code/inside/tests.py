@@ -30,9 +30,9 @@ class _Channel:
         self._requests, self._replies = os.fdopen(3, "wb"), os.fdopen(4, "rb")
         self.ask(program)
 
-    def ask(self, *request: Any) -> Any:
+    def ask(self, request: Any) -> Any:
         """Returns a value, or raises the exception that the request led to."""
-        line = json.dumps(request if len(request) > 1 else request[0]).encode()
+        line = json.dumps(request).encode()
         self._requests.write(line + b"\n")
         self._requests.flush()
         reply = self._replies.readline(_MOST)
@@ -54,7 +54,7 @@ class Remote:
         object.__setattr__(self, "_reference", reference)
 
     def _ask(self, what: str, *arguments: Any) -> Any:
-        return self._channel.ask(what, self._reference, *arguments)
+        return self._channel.ask([what, self._reference, *arguments])
 
     def __call__(self, *arguments: Any, **keywords: Any) -> Any:
         """Calls it in its own process."""
