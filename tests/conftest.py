@@ -45,6 +45,7 @@ LONG = [
     "test_compile",
     "test_flipped",
     "test_gsm8k_study",
+    "test_hostile_programs",
     "test_hosts",
     "test_kernel",
     "test_kill",

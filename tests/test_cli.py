@@ -173,7 +173,7 @@ def test_version(capsys):
         (["count", "--config"], "Missing value for flag --config"),
         (
             ["count", "--config=configs/cuont.py", "--workdir=w"],
-            "there are countdown, gsm8k, judge, math, serve, study, tpu, configs/count.py",
+            "there are code, countdown, gsm8k, judge, math, serve, study, tpu, configs/count.py",
         ),
         (["count", "--config=configs/count.py", "--wrkdir=w"], "did you mean --workdir?"),
         (["count", "--config=configs/count.py", "--workdir=w", "x"], "unexpected argument 'x'"),

@@ -132,7 +132,7 @@ def test_bad_config_file(tmp_path: Path, source: str | None, variant: str, said:
 def test_missing_config_lists_those_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(
-        UserError, match=r"there are countdown, gsm8k, judge, math, serve, study, tpu"
+        UserError, match=r"there are code, countdown, gsm8k, judge, math, serve, study, tpu"
     ):
         load_config("configs/a.py")
     (tmp_path / "configs").mkdir()

@@ -33,7 +33,14 @@ def test_what_help_prints_can_be_given_back(spec: str, capsys, monkeypatch, tmp_
 
 @pytest.mark.parametrize(
     "spec",
-    ["countdown:assets", "gsm8k:qwen2_5_coder", "judge:countdown", "math:qwen2_5", "serve:math"],
+    [
+        "code:humaneval",
+        "countdown:assets",
+        "gsm8k:qwen2_5_coder",
+        "judge:countdown",
+        "math:qwen2_5",
+        "serve:math",
+    ],
 )
 def test_help_says_what_each_field_sets(spec: str, capsys):
     assert cli.main(["run", f"--config={spec}", "--help"]) == 0
@@ -108,7 +115,7 @@ def test_a_shipped_config_is_found_by_name_from_any_folder(tmp_path: Path, monke
     (tmp_path / "configs").mkdir()
     (tmp_path / "configs" / "math.py").write_text("raise RuntimeError")
     assert load_config("math").task.name == "math"
-    known = "countdown, gsm8k, judge, math, serve, study, tpu, configs/"
+    known = "code, countdown, gsm8k, judge, math, serve, study, tpu, configs/"
     with pytest.raises(UserError, match=f"mth: no such .*{known}"):
         load_config("mth")
 

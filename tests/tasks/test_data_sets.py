@@ -277,7 +277,9 @@ def test_load_task(tmp_path: Path) -> None:
     assert [q.answer for q in task.questions("test")] == ["\\sqrt{2}", "2"]
     with pytest.raises(UserError, match="did you mean 'gsm8k'"):
         load_task("gsm8")
-    with pytest.raises(UserError, match="known: countdown, gsm8k, math, aime24, .*, gpqa, or"):
+    with pytest.raises(
+        UserError, match="known: countdown, gsm8k, math, aime24, .*, gpqa, humaneval, .*, or"
+    ):
         load_task("poetry")
     with pytest.raises(
         UserError, match=r"task\.paht: gsm8k has no such field; it has path, train_"

@@ -122,8 +122,8 @@ def test_a_row_of_neither_format_is_named(tmp_path: Path, row: dict, said: str):
     [
         ("", "no labelled solution in it"),
         ("[]", "no labelled solution in it"),
-        ("[1]", r"rows.json, row 1: expected a JSON object"),
-        ("[{]", r"rows.json: not JSON"),
+        ("[1]", r"rows.json:1: expected a JSON object"),
+        ("[{]", r"rows.json:1: not JSON"),
         ("x", r"rows.json:1: not JSON"),
         (json.dumps([ROW, ROW]), "a second solution with the id 'rows/gsm8k-0'"),
     ],

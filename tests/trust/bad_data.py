@@ -29,12 +29,16 @@ from tests.trust.row import (
 
 _GSM8K = "run --config=configs/gsm8k.py:smollm2 --workdir=work --config.task.path=t.jsonl"
 _MATH = "run --config=configs/math.py:smollm2 --workdir=work --config.task.path=t.jsonl"
+_CODE = "run --config=configs/code.py:mbpp --workdir=work --config.task.path=t.jsonl"
+_ADD = '{"task_id": 11, "prompt": "Add.", "test_list": ["assert add(1, 2) == 3"]}\n'
 _LINE = '{"question": "1+1?", "answer": "2 #### 2"}\n'
 _LINES: list[tuple[Content, str]] = [
     ("", "t.jsonl"),
     ("\n\n", "t.jsonl"),
     ("{", "t.jsonl:1: not JSON"),
-    ("[]", "t.jsonl:1: expected a JSON object"),
+    ("[]", "t.jsonl: no questions in it"),
+    ("[{}, 3]", "t.jsonl:1: field"),
+    ("[3]", "t.jsonl:1: expected a JSON object"),
     ("3", "t.jsonl:1: expected a JSON object"),
     ("null", "t.jsonl:1: expected a JSON object"),
     ('"a"', "t.jsonl:1: expected a JSON object"),
@@ -74,6 +78,9 @@ TASKS = [
     ),
     *with_file(_MATH, "t.jsonl", _LINES),
     *with_file(_GSM8K, "t.jsonl", [(_LINE + "{\n", "t.jsonl:2: not JSON")]),
+    *with_file(_CODE, "t.jsonl", [(_ADD, "task.execute is empty")]),
+    *with_file(f"{_CODE} --config.task.execute=docker", "t.jsonl", [(_ADD, "one of '', isolated")]),
+    *with_file(f"{_CODE} --config.task.seconds=0", "t.jsonl", [(_ADD, "must be above 0")]),
 ]
 
 MODEL = f"{RUN} --config.verifier.path= --config.generator.path=model"

@@ -343,6 +343,7 @@ CROSS = [
         ("--config.task.name=countdwn", "did you mean 'countdown'?"),
         ("--config.task.name=", "unknown task ''"),
         ("--config.task.name=gsm8k", "gsm8k has no such field"),
+        ("--config.task.name=humaneval", "humaneval has no such field"),
         ("--config.prompt.template=fixed", "prompt template"),
         ("--config.prompt.template='{problem}'", "prompt template"),
         ("--config.prompt.template='{question'", "prompt template"),

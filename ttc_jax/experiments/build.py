@@ -19,6 +19,7 @@ from ttc_jax.experiments.recorder import Recorder
 from ttc_jax.experiments.sections import (
     entry_of,
     generator_of,
+    make_ready,
     mesh_of,
     questions_at_once,
     sampling_params,
@@ -113,6 +114,7 @@ def recorder(
         slots than these need. Never how many are left: B is part of the shapes that are compiled,
         and with other shapes scores differ in their last bits.
     """
+    make_ready(task)
     mesh = mesh_of(config, jax.local_devices())
     batch = questions_at_once(config, config.sampling.n)
     if questions is not None:
@@ -153,10 +155,12 @@ def solver(
         )
     config, fitted = followed(config)
     load = load or Loaders(functools.cache(load_generator), functools.cache(load_verifier))
+    task = task_of(config.task)
+    make_ready(task)
     mesh = mesh_of(config, jax.local_devices())
     setup = Setup(
         functools.partial(_models_of, config, mesh, load),
-        task_of(config.task),
+        task,
         PromptFormat(**config.prompt),
         config.step_delimiter,
         config.sampling.max_new_tokens,

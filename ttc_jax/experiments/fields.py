@@ -20,6 +20,7 @@ from ttc_jax.errors import UserError
 from ttc_jax.experiments.ranges import Choice, Each, Real, Values, Whole
 from ttc_jax.policy.flops_match import PER_TOKEN
 from ttc_jax.results.selection import AGGREGATIONS, RULES
+from ttc_jax.tasks.code.sandbox import KINDS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,11 +56,16 @@ _ENTRY: Final = {  # fields of a strategy that a sweep or a policy describes
 FIELDS: Final[Mapping[str, Field]] = {
     "job": Field("the job this config is for"),
     "seed": Field("of everything drawn at random", SEED),
-    "task.name": Field('countdown, gsm8k, math, ..., or "package.module:Class"'),
+    "task.name": Field('countdown, gsm8k, math, humaneval, ..., or "package.module:Class"'),
     "task.seed": Field("of the generated questions", SEED),
     "task.size": Field("questions to generate", Whole(1, 100_000_000)),
     "task.path": Field('file of test questions; "" downloads them'),
     "task.train_path": Field('file of training questions; "" downloads them'),
+    "task.execute": Field(
+        'how programs are run: "isolated", "limits", or "" for not at all', Choice(KINDS)
+    ),
+    "task.seconds": Field("of the processor's time for a program", Real(above=True)),
+    "task.megabytes": Field("address space of a program", Whole(64)),
     "task.unboxed": Field("whether a solution without a box may give its answer in prose"),
     "split": Field("which questions: train, validation or test"),
     "limit": Field("how many of them, from the first on; 0 for all", Whole()),

@@ -58,6 +58,19 @@ def task_of(section: Mapping[str, Any] | ConfigDict) -> Task:
     return load_task(name, **options)
 
 
+def make_ready(task: Task) -> None:
+    """Lets a task refuse before models are read what it could not judge later.
+
+    A task says so in a method `ready()`, if it has one.
+
+    Raises:
+      UserError: what the task raises.
+    """
+    ready = getattr(task, "ready", None)
+    if callable(ready):
+        ready()
+
+
 def strategy_of(section: ConfigDict) -> Strategy:
     """Returns the strategy that a section names, with its `options`.
 

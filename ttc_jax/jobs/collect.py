@@ -17,6 +17,7 @@ from ttc_jax.experiments.fields import check_fields
 from ttc_jax.experiments.resumable import Part, fill, write_timing
 from ttc_jax.experiments.sections import (
     generator_of,
+    make_ready,
     mesh_of,
     questions_at_once,
     sampling_params,
@@ -51,6 +52,7 @@ def main(config: ConfigDict, workdir: Path) -> None:
 
 def build(config: ConfigDict, task: Task) -> Collector:
     """Returns the collector with the generator that a config names."""
+    make_ready(task)
     sampling, rollouts = config.sampling, config.rollouts
     mesh = mesh_of(config, jax.local_devices())
     generator, tokenizer = generator_of(config, mesh)

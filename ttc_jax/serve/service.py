@@ -19,6 +19,7 @@ from ttc_jax.experiments.fitted import Fitted, followed
 from ttc_jax.experiments.sections import (
     entry_of,
     generator_of,
+    make_ready,
     mesh_of,
     sampling_params,
     storage,
@@ -193,6 +194,8 @@ def service_of(config: ConfigDict) -> Service:
     """
     config, fitted = check(config)
     serve, mesh = config.serve, mesh_of(config, jax.local_devices())
+    task = task_of(config.task)
+    make_ready(task)
     # First: a mistake in its path costs nothing, while the generator may be a long download.
     verifier = load_verifier(config.verifier.path, **storage(config.verifier), mesh=mesh)
     models = Models(*generator_of(config, mesh, load_generator), verifier)
@@ -212,7 +215,7 @@ def service_of(config: ConfigDict) -> Service:
     return Service(
         name=serve.name or PurePath(config.generator.path).name.replace(":", "-"),
         models=models,
-        task=task_of(config.task),
+        task=task,
         strategies=strategies,
         budgets=budgets,
         strategy=serve.strategy,

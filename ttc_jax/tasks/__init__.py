@@ -25,6 +25,10 @@ TASKS = {
     "omni_math": "ttc_jax.tasks.olympiads:OmniMath",
     "olympiad_bench": "ttc_jax.tasks.olympiads:OlympiadBench",
     "gpqa": "ttc_jax.tasks.olympiads:GPQA",
+    "humaneval": "ttc_jax.tasks.code.sets:HumanEval",
+    "humanevalplus": "ttc_jax.tasks.code.sets:HumanEvalPlus",
+    "mbpp": "ttc_jax.tasks.code.sets:MBPP",
+    "mbppplus": "ttc_jax.tasks.code.sets:MBPPPlus",
 }
 
 

@@ -15,6 +15,8 @@ Row = Mapping[str, Any]
 def read_jsonl(path: str | PathLike[str]) -> Iterator[tuple[str, Row]]:
     """The rows of a file, each with where it stands ("FILE:LINE"); blank lines are skipped.
 
+    A file that is one JSON list of rows is read too; there the row's number stands for the line.
+
     Raises:
         UserError: There is no such file, it cannot be read, or a line is not a JSON object in
             UTF-8.
@@ -27,7 +29,22 @@ def read_jsonl(path: str | PathLike[str]) -> Iterator[tuple[str, Row]]:
     except OSError as error:
         raise UserError(f"{path}: {(error.strerror or str(error)).lower()}") from error
     with lines:
-        yield from parse_jsonl(lines, str(path))
+        is_list = lines.peek(1).lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"[")
+        yield from (
+            _parse_list(lines.read(), str(path)) if is_list else parse_jsonl(lines, str(path))
+        )
+
+
+def _parse_list(data: bytes, source: str) -> Iterator[tuple[str, Row]]:
+    """The rows of one JSON list."""
+    try:
+        rows = json.loads(data.decode("utf-8-sig"))
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{source}:1: not JSON: {error}") from error
+    for i, row in enumerate(rows, start=1):
+        if not isinstance(row, dict):
+            raise UserError(f"{source}:{i}: expected a JSON object, found {str(row)[:40]!r}")
+        yield f"{source}:{i}", row
 
 
 def parse_jsonl(lines: Iterable[bytes], source: str) -> Iterator[tuple[str, Row]]:

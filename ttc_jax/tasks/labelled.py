@@ -17,16 +17,15 @@ wrong and reach no end.
 from __future__ import annotations
 
 import dataclasses
-import json
 import logging
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from ttc_jax import files, hashing
+from ttc_jax import hashing
 from ttc_jax.errors import UserError
-from ttc_jax.tasks.jsonl import Row, name_field, optional_field, parse_jsonl, text_field
+from ttc_jax.tasks.jsonl import Row, name_field, optional_field, read_jsonl, text_field
 
 NONE: Final = -1  # the label of a solution without a wrong step
 _WRONG: Final = -1  # a step's rating in PRM800K
@@ -64,16 +63,14 @@ def read_labelled(path: Path) -> list[LabelledSolution]:
     for file in _files(path):
         seen = Counter[str]()
         left_out = 0
-        for where, row in _rows(file):
+        for where, row in read_jsonl(file):
             solution = _solution(row, where, file.stem)
             if solution is None:
                 left_out += 1
                 continue
             name = solution.id
-            if row.get("id") in (
-                None,
-                "",
-            ):  # of the text, not of the row's number: rows may come and go
+            if row.get("id") in (None, ""):
+                # Its name is of the text, not of the row's number: rows may come and go.
                 seen[name] += 1
                 name += f"-{seen[name]}" if seen[name] > 1 else ""
             if name in found:
@@ -90,26 +87,6 @@ def _files(path: Path) -> list[Path]:
     if not path.is_dir():
         return [path]
     return sorted(file for file in path.iterdir() if file.suffix in (".json", ".jsonl"))
-
-
-def _rows(path: Path) -> Iterator[tuple[str, Row]]:
-    """Yields the rows of a file, each with where it stands."""
-    try:
-        data = files.contents(path)
-    except OSError as error:
-        raise UserError(f"{path}: {(error.strerror or str(error)).lower()}") from error
-    if not data.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"["):
-        yield from parse_jsonl(data.splitlines(keepends=True), str(path))
-        return
-    try:
-        rows = json.loads(data.decode("utf-8-sig"))
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{path}: not JSON: {error}") from error
-    for number, row in enumerate(rows, 1):
-        where = f"{path}, row {number}"
-        if not isinstance(row, dict):
-            raise UserError(f"{where}: expected a JSON object, found {str(row)[:40]!r}")
-        yield where, row
 
 
 def _solution(row: Row, where: str, subset: str) -> LabelledSolution | None:
