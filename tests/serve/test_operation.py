@@ -204,6 +204,7 @@ def test_it_finishes_what_it_accepted_and_refuses_the_rest(running: Running, gat
             found = kept.post("/completions", json=ASKED)
             assert found.status_code == 503
             assert found.json()["error"]["code"] == "stopping"
+            assert found.headers["connection"] == "close"
             gate.set()
         assert accepted.result().status_code == 200
         until(lambda: not running.server.backend.worker.is_alive)

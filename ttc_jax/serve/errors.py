@@ -60,6 +60,8 @@ class ApiError(Exception):
             headers["Retry-After"] = str(max(1, math.ceil(self.retry_after)))
         if self.status == 401:
             headers["WWW-Authenticate"] = "Bearer"
+        if self.code == "stopping":  # so that the client's next request is not lost with this one
+            headers["Connection"] = "close"
         return JSONResponse(self.body(), self.status, headers)
 
 

@@ -17,6 +17,8 @@ from ttc_jax.serve.keys import Keys
 from ttc_jax.serve.metrics import Metrics
 from ttc_jax.serve.service import Service
 
+QUIET_TICKS = 5  # tenths of a second
+
 _log = logging.getLogger(__name__)
 
 
@@ -34,6 +36,7 @@ class Server(uvicorn.Server):
     def __init__(self, service: Service, keys: Keys, warm: Iterable[str] = ("plain",)):
         self.backend, self._warm = Backend(service), tuple(warm)
         self.api = Api(self.backend, keys, Metrics(self.backend.worker))
+        self._quiet = 0  # ticks since the last request, once it is to end
         super().__init__(
             uvicorn.Config(
                 self.api.app,
@@ -72,8 +75,14 @@ class Server(uvicorn.Server):
 
     async def on_tick(self, counter: int) -> bool:
         """Returns whether the server ends, ten times a second."""
-        if self.api.stopping and not self.api.in_flight:
-            self.should_exit = True
+        if self.api.stopping:
+            self._quiet = 0 if self.api.in_flight else self._quiet + 1
+            # First no more connections are taken. Requests of those that there are, which have
+            # come and are not read yet, are to be refused and not dropped.
+            if self._quiet == QUIET_TICKS:
+                for server in self.servers:
+                    server.close()
+            self.should_exit |= self._quiet > 2 * QUIET_TICKS
         return await super().on_tick(counter)
 
     async def _compile(self) -> None:
