@@ -13,7 +13,7 @@ import jax
 import pytest
 from ml_collections import ConfigDict
 
-from tests.training.toy import sampled
+from tests.training.toy import candidate, record, sampled
 from ttc_jax.config import load_config
 from ttc_jax.experiments import build
 from ttc_jax.experiments import recorder as records
@@ -21,7 +21,7 @@ from ttc_jax.experiments.sections import task_of
 from ttc_jax.jobs import train
 from ttc_jax.results.store import Record, ResultsStore
 from ttc_jax.tasks import countdown
-from ttc_jax.tasks.task import Question
+from ttc_jax.tasks.task import Question, Task
 
 CONFIG = Path(__file__).parents[2] / "configs" / "countdown.py"
 
@@ -169,3 +169,24 @@ class Answers:
             yield dataclasses.replace(
                 record, strategy=self.strategy, budget=budget, seed=self.seed, seconds=1.0
             )
+
+
+@dataclasses.dataclass(frozen=True)
+class Graded:
+    """Stands for a search that writes the same solutions to each question; the task judges them."""
+
+    task: Task
+    solutions: tuple[str, ...]
+    trees: frozenset[str] = frozenset()
+    tokenizer: None = None
+
+    def encode(self, questions: list[Question]) -> list[Question]:
+        return questions
+
+    def run(self, questions: list[Question]) -> Iterator[Record]:
+        for question in questions:
+            answers = [
+                dataclasses.replace(candidate(""), answer=verdict.answer, correct=verdict.correct)
+                for verdict in self.task.judge(question, self.solutions)
+            ]
+            yield dataclasses.replace(record(question.id, answers), seconds=1.0)

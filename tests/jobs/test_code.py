@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.jobs.conftest import replace_recorder
+from tests.jobs.conftest import Graded, replace_recorder
 from tests.tasks.hostile_programs import HEAD
-from tests.training.toy import candidate, record
 from ttc_jax.config import load_config
 from ttc_jax.errors import UserError
 from ttc_jax.files import read_json
 from ttc_jax.jobs import run
-from ttc_jax.results.store import Record, ResultsStore
+from ttc_jax.results.store import ResultsStore
 from ttc_jax.tasks.code.executor import Executor
-from ttc_jax.tasks.task import Question, Task
 
 CODE = Path(__file__).parents[2] / "configs" / "code.py"
 ROW = {
@@ -34,26 +30,6 @@ ANSWERS = (
 )
 
 
-@dataclasses.dataclass(frozen=True)
-class Written:
-    """Stands for a search: four programs for each question."""
-
-    task: Task
-    trees: frozenset[str] = frozenset()
-    tokenizer: None = None
-
-    def encode(self, questions: list[Question]) -> list[Question]:
-        return questions
-
-    def run(self, questions: list[Question]) -> Iterator[Record]:
-        for question in questions:
-            answers = [
-                dataclasses.replace(candidate(""), answer=verdict.answer, correct=verdict.correct)
-                for verdict in self.task.judge(question, ANSWERS)
-            ]
-            yield dataclasses.replace(record(question.id, answers), seconds=1.0)
-
-
 def test_votes_and_pass_at_n(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     try:
         Executor("isolated", workers=1).ready()
@@ -63,7 +39,7 @@ def test_votes_and_pass_at_n(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     path.write_text(json.dumps(ROW) + "\n")
     overrides = [f"--config.task.path={path}", "--config.task.execute=isolated"]
     config = load_config(f"{CODE}:mbpp", [*overrides, "--config.sampling.n=4"])
-    replace_recorder(monkeypatch, lambda _, task, *__, **___: Written(task))
+    replace_recorder(monkeypatch, lambda _, task, *__, **___: Graded(task, ANSWERS))
     run.main(config, tmp_path / "run")
     [stored] = ResultsStore(tmp_path / "run").read()
     assert [x.correct for x in stored.candidates] == [True, True, False, False]
@@ -76,7 +52,6 @@ def test_votes_and_pass_at_n(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     }
     assert earned["majority"]["4"] == 1
     assert earned["pass"]["1"] == 0.5
-    assert earned["pass"]["2"] == pytest.approx(
-        1 - 1 / 6, abs=1e-6
-    )  # 1 of 6 pairs has no right one
+    # One of six pairs has no right one.
+    assert earned["pass"]["2"] == pytest.approx(1 - 1 / 6, abs=1e-6)
     assert summary["config"]["task"]["execute"] == "isolated"

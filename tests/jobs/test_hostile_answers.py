@@ -2,53 +2,29 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.jobs.conftest import replace_recorder
+from tests.jobs.conftest import Graded, replace_recorder
 from tests.tasks.test_grading import HOSTILE
-from tests.training.toy import candidate, record
 from ttc_jax.config import load_config
 from ttc_jax.experiments.sections import task_of
 from ttc_jax.jobs import run
-from ttc_jax.results.store import Record, ResultsStore
+from ttc_jax.results.store import ResultsStore
 from ttc_jax.tasks.grading import Grader
-from ttc_jax.tasks.task import Question, Task
 
 MATH = Path(__file__).parents[2] / "configs" / "math.py"
 ANSWERS = (HOSTILE["tower"], HOSTILE["nest"], HOSTILE["ten megabytes"], r"\sqrt{4}")
-
-
-@dataclasses.dataclass(frozen=True)
-class Hostile:
-    """Stands for a search: one answer of each kind, and a right one."""
-
-    task: Task
-    trees: frozenset[str] = frozenset()
-    tokenizer: None = None
-
-    def encode(self, questions: list[Question]) -> list[Question]:
-        return questions
-
-    def run(self, questions: list[Question]) -> Iterator[Record]:
-        for question in questions:
-            texts = [rf"\boxed{{{answer}}}" for answer in ANSWERS]
-            answers = [
-                dataclasses.replace(candidate(""), answer=verdict.answer, correct=verdict.correct)
-                for verdict in self.task.judge(question, texts)
-            ]
-            yield dataclasses.replace(record(question.id, answers), seconds=1.0)
+SOLUTIONS = tuple(rf"\boxed{{{answer}}}" for answer in ANSWERS)
 
 
 def test_the_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = [{"problem": f"What is {n}+{n}?", "answer": str(2 * n)} for n in (1, 2)]
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     config = load_config(str(MATH), [f"--config.task.path={tmp_path}/rows.jsonl"])
-    replace_recorder(monkeypatch, lambda _, task, *__, **___: Hostile(task))
+    replace_recorder(monkeypatch, lambda _, task, *__, **___: Graded(task, SOLUTIONS))
     monkeypatch.setattr(Grader.__init__, "__defaults__", (2, 3.0, 512, 2000))  # shorter bounds
     workdir = tmp_path / "run"
     run.main(config, workdir)

@@ -68,7 +68,7 @@ def summarise_judged(
     threshold: float = 0.0,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """What summary.json of a judged verifier holds.
+    """Returns the contents of summary.json of a judged verifier.
 
     Args:
       config: the job's configuration, ready for JSON.

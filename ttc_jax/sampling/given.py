@@ -35,7 +35,7 @@ def give(
         drawn = Drawn(row[1], logits.max(-1, keepdims=True), None)
         return log_prob_of(logits, drawn), *token_confidence(logits)
 
-    # Of one row at a time: scores over the vocabulary take more room than all else.
+    # One row at a time: scores over the vocabulary take more room than all else.
     found = lax.map(signs, (hidden.reshape(B * N, T, -1), tokens.reshape(B * N, T)))
     log_prob, entropy, certainty = (jnp.where(real, x.reshape(B, N, T), 0.0).sum(-1) for x in found)
     behind = count > 0

@@ -24,7 +24,7 @@ _ERROR = '["error"'
 
 
 class Outcome(NamedTuple):
-    """What became of a program.
+    """The result of running a program.
 
     Attributes:
         passed: whether its tests ran to their end.
@@ -163,7 +163,7 @@ def _behaviour(replies: list[str], request: dict[str, Any]) -> tuple[str | None,
     told = replies[1:]
     if all(reply.startswith(_ERROR) for reply in told):
         return own, True
-    # Of an exception its class alone: messages may hold addresses.
+    # An exception counts by its class alone: messages may hold addresses.
     told = [reply.partition("]")[0] if reply.startswith(_ERROR) else reply for reply in told]
     return hashing.name_of("\n".join([*told, str(len(request["inputs"]) - len(told))])), False
 

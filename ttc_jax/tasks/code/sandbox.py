@@ -41,7 +41,7 @@ class Refused(Exception):
 
 @dataclass(frozen=True)
 class Limits:
-    """What a process may use: seconds of the processor's time, and megabytes of address space."""
+    """The most that a process may use: seconds of the processor's time, megabytes of memory."""
 
     seconds: float
     megabytes: int
