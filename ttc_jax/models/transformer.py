@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from functools import partial
 from typing import TypeVar
 
 import jax
@@ -27,8 +28,13 @@ C = TypeVar("C", bound=Cache)
 
 def matrix(rngs: nnx.Rngs, shape: tuple[int, ...], fan_in: int, dtype: jnp.dtype) -> nnx.Param:
     """A weight matrix drawn for its `fan_in`."""
-    init = nnx.initializers.truncated_normal(stddev=fan_in**-0.5)
-    return nnx.Param(init(rngs.params(), shape, dtype))
+    return nnx.Param(_drawn(rngs.params(), shape, fan_in, dtype))
+
+
+@partial(jax.jit, static_argnums=(1, 2, 3))
+def _drawn(key: Array, shape: tuple[int, ...], fan_in: int, dtype: jnp.dtype) -> Array:
+    """A truncated normal of variance 1 / fan_in; jitted so that layers are traced once a shape."""
+    return nnx.initializers.truncated_normal(stddev=fan_in**-0.5)(key, shape, dtype)
 
 
 def _linear(

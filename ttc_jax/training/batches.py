@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from functools import partial
-from typing import cast
 
-import grain
 import jax
 import numpy as np
 
@@ -70,17 +67,15 @@ class Batches:
                 f"an example has {max(sizes)} tokens; train.lengths ends at {lengths[-1]}"
             )
         bucket = np.searchsorted(lengths, sizes)
-        self.rows, fixed, shuffled = [], [], []
+        self._seed, self._epoch = seed, -1
+        self._buckets: list[Batch] = []
+        self.rows: list[int] = []
         for number in np.unique(bucket):
             members = np.flatnonzero(bucket == number)
-            rows = rows_of(lengths[number], tokens, multiple)
-            take = partial(_take, _stack(examples, members, lengths[number]), rows)
-            order = grain.MapDataset.range(len(members))
-            fixed.append(order.batch(rows, batch_fn=take))
-            shuffled.append(order.seed(seed).shuffle().batch(rows, batch_fn=take))
-            self.rows.append(rows)
-        self._fixed = grain.MapDataset.concatenate(fixed)
-        self._shuffled = grain.MapDataset.concatenate(shuffled).seed(seed).shuffle()
+            self._buckets.append(_stack(examples, members, lengths[number]))
+            self.rows.append(rows_of(lengths[number], tokens, multiple))
+        self._fixed = self._cut([np.arange(len(rows["lengths"]) - 1) for rows in self._buckets])
+        self._shuffled: list[tuple[int, np.ndarray]] = []
         self.per_epoch = len(self._fixed)
 
     def batch(self, step: int) -> Batch:
@@ -91,11 +86,34 @@ class Batches:
           of the tokens are no padding; and `examples`, [rows]: their places among the examples, or
           NONE.
         """
-        return cast(Batch, self._shuffled[step])
+        epoch, place = divmod(step, self.per_epoch)
+        if epoch != self._epoch:
+            self._epoch, self._shuffled = epoch, self._shuffle(epoch)
+        return self._take(*self._shuffled[place])
 
     def all(self) -> list[Batch]:
         """One epoch's batches in a fixed order, for validation."""
-        return [cast(Batch, self._fixed[i]) for i in range(self.per_epoch)]
+        return [self._take(*batch) for batch in self._fixed]
+
+    def _shuffle(self, epoch: int) -> list[tuple[int, np.ndarray]]:
+        """An epoch's batches: rows are dealt anew within each bucket, and batches put in order."""
+        rng = np.random.default_rng((self._seed, epoch))
+        dealt = self._cut([rng.permutation(len(rows["lengths"]) - 1) for rows in self._buckets])
+        return [dealt[place] for place in rng.permutation(len(dealt))]
+
+    def _cut(self, orders: Sequence[np.ndarray]) -> list[tuple[int, np.ndarray]]:
+        """Batches of rows in these orders, one of each bucket, as the bucket and places in it."""
+        return [
+            (number, order[first : first + self.rows[number]])
+            for number, order in enumerate(orders)
+            for first in range(0, len(order), self.rows[number])
+        ]
+
+    def _take(self, number: int, places: np.ndarray) -> Batch:
+        """These rows of a bucket, filled up with its last one, which is empty."""
+        missing = self.rows[number] - len(places)
+        places = np.pad(places, (0, missing), constant_values=-1)
+        return {name: array[places] for name, array in self._buckets[number].items()}
 
 
 def rows_of(length: int, tokens: int, multiple: int) -> int:
@@ -111,12 +129,6 @@ def batch_shapes(rows: int, length: int) -> dict[str, jax.ShapeDtypeStruct]:
         **{name: jax.ShapeDtypeStruct((rows, length), kind) for name, kind in kinds.items()},
         **{name: jax.ShapeDtypeStruct((rows,), np.int32) for name in counts},
     }
-
-
-def _take(bucket: Batch, rows: int, places: Sequence[int]) -> Batch:
-    """These rows of a bucket, filled up to `rows` with the last one, which is empty."""
-    places = [*places, *[-1] * (rows - len(places))]
-    return {name: array[places] for name, array in bucket.items()}
 
 
 def _stack(examples: Sequence[Example], members: np.ndarray, length: int) -> Batch:
