@@ -8,6 +8,11 @@ policy, revises, sets it all against a model 14 times larger, and writes it on o
 
     ttc run --config=countdown:paper --workdir=runs/paper
 
+With models of one's own training, and seeds to tell these studies apart, it is
+
+    ttc run --config=countdown:paper --workdir=runs/paper-1 \
+        --config.models=runs/assets-1/models/ --config.stage.search.sweep.seeds=10,11,12
+
 A stage of these also runs alone. This one compares all strategies at equal budgets:
 
     ttc sweep --config=countdown:search --workdir=runs/search
@@ -95,6 +100,20 @@ def _base() -> ConfigDict:
     return config
 
 
+def _with_models(config: ConfigDict) -> ConfigDict:
+    """One flag for the folder of all models: of another training seed, for instance."""
+    config.models = "embedded:"
+    sections = [config]
+    for section in sections:
+        for name, value in section.items():
+            if isinstance(value, ConfigDict):
+                sections.append(value)
+            elif isinstance(value, str) and "embedded:" in value and section is not config:
+                before, _, model = value.partition("embedded:")
+                section[name] = before + (config.get_ref("models") + model)
+    return config
+
+
 def _stages(config: ConfigDict, **stages: ConfigDict | dict[str, Any]) -> ConfigDict:
     """Done in this order; see ttc_jax.experiments.stages."""
     config.stages, config.stage = tuple(stages), stages
@@ -138,7 +157,7 @@ def _entry(
 def _paper(config: ConfigDict) -> ConfigDict:
     """All that the paper compares, and strategies of its successors."""
     size = {"task__size": 1000}
-    return _stages(
+    config = _stages(
         config,
         search=_stage("sweep", _search, **size, sweep__seeds=(0, 1, 2), search__trees=8),
         large=_stage("run", _large_greedy, **size),
@@ -150,6 +169,7 @@ def _paper(config: ConfigDict) -> ConfigDict:
             "report", _report, **_of("search", "policy", "chains", "ratios", "verifiers")
         ),
     )
+    return _with_models(config)
 
 
 def _quickstart(config: ConfigDict) -> ConfigDict:
@@ -167,7 +187,7 @@ def _quickstart(config: ConfigDict) -> ConfigDict:
     for name in set(search.sweep.strategies) - {"best_of_n", "beam_4"}:
         del search.sweep.strategies[name]
     chains = {"sampling__n": 2, "search__revisions": 8, "execution__rows": 40}
-    return _stages(
+    config = _stages(
         config,
         search=search,
         large=_stage("run", _large_greedy, **few),
@@ -175,6 +195,7 @@ def _quickstart(config: ConfigDict) -> ConfigDict:
         chains=_stage("run", _chains, **few, **chains),
         report=_stage("report", _report, **_of("search", "policy", "chains")),
     )
+    return _with_models(config)
 
 
 # Fields of stages that read what others found (dots are `__`).

@@ -146,6 +146,17 @@ def test_the_pipelines_of_the_embedded_task_fit_together(calls, tmp_path, varian
     assert [stage for _, stage, _ in calls] == list(found.stages)
 
 
+@pytest.mark.parametrize("variant", ["quickstart", "paper"])
+def test_one_flag_names_the_folder_of_all_models(variant):
+    found = load_config(f"{CONFIG}:{variant}")
+    shipped = str(found).count("embedded:")
+    found.models = "runs/mine/"
+    assert shipped > 5
+    assert "embedded:" not in str(found)
+    assert str(found).count("runs/mine/") == shipped
+    assert found.stage.search.verifier.path == "runs/mine/prm"
+
+
 def test_many_hosts_end_a_stage_together_and_the_first_says_that_it_is_done(
     calls, tmp_path, monkeypatch
 ):

@@ -189,6 +189,7 @@ FIELDS: Final[Mapping[str, Field]] = {
     "model.ffn_width": Field("width of the feed-forward layers", _COUNT),
     "model.context": Field("tokens that it can read at most", _COUNT),
     "model.reads_tokens": Field("whether it reads token embeddings beside hidden states"),
+    "models": Field("folder of all models, with a / behind; embedded: for those that ship"),
     "models.*": Field("model to gather"),
     "measured.*": Field("run that measured the model"),
     "megabytes": Field("most that all models together may take", Real(above=True)),
