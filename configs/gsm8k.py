@@ -89,6 +89,7 @@ def _thinking() -> ConfigDict:
     config.prompt.update(answers.prompt)
     config.prompt.shots = shots
     config.step_delimiter = answers.step_delimiter
+    config.thinking.update({"open": "", "close": _MARK, "closing": f"\n{_MARK}"})
     config.sampling.max_new_tokens = 192
     config.limit, config.budgets = 100, (1, 2, 4, 8)
     config.stages = ("search", "policy", "report")
@@ -97,7 +98,6 @@ def _thinking() -> ConfigDict:
     search.sweep.difficulty.samples = 8
     entry = search.sweep.strategies.best_of_n
     with config.unlocked():
-        search.thinking = {**answers.thinking, "open": "", "close": _MARK, "closing": f"\n{_MARK}"}
         search.sweep.strategies = {
             "best_of_n": entry,
             **{f"think_{n}": {**entry, "thinking": n} for n in (16, 32, 64)},
@@ -108,6 +108,5 @@ def _thinking() -> ConfigDict:
         )
     policy.selection.rule = search.selection.rule = "majority"
     policy.policy.pools = tuple(search.sweep.strategies)
-    config.stage.report.data.policy = "stage:policy"
     config.stage.report.title = "Thinking lengths of Qwen2.5-Coder-0.5B-Instruct on GSM8K"
     return config

@@ -38,7 +38,7 @@ VARIANTS = {
 
 _STORAGE = {"dtype": "bfloat16", "weights": "", "cache": ""}
 # Sections that stages share: a flag for one of these is meant by all of them.
-_SHARED = ("task", "prompt", "generator")
+_SHARED = ("task", "prompt", "generator", "thinking")
 
 
 def get_config(variant: str = "prm") -> ConfigDict:
@@ -61,6 +61,16 @@ def get_config(variant: str = "prm") -> ConfigDict:
         "revision": "",
         "chat_template_kwargs": "",
     }
+    # Of a model that thinks first: close="</think>" (see docs/studies.md). "": it does not.
+    config.thinking = {
+        "open": "<think>",
+        "close": "",
+        "closing": "\n</think>\n\n",
+        "continuation": "\nWait",
+        "minimum": 0,
+        "maximum": -1,
+        "steps": False,
+    }
     config.step_delimiter = "\n\n"
     config.sampling = {"temperature": 0.7, "top_k": 0, "top_p": 1.0, "max_new_tokens": 512}
     config.limit = 20 if small else 500  # test questions
@@ -76,8 +86,8 @@ def get_config(variant: str = "prm") -> ConfigDict:
         "probe": _probe(config),
         "search": search,
         "large": _large(config),
-        "policy": _policy(config, small),
-        "report": _report("policy" in config.stages),
+        "policy": _policy(small, scored=kind != "vote"),
+        "report": _report(scored=kind != "vote"),
     }
     _share(config)
     return config
@@ -112,6 +122,7 @@ def _answers(config: ConfigDict, split: str, limit: int, n: int) -> dict[str, An
         "split": split,
         "limit": limit,
         "prompt": {},
+        "thinking": {},
         "generator": {},
         "verifier": {"path": "", **_STORAGE},
         "execution": {
@@ -183,15 +194,17 @@ def _large(config: ConfigDict) -> dict[str, Any]:
     return found
 
 
-def _policy(config: ConfigDict, small: bool) -> dict[str, Any]:
+def _policy(small: bool, scored: bool) -> dict[str, Any]:
     """The best strategy by difficulty and budget, chosen and judged on different questions."""
     return {
         "job": "policy",
         "seed": 0,
         "data": {"path": "stage:search"},
-        "selection": {**_selection(True), "subsets": 512},
+        "selection": {**_selection(scored), "subsets": 512},
         "policy": {
-            "difficulty": "few",  # of the policy that is written; all kinds are reported
+            "difficulty": "few"
+            if scored
+            else "oracle",  # of the policy that is written; all kinds are reported
             "samples": 2 if small else 8,  # that tell few's difficulty
             "bins": 2 if small else 5,
             "edges": (),
@@ -211,20 +224,20 @@ def _policy(config: ConfigDict, small: bool) -> dict[str, Any]:
     }
 
 
-def _report(policy: bool) -> dict[str, Any]:
+def _report(scored: bool) -> dict[str, Any]:
     """The page."""
     return {
         "job": "report",
         "title": "Test-time compute study",
         "data": {
             "search": "stage:search",
-            "policy": "stage:policy" if policy else "",
+            "policy": "stage:policy",  # without that stage, none
             "chains": "",
             "ratios": "",
             "verifiers": "",
         },
         "own": "",  # a task of one's own that the search's summary may name
-        "selection": {**_selection(policy), "subsets": 512},
+        "selection": {**_selection(scored), "subsets": 512},
     }
 
 

@@ -146,6 +146,54 @@ def test_the_pipelines_of_the_embedded_task_fit_together(calls, tmp_path, varian
     assert [stage for _, stage, _ in calls] == list(found.stages)
 
 
+@pytest.mark.parametrize(
+    ("variant", "flags", "message"),
+    [
+        (
+            "small_vote",
+            {"stages": "search,policy", "stage.policy.policy.difficulty": "few"},
+            "told",
+        ),
+        (
+            "small_vote",
+            {"stages": "search,policy", "stage.policy.selection.rule": "best_of_n"},
+            r"rule=best_of_n: reads scores, .*--config\.stage\.policy\.selection\.rule=majority",
+        ),
+        ("small_prm", {"stage.policy.policy.bins": 11}, r"bins=11: the sweep has 20 questions"),
+        ("small_prm", {"stage.policy.policy.only": "nope"}, "has no nope; it has beam_4, best_of"),
+        ("small_prm", {"stage.policy.policy.baseline": "beam_4"}, r"must be one of policy\.pools"),
+        ("small_prm", {"task.name": "gsm9k"}, "unknown task 'gsm9k'"),
+        ("small_probe", {"task.path": "no.jsonl"}, r"task\.path=no\.jsonl: no such file"),
+        (
+            "small_probe",
+            {"task.train_path": "a/no.jsonl"},
+            r"task\.train_path=a/no\.jsonl: no such",
+        ),
+        ("small_probe", {"generator.path": "./no"}, r"generator\.path=\./no: no such file"),
+    ],
+)
+def test_a_plan_that_would_fail_later_is_refused_at_once(tmp_path, variant, flags, message):
+    found = load_config(f"study:{variant}", [f"--config.{k}={v}" for k, v in flags.items()])
+    with pytest.raises(UserError, match=message):
+        run.main(found, tmp_path / "study")
+    assert not (tmp_path / "study").exists()
+
+
+def test_a_policy_asks_for_no_more_generations_than_the_sweep_has(tmp_path):
+    found = load_config("countdown:quickstart", ["--config.stage.policy.policy.budgets=4,256"])
+    with pytest.raises(UserError, match=r"budgets=4,256: the sweep has 64 generations"):
+        run.main(found, tmp_path / "study")
+
+
+@pytest.mark.parametrize("stages", [("search", "report"), ("search", "policy", "report")])
+def test_a_page_does_without_what_is_left_out(calls, tmp_path, stages):
+    run.main(load_config("study", [f"--config.stages={','.join(stages)}"]), tmp_path)
+    shown = calls[-1][2]["data"]
+    assert shown["search"] == str(tmp_path / "search")
+    assert shown["policy"] == (str(tmp_path / "policy") if "policy" in stages else "")
+    assert not shown["chains"]
+
+
 @pytest.mark.parametrize("variant", ["quickstart", "paper"])
 def test_one_flag_names_the_folder_of_all_models(variant):
     found = load_config(f"{CONFIG}:{variant}")

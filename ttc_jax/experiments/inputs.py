@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 from ttc_jax import assets, hashing
 from ttc_jax.config import belongs, fields
 from ttc_jax.errors import UserError
+from ttc_jax.experiments.sections import task_of
 from ttc_jax.models import hub
 from ttc_jax.models.checkpoints import is_model
 from ttc_jax.plugins import imported
@@ -72,6 +73,28 @@ def digests(
         if digest:
             found[field] = digest
     return found
+
+
+def check(config: ConfigDict, apart_from: Collection[str] = ()) -> None:
+    """Refuses a path that leads nowhere and a task that there is not, before anything is read.
+
+    A hub name may stand for a folder, so that only whoever loads it can tell; files of a task's
+    questions have no such names.
+
+    Args:
+        apart_from: dotted fields that are left out, such as those of what does not exist yet.
+
+    Raises:
+        UserError: names the field.
+    """
+    for field, value in named(config, apart_from).items():
+        *_, section, name = field.rsplit(".", 2)
+        if name not in ("path", "train_path") or ":" in value or _exists(value):
+            continue
+        if section == "task" or not re.fullmatch(hub.NAME, value):
+            raise UserError(f"{field}={value}: no such file or folder")
+    if "name" in config.get("task", {}):
+        task_of(config.task)
 
 
 def _exists(value: str) -> bool:

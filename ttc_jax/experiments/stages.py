@@ -4,9 +4,10 @@
     config.stage.rollouts = {"job": "collect", "generator": {"path": "stage:generator"}, ...}
 
 Stage NAME works in WORKDIR/NAME. A path of "stage:NAME" leads to what an earlier stage left: the
-model of one that trained, else the workdir with its records. Stages are done once; one that was
-stopped goes on where it was, since every job does. With another config a stage that was done is
-begun again: its job extends the work or refuses, and the stages that refer to it are done anew.
+model of one that trained, else the workdir with its records. What can do without a stage that is
+left out, such as a page, does. Stages are done once; one that was stopped goes on where it was,
+since every job does. With another config a stage that was done is begun again: its job extends the
+work or refuses, and the stages that refer to it are done anew.
 So is one when a file or a folder that it reads has another content by now.
 Many hosts begin each stage together.
 """
@@ -30,6 +31,8 @@ from ttc_jax.hosts import hosts
 
 PREFIX = "stage:"
 DONE = "done.json"
+# Fields of what a job does without where it is empty, as it is where that stage is left out.
+OPTIONAL = ("data.policy", "data.chains", "data.ratios", "data.verifiers", "flops_match.large")
 _log = logging.getLogger(__name__)
 
 
@@ -37,14 +40,15 @@ def run_stages(
     config: ConfigDict,
     workdir: Path,
     jobs: Mapping[str, Callable[..., None]],
-    checks: Mapping[str, Callable[[ConfigDict], None]] | None = None,
+    checks: Mapping[str, Callable[..., None]] | None = None,
 ) -> None:
     """Runs all stages that are not done yet with this config, in their order.
 
     Args:
       jobs: name -> what runs it, given its config and workdir.
-      checks: name -> what refuses a config that the job cannot run. All stages are checked before
-        the first runs, which may take hours.
+      checks: name -> what refuses a config that the job cannot run, given also the configs of the
+        stages whose results it reads, by field. All stages are checked before the first runs, which
+        may take hours.
 
     Raises:
       UserError: a stage without a section, of an unknown job, or that refers to a later one; and
@@ -54,8 +58,11 @@ def run_stages(
         raise UserError(f"{as_flag('stages', ())}: must name a stage: {', '.join(config.stage)}")
     stages = {name: _resolved(config, name, workdir, jobs) for name in config.stages}
     for name, stage in stages.items():
+        read = _references(config.stage[name])
         with _flags_of(name):
-            (checks or {}).get(stage.job, lambda _: None)(stage)
+            inputs.check(stage, read.keys())
+            if checks:
+                checks[stage.job](stage, {k: stages[x] for k, x in read.items() if x in stages})
     for number, (name, stage) in enumerate(stages.items(), 1):
         # As it was written: a workdir may move.
         done, settings = workdir / name / DONE, to_json(config.stage[name])
@@ -117,15 +124,19 @@ def _resolved(config: ConfigDict, name: str, workdir: Path, known: Iterable[str]
         raise UserError(f"stage.{name}.job={stage.job}: must be one of {', '.join(known)}")
     earlier = config.stages[: config.stages.index(name)]
     for field, other in _references(stage).items():
-        if other not in earlier:
+        left_out = field in OPTIONAL and other in config.stage and other not in config.stages
+        if not left_out and other not in earlier:
             raise UserError(
                 f"stage.{name}.{field}={PREFIX}{other}: must name an earlier stage, one of "
                 f"{', '.join(earlier) or 'none'}"
             )
-        trained = config.stage[other].job == "train"
         section: ConfigDict = stage
         *path, last = field.split(".")
         for part in path:
             section = section[part]
-        section[last] = str(workdir / other / "model" if trained else workdir / other)
+        if left_out:
+            section[last] = ""
+        else:
+            trained = config.stage[other].job == "train"
+            section[last] = str(workdir / other / "model" if trained else workdir / other)
     return stage

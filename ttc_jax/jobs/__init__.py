@@ -12,7 +12,9 @@ Parameters behind `*` are flags of the job's own, strings: `topology` becomes --
 command takes no --config, and the job gets an empty one.
 
 A module may have `check(config)` too, which refuses what `main` could not run; without one, fields
-are held against their ranges. A config of several stages checks all of them before the first runs.
+are held against their ranges. A config of several stages checks all of them before the first runs;
+`check_stages(config, read)` then refuses what the stages that a job reads will not give it, `read`
+being their configs by the field that names them.
 
 Of many hosts every one calls `main`: what one of them must do alone, or what must wait for the
 others, asks `ttc_jax.hosts.hosts`.
@@ -23,7 +25,7 @@ underscore is not a job. A job is imported only when it runs.
 
 import importlib
 import pkgutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -41,9 +43,11 @@ def checks() -> dict[str, Callable[..., None]]:
     return {name: partial(_check, name) for name in runners()}
 
 
-def _check(name: str, config: Any) -> None:
-    check = getattr(importlib.import_module(f"{__name__}.{name}"), "check", check_fields)
-    check(config)
+def _check(name: str, config: Any, read: Mapping[str, Any]) -> None:
+    job = importlib.import_module(f"{__name__}.{name}")
+    getattr(job, "check", check_fields)(config)
+    if hasattr(job, "check_stages"):
+        job.check_stages(config, read)
 
 
 def _run(name: str, *arguments: Any) -> None:

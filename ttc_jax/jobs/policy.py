@@ -21,46 +21,38 @@ import logging
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from ml_collections import ConfigDict
 
-from ttc_jax.compute.ledger import Ledger
-from ttc_jax.config import as_flag, to_json
+from ttc_jax.config import as_flag
 from ttc_jax.errors import UserError
 from ttc_jax.experiments.fields import check_fields
 from ttc_jax.experiments.fitted import write_policy
+from ttc_jax.experiments.policy_summary import Difficulty, flops_match, summarise
 from ttc_jax.experiments.workdir import claim_workdir
 from ttc_jax.hosts import hosts
 from ttc_jax.policy import difficulty
 from ttc_jax.policy.allocation import evaluate_allocation
 from ttc_jax.policy.difficulty import Binning
-from ttc_jax.policy.flops_match import Match, generations, match
-from ttc_jax.policy.policy import Policy, PolicyEvaluation, costs, evaluate_policy, fit_policy
+from ttc_jax.policy.policy import (
+    FOLDS,
+    costs,
+    evaluate_policy,
+    fit_policy,
+)
 from ttc_jax.policy.walks import walks
 from ttc_jax.policy_file import FILE
 from ttc_jax.report.console import print_policy
 from ttc_jax.report.writing import write_compute_optimal
 from ttc_jax.results.accuracy_table import AccuracyTable, accuracy_table, largest_pools
-from ttc_jax.results.curves import Estimate, bootstrap, budget_grid, check_rule, scored
+from ttc_jax.results.curves import budget_grid, check_rule, scored
 from ttc_jax.results.foreign import read_records
 from ttc_jax.results.store import Record
-from ttc_jax.results.summary import DIFFICULTY, difficulty_samples, versions, write_summary
+from ttc_jax.results.summary import DIFFICULTY, difficulty_samples, write_summary
 from ttc_jax.results.token_budgets import Spending, token_table, written
 
 _log = logging.getLogger(__name__)
-
-
-class Difficulty(NamedTuple):
-    """How hard questions are, told in one way.
-
-    Attributes:
-      binning: what puts questions into bins.
-      samples: drawn of each question to tell it.
-    """
-
-    binning: Binning
-    samples: int
 
 
 def main(config: ConfigDict, workdir: Path) -> None:
@@ -101,13 +93,13 @@ def main(config: ConfigDict, workdir: Path) -> None:
     chosen, told = policies[config.policy.difficulty], found[config.policy.difficulty]
     path = write_policy(workdir / FILE, config, chosen, told.samples, spending)
     binnings = {kind: told.binning for kind, told in found.items()}
-    summary = _summarise(config, table, baseline, policies, worths, binnings)
+    summary = summarise(config, table, baseline, policies, worths, binnings)
     if allocation := _allocation(config, pool):
         summary["allocation"] = allocation
     if config.flops_match.large:
         kinds = dict.fromkeys(("oracle", config.policy.difficulty))
         summary["flops_match"] = {
-            kind: _flops_match(config, table, found[kind], records) for kind in kinds
+            kind: flops_match(config, table, found[kind], records) for kind in kinds
         }
     write_summary(workdir, summary)
     write_compute_optimal(summary, workdir)
@@ -115,34 +107,67 @@ def main(config: ConfigDict, workdir: Path) -> None:
     print(f"policy: {path}\nsummary: {workdir / 'summary.json'}")
 
 
+def check_stages(config: ConfigDict, read: Mapping[str, ConfigDict]) -> None:
+    """Refuses what the sweep that `data.path` names will not hold; see `ttc_jax.jobs`."""
+    found = read.get("data.path")
+    if found is None or "sweep" not in found:
+        return
+    entries = found.sweep.strategies
+    _check_names(config, set(entries))
+    if not (found.verifier.path or any(entry.verifier for entry in entries.values())):
+        check_rule(config.selection.rule, (), "the sweep, which has no verifier,")
+        if config.policy.difficulty != "oracle":
+            raise UserError(
+                f"{as_flag('policy.difficulty', config.policy.difficulty)}: is told by scores, and "
+                "the sweep has no verifier; choose oracle"
+            )
+    most, budgets = max(found.sweep.budgets), config.policy.budgets
+    if config.policy.get("unit", "generations") == "generations" and max(budgets) > most:
+        raise UserError(
+            f"{as_flag('policy.budgets', budgets)}: the sweep has {most} generations a question "
+            "at most"
+        )
+    bins = config.policy.bins
+    if found.limit and not config.policy.edges and bins * FOLDS > found.limit:
+        raise UserError(
+            f"{as_flag('policy.bins', bins)}: the sweep has {found.limit} questions, and each bin "
+            f"needs {FOLDS}"
+        )
+
+
+def _check_names(config: ConfigDict, known: set[str]) -> None:
+    """Refuses strategies that there are not.
+
+    Args:
+      known: the strategies of the sweep.
+    """
+    only, baseline = config.policy.only, config.policy.baseline
+    has = f"it has {', '.join(sorted(known))}"
+    if unknown := sorted(set(only) - known):
+        raise UserError(
+            f"{as_flag('policy.only', only)}: data.path has no {', '.join(unknown)}; {has}"
+        )
+    if baseline not in known:
+        raise UserError(f"policy.baseline={baseline}: data.path has no such strategy; {has}")
+    if baseline not in config.policy.pools:
+        raise UserError(
+            f"policy.baseline={baseline}: must be one of policy.pools, whose candidates are "
+            f"independent; now {', '.join(config.policy.pools) or 'none'}"
+        )
+
+
 def _among(config: ConfigDict, records: Sequence[Record]) -> list[Record]:
     """Returns the records of the strategies that the policy chooses from, and the baseline's."""
-    only, known = set(config.policy.only), {record.strategy for record in records} - {DIFFICULTY}
-    if unknown := sorted(only - known):
-        raise UserError(
-            f"{as_flag('policy.only', config.policy.only)}: data.path has no {', '.join(unknown)}; "
-            f"it has {', '.join(sorted(known))}"
-        )
-    kept = (only or known) | {config.policy.baseline, DIFFICULTY}
+    known = {record.strategy for record in records} - {DIFFICULTY}
+    _check_names(config, known)
+    kept = (set(config.policy.only) or known) | {config.policy.baseline, DIFFICULTY}
     return [record for record in records if record.strategy in kept]
 
 
 def _pool(config: ConfigDict, records: Sequence[Record]) -> list[Record]:
     """Returns the baseline's records."""
     name = config.policy.baseline
-    pool = [x for x in largest_pools(records, [name]) if x.strategy == name]
-    if not pool:
-        known = {record.strategy for record in records} - {DIFFICULTY}
-        raise UserError(
-            f"policy.baseline={name}: data.path has no such strategy; it has "
-            f"{', '.join(sorted(known))}"
-        )
-    if name not in config.policy.pools:
-        raise UserError(
-            f"policy.baseline={name}: must be one of policy.pools, whose candidates are "
-            f"independent; now {', '.join(config.policy.pools) or 'none'}"
-        )
-    return pool
+    return [x for x in largest_pools(records, [name]) if x.strategy == name]
 
 
 def _spending(config: ConfigDict, records: Sequence[Record]) -> Spending | None:
@@ -233,113 +258,4 @@ def _allocation(config: ConfigDict, pool: Sequence[Record]) -> dict[str, Any]:
         str(n): {name: getattr(one, name).rounded() for name in names}
         | {"stopped": {str(k): round(x, 6) for k, x in zip(found.grid, one.stopped, strict=True)}}
         for n, one in zip(budgets, worths, strict=True)
-    }
-
-
-def _flops_match(
-    config: ConfigDict, table: AccuracyTable, told: Difficulty, records: Sequence[Record]
-) -> dict[str, Any]:
-    """Returns R -> what is charged -> generations, and both sides over all questions and by bin.
-
-    The samples that tell the difficulty are charged to every question, at the verifier's cost where
-    that is charged. Samples from elsewhere do not tell what their verifier cost.
-    """
-    large = read_records(Path(config.flops_match.large))
-    if not large:
-        raise UserError(f"flops_match.large={config.flops_match.large}: holds no records")
-    searched = [record for record in records if record.strategy != DIFFICULTY]
-    cost = sum((record.ledger for record in searched), Ledger())
-    by_formula = config.flops_match.formula == "iclr"  # which charges the verifier itself
-    if not (by_formula or cost.generator_flops):
-        _log.warning("FLOPs are not told in data.path, so they are matched without the verifier's")
-    budgets: dict[tuple[str, str], float] = {}
-    for ratio in config.flops_match.ratios:
-        spent = generations(config.flops_match.scale, ratio, config.flops_match.formula)
-        if not by_formula:
-            budgets[f"{ratio:g}", "generator"] = spent
-            if not cost.generator_flops:
-                continue
-            spent /= 1 + cost.verifier_flops / cost.generator_flops
-        budgets[f"{ratio:g}", "verifier"] = spent
-        budgets[f"{ratio:g}", "verifier_and_difficulty"] = spent - told.samples
-    matches = match(
-        table,
-        told.binning,
-        difficulty.oracle(large),
-        list(budgets.values()),
-        seed=config.seed,
-        count=config.policy.resamples,
-    )
-    found: dict[str, Any] = {}
-    for ((ratio, charged), n), sides in zip(budgets.items(), matches, strict=True):
-        found.setdefault(ratio, {})[charged] = {
-            "generations": round(n, 6),
-            "affordable": n >= table.budgets[0],
-            "beyond": n > table.budgets[-1],
-            "by_bin": [_plain(x) for x in sides[1:]],
-            "all": _plain(sides[0]),
-        }
-    return found
-
-
-def _ratio(estimate: Estimate) -> dict[str, float]:
-    rounded = estimate.rounded()
-    return {"ratio": rounded["mean"], "low": rounded["low"], "high": rounded["high"]}
-
-
-def _plain(sides: Match) -> dict[str, Any]:
-    return {name: x and x.rounded() for name, x in vars(sides).items()}
-
-
-def _summarise(
-    config: ConfigDict,
-    table: AccuracyTable,
-    baseline: AccuracyTable,
-    policies: Mapping[str, Policy],
-    worths: Mapping[str, PolicyEvaluation],
-    binnings: Mapping[str, Binning],
-) -> dict[str, Any]:
-    """Returns what summary.json holds."""
-    budgets = [str(n) for n in table.budgets]
-
-    def by_budget(estimates: Sequence[Any]) -> dict[str, dict[str, float]]:
-        return {n: x.rounded() for n, x in zip(budgets, estimates, strict=True)}
-
-    def ratios(estimates: Sequence[Estimate], censored: Sequence[bool]) -> dict[str, Any]:
-        rows = zip(budgets, estimates, censored, strict=True)
-        return {n: _ratio(estimate) | {"censored": ends} for n, estimate, ends in rows}
-
-    base = bootstrap(baseline.of(config.policy.baseline).mean(-1), config.seed)
-    unit = config.policy.get("unit", "generations")
-    return {
-        **({} if unit == "generations" else {"unit": unit}),
-        "accuracy": {
-            config.policy.baseline: {
-                str(n): x.rounded() for n, x in zip(baseline.budgets, base, strict=True)
-            },
-            **{f"compute_optimal_{k}": by_budget(x.accuracy) for k, x in worths.items()},
-        },
-        "compute_optimal": {
-            kind: {
-                "accuracy": by_budget(found.accuracy),
-                "by_bin": [by_budget(row) for row in found.by_bin],
-                "gain": by_budget(found.gain),
-                "single": by_budget(found.single),
-                "over_single": by_budget(found.over_single),
-                "tied": round(binnings[kind].tied(table.questions), 6),
-                "choice": policies[kind].to_dict()["choice"],
-            }
-            for kind, found in worths.items()
-        },
-        "efficiency": {
-            kind: ratios(found.efficiency, found.censored) for kind, found in worths.items()
-        },
-        # The same over all generations spent, those that told the difficulty included.
-        "efficiency_net": {
-            kind: ratios(found.net, found.censored) for kind, found in worths.items()
-        },
-        "questions": len(table.questions),
-        "seeds": list(table.seeds),
-        "config": to_json(config),
-        "versions": versions(),
     }

@@ -213,7 +213,7 @@ def resamples(
     cost = costs(table, 0, ()) if cost is None else cost
     total = max(int(bins.max()) + 1, binning.count if not binning.edges else 0)
     if np.bincount(bins).min() < FOLDS:
-        raise UserError("policy: a bin holds fewer than 2 questions; use fewer bins")
+        raise UserError("policy.bins: a bin holds fewer than 2 questions; make it smaller")
     dealt = np.array(deal(table.questions))
     for weights in draws(len(table.questions), seed, count):
         halves = halve(bins_of(weights), weights, dealt, total)
