@@ -153,7 +153,7 @@ def test_prompts_may_be_of_numpys_types_and_in_any_order_that_lasts(llm, prompts
         ([-1], "the token -1"),
         ("é", "é"),
         ("\ud800", "ud800"),
-        ("1" * 5000, "context of 512 tokens; lower max_tokens"),
+        ("1" * 5000, "context of 512 tokens; shorten the prompt"),
     ],
 )
 def test_what_is_no_prompt_is_one_line(llm, prompts, said):
@@ -171,7 +171,7 @@ def test_what_is_no_prompt_is_one_line(llm, prompts, said):
         ({"role": "user", "content": "a"}, "questions must be .*; it is {'role'"),
         ([EASY, [{"role": "user"}]], "questions: .* needs 'role' and 'content'"),
         ([{"role": "user", "content": "a"}], "question 'a': .* no chat template"),
-        ("1" * 5000, "question '111.*context of 512 tokens; lower max_tokens"),
+        ("1" * 5000, "question '111.*context of 512 tokens; shorten the prompt"),
     ],
 )
 def test_what_is_no_question_is_one_line(llm, questions, said):

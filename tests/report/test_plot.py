@@ -125,6 +125,12 @@ def test_mistakes_are_one_line(tmp_path, capsys, flags, said):
     assert error.count("\n") == 1
 
 
+def test_the_workdir_of_a_study_is_told_where_its_report_is(tmp_path):
+    write_summaries(tmp_path / "report", {})
+    with pytest.raises(UserError, match=rf"its report is in --workdir={tmp_path}/report"):
+        read_summaries(tmp_path)
+
+
 def test_summaries_of_another_shape_are_named(tmp_path):
     write_summaries(tmp_path, {"search": {"questions": "many"}})
     with pytest.raises(UserError, match=r"summaries\.json, search: .*; it is no summary of that"):

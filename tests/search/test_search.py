@@ -518,6 +518,7 @@ def test_prompts_that_do_not_fit_are_refused_before_anything_is_compiled(generat
     search.check([1] * longest)
     for prompt, message in (
         ([1] * (longest + 1), r"generator's context of 256 tokens; lower sampling.max_new_tokens"),
+        ([1] * TINY.context, r"generator's context of 256 tokens; shorten the prompt"),
         ([], "a prompt is empty"),
         ([1, TINY.vocab_size], f"a prompt holds the token {TINY.vocab_size}, which the model does"),
         ([-1], "a prompt holds the token -1"),

@@ -195,6 +195,9 @@ def read_summaries(folder: Path) -> dict[str, dict[str, Any]]:
         UserError: no such file, or one of another shape; names the field.
     """
     advice = "ttc report writes it: run it once more with this --workdir"
+    of_study = folder / "report"  # the stage of that name
+    if not (folder / ALL).exists() and (of_study / ALL).exists():
+        raise UserError(f"{folder}: is no report's workdir; its report is in --workdir={of_study}")
     found = read_json(folder / ALL, advice)
     for job, summary in found.items():
         if job not in _SHAPES:

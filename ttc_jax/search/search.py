@@ -119,9 +119,11 @@ class Search:
         if self.plan.context:
             answers += f" with up to {self.plan.earlier} earlier ones before it"
         if longest > self.generator.context:
+            alone = len(prompt) >= self.generator.context
             raise UserError(
                 f"a prompt of {len(prompt)} tokens and {answers} do not fit the generator's "
-                f"context of {self.generator.context} tokens; lower sampling.max_new_tokens"
+                f"context of {self.generator.context} tokens; "
+                + ("shorten the prompt" if alone else "lower sampling.max_new_tokens")
             )
         if self.verifier is None or not self.verifier.spec.max_context:
             return

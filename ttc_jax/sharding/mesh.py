@@ -58,7 +58,7 @@ def make_mesh(data: int, model: int, devices: Sequence[Any] | None = None) -> Me
     if data < 1 or model < 1 or data * model != len(devices):
         raise UserError(
             f"mesh data={data} × model={model} needs {data * model} devices; "
-            f"there are {len(devices)}"
+            f"there are {len(devices)}: set execution.mesh"
         )
     return jax.make_mesh(
         (data, model), ("data", "model"), axis_types=(AxisType.Auto,) * 2, devices=devices
