@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,8 +14,11 @@ from ttc_jax.policy.difficulty import oracle, quantile_bins
 from ttc_jax.report.findings import findings
 from ttc_jax.results.curves import budget_grid
 from ttc_jax.results.store import Candidate, Record
-from ttc_jax.results.summary import DIFFICULTY, difficulty_samples
+from ttc_jax.results.summary import DIFFICULTY, difficulty_samples, write_summary
+from ttc_jax.results.summary_file import read_summary
 from ttc_jax.results.sweep_summary import summarise_sweep
+
+RESULTS = Path(__file__).parents[2] / "docs" / "results"
 
 
 def point(mean: float, half: float = 0.02) -> dict[str, float]:
@@ -133,6 +138,9 @@ def test_a_curve_that_ends_supports_a_bound_alone():
     assert first.endswith("with at least 2.0 times as many.")
     gross = without(policy(bound, bound, point(0.0)), "4") | {"efficiency_net": None}
     assert "at least 2.0 times as many, not counting" in findings({"policy": gross})[0]
+    low = ratio(3.0, 0.03, 4.0, censored=True)  # which would say next to nothing
+    [first, _] = findings({"policy": without(policy(low, low, point(0.0)), "4")})
+    assert first.endswith("saves no generations of best-of-N weighted that can be told from none.")
     # The pool ends at 64, and with what told the difficulty 80 were spent: it may need any number.
     ended = {"64": ratio(0.8, 0.7, 0.8)}
     cut = policy(ratio(1, 1, 1), ratio(1, 1, 1), point(0.0))
@@ -201,6 +209,29 @@ def test_every_job_and_none():
     assert len(findings(samples.summaries())) >= 5
     assert findings({}) == []
     assert findings({"search": {"accuracy": {}, "bins": [], "questions": 50}}) == []
+
+
+@pytest.mark.parametrize("study", ["arithmetic", "gsm8k", "quickstart"])
+def test_summaries_of_earlier_versions_still_say_what_they_can(study: str, tmp_path: Path):
+    """They have neither paired efficiencies nor whether samples apart told the difficulty."""
+    whole = json.loads((RESULTS / study / "summary.json").read_text())
+    about = {"questions": sum(part["questions"] for part in whole["by_bin"])}
+    names = ("compute_optimal", "efficiency", "efficiency_net")
+    lines = {name: x for name, x in whole["accuracy"].items() if "compute" not in name}
+    found = {
+        "search": about | {"accuracy": lines, "bins": whole["by_bin"], "rule": "majority"},
+        "policy": about
+        | {name: whole[name] for name in ("accuracy", *names)}
+        | {"config": whole["config"]["policy"]},
+    }
+    for job, summary in found.items():
+        write_summary(tmp_path / job, summary)
+        assert read_summary(tmp_path / job, job, "") == summary
+    first, second, *_ = findings(found)
+    assert first.startswith("With ")
+    assert "majority in " in first
+    assert second.startswith("The policy by difficulty predicted from few samples ")
+    assert whole["config"]["policy"]["policy"]["difficulty"] == "few"
 
 
 def swept(

@@ -209,11 +209,12 @@ def _of_efficiency(
             f"with {times(n)}."
         )
     if not saves and not costs:
-        n = str(max(map(int, ratios)))
-        yield (
-            f"{policy} saves no {counted} of {baseline} that can be told from none: with "
-            f"{_many(n, counted)} it is as accurate as {baseline} with {times(n)}."
-        )
+        ns = [int(n) for n, x in ratios.items() if not x["censored"]]
+        shown = ""
+        if ns:
+            n = str(max(ns))
+            shown = f": with {_many(n, counted)} it is as accurate as {baseline} with {times(n)}"
+        yield f"{policy} saves no {counted} of {baseline} that can be told from none{shown}."
 
 
 def _of_choosing_by_difficulty(over: Mapping[str, Point], counted: str, kind: str) -> Iterator[str]:

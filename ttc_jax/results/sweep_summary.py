@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -88,21 +88,12 @@ def summarise_sweep(
     if choosing is None and shown.sizes:
         choosing = summarise_choosing(shown.records, shown.sizes, subsets, seed)
     easiness = pass_at_1(difficulty_samples(records))
-    by_id = tied(easiness, bins)
     ledger: dict[str, dict[str, dict[str, float]]] = {}
     for strategy, budget, group in cells:
         ledger.setdefault(strategy, {})[str(budget)] = _mean_costs(group)
     return {
         "accuracy": _table(values, set(easiness), seed),
-        "bins": [
-            {
-                "questions": len(inside),
-                "pass_at_1": round(float(np.mean([easiness[q] for q in inside])), DIGITS),
-                "tied": round(len(by_id & {*inside}) / len(inside), DIGITS),
-                "accuracy": _table(values, set(inside), seed),
-            }
-            for inside in _by_bin(bins)
-        ],
+        "bins": _by_bin(values, bins, easiness, seed),
         "separate_difficulty": any(record.strategy == DIFFICULTY for record in records),
         "strategy_efficiency": _efficiency(values, seed),
         **({"choosing": choosing} if choosing else {}),
@@ -174,10 +165,26 @@ def _mean_costs(records: Sequence[Record]) -> dict[str, float]:
     return {name: round(cost / len(records), 1) for name, cost in total.items()}
 
 
-def _by_bin(bins: Mapping[str, int]) -> Iterator[list[str]]:
-    """The questions of each bin, the easiest first."""
-    for which in sorted(set(bins.values())):
-        yield [question for question, own in bins.items() if own == which]
+def _by_bin(
+    values: Mapping[tuple[str, int], Mapping[str, float]],
+    bins: Mapping[str, int],
+    easiness: Mapping[str, float],
+    seed: int,
+) -> list[dict[str, Any]]:
+    """What is known of the questions of each bin, the easiest first."""
+    inside: dict[int, list[str]] = {}
+    for question, which in sorted(bins.items(), key=lambda item: item[1]):
+        inside.setdefault(which, []).append(question)
+    by_id = tied(easiness, bins)
+    return [
+        {
+            "questions": len(questions),
+            "pass_at_1": round(float(np.mean([easiness[q] for q in questions])), DIGITS),
+            "tied": round(len(by_id.intersection(questions)) / len(questions), DIGITS),
+            "accuracy": _table(values, set(questions), seed),
+        }
+        for questions in inside.values()
+    ]
 
 
 def _table(
