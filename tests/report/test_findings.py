@@ -132,6 +132,16 @@ def test_what_a_policy_costs_and_loses_is_said():
     ]
 
 
+def test_ratios_below_one_are_a_cost():
+    cost = ratio(0.26, 0.12, 0.6)
+    alone = without(policy(cost, cost, point(0.0)), "4") | {"accuracy": {"best_of_n": {}}}
+    assert findings({"policy": alone | {"efficiency_net": None}})[0] == (
+        "The policy by difficulty predicted from few samples with 16 generations takes more than "
+        "best-of-N weighted, which is as accurate with 0.26 times as many (0.12 to 0.60), not "
+        "counting those that tell the difficulty."
+    )
+
+
 def test_a_curve_that_ends_supports_a_bound_alone():
     bound = ratio(3.0, 2.0, 4.0, censored=True)
     [first, _] = findings({"policy": without(policy(bound, bound, point(0.0)), "4")})

@@ -6,6 +6,7 @@ interval does. Where they show nothing, the sentence says so, or is not there.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
@@ -180,7 +181,7 @@ def _of_efficiency(
     """
     name, curve = next(iter(summary["accuracy"].items()))
     baseline, policy = label(known_as(name, summary)), f"The policy by {_KINDS.get(kind, kind)}"
-    ratios, end = net or gross, max(map(int, curve), default=0)
+    ratios, end = net or gross, max(map(int, curve), default=math.inf)
 
     def times(n: str) -> str:
         if not net:
