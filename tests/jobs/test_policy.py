@@ -83,6 +83,7 @@ def test_a_sweep_becomes_a_policy_in_a_file(config, tmp_path, capsys):
         "compute_optimal_few",
         "compute_optimal_question",
     }
+    assert (summary["rule"], summary["separate_difficulty"]) == ("best_of_n_weighted", True)
     oracle = summary["compute_optimal"]["oracle"]
     assert oracle["choice"]["bin_1"]["n_4"] == "best_of_n"
     assert oracle["choice"]["bin_4"]["n_4"] == "beam"
@@ -194,6 +195,8 @@ def test_without_samples_of_its_own_difficulty_comes_from_the_baseline(
     ResultsStore(tmp_path / "rest").append(rest)
     policy.main(changed(config, data__path=str(tmp_path / "rest")), tmp_path / "out")
     assert "which flatters it" in caplog.text
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert summary["separate_difficulty"] is False
 
 
 def test_a_policy_says_how_its_strategies_were_run(config, swept, tmp_path):

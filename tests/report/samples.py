@@ -98,7 +98,7 @@ def summaries() -> dict[str, dict[str, Any]]:
                 }
                 for kind in ("oracle", "predicted")
             },
-            "config": {"policy": {"bins": 3}},
+            "config": {"policy": {"bins": 3, "difficulty": "predicted"}},
             **common,
         },
         "chains": {

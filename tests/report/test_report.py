@@ -10,7 +10,7 @@ from PIL import Image
 
 from ttc_jax.errors import UserError
 from ttc_jax.report.console import cost_lines, label, print_summary
-from ttc_jax.report.figures import accuracy_figure, chains_figure, ratios_figure
+from ttc_jax.report.figures import accuracy_figure, bins_figure, chains_figure, ratios_figure
 from ttc_jax.report.writing import (
     accuracy_csv,
     write_accuracy,
@@ -105,6 +105,16 @@ def test_a_panel_for_each_budget_and_a_line_for_each_bin_over_the_ratios():
     assert np.asarray(panels[1].lines[2].get_ydata())[-1] == pytest.approx(0.36)
     figure.draw_without_rendering()
     assert [tick.get_text() for tick in panels[1].get_xticklabels()] == ["1/4", "1", "16"]
+
+
+@pytest.mark.parametrize(
+    ("sizes", "about"),
+    [((2, 1, 2), "bins of 1 to 2 questions"), ((1, 1), "bins of 1 question;"), ((3,), "of 3 qu")],
+)
+def test_bins_say_how_large_they_are(sizes, about):
+    table = {"best_of_n": {"1": point(0.5), "4": point(0.6)}}
+    bins = [{"questions": n, "pass_at_1": 0.5, "accuracy": table} for n in sizes]
+    assert about in bins_figure({"accuracy": table, "bins": bins}).get_suptitle()
 
 
 def test_chains_show_positions_and_flips(tmp_path):

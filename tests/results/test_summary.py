@@ -119,6 +119,15 @@ def test_a_sweep_compares_strategies_over_all_questions_and_by_difficulty():
     assert [part["pass_at_1"] for part in summary["bins"]] == [1.0, 0.75, 0.5, 0.25, 0.0]
     by_bin = [part["accuracy"]["best_of_n"]["2"]["mean"] for part in summary["bins"]]
     assert by_bin == pytest.approx(chances[::-1], abs=1e-6)
+    assert [part["tied"] for part in summary["bins"]] == [0.0] * 5
+    assert summary["separate_difficulty"] is False
+    # The pool is as accurate as two of the beam with all its four, and no more.
+    efficiency = summary["strategy_efficiency"]["beam_4"]
+    assert [(n, x["ratio"], x["censored"]) for n, x in efficiency.items()] == [
+        ("2", 2.0, False),
+        ("4", 1.0, False),
+    ]
+    assert 1 <= efficiency["2"]["low"] <= efficiency["2"]["high"] <= 2
     assert summary["ledger"]["beam_4"]["2"]["generations"] == 2
     assert summary == summarise_sweep(sweep_records()[::-1], {}, budgets=(2, 4), bins=bins)
 

@@ -83,11 +83,6 @@ def flops_match(
     return found
 
 
-def _ratio(estimate: Estimate) -> dict[str, float]:
-    rounded = estimate.rounded()
-    return {"ratio": rounded["mean"], "low": rounded["low"], "high": rounded["high"]}
-
-
 def _plain(sides: Match) -> dict[str, Any]:
     return {name: x and x.rounded() for name, x in vars(sides).items()}
 
@@ -108,7 +103,7 @@ def summarise(
 
     def ratios(estimates: Sequence[Estimate], censored: Sequence[bool]) -> dict[str, Any]:
         rows = zip(budgets, estimates, censored, strict=True)
-        return {n: _ratio(estimate) | {"censored": ends} for n, estimate, ends in rows}
+        return {n: estimate.ratio(ends) for n, estimate, ends in rows}
 
     base = bootstrap(baseline.of(config.policy.baseline).mean(-1), config.seed)
     unit = config.policy.get("unit", "generations")
@@ -139,6 +134,7 @@ def summarise(
         "efficiency_net": {
             kind: ratios(found.net, found.censored) for kind, found in worths.items()
         },
+        "rule": config.selection.rule,
         "questions": len(table.questions),
         "seeds": list(table.seeds),
         "config": to_json(config),

@@ -94,6 +94,7 @@ def main(config: ConfigDict, workdir: Path) -> None:
     path = write_policy(workdir / FILE, config, chosen, told.samples, spending)
     binnings = {kind: told.binning for kind, told in found.items()}
     summary = summarise(config, table, baseline, policies, worths, binnings)
+    summary["separate_difficulty"] = _has_separate_difficulty(records)
     if allocation := _allocation(config, pool):
         summary["allocation"] = allocation
     if config.flops_match.large:
@@ -227,7 +228,7 @@ def _tables(
 def _difficulties(config: ConfigDict, records: Sequence[Record]) -> dict[str, Difficulty]:
     """Returns each kind of difficulty that the records allow."""
     samples = difficulty_samples(records, config.policy.baseline)
-    if all(record.strategy != DIFFICULTY for record in records):
+    if not _has_separate_difficulty(records):
         _log.warning("difficulty comes from the samples that are scored, which flatters it")
     drawn = min(len(record.candidates) for record in samples)
     few = min(config.policy.samples, drawn)
@@ -244,6 +245,10 @@ def _difficulties(config: ConfigDict, records: Sequence[Record]) -> dict[str, Di
         kind: Difficulty(Binning(easiness, count, edges), samples_drawn)
         for kind, (easiness, samples_drawn) in eases.items()
     }
+
+
+def _has_separate_difficulty(records: Sequence[Record]) -> bool:
+    return any(record.strategy == DIFFICULTY for record in records)
 
 
 def _allocation(config: ConfigDict, pool: Sequence[Record]) -> dict[str, Any]:

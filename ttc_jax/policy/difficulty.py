@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ttc_jax.errors import UserError
-from ttc_jax.results.curves import pass_at_1
+from ttc_jax.results.curves import pass_at_1, tied
 from ttc_jax.results.selection import answer_score
 from ttc_jax.results.store import Candidate, Record
 
@@ -113,16 +113,9 @@ class Binning:
         return quantiles
 
     def tied(self, questions: Sequence[str]) -> float:
-        """The share of questions whose bin their id decides, since some other bin holds their like.
-
-        Bins of a few samples have many such questions: their easiness has few values.
-        """
-        of_value: dict[float, set[int]] = {}
-        bins = self.of(questions).tolist()
-        values = [self.easiness[question] for question in questions]
-        for value, which in zip(values, bins, strict=True):
-            of_value.setdefault(value, set()).add(which)
-        return sum(len(of_value[value]) > 1 for value in values) / len(values)
+        """The share of questions whose bin their id decides: see `results.curves.tied`."""
+        bins = dict(zip(questions, self.of(questions).tolist(), strict=True))
+        return len(tied(self.easiness, bins)) / len(bins)
 
 
 def quantile_bins(easiness: Mapping[str, float], bins: int = BINS) -> dict[str, int]:

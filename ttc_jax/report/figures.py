@@ -110,7 +110,10 @@ def bins_figure(
         panels[0].set_ylim(0, 1.02)
         style.legend(figure, panels[0], 5)
         if style.headed:
-            about = f"bins of {bins[0]['questions']} questions; bands: 95 % bootstrap intervals"
+            sizes = sorted({part["questions"] for part in bins})
+            size = " to ".join(f"{n:,}" for n in dict.fromkeys((sizes[0], sizes[-1])))
+            what = "question" if sizes[-1] == 1 else "questions"
+            about = f"bins of {size} {what}; bands: 95 % bootstrap intervals"
             figure.suptitle(about, fontsize=10, color=FAINT)
         else:
             figure.supxlabel(_BUDGET, fontsize=style.text)

@@ -1,100 +1,141 @@
 """What was found, in sentences: the first lines of a report.
 
-Each is computed from the summaries, with its 95 % interval. Where they show nothing, the sentence
-says so, or is not there.
+Each is computed from the summaries, with its 95 % interval, and claims a difference only where the
+interval does. Where they show nothing, the sentence says so, or is not there.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import math
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from ttc_jax.report.console import label, unit
-from ttc_jax.report.looks import known_as
+from ttc_jax.report.console import TIES, label, unit
+from ttc_jax.report.looks import POOL, known_as
 from ttc_jax.report.table import Summary
 
 Point = Mapping[str, float]
-_POOL: Final = "best_of_n"
+Ratio = Mapping[str, Any]
+_LEAST: Final = 10  # questions, below which nothing is said of them
 _PARTS: Final = {2: "half", 3: "third", 4: "quarter", 5: "fifth", 10: "tenth"}
-_HOPELESS: Final = 0.05  # accuracy below which nothing helps
-_SAVES: Final = 1.05  # times as many generations that count as saved
-_KINDS: Final = {  # what a user can have comes first
+_HOPELESS: Final = 0.05  # accuracy that is nearly always wrong
+_MORE: Final = 1.005  # ratios from which on they show as another than 1.00
+_LESS: Final = 0.995
+_KINDS: Final = {
     "predicted": "predicted difficulty",
     "few": "difficulty predicted from few samples",
     "question": "difficulty predicted from the question",
     "oracle": "oracle difficulty",
+}
+_CHARGED: Final = {  # what leaves the least out comes first
+    "verifier_and_difficulty": "the verifier and the samples that tell the difficulty included",
+    "verifier": "the verifier included but not the samples that tell the difficulty",
+    "generator": "the generator's alone",
 }
 
 
 def findings(summaries: Mapping[str, Summary]) -> list[str]:
     """What the summaries of a report's jobs show, the most important first.
 
+    Of fewer than ten questions it is nothing: their intervals hold for no others.
+
     Args:
       summaries: see `report.sections.sections`.
     """
     found: list[str] = []
-    if search := summaries.get("search"):
+    known = {name: x for name, x in summaries.items() if x.get("questions", 0) >= _LEAST}
+    if search := known.get("search"):
         found += _of_search(search) if "bins" in search else _of_rules(search)
-    if policy := summaries.get("policy"):
+    if policy := known.get("policy"):
         found += [*_of_policy(policy), *_of_flops_match(policy)]
-    if (chains := summaries.get("chains")) and chains.get("chains"):
+    if (chains := known.get("chains")) and chains.get("chains"):
         found += _of_chains(chains["chains"])
     return found
 
 
 def _of_search(summary: Summary) -> Iterator[str]:
     accuracy = summary["accuracy"]
-    base, others = accuracy.get(_POOL), {k: v for k, v in accuracy.items() if k != _POOL}
-    if not base or not others:
+    means = {point["mean"] for curve in accuracy.values() for point in curve.values()}
+    if len(means) == 1 and means <= {0, 1}:
+        which = "right" if means == {1} else "wrong"
+        yield (
+            f"All {summary['questions']:,} questions are answered {which} at every budget, so that "
+            "they tell no strategy from another."
+        )
         return
-    baseline = label(known_as(_POOL, summary))
-    saved = [
-        (int(m) / int(n), point["mean"], name, n, m)
-        for name, curve in others.items()
-        for n, point in curve.items()
-        for m, known in base.items()
-        if int(m) >= 2 * int(n) and point["mean"] >= known["mean"]
+    if accuracy.get(POOL):
+        yield from _of_strategies(summary)
+    yield from _of_bins(summary)
+
+
+def _of_strategies(summary: Summary) -> Iterator[str]:
+    """Which strategy saves generations of the baseline."""
+    base = summary["accuracy"][POOL]
+    others = {name: curve for name, curve in summary["accuracy"].items() if name != POOL}
+    baseline, largest = label(known_as(POOL, summary)), max(map(int, base))
+    measured = summary.get("strategy_efficiency") or {}
+    cells = [
+        (ratio["low"], -int(n), name)
+        for name, curve in measured.items()
+        for n, ratio in curve.items()
+        if int(n) < largest and n in others.get(name, {})  # none can save with as many
     ]
-    if saved:
-        _, _, name, n, m = max(saved)
+    if cells and max(cells)[0] >= _MORE:
+        _, budget, name = max(cells)
+        n = str(-budget)
         yield (
-            f"{_start(name)} with {n} generations is at least as accurate as {baseline} with {m}: "
-            f"{_percent(others[name][n])} against {_percent(base[m])}."
+            f"{_start(name)} with {_many(n)}, right in {_percent(others[name][n])}, is as accurate "
+            f"as {baseline} with {_times(measured[name][n])}."
         )
-    elif both := [(int(n), name) for name, curve in others.items() for n in curve if n in base]:
-        most = str(max(both)[0])
-        name = max((x for n, x in both if str(n) == most), key=lambda x: others[x][most]["mean"])
-        yield (
-            f"No strategy saves half of the generations of {baseline}. With {most}, "
-            f"{label(name)} has {_percent(others[name][most])}, {baseline} {_percent(base[most])}."
-        )
-    yield from _of_bins(summary["bins"])
+        return
+    both = [int(n) for curve in others.values() for n in curve if n in base]
+    most = str(max(both, default=1))
+    if most == "1":  # of one candidate there is no choice
+        return
+    none = f"No strategy is shown to save generations of {baseline}. " if cells else ""
+    names = [name for name, curve in others.items() if most in curve]
+    name = max(names, key=lambda name: others[name][most]["mean"])
+    yield (
+        f"{none}With {_many(most)}, {label(name)} is right in {_percent(others[name][most])}, "
+        f"{baseline} in {_percent(base[most])}."
+    )
 
 
-def _of_bins(bins: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    """What becomes of the hardest questions."""
-    if len(bins) < 2:
+def _of_bins(summary: Summary) -> Iterator[str]:
+    """What becomes of the hardest questions, where samples apart say which these are."""
+    bins = summary["bins"]
+    if len(bins) < 2 or not summary.get("separate_difficulty"):
         return
     part, hardest = _PARTS.get(len(bins), "bin"), bins[-1]
     cells = [
-        (point["mean"], name, n)
+        (point["mean"], -int(n), name)
         for name, curve in hardest["accuracy"].items()
         for n, point in curve.items()
     ]
-    if not cells:
+    is_harder = hardest["pass_at_1"] < bins[0]["pass_at_1"]
+    if not cells or not is_harder or hardest["questions"] < _LEAST:
         return
-    mean, name, n = max(cells)
+    mean, budget, name = max(cells)
+    n = str(-budget)
     best = _percent(hardest["accuracy"][name][n])
-    alone = f"{100 * hardest['pass_at_1']:.1f} %"
+    of_samples = f"{100 * hardest['pass_at_1']:.1f} % of the samples that tell the difficulty"
+    where = f"On the hardest {part}, {hardest['questions']:,} questions"
+    tied = hardest.get("tied", 0)
+    by_id = (
+        f" As easy as some of another bin, so that their ids decide, are {100 * tied:.0f} % of "
+        "these questions."
+        if tied > TIES
+        else ""
+    )
     if mean < _HOPELESS:
         yield (
-            f"On the hardest {part} of the questions nothing helps: no strategy at any budget is "
-            f"right in more than {best}, a single sample in {alone}."
+            f"{where}, every strategy is nearly always wrong: none at any budget is right in more "
+            f"than {best}; {of_samples} are right.{by_id}"
         )
     else:
         yield (
-            f"On the hardest {part} of the questions, where a single sample is right in {alone}, "
-            f"{label(name)} with {n} generations is right in {best}."
+            f"{where}, where {of_samples} are right, {label(known_as(name, summary))} with "
+            f"{_many(n)} is right in {best}.{by_id}"
         )
 
 
@@ -115,57 +156,127 @@ def _of_rules(summary: Summary) -> Iterator[str]:
 
 def _of_policy(summary: Summary) -> Iterator[str]:
     fitted = summary["compute_optimal"]
-    kind = next((x for x in _KINDS if x in fitted), next(iter(fitted), None))
+    kind = _written(summary, fitted)
     if kind is None:
         return
-    ratios = (summary.get("efficiency") or {}).get(kind, {})
-    baseline = known_as(next(iter(summary["accuracy"]), _POOL), summary)
-    saves = [(x["low"], not x["censored"], n) for n, x in ratios.items() if x["low"] >= _SAVES]
-    if saves:
-        low, known, n = max(saves)
-        times = (
-            f"{ratios[n]['ratio']:.1f} times as many ({low:.1f} to {ratios[n]['high']:.1f})"
-            if known
-            else f"at least {low:.1f} times as many"
-        )
-        yield (
-            f"The policy by {_KINDS.get(kind, kind)} with {n} {unit(summary)} is as accurate as "
-            f"{label(baseline)} with {times}."
-        )
-    elif ratios:
-        yield (
-            f"The policy by {_KINDS.get(kind, kind)} saves no {unit(summary)} of {label(baseline)} "
-            "that can be told from none."
-        )
+    net, gross = (
+        (summary.get(name) or {}).get(kind, {}) for name in ("efficiency_net", "efficiency")
+    )
+    if net or gross:
+        yield from _of_efficiency(summary, kind, net, gross)
     if over := fitted[kind].get("over_single"):
-        n = max(over, key=lambda n: over[n]["low"])
-        adds = f"{_points(over[n])} with {n} {unit(summary)}"
-        if over[n]["low"] > 0:
-            yield f"Choosing by difficulty adds to the best single strategy: {adds}."
-        else:
-            yield (
-                "Choosing by difficulty adds nothing to the best single strategy that can be told "
-                f"from nothing: {adds}."
-            )
+        yield from _of_choosing_by_difficulty(over, unit(summary), kind)
+    if not summary.get("separate_difficulty", True):
+        yield "Difficulty was told by the samples that are scored, which flatters the policy."
+
+
+def _of_efficiency(
+    summary: Summary, kind: str, net: Mapping[str, Ratio], gross: Mapping[str, Ratio]
+) -> Iterator[str]:
+    """What a policy saves of the baseline's generations, or costs beside them.
+
+    Args:
+      net: by N, with what tells the difficulty; {} where that was not measured.
+      gross: by N, without it.
+    """
+    name, curve = next(iter(summary["accuracy"].items()))
+    baseline, policy = label(known_as(name, summary)), f"The policy by {_KINDS.get(kind, kind)}"
+    ratios, end = net or gross, max(map(int, curve), default=math.inf)
+
+    def times(n: str) -> str:
+        if not net:
+            return f"{_times(gross[n])}, not counting those that tell the difficulty"
+        if gross.get(n, net[n]) == net[n]:
+            return _times(net[n])
+        counted = f"{_times(net[n])}, counting those that tell the difficulty"
+        return f"{counted}; with {_times(gross[n])}, not counting them"
+
+    saves = [(x["low"], int(n)) for n, x in ratios.items() if x["low"] >= _MORE]
+    # Where the baseline's curve ended, in the sample or in resamples, it may need more.
+    costs = [
+        (x["high"], int(n))
+        for n, x in ratios.items()
+        if x["high"] <= _LESS and not x["censored"] and n in gross
+        if int(n) * gross[n]["high"] < _LESS * end
+    ]
+    counted = unit(summary)
+    if saves:
+        n = str(max(saves)[1])
+        yield f"{policy} with {_many(n, counted)} is as accurate as {baseline} with {times(n)}."
+    if costs:
+        n = str(min(costs)[1])
+        yield (
+            f"{policy} with {_many(n, counted)} takes more than {baseline}, which is as accurate "
+            f"with {times(n)}."
+        )
+    if not saves and not costs:
+        ns = [int(n) for n, x in ratios.items() if not x["censored"]]
+        shown = ""
+        if ns:
+            n = str(max(ns))
+            shown = f": with {_many(n, counted)} it is as accurate as {baseline} with {times(n)}"
+        yield f"{policy} saves no {counted} of {baseline} that can be told from none{shown}."
+
+
+def _of_choosing_by_difficulty(over: Mapping[str, Point], counted: str, kind: str) -> Iterator[str]:
+    """What it adds to the best single strategy, or loses."""
+    more = [n for n in over if over[n]["low"] > 0]
+    less = [n for n in over if over[n]["high"] < 0]
+    uncounted = "" if kind == "question" else ", not counting those that tell the difficulty"
+
+    def at(n: str) -> str:
+        return f"{_points(over[n])} with {_many(n, counted)}{uncounted}."
+
+    if more:
+        best = max(more, key=lambda n: over[n]["low"])
+        yield f"Choosing by difficulty adds to the best single strategy: {at(best)}"
+    if less:
+        worst = min(less, key=lambda n: over[n]["high"])
+        yield f"Choosing by difficulty loses to the best single strategy: {at(worst)}"
+    if not more and not less:
+        yield (
+            "Choosing by difficulty adds nothing to the best single strategy that can be told "
+            f"from nothing: {at(max(over, key=int))}"
+        )
 
 
 def _of_flops_match(summary: Summary) -> Iterator[str]:
     matches = summary.get("flops_match") or {}
-    kind = next((x for x in _KINDS if x in matches), None)
+    kind = _written(summary, matches)
     if kind is None:
         return
-    parts = []
-    for ratio, charges in matches[kind].items():
-        match = charges.get("verifier") or next(iter(charges.values()))
-        difference = match["all"]["difference"]
-        if difference is None or not match["affordable"]:
-            continue
-        side = "behind" if difference["high"] < 0 else "ahead"
-        if difference["low"] <= 0 <= difference["high"]:
-            side = "not told apart from it"
-        parts.append(f"{side} at R = {ratio} ({_points(difference)})")
-    if parts:
-        yield f"At equal FLOPs the small model is, beside the larger one, {'; '.join(parts)}."
+    for charged, meaning in _CHARGED.items():
+        sides = {
+            ratio: charges[charged]
+            for ratio, charges in matches[kind].items()
+            if charged in charges
+        }
+        parts = [
+            f"{_side(difference)} at R = {ratio} ({_points(difference)})"
+            for ratio, match in sides.items()
+            if match["affordable"] and (difference := match["all"]["difference"]) is not None
+        ]
+        if parts:
+            yield (
+                f"At equal FLOPs ({meaning}) the small model with the policy by "
+                f"{_KINDS.get(kind, kind)} is, beside the larger one, {'; '.join(parts)}."
+            )
+            return
+
+
+def _side(difference: Point) -> str:
+    if difference["low"] <= 0 <= difference["high"]:
+        return "not told apart from it"
+    return "behind" if difference["high"] < 0 else "ahead"
+
+
+def _written(summary: Summary, kinds: Mapping[str, Any]) -> str | None:
+    """The kind of difficulty of the policy that was written; None where that cannot be known."""
+    section = summary.get("config", {}).get("policy")
+    kind = section.get("difficulty") if isinstance(section, Mapping) else None
+    if kind is None and len(kinds) == 1:
+        return next(iter(kinds))
+    return kind if isinstance(kind, str) and kind in kinds else None
 
 
 def _of_chains(chains: Mapping[str, Any]) -> Iterator[str]:
@@ -182,8 +293,26 @@ def _start(name: str) -> str:
     return text[:1].upper() + text[1:]
 
 
+def _many(n: str, counted: str = "generations") -> str:
+    return f"{n} {counted.removesuffix('s') if n == '1' else counted}"
+
+
+def _times(ratio: Ratio) -> str:
+    """How many times as many the baseline needs; the lower end alone where its curve ends."""
+    mean, low, high = (
+        f"{ratio[x]:.2f}" if ratio[x] < 2 else f"{ratio[x]:.1f}" for x in ("ratio", "low", "high")
+    )
+    if ratio["censored"]:
+        return f"at least {low} times as many"
+    return f"{mean} times as many" + (f" ({low} to {high})" if low != high else "")
+
+
 def _percent(point: Point) -> str:
-    return f"{100 * point['mean']:.1f} % ({100 * point['low']:.0f} to {100 * point['high']:.0f})"
+    """An accuracy; an interval that is a point says nothing of other questions, and is left out."""
+    mean = f"{100 * point['mean']:.1f} %"
+    if point["low"] == point["high"]:
+        return mean
+    return f"{mean} ({100 * point['low']:.0f} to {100 * point['high']:.0f})"
 
 
 def _points(point: Point) -> str:

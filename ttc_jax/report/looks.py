@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from ttc_jax.report.console import label
 from ttc_jax.report.style import CEILING, COLORS
 
-_POOL, _PASS = "best_of_n", "pass"
+POOL, _PASS = "best_of_n", "pass"
 
 
 class Look(NamedTuple):
@@ -27,7 +27,7 @@ def known_as(name: str, summary: Mapping[str, Any]) -> str:
     The strategy best_of_n is no rule. Where a summary says which rule chose among its samples, the
     line is that rule's, as it is where rules are compared on the same samples.
     """
-    return summary.get("rule") or name if name == _POOL else name
+    return summary.get("rule") or name if name == POOL else name
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,7 +12,7 @@ from ttc_jax.config import fields
 from ttc_jax.report import policy_sections
 from ttc_jax.report.console import label
 from ttc_jax.report.figures import accuracy_figure, bins_figure, chains_figure, ratios_figure
-from ttc_jax.report.looks import Looks
+from ttc_jax.report.looks import POOL, Looks, known_as
 from ttc_jax.report.table import Row, Section, Summary, Table, accuracy_by_budget, rows_by_budget
 
 
@@ -80,9 +80,20 @@ def _methods(looks: Looks, summary: Summary) -> Section:
         f"{what} by budget",
         "Accuracy on the same questions against generations per question. A line that rises "
         "earlier needs less compute; where lines meet, the strategy no longer matters.",
-        [accuracy_by_budget(summary)],
+        [accuracy_by_budget(summary), *_efficiency(summary)],
         partial(accuracy_figure, summary, f"{what} at equal generation budgets", looks=looks),
     )
+
+
+def _efficiency(summary: Summary) -> Iterator[Table]:
+    if found := summary.get("strategy_efficiency"):
+        rows = [
+            {"strategy": name, "N": int(n), **ratio}
+            for name, curve in found.items()
+            for n, ratio in curve.items()
+        ]
+        baseline = label(known_as(POOL, summary))
+        yield Table(f"times as many generations as N that {baseline} needs, by N", rows, "N")
 
 
 def _bins(looks: Looks, summary: Summary) -> Section | None:

@@ -35,6 +35,11 @@ class Estimate:
         """For JSON: rounded, where the last bits of floating-point sums may differ."""
         return {name: round(value, DIGITS) for name, value in vars(self).items()}
 
+    def ratio(self, censored: bool) -> dict[str, float | bool]:
+        """The same of a ratio: where it is censored, its lower end is all that is supported."""
+        found = self.rounded()
+        return {"ratio": found.pop("mean"), **found, "censored": censored}
+
 
 @dataclass(frozen=True)
 class QuestionAccuracy:
@@ -147,6 +152,17 @@ def pass_at_1(records: Iterable[Record]) -> dict[str, float]:
     for record in records:
         found.setdefault(record.question, []).extend(c.correct for c in record.candidates)
     return {question: float(np.mean(found[question])) for question in sorted(found)}
+
+
+def tied(easiness: Mapping[str, float], bins: Mapping[str, int]) -> set[str]:
+    """The questions whose bin their id decides, since some other bin holds their like.
+
+    Bins of a few samples have many such questions: their easiness has few values.
+    """
+    of_value: dict[float, set[int]] = {}
+    for question, which in bins.items():
+        of_value.setdefault(easiness[question], set()).add(which)
+    return {question for question in bins if len(of_value[easiness[question]]) > 1}
 
 
 def bootstrap(

@@ -40,8 +40,10 @@ _Costs = dict[str, FiniteFloat]
 
 @dataclasses.dataclass(frozen=True)
 class _Bin:
+    questions: PositiveInt
     pass_at_1: FiniteFloat
     accuracy: dict[str, _Curve]
+    tied: FiniteFloat = 0.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,6 +67,8 @@ class _Job:
 class _Search(_Job):
     accuracy: _Accuracy
     bins: list[_Bin] = dataclasses.field(default_factory=list)
+    separate_difficulty: bool = False
+    strategy_efficiency: dict[str, dict[_Budget, _Ratio]] | None = None
     choosing: _Choosing | None = None
 
 
@@ -111,6 +115,7 @@ class _Policy(_Job):
     accuracy: _Accuracy
     compute_optimal: dict[str, _Fitted]
     efficiency: dict[str, dict[_Budget, _Ratio]] | None = None
+    separate_difficulty: bool = True
     efficiency_net: dict[str, dict[_Budget, _Ratio]] | None = None
     allocation: dict[_Budget, _Allocation] | None = None
     flops_match: dict[str, dict[str, dict[str, _Match]]] | None = None

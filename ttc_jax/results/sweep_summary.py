@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ttc_jax.compute.ledger import Ledger
 from ttc_jax.errors import UserError
-from ttc_jax.results.accuracy_table import largest_pools
+from ttc_jax.results.accuracy_table import generations_to_reach, largest_pools
 from ttc_jax.results.choosing import choosing_rules, describe_choosing, summarise_choosing
-from ttc_jax.results.curves import DIGITS, bootstrap, pass_at_1, question_accuracy
+from ttc_jax.results.curves import (
+    DIGITS,
+    bootstrap,
+    bootstrap_of,
+    pass_at_1,
+    question_accuracy,
+    tied,
+)
 from ttc_jax.results.selection import LAST
 from ttc_jax.results.store import Record
 from ttc_jax.results.summary import DIFFICULTY, POOL, difficulty_samples, versions
 
 _Cells = list[tuple[str, int, list[Record]]]  # strategy, budget, records
+_TIE = 1e-9  # right answers by which sums may differ and still tie
 
 
 class _Pool(NamedTuple):
@@ -61,9 +70,13 @@ def summarise_sweep(
 
     Returns:
         "accuracy": strategy -> "<generations>" -> {"mean", "low", "high"}; "bins": a list, easiest
-        first, of {"questions", "pass_at_1", "accuracy"}; "ledger": strategy -> "<generations>" ->
-        mean costs of a question; "choosing": see `summarise_choosing`, of the pool that sets the
-        baseline; "seconds" is nowhere, so that equal sweeps give equal files.
+        first, of {"questions", "pass_at_1", "tied" (the share of them whose ids decide the bin),
+        "accuracy"}; "separate_difficulty": whether samples that are not scored tell the bins;
+        "strategy_efficiency": strategy -> "<generations>" -> {"ratio", "low", "high", "censored"},
+        how many times as many best-of-N needs to get as far, on the same questions; "ledger":
+        strategy -> "<generations>" -> mean costs of a question; "choosing": see
+        `summarise_choosing`, of the pool that sets the baseline; "seconds" is nowhere, so that
+        equal sweeps give equal files.
 
     Raises:
         UserError: a strategy that was not run on the questions that have bins, and as
@@ -80,14 +93,9 @@ def summarise_sweep(
         ledger.setdefault(strategy, {})[str(budget)] = _mean_costs(group)
     return {
         "accuracy": _table(values, set(easiness), seed),
-        "bins": [
-            {
-                "questions": len(inside),
-                "pass_at_1": round(float(np.mean([easiness[q] for q in inside])), DIGITS),
-                "accuracy": _table(values, set(inside), seed),
-            }
-            for inside in _by_bin(bins)
-        ],
+        "bins": _by_bin(values, bins, easiness, seed),
+        "separate_difficulty": any(record.strategy == DIFFICULTY for record in records),
+        "strategy_efficiency": _efficiency(values, seed),
         **({"choosing": choosing} if choosing else {}),
         "rule": rule,
         "questions": len(easiness),
@@ -157,10 +165,26 @@ def _mean_costs(records: Sequence[Record]) -> dict[str, float]:
     return {name: round(cost / len(records), 1) for name, cost in total.items()}
 
 
-def _by_bin(bins: Mapping[str, int]) -> Iterator[list[str]]:
-    """The questions of each bin, the easiest first."""
-    for which in sorted(set(bins.values())):
-        yield [question for question, own in bins.items() if own == which]
+def _by_bin(
+    values: Mapping[tuple[str, int], Mapping[str, float]],
+    bins: Mapping[str, int],
+    easiness: Mapping[str, float],
+    seed: int,
+) -> list[dict[str, Any]]:
+    """What is known of the questions of each bin, the easiest first."""
+    inside: dict[int, list[str]] = {}
+    for question, which in sorted(bins.items(), key=lambda item: item[1]):
+        inside.setdefault(which, []).append(question)
+    by_id = tied(easiness, bins)
+    return [
+        {
+            "questions": len(questions),
+            "pass_at_1": round(float(np.mean([easiness[q] for q in questions])), DIGITS),
+            "tied": round(len(by_id.intersection(questions)) / len(questions), DIGITS),
+            "accuracy": _table(values, set(questions), seed),
+        }
+        for questions in inside.values()
+    ]
 
 
 def _table(
@@ -172,3 +196,35 @@ def _table(
         [estimate] = bootstrap(column, seed)
         table.setdefault(strategy, {})[str(budget)] = estimate.rounded()
     return table
+
+
+def _efficiency(
+    values: Mapping[tuple[str, int], Mapping[str, float]], seed: int
+) -> dict[str, dict[str, dict[str, float | bool]]]:
+    """How many times as many generations the pool needs, paired by question.
+
+    Not of budgets below the pool's least, which may be more than it needs.
+    """
+    budgets = sorted(n for strategy, n in values if strategy == POOL)
+    least = min(budgets, default=0)
+    cells = sorted(cell for cell in values if cell[0] != POOL and cell[1] >= least)
+    if not budgets or not cells:
+        return {}
+    questions = sorted(values[cells[0]])
+    columns = [values[cell] for cell in [*((POOL, n) for n in budgets), *cells]]
+    right = np.array([[column[question] for column in columns] for question in questions])
+
+    def needed(sums: NDArray[np.float64]) -> list[tuple[float, bool]]:
+        base, reached = sums[: len(budgets)], sums[len(budgets) :]
+        return [generations_to_reach(base, budgets, x - _TIE) for x in reached.tolist()]
+
+    def ratios(sums: NDArray[np.float64]) -> NDArray[np.float64]:
+        rows = [[n for n, _ in needed(row)] for row in sums.reshape(-1, sums.shape[-1])]
+        return np.reshape(rows, (*sums.shape[:-1], -1)) / [n for _, n in cells]
+
+    estimates, ends = bootstrap_of(right, ratios, seed), needed(right.sum(0))
+    found: dict[str, dict[str, dict[str, float | bool]]] = {}
+    for (strategy, n), estimate, (_, censored) in zip(cells, estimates, ends, strict=True):
+        assert estimate is not None  # every accuracy is reached, or the pool ends
+        found.setdefault(strategy, {})[str(n)] = estimate.ratio(censored)
+    return found
