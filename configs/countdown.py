@@ -223,6 +223,7 @@ def _best_of_n(config: ConfigDict) -> ConfigDict:
     config.search = {
         "strategy": "best_of_n",
         "options": {},
+        "judge": "",
         "lookahead": 0,
         "max_step_tokens": 24,
         "rounds": 10,

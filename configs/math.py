@@ -166,6 +166,7 @@ def get_config(variant: str = "qwen2_5") -> ConfigDict:
     config.search = {
         "strategy": "best_of_n",
         "options": {},
+        "judge": "",
         "lookahead": 0,
         "max_step_tokens": 64,
         "rounds": 40,

@@ -137,6 +137,7 @@ def _answers(config: ConfigDict, split: str, limit: int, n: int) -> dict[str, An
         "search": {
             "strategy": "best_of_n",
             "options": {},
+            "judge": "",  # who chooses from the candidates: pick:generator, ...; "": they vote
             "lookahead": 0,
             "max_step_tokens": 128,
             "rounds": 40,

@@ -40,6 +40,7 @@ class Entry:
 
     Attributes:
       thinking: its own maximum of a thought's tokens; -1: that of the config's section `thinking`.
+      judge: which chooses from what the search has found; "": none, and the candidates vote.
     """
 
     __pydantic_config__: ClassVar[Rules] = Rules(extra="forbid")
@@ -51,14 +52,16 @@ class Entry:
     generator: str = ""
     verifier: str = ""
     thinking: Annotated[int, Field(ge=-1)] = -1
+    judge: str = ""
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns the entry as a config holds it; without `thinking`, where it sets none.
+        """Returns the entry as a config holds it; without `thinking` or `judge` that it lacks.
 
-        That field came later, and workdirs of earlier versions go on without it.
+        These fields came later, and workdirs of earlier versions go on without them.
         """
         found = dataclasses.asdict(self)
-        return {name: x for name, x in found.items() if name != "thinking" or x >= 0}
+        unsaid = {"thinking": self.thinking < 0, "judge": not self.judge}
+        return {name: x for name, x in found.items() if not unsaid.get(name)}
 
 
 @dataclasses.dataclass(frozen=True)

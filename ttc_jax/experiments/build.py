@@ -43,6 +43,9 @@ from ttc_jax.search.strategies import Strategy
 from ttc_jax.search.strategies.check import check_strategy
 from ttc_jax.tasks.prompts import PromptFormat
 from ttc_jax.tasks.task import Task
+from ttc_jax.verifiers.generative import load_judge
+from ttc_jax.verifiers.judge import JudgeModel
+from ttc_jax.verifiers.judge_format import check_judge
 from ttc_jax.verifiers.load import load_verifier
 from ttc_jax.verifiers.verifier import Verifier
 
@@ -78,6 +81,7 @@ def check(config: ConfigDict) -> Strategy:
     ):
         if not text:
             raise UserError(f"{as_flag(name, text)}: must not be empty")
+    _check_judges(config)
     search = config.search
     strategy = strategy_of(search)
     scored = bool(config.verifier.path)
@@ -89,11 +93,18 @@ def check(config: ConfigDict) -> Strategy:
     return strategy
 
 
+def _check_judges(config: ConfigDict) -> None:
+    """Refuses judges that cannot do what they are named for, before models are read."""
+    check_judge(config.verifier.path, "verifier.path", selects=False)
+    check_judge(config.search.get("judge", ""), "search.judge", selects=True)
+
+
 class Loaders(NamedTuple):
     """What loads a model by its path; where several searches share models, from a cache."""
 
     generator: Callable[..., Transformer] = load_generator
     verifier: Callable[..., Verifier | None] = load_verifier
+    judge: Callable[..., JudgeModel | None] = load_judge
 
 
 LOAD = Loaders()
@@ -153,8 +164,9 @@ def solver(
             f"{as_flag('selection.rule', config.selection.rule)}: reads scores, and verifier.path "
             "is empty; name a verifier, or choose majority"
         )
+    _check_judges(config)
     config, fitted = followed(config)
-    load = load or Loaders(functools.cache(load_generator), functools.cache(load_verifier))
+    load = load or Loaders(*map(functools.cache, LOAD))
     task = task_of(config.task)
     make_ready(task)
     mesh = mesh_of(config, jax.local_devices())
@@ -196,7 +208,10 @@ def _models(config: ConfigDict, mesh: Mesh | None, load: Loaders) -> Models:
     """Returns the models that a config names."""
     # First: a mistake in its path costs nothing, while the generator may be a long download.
     verifier = load.verifier(config.verifier.path, **storage(config.verifier), mesh=mesh)
-    return Models(*generator_of(config, mesh, load.generator), verifier)
+    judge = None
+    if path := config.search.get("judge", ""):
+        judge = load.judge(path, selects=True, **storage(config.generator), mesh=mesh)
+    return Models(*generator_of(config, mesh, load.generator), verifier, judge)
 
 
 def execution(config: ConfigDict, batch: int, mesh: Mesh | None) -> Execution:

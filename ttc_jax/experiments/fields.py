@@ -51,6 +51,7 @@ _ENTRY: Final = {  # fields of a strategy that a sweep or a policy describes
     "generator": Field('its own generator; "" for generator.path'),
     "verifier": Field('its own verifier; "" for verifier.path'),
     "thinking": Field("its own thinking.maximum; -1 for that of the section", Whole(-1)),
+    "judge": Field('its own judge, as in search.judge; "" for none'),
 }
 
 FIELDS: Final[Mapping[str, Field]] = {
@@ -115,6 +116,7 @@ FIELDS: Final[Mapping[str, Field]] = {
     ),
     "search.strategy": Field('best_of_n, beam, dvts, ..., or "package.module:Class"'),
     "search.options.*": Field("option of the strategy"),
+    "search.judge": Field('who chooses from the candidates: "pick:PATH", ...; "": they vote'),
     "search.lookahead": Field("greedy steps rolled out before a step is scored", Whole()),
     "search.max_step_tokens": Field("a step of so many tokens ends there", _COUNT),
     "search.ratio": Field("sequential to parallel answers, where the generator revises", Real()),

@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 from ttc_jax import files
 from ttc_jax.config import as_flag
 from ttc_jax.errors import UserError, naming
+from ttc_jax.experiments.spending import judged
 from ttc_jax.policy.policy import Policy
 from ttc_jax.policy_file import OF_FILE, Entry, PolicyFile, filled
 from ttc_jax.results.token_budgets import Spending
@@ -178,10 +179,18 @@ class _Sweep:
 
 
 @dataclasses.dataclass(frozen=True)
+class _Search:
+    """The judge that a sweep's section `search` names."""
+
+    judge: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
 class _SweepConfig:
     """What a policy needs of a sweep's config.json."""
 
     sweep: _Sweep = dataclasses.field(default_factory=_Sweep)
+    search: _Search = dataclasses.field(default_factory=_Search)
 
 
 def _entries(data: Path) -> dict[str, Entry]:
@@ -190,4 +199,5 @@ def _entries(data: Path) -> dict[str, Entry]:
     if not path.is_file():
         return {}
     found = files.read_json(path, "run the sweep anew in another --workdir")
-    return check(found, _SweepConfig, str(path)).sweep.strategies
+    config = check(found, _SweepConfig, str(path))
+    return config.sweep.strategies | judged(config.search.judge)

@@ -17,9 +17,10 @@ from ttc_jax.models import hub
 from ttc_jax.models.checkpoints import is_model
 from ttc_jax.plugins import imported
 from ttc_jax.policy_file import FILE
+from ttc_jax.verifiers.judge_format import GENERATOR
 
 # Fields that name what is read, and sections any text of which may do so.
-_NAMES = ("path", "train_path", "generator", "verifier")
+_NAMES = ("path", "train_path", "generator", "verifier", "judge")
 _SECTIONS = ("task", "data", "options")
 _NO_PATH = "confidence:"  # what a verifier may be instead
 # Fields that may name a class "package.module:Class".
@@ -125,8 +126,10 @@ def _of_value(value: str, download: bool) -> str:
         return _of_path(Path(value))
     word, colon, rest = value.partition(":")
     if colon:
-        inner = _of_value(rest, download)
         own = _of_path(Path(word)) if _exists(word) else word
+        if rest in GENERATOR:  # as a judge: its content is known by its own field
+            return hashing.of_texts(own)
+        inner = _of_value(rest, download)
         return hashing.of_texts(own, inner) if inner else ""
     snapshot = hub.snapshot(value, download=download)
     return _of_path(snapshot) if snapshot else ""

@@ -31,10 +31,11 @@ from ttc_jax.tasks.labelled import NONE, LabelledSolution, read_labelled
 from ttc_jax.tasks.prompts import PromptFormat
 from ttc_jax.tasks.task import Question
 from ttc_jax.verifiers.adapter import PRMAdapter
+from ttc_jax.verifiers.generative import GenerativeVerifier
 from ttc_jax.verifiers.given import GeneratorWriter, PRMWriter, Shown, Writer
 from ttc_jax.verifiers.load import load_verifier
 from ttc_jax.verifiers.scorer import Scorer, needs_generator
-from ttc_jax.verifiers.texts import TextVerifier, scores_of
+from ttc_jax.verifiers.texts import TextVerifier, read_texts
 
 STRATEGY: Final = "judge"  # of the records
 LABELS: Final = "first_wrong_step"  # the method of a task that labels solutions itself
@@ -172,14 +173,14 @@ class TextJudge:
         return [Prompted(question, []) for question in questions]
 
     def run(self, prompted: Sequence[Prompted]) -> Iterator[Record]:
-        """Yields a record of each solution. Raises as `scores_of`; names the solution."""
+        """Yields a record of each solution. Raises as `read_texts`; names the solution."""
         for one in prompted:
             solution, began = self.solutions[one.question.id], time.perf_counter()
             ends = range(1, len(solution.steps) + 1)
             texts = [self.delimiter.join(solution.steps[:end]) for end in ends]
             with naming(solution.id):
-                scores = scores_of(self.verifier, solution.problem, texts).tolist()
-            yield record(solution, scores, Ledger(), time.perf_counter() - began)
+                scores, cost = read_texts(self.verifier, solution.problem, texts)
+            yield record(solution, scores.tolist(), cost, time.perf_counter() - began)
 
 
 def judge_of(config: ConfigDict, solutions: Sequence[LabelledSolution]) -> Judge | TextJudge:
@@ -196,6 +197,12 @@ def judge_of(config: ConfigDict, solutions: Sequence[LabelledSolution]) -> Judge
     verifier = load_verifier(config.verifier.path, **storage(config.verifier), mesh=mesh)
     if verifier is None:
         raise UserError(f"{as_flag('verifier.path', '')}: name the verifier that is to be judged")
+    if isinstance(verifier, GenerativeVerifier):
+        generator = tokenizer = None
+        if verifier.source.model is None and config.generator.path:
+            generator, tokenizer = generator_of(config, mesh)
+        batch = questions_at_once(config, 1)
+        verifier = verifier.beside(generator, tokenizer, batch=batch, mesh=mesh)
     if isinstance(verifier, TextVerifier):
         return TextJudge(by_id, verifier, config.step_delimiter)
     spec, generator = verifier.spec, None

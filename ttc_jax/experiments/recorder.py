@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from ttc_jax import files, hashing
 from ttc_jax.errors import UserError, naming
+from ttc_jax.experiments.selector import Selector
 from ttc_jax.experiments.tree import tree
 from ttc_jax.hosts import hosts
 from ttc_jax.models.tokenizers import Tokenizer
@@ -107,6 +108,7 @@ class Recorder:
       strategy: what the records call the search; by default the name of its strategy.
       seed: of all draws, in place of the search's own; part of a record's key.
       trees: ids of the questions whose records keep the search tree.
+      selector: lets a judge choose from what the search has found; None: it votes.
     """
 
     task: Task
@@ -116,6 +118,7 @@ class Recorder:
     strategy: str = ""
     seed: int = 0
     trees: frozenset[str] = frozenset()
+    selector: Selector | None = None
 
     def __post_init__(self) -> None:
         if not self.strategy:
@@ -148,6 +151,15 @@ class Recorder:
         Args:
           deadline: on the clock of `time.monotonic`; questions that it leaves out have no record.
         """
+        found = self._searched(prompted, deadline)
+        if self.selector is None:
+            return found
+        questions = {one.question.id: one.question for one in prompted}
+        return self.selector.over(found, questions, deadline)
+
+    def _searched(
+        self, prompted: Sequence[Prompted], deadline: float
+    ) -> Iterator[tuple[Record, bool]]:
         numbers = [hashing.number_of(one.question.id) for one in prompted]
         shown = [one.shown for one in prompted if one.shown is not None] or None
         began = time.perf_counter()

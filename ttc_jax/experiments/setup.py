@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from ttc_jax.errors import UserError
 from ttc_jax.experiments.recorder import Recorder
+from ttc_jax.experiments.selector import Selector
 from ttc_jax.experiments.spending import no_marks, shape
 from ttc_jax.models.delimiters import Delimiter
 from ttc_jax.models.tokenizers import Tokenizer
@@ -24,17 +25,19 @@ from ttc_jax.tasks.prompts import PromptFormat
 from ttc_jax.tasks.task import Task
 from ttc_jax.verifiers.adapter import PRMAdapter
 from ttc_jax.verifiers.adapters import adapter_of
+from ttc_jax.verifiers.judge import JudgeModel
 from ttc_jax.verifiers.verifier import Verifier
 
 _log = logging.getLogger(__name__)
 
 
 class Models(NamedTuple):
-    """A generator with its tokenizer, and the verifier of what it writes, if there is one."""
+    """A generator with its tokenizer, and what scores and judges its answers, if anything does."""
 
     generator: Transformer
     tokenizer: Tokenizer
     verifier: Verifier | None = None
+    judge: JudgeModel | None = None  # which chooses from the candidates
 
 
 @dataclasses.dataclass(frozen=True)
@@ -135,8 +138,15 @@ def make_recorder(
     Raises:
       UserError: as `Search`, or a prompt format that the tokenizer cannot write.
     """
-    generator, tokenizer, verifier = models
-    adapter = adapter_of(verifier, tokenizer, step_delimiter)
+    generator, tokenizer, verifier, judge = models
+    mesh, selector = execution.mesh, None
+    adapter = adapter_of(
+        verifier, tokenizer, step_delimiter, generator=generator, batch=plan.candidates, mesh=mesh
+    )
+    if judge is not None:
+        batch = max(execution.batch, judge.form.samples)
+        asked = judge.beside(generator, tokenizer, batch=batch, mesh=mesh)
+        selector = Selector(asked, task, tokenizer)
     if isinstance(adapter, PRMAdapter):
         way = "over the host: its tokenizer is another" if adapter.bridged else "in XLA"
         _log.info("the verifier reads what the generator writes %s", way)
@@ -156,7 +166,7 @@ def make_recorder(
         prefix=prompt.front(tokenizer),
         adapter=adapter,
     )
-    return Recorder(task, tokenizer, prompt, search, strategy=name, seed=seed)
+    return Recorder(task, tokenizer, prompt, search, strategy=name, seed=seed, selector=selector)
 
 
 def with_maximum(thinking: ThinkingFormat | None, entry: Entry) -> ThinkingFormat | None:

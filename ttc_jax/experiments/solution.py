@@ -65,7 +65,11 @@ class Solution:
 
 
 def elect(
-    candidates: Sequence[Candidate], rule: str, aggregation: str = "last", sequential: int = 1
+    candidates: Sequence[Candidate],
+    rule: str,
+    aggregation: str = "last",
+    sequential: int = 1,
+    chosen: Candidate | None = None,
 ) -> tuple[Candidate, tuple[Alternative, ...]]:
     """Returns the candidate of the highest score with the answer that wins, and all answers.
 
@@ -76,12 +80,14 @@ def elect(
       candidates: at least one.
       rule: of `RULES`.
       aggregation, sequential: see `answer_score`, `hierarchical`.
+      chosen: by a judge, in place of the vote; it need not be one of the candidates.
     """
     ids = answer_ids([candidate.answer for candidate in candidates])
     scores = np.array([answer_score(x.step_scores, aggregation) for x in candidates])
     winner = ids[(shares(rule, ids, scores, sequential) > 0).argmax()]
     held = np.flatnonzero(ids == winner)
     best = candidates[held[scores[held].argmax()]]
+    best = chosen or best
     counted = rule == "majority"
     weights = np.where(counted, 1.0, np.where(scores == LOWEST_SCORE, 0.0, scores))
     total = weights[ids != NO_ANSWER].sum() or 1.0
@@ -90,5 +96,7 @@ def elect(
         of = ids == number
         text = candidates[int(of.argmax())].answer
         alternatives.append(Alternative(str(text), float(weights[of].sum() / total), int(of.sum())))
+    if best.answer is not None and best.answer not in (one.answer for one in alternatives):
+        alternatives.append(Alternative(best.answer, 0.0, 0))
     alternatives.sort(key=lambda one: (one.answer != best.answer, -one.weight))
     return best, tuple(alternatives)

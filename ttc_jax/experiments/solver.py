@@ -195,7 +195,8 @@ class Solver:
     def _guess_by_question(self, questions: Sequence[Question]) -> list[_Guess]:
         """Estimates difficulty by the verifier's scores of the questions alone."""
         began = time.perf_counter()
-        _, tokenizer, verifier = self._setup.models(PARALLEL)
+        models = self._setup.models(PARALLEL)
+        tokenizer, verifier = models.tokenizer, models.verifier
         if verifier is None:
             raise UserError("verifier.path is empty: question difficulty needs a PRM or an ORM")
         prompts = []
@@ -285,7 +286,11 @@ class Solver:
         best, alternatives = None, ()
         if candidates:
             best, alternatives = elect(
-                candidates, self._rule, self._aggregation, voting[-1].sequential
+                candidates,
+                self._rule,
+                self._aggregation,
+                voting[-1].sequential,
+                found.choice.chosen if found and found.choice else None,
             )
         place = None
         if self._fitted is not None and guess.easiness is not None:

@@ -8,15 +8,20 @@ from ml_collections import ConfigDict
 
 from ttc_jax.errors import UserError
 from ttc_jax.policy_file import Entry
-from ttc_jax.results.summary import POOL
+from ttc_jax.results.summary import JUDGE, POOL
 from ttc_jax.search.strategies import Strategy, make_strategy
 
 PARALLEL = Entry(strategy=POOL)
 
 
+def judged(judge: str) -> dict[str, Entry]:
+    """Returns the strategy that a sweep has beside its own ones where it names a judge."""
+    return {JUDGE: Entry(strategy=POOL, judge=judge)} if judge else {}
+
+
 def is_pool(entry: Entry) -> bool:
     """Whether its candidates are independent, so that some of them are a smaller budget's."""
-    return entry.strategy == POOL and not entry.ratio
+    return entry.strategy == POOL and not entry.ratio and not entry.judge
 
 
 def shape(strategy: Strategy, budget: int, lookahead: int, ratio: float) -> tuple[int, int] | None:
@@ -74,10 +79,16 @@ def no_marks(entry: Entry) -> UserError:
 
 
 def name_models(config: ConfigDict, entry: Entry) -> None:
-    """Puts the models that a strategy has of its own into a config; others stay the config's."""
+    """Puts the models that a strategy has of its own into a config; others stay the config's.
+
+    Of a judge there is none but the strategy's own.
+    """
     if entry.generator:  # which brings its own tokenizer
         config.generator.path = entry.generator
         if "tokenizer" in config.generator:
             config.generator.tokenizer = ""
     if entry.verifier:
         config.verifier.path = entry.verifier
+    if entry.judge != config.search.get("judge", ""):
+        with config.unlocked():
+            config.search.judge = entry.judge

@@ -2,8 +2,10 @@
 
 Every strategy gets the same generation budgets; one that looks k steps ahead pays for k + 1
 generations a candidate, and one that revises spends its N on chains of s = √(N · ratio) answers,
-N / s of them side by side. Best-of-N's smaller budgets come from its largest pool. How hard
-questions are is judged by samples of their own, `sweep.difficulty`. Records are appended to
+N / s of them side by side. Best-of-N's smaller budgets come from its largest pool. With
+`search.judge` there is one strategy more, "judge": best-of-N, from whose candidates that judge
+chooses. How hard questions are is judged by samples of their own, `sweep.difficulty`. Records are
+appended to
 WORKDIR/results/ as they come: a killed sweep goes on where it was, and with another `selection` it
 reports the same records anew. Of several hosts each takes a share of the questions; the first
 reports what all have stored. At the end the workdir holds summary.json, accuracy.png/.svg/.csv, the
@@ -27,7 +29,7 @@ from ttc_jax.experiments.fields import check_fields
 from ttc_jax.experiments.recorder import Recorder
 from ttc_jax.experiments.resumable import Part, fill
 from ttc_jax.experiments.sections import entry_of, strategy_of, task_of
-from ttc_jax.experiments.spending import PARALLEL, is_pool, spend
+from ttc_jax.experiments.spending import PARALLEL, is_pool, judged, spend
 from ttc_jax.experiments.workdir import exclusive
 from ttc_jax.policy.difficulty import oracle, quantile_bins
 from ttc_jax.policy_file import Entry
@@ -71,7 +73,7 @@ def main(config: ConfigDict, workdir: Path) -> None:
     growing = ("sweep.budgets", "sweep.seeds", "sweep.difficulty", "selection")
     # Loaded once for all cells in a row that share them.
     last = functools.lru_cache(maxsize=1)
-    load = build.Loaders(last(build.LOAD.generator), last(build.LOAD.verifier))
+    load = build.Loaders(*map(last, build.LOAD))
 
     held: dict[tuple[str, int], Recorder] = {}  # of the last strategy and budget, for all seeds
 
@@ -146,7 +148,14 @@ def cells_of(config: ConfigDict) -> Iterator[Cell]:
 
 
 def _entries(config: ConfigDict) -> dict[str, Entry]:
-    return {name: entry_of(section) for name, section in config.sweep.strategies.items()}
+    found = {name: entry_of(section) for name, section in config.sweep.strategies.items()}
+    added = judged(config.search.get("judge", ""))
+    if both := found.keys() & added:
+        raise UserError(
+            f"sweep.strategies.{min(both)}: search.judge adds a strategy of this name; call it "
+            "something else"
+        )
+    return found | added
 
 
 def _report(

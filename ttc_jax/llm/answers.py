@@ -24,6 +24,8 @@ from ttc_jax.search.plan import check_threshold
 from ttc_jax.search.strategies import make_strategy
 from ttc_jax.tasks import load_task
 from ttc_jax.tasks.prompts import PromptFormat
+from ttc_jax.verifiers.generative import load_judge
+from ttc_jax.verifiers.judge_format import check_judge
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,6 +35,7 @@ class Spending:
     budget: int
     strategy: str
     options: tuple[tuple[str, Any], ...]
+    judge: str
     policy: str
     task: str
     prompt: PromptFormat
@@ -49,6 +52,7 @@ class Spending:
         scored: bool,
         strategy: str,
         options: Mapping[str, Any] | None,
+        judge: str,
         policy: str,
         prompt: PromptFormat,
         sampling: SamplingParams | None,
@@ -60,14 +64,21 @@ class Spending:
           scored: whether there is a verifier.
 
         Raises:
-          UserError: options that cannot be, or a threshold that nothing would be compared with.
+          UserError: options that cannot be, what is no judge or stands beside a policy, or a
+            threshold that nothing would be compared with.
         """
+        check_judge(judge, "search.judge", selects=True)
+        if judge and policy:
+            raise UserError(
+                f"judge is {judge}: the policy says where a judge chooses; leave it out"
+            )
         if not isinstance(prompt.chat_template_kwargs, str):  # such as a dictionary
             arguments = json.dumps(prompt.chat_template_kwargs)
             prompt = dataclasses.replace(prompt, chat_template_kwargs=arguments)
         found = cls(
             strategy=strategy or ("beam" if scored and not policy else "best_of_n"),
             options=tuple(sorted((options or {}).items())),
+            judge=judge,
             policy=policy,
             prompt=prompt,
             sampling=sampling or SamplingParams(),
@@ -121,6 +132,7 @@ class Solvers:
       paths: of generator and verifier, which a policy may name.
       delimiter: text that ends a step.
       rows: candidates that are decoded together.
+      storage: how a judge's own model is kept, see `load_generator`.
     """
 
     def __init__(
@@ -128,12 +140,16 @@ class Solvers:
         models: Models,
         paths: tuple[str, str],
         *,
+        storage: Mapping[str, Any],
         delimiter: str,
         rows: int,
         mesh: Mesh | None,
     ):
         self._models, self._paths = models, paths
         self._delimiter, self._rows, self._mesh = delimiter, rows, mesh
+        self._judge = functools.cache(
+            lambda path: load_judge(path, selects=True, **storage) if path else None
+        )
         self.of = functools.lru_cache(maxsize=16)(self._make)
 
     def _make(self, spending: Spending) -> Solver:
@@ -150,7 +166,9 @@ class Solvers:
             score_threshold=spending.score_threshold,
             thinking=spending.thinking,
         )
-        follow: Fitted | Entry = Entry(spending.strategy, dict(spending.options))
+        follow: Fitted | Entry = Entry(
+            spending.strategy, dict(spending.options), judge=spending.judge
+        )
         if spending.policy:
             follow = Fitted.of(read_policy(spending.policy)).beside(*self._paths)
         return Solver(setup, follow, budget=spending.budget)
@@ -163,4 +181,4 @@ class Solvers:
                     f"{policy}: {entry.strategy} has a {kind} of its own, {path}; use "
                     "LLM(path, verifier=…) with the models that the policy was fitted with"
                 )
-        return self._models
+        return self._models._replace(judge=self._judge(entry.judge))

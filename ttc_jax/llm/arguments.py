@@ -80,6 +80,7 @@ _KINDS: Final[Mapping[str, _Kind]] = {
     "strategy": _TEXT,
     "options": _Maybe(_Of('a dictionary, such as {"width": 4}', (Mapping,))),
     "policy": _TEXT,
+    "judge": _TEXT,
     "rule": _TEXT,
     "task": _TEXT,
     "prompt": _Maybe(_Of("a PromptFormat, as in PromptFormat(chat=True)", (PromptFormat,))),
@@ -93,6 +94,7 @@ _ARGUMENTS: Final = {  # of what is a field of a config, and has another name th
     "sampling.max_new_tokens": "max_tokens",
     "search.max_step_tokens": "max_step_tokens",
     "search.strategy": "strategy",
+    "search.judge": "judge",
     "search.options": "options",
     "selection.rule": "rule",
 }

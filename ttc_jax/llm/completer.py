@@ -143,7 +143,7 @@ class Completer:
         stop: tuple[str, ...],
         marks: ThinkingFormat | None,
     ) -> Search:
-        generator, tokenizer, verifier = self._models
+        generator, tokenizer, verifier, _ = self._models
         ends = set(tokenizer.eos_ids)
         for text in stop:
             ends |= set(tokenizer.containing(text).nonzero()[0].tolist())
@@ -163,7 +163,15 @@ class Completer:
             end_tokens=sorted(ends),
             delimiter=Delimiter.of(tokenizer, self._delimiter),
             execution=Execution(batch, mesh=self._mesh),
-            adapter=adapter_of(verifier, tokenizer, self._delimiter, stop),
+            adapter=adapter_of(
+                verifier,
+                tokenizer,
+                self._delimiter,
+                stop,
+                generator=generator,
+                batch=n,
+                mesh=self._mesh,
+            ),
         )
 
     def _output(self, prompt: list[int], found: SearchResult | None, drawing: Drawing) -> Output:

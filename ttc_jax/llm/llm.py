@@ -69,6 +69,7 @@ class SolveOptions(TypedDict, total=False):
     budget: int
     strategy: str
     options: Mapping[str, Any] | None
+    judge: str
     policy: str
     rule: str
     task: str
@@ -137,7 +138,7 @@ class LLM:
         options: Any = {"delimiter": step_delimiter, "rows": given["rows"], "mesh": mesh}
         self._completer = Completer(models, **options)
         paths = name, scorer if isinstance(scorer, str) else ""
-        self._solvers = Solvers(models, paths, **options)
+        self._solvers = Solvers(models, paths, storage=storage, **options)
 
     def generate(
         self,
@@ -208,6 +209,7 @@ class LLM:
         budget: int = 16,
         strategy: str = "",
         options: Mapping[str, Any] | None = None,
+        judge: str = "",
         policy: str = "",
         rule: str = "",
         task: str = "math",
@@ -226,9 +228,9 @@ class LLM:
           questions: one or several: texts; conversations, as for `generate`, whose last turn of a
             user is the question; or `Question`s where ids and gold answers are known.
           budget: generations a question.
-          strategy: of `search.strategies.STRATEGIES`; "": beam search with a verifier, else
-            best-of-N.
+          strategy: of `search.strategies.STRATEGIES`; "": beam with a verifier, else best-of-N.
           options: the strategy's, such as {"width": 4}.
+          judge: of the candidates, such as "pick:generator" (see `find_judge`); "": they vote.
           policy: what `ttc policy` wrote, which then chooses the strategy by difficulty.
           rule: how the answer is chosen from the candidates (`results.selection.RULES`); "":
             weighted by scores with a verifier, else by majority.

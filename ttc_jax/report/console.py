@@ -315,6 +315,10 @@ def cost_lines(summary: Mapping[str, Any]) -> list[str]:
     ):
         if candidates.get(field):
             lines.append(f"{candidates[field]:,} of {candidates['count']:,} candidates {meaning}")
+    if unread := candidates.get("unread_verdicts"):
+        lines.append(
+            f"{unread:,} of {candidates['verdicts']:,} verdicts of the judge could not be read"
+        )
     return lines
 
 

@@ -76,7 +76,8 @@ def accuracy_table(
     Raises:
       UserError: no records at these budgets, or a cell that lacks questions (an unfinished sweep).
     """
-    records, budgets = largest_pools(records, pools), sorted(set(budgets))
+    records = [record.settled for record in largest_pools(records, pools)]
+    budgets = sorted(set(budgets))
     cells: dict[tuple[str, int, int], list[Record]] = {}
     for record in records:
         if record.strategy in pools or record.budget in budgets:

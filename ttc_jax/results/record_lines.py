@@ -13,7 +13,7 @@ import numpy as np
 
 from ttc_jax.compute.ledger import Ledger
 from ttc_jax.errors import UserError
-from ttc_jax.results.records import Candidate, Node, Record
+from ttc_jax.results.records import Candidate, Choice, Node, Record
 
 AGAIN = "or delete this line and run again"
 _MADE_WITH, _CHECKSUM = "made_with", "crc32"  # the last fields of a line
@@ -55,26 +55,29 @@ def _encode(record: Record, made_with: Mapping[str, str]) -> str:
         "seconds": float(record.seconds),
         "question_score": record.question_score,
         "ledger": record.ledger.to_dict(),
-        "candidates": [
-            {
-                "tokens": [int(token) for token in candidate.tokens],
-                "text": candidate.text,
-                "finished": bool(candidate.finished),
-                "log_prob": float(candidate.log_prob),
-                "step_scores": [float(score) for score in candidate.step_scores],
-                "answer": candidate.answer,
-                "correct": bool(candidate.correct),
-                "step_values": [float(value) for value in candidate.step_values],
-                **({"unboxed": True} if candidate.unboxed else {}),
-                **({"thought": int(candidate.thought)} if candidate.thought else {}),
-            }
-            for candidate in record.candidates
-        ],
+        "candidates": [_row_of(candidate) for candidate in record.candidates],
         "tree": [vars(node) for node in record.tree],
     }
+    if (choice := record.choice) is not None:
+        row["choice"] = vars(choice) | {"chosen": _row_of(choice.chosen)}
     if made_with:
         row[_MADE_WITH] = dict(made_with)
     return json.dumps(row, separators=(",", ":"), allow_nan=False)
+
+
+def _row_of(candidate: Candidate) -> dict[str, Any]:
+    return {
+        "tokens": [int(token) for token in candidate.tokens],
+        "text": candidate.text,
+        "finished": bool(candidate.finished),
+        "log_prob": float(candidate.log_prob),
+        "step_scores": [float(score) for score in candidate.step_scores],
+        "answer": candidate.answer,
+        "correct": bool(candidate.correct),
+        "step_values": [float(value) for value in candidate.step_values],
+        **({"unboxed": True} if candidate.unboxed else {}),
+        **({"thought": int(candidate.thought)} if candidate.thought else {}),
+    }
 
 
 def decode(line: bytes, where: str) -> tuple[Record, dict[str, str]]:
@@ -103,20 +106,24 @@ def decode(line: bytes, where: str) -> tuple[Record, dict[str, str]]:
 
 
 def _record(row: dict[str, Any]) -> Record:
-    candidates = tuple(
-        Candidate(
-            **candidate
-            | {
-                "tokens": tuple(candidate["tokens"]),
-                "step_scores": tuple(candidate["step_scores"]),
-                "step_values": tuple(candidate.get("step_values", ())),
-            }
-        )
-        for candidate in row["candidates"]
-    )
+    candidates = tuple(map(_candidate, row["candidates"]))
     tree = tuple(Node(**node) for node in row.get("tree", ()))
     ledger = Ledger.from_dict(row["ledger"])
-    return Record(**row | {"candidates": candidates, "ledger": ledger, "tree": tree})
+    choice = None
+    if (held := row.get("choice")) is not None:
+        texts = tuple(held["texts"])
+        choice = Choice(**held | {"chosen": _candidate(held["chosen"]), "texts": texts})
+    parts = {"candidates": candidates, "ledger": ledger, "tree": tree, "choice": choice}
+    return Record(**row | parts)
+
+
+def _candidate(row: dict[str, Any]) -> Candidate:
+    lists: dict[str, Any] = {
+        "tokens": tuple(row["tokens"]),
+        "step_scores": tuple(row["step_scores"]),
+        "step_values": tuple(row.get("step_values", ())),
+    }
+    return Candidate(**row | lists)
 
 
 def _problem(record: Record) -> str:
@@ -132,27 +139,37 @@ def _problem(record: Record) -> str:
     if record.question_score is not None and not _finite((record.question_score,)):
         return f"question_score is {record.question_score}"
     for index, candidate in enumerate(record.candidates):
-        where = f"candidate {index}: "
-        if not _all(candidate.tokens, numbers.Integral):
-            return where + "tokens must be integers"
-        if not (_all((candidate.text,), str) and _all((candidate.answer,), (str, type(None)))):
-            return where + "text and answer must be text"
-        if not _all((candidate.finished, candidate.correct), (bool, np.bool_)):
-            return where + "finished and correct must be true or false"
-        if not isinstance(candidate.unboxed, bool):
-            return where + "unboxed must be true or false"
-        if type(candidate.thought) is not int or not 0 <= candidate.thought <= len(
-            candidate.tokens
-        ):
-            return where + "thought must be a number of its tokens"
-        if not _finite((candidate.log_prob,)):
-            return where + f"log_prob is {candidate.log_prob}"
-        for name in ("step_scores", "step_values"):
-            if not _finite(values := getattr(candidate, name)):
-                return where + f"{name} is {values}"
+        if problem := _problem_of_candidate(candidate):
+            return f"candidate {index}: {problem}"
+    if (choice := record.choice) is not None:
+        if problem := _problem_of_candidate(choice.chosen):
+            return f"choice: {problem}"
+        if not _all(choice.texts, str):
+            return "choice: texts must be text"
+        if type(choice.unread) is not int or not 0 <= choice.unread <= len(choice.texts):
+            return "choice: unread must be a number of its texts"
     for index, node in enumerate(record.tree):
         if problem := _problem_of_node(node, index, len(record.candidates)):
             return f"tree, node {index}: {problem}"
+    return ""
+
+
+def _problem_of_candidate(candidate: Candidate) -> str:
+    if not _all(candidate.tokens, numbers.Integral):
+        return "tokens must be integers"
+    if not (_all((candidate.text,), str) and _all((candidate.answer,), (str, type(None)))):
+        return "text and answer must be text"
+    if not _all((candidate.finished, candidate.correct), (bool, np.bool_)):
+        return "finished and correct must be true or false"
+    if not isinstance(candidate.unboxed, bool):
+        return "unboxed must be true or false"
+    if type(candidate.thought) is not int or not 0 <= candidate.thought <= len(candidate.tokens):
+        return "thought must be a number of its tokens"
+    if not _finite((candidate.log_prob,)):
+        return f"log_prob is {candidate.log_prob}"
+    for name in ("step_scores", "step_values"):
+        if not _finite(values := getattr(candidate, name)):
+            return f"{name} is {values}"
     return ""
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ttc_jax.compute.ledger import Ledger
 
@@ -40,6 +40,15 @@ class Node:
 
 
 @dataclass(frozen=True)
+class Choice:
+    """The final answer of a judge that has read the candidates together."""
+
+    chosen: Candidate  # one of them, or the judge's own
+    texts: tuple[str, ...] = ()  # what it wrote, one for each order; (): it was not asked
+    unread: int = 0  # texts without a verdict that can be read; of all of them: the vote's answer
+
+
+@dataclass(frozen=True)
 class Record:
     """What one strategy made of one question with one budget and seed."""
 
@@ -54,8 +63,16 @@ class Record:
     question_score: float | None = None  # the verifier's, of the question alone
     sequential: int = 1  # s: each chain holds so many answers, and an answer sees those before it
     tree: tuple[Node, ...] = ()  # parents before children; () where it was not kept
+    choice: Choice | None = None  # None: no judge chose
 
     @property
     def key(self) -> Key:
         """(question, strategy, budget, seed): equal keys are the same work."""
         return self.question, self.strategy, self.budget, self.seed
+
+    @property
+    def settled(self) -> Record:
+        """The same with a judge's choice as its only candidate, so that every rule selects it."""
+        if self.choice is None:
+            return self
+        return replace(self, candidates=(self.choice.chosen,), sequential=1)

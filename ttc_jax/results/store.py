@@ -21,9 +21,9 @@ from typing import Protocol
 from ttc_jax.errors import UserError
 from ttc_jax.files import make_folder, remedy
 from ttc_jax.results.record_lines import AGAIN, decode, encode
-from ttc_jax.results.records import Candidate, Key, Node, Record
+from ttc_jax.results.records import Candidate, Choice, Key, Node, Record
 
-__all__ = ["SYNC_SECONDS", "Candidate", "Claim", "Key", "Node", "Record", "ResultsStore"]
+__all__ = ["SYNC_SECONDS", "Candidate", "Choice", "Claim", "Key", "Node", "Record", "ResultsStore"]
 
 SYNC_SECONDS = 1.0
 

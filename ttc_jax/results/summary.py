@@ -41,6 +41,7 @@ _PACKAGES: Final = (
     "numpy",
 )
 DIFFICULTY: Final = "difficulty"  # samples that say how hard questions are, and are not scored
+JUDGE: Final = "judge"  # its choice as a rule, and best-of-N with it as a strategy
 POOL: Final = "best_of_n"  # the strategy whose pass@1 says how hard questions are
 
 
@@ -64,9 +65,8 @@ def summarise(
 
     Returns:
         "accuracy": rule -> "<N>" -> {"mean", "low", "high"}; "pass_at_1"; "questions", "seeds";
-        "candidates": {"count", "cut_off" (by the length limit), "without_answer", "unboxed" (if
-        there are any: answers read from texts without a box)}; "ledger": totals
-        of all records; "ledger_per_question": their means; "config"; "versions".
+        "candidates": see `count_candidates`; "ledger": totals of all records;
+        "ledger_per_question": their means; "config"; "versions".
 
     Raises:
         UserError: as `question_accuracy`.
@@ -76,6 +76,9 @@ def summarise(
         records, rules, budgets, aggregation=aggregation, subsets=subsets, seed=seed
     )
     curves = accuracy_curves(accuracy, seed)
+    if all(record.choice for record in records):
+        settled = question_accuracy([record.settled for record in records], ["majority"], [1])
+        curves[JUDGE] = {max(accuracy.budgets): accuracy_curves(settled, seed)["majority"][1]}
     ledger = sum((record.ledger for record in records), Ledger()).to_dict()
     questions = len(accuracy.questions)
     return {
@@ -208,7 +211,11 @@ def summarise_collection(
 
 
 def count_candidates(records: Sequence[Record]) -> dict[str, int]:
-    """How many there are, were cut off by the length limit, and hold no answer, or one unboxed."""
+    """How many there are, were cut off by the length limit, and hold no answer, or one unboxed.
+
+    Where a judge chose, also how many verdicts it gave, and how many could not be read.
+    """
+    choices = [record.choice for record in records if record.choice is not None]
     candidates = [candidate for record in records for candidate in record.candidates]
     unboxed = sum(candidate.unboxed for candidate in candidates)
     return {
@@ -216,6 +223,8 @@ def count_candidates(records: Sequence[Record]) -> dict[str, int]:
         "cut_off": sum(not candidate.finished for candidate in candidates),
         "without_answer": sum(candidate.answer is None for candidate in candidates),
         **({"unboxed": unboxed} if unboxed else {}),
+        **({"verdicts": sum(len(choice.texts) for choice in choices)} if choices else {}),
+        **({"unread_verdicts": sum(choice.unread for choice in choices)} if choices else {}),
     }
 
 

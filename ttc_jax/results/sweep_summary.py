@@ -22,7 +22,13 @@ from ttc_jax.results.curves import (
 )
 from ttc_jax.results.selection import LAST
 from ttc_jax.results.store import Record
-from ttc_jax.results.summary import DIFFICULTY, POOL, difficulty_samples, versions
+from ttc_jax.results.summary import (
+    DIFFICULTY,
+    POOL,
+    count_candidates,
+    difficulty_samples,
+    versions,
+)
 
 _Cells = list[tuple[str, int, list[Record]]]  # strategy, budget, records
 _TIE = 1e-9  # right answers by which sums may differ and still tie
@@ -82,6 +88,8 @@ def summarise_sweep(
         UserError: a strategy that was not run on the questions that have bins, and as
             `question_accuracy`.
     """
+    judged = _judged(records)
+    records = [record.settled for record in records]
     cells, shown = _cells(records), _shown(records, budgets)
     selected = rule if aggregation == LAST else f"{rule}/{aggregation}"
     values, choosing = _measure(cells, shown, budgets, pools, selected, bins, subsets, seed)
@@ -97,6 +105,7 @@ def summarise_sweep(
         "separate_difficulty": any(record.strategy == DIFFICULTY for record in records),
         "strategy_efficiency": _efficiency(values, seed),
         **({"choosing": choosing} if choosing else {}),
+        **({"judged": judged} if judged else {}),
         "rule": rule,
         "questions": len(easiness),
         "seeds": sorted({record.seed for record in records}),
@@ -113,6 +122,16 @@ def _cells(records: Sequence[Record]) -> _Cells:
         if record.strategy != DIFFICULTY:
             found.setdefault((record.strategy, record.budget), []).append(record)
     return [(*cell, found[cell]) for cell in sorted(found, key=lambda cell: cell[1])]
+
+
+def _judged(records: Sequence[Record]) -> dict[str, dict[str, dict[str, int]]]:
+    """How many verdicts judges gave, and how many could not be read, by strategy and budget."""
+    found: dict[str, dict[str, dict[str, int]]] = {}
+    for strategy, budget, group in _cells([record for record in records if record.choice]):
+        counted = count_candidates(group)
+        counts = {name: counted[name] for name in ("verdicts", "unread_verdicts")}
+        found.setdefault(strategy, {})[str(budget)] = counts
+    return found
 
 
 def _shown(records: Sequence[Record], budgets: Sequence[int]) -> _Pool:

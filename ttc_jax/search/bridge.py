@@ -22,6 +22,7 @@ from jaxtyping import Bool, Float
 from ttc_jax.models.cache import KVCache
 from ttc_jax.models.delimiters import Delimiter
 from ttc_jax.search.layout import Layout
+from ttc_jax.search.request import Request
 from ttc_jax.search.state import SearchState, Status
 from ttc_jax.verifiers.adapter import PRMAdapter
 from ttc_jax.verifiers.steps import Marked, step_ends
@@ -92,13 +93,13 @@ def retokenize(
 def score_texts(
     adapter: TextAdapter,
     state: SearchState,
-    asked: Sequence[Any],
+    asked: Sequence[Request | None],
     known: Bool[np.ndarray, " B"] | None = None,
 ) -> Float[np.ndarray, "B N"]:
     """Returns the scores of rows of questions whose selection step has come; else those before.
 
     Args:
-      asked: the `Request` in each slot, [B]; None: there is none.
+      asked: the `Request` in each slot, [B], whose costs grow; None: there is none.
       known: slots whose scores are there already.
     """
     scores = np.array(jax.device_get(state.verifier))
@@ -111,9 +112,13 @@ def score_texts(
         (state.decode.tokens, state.decode.cache.length, state.rows.done)
     )
     for slot in np.flatnonzero(ready).tolist():
+        request = asked[slot]
+        assert request is not None
         rows = np.flatnonzero(~done[slot])
         answers = [tokens[slot, n, : length[slot, n]].tolist() for n in rows]
-        scores[slot, rows] = adapter.score(asked[slot].shown, answers)
+        scores[slot, rows], cost = adapter.score(request.shown, answers)
+        if request.costs is not None:
+            request.costs.append(cost)
     return scores
 
 

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ttc_jax.compute.ledger import Ledger
 from ttc_jax.sampling.draw import RowSampling, SamplingParams
 from ttc_jax.search.state import OwnLimits
 
@@ -30,6 +31,7 @@ class Request(NamedTuple):
     seed: int = 0  # uint32, the same
     thought: tuple[int, int, int] = (0, 0, 0)  # `Thinking.given`, of a model that thinks
     limits: Limits | None = None  # its own, where the plan leaves them to the questions
+    costs: list[Ledger] | None = None  # of a verifier of texts, added while it is searched
 
 
 class PromptBuckets(NamedTuple):

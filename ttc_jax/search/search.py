@@ -239,7 +239,7 @@ class Search:
         self.check(prompt, shown, most)
         shown = prompt if shown is None else shown
         seed = self.seed if seed is None else seed
-        return Request(prompt, shown, question_id, seed, thought, limits)
+        return Request(prompt, shown, question_id, seed, thought, limits, [])
 
     def lower(self, width: int) -> dict[str, jax.stages.Lowered]:
         """Returns the programs for prompts padded to `width` tokens (see `bucket`), to be compiled.
@@ -273,11 +273,12 @@ class Search:
             answers = {name: x.swapaxes(0, 1) for name, x in answers.items()}
         flat = {name: x.reshape(-1, *x.shape[2:]) for name, x in answers.items()}
         # Elsewhere PRMs are not taught to score questions.
+        ledger = self._cost.ledger(trace, len(request.prompt), len(request.shown), cut=cut)
         scores_questions = self.engine.reads_prompt and self.adapter is None
         result = SearchResult(
             **flat,
             trace=trace,
-            ledger=self._cost.ledger(trace, len(request.prompt), len(request.shown), cut=cut),
+            ledger=sum(request.costs or (), ledger),
             question_score=float(found.question_score) if scores_questions else None,
             sequential=plan.sequential,
             revisions=plan.revisions,

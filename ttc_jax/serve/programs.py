@@ -23,7 +23,8 @@ from ttc_jax.search.search import Search
 from ttc_jax.search.slots import Slots
 from ttc_jax.search.strategies import make_strategy
 from ttc_jax.serve.service import POLICY, SAMPLES, Service
-from ttc_jax.verifiers.adapters import adapter_of
+from ttc_jax.verifiers.adapters import Adapter, adapter_of
+from ttc_jax.verifiers.verifier import Verifier
 
 PLAIN = ""  # candidates that nobody scores or chooses from
 SCORED = "scored"  # the same, scored
@@ -173,7 +174,7 @@ class Programs:
 
     def _make(self, kind: Kind) -> Search:
         service = self._service
-        generator, tokenizer, verifier = service.models
+        generator, tokenizer, verifier, _ = service.models
         lookahead = 0
         if kind.strategy == PLAIN:
             strategy, candidates, verifier = make_strategy("best_of_n"), kind.generations, None
@@ -206,7 +207,21 @@ class Programs:
             delimiter=Delimiter.of(tokenizer, service.step_delimiter),
             execution=dataclasses.replace(service.execution, batch=batch),
             seed=service.seed,
-            adapter=adapter_of(verifier, tokenizer, service.step_delimiter),
+            adapter=self._adapter(verifier, candidates),
+        )
+
+    def _adapter(
+        self, verifier: Verifier | None, candidates: int, stop: Sequence[str] = ()
+    ) -> Adapter | None:
+        service = self._service
+        return adapter_of(
+            verifier,
+            service.models.tokenizer,
+            service.step_delimiter,
+            stop,
+            generator=service.models.generator,
+            batch=candidates,
+            mesh=service.execution.mesh,
         )
 
     def _make_ending(self, kind: Kind, stop: tuple[str, ...]) -> Search:
@@ -215,5 +230,5 @@ class Programs:
         ends = set(service.prompt.ends(tokenizer))
         for text in stop:  # not `containing`, which keeps what it finds for every client's text
             ends |= set(np.flatnonzero(mask_of(tokenizer.texts(), text)).tolist())
-        adapter = adapter_of(search.verifier, tokenizer, service.step_delimiter, stop)
+        adapter = self._adapter(search.verifier, search.plan.candidates, stop)
         return search.ending_with(sorted(ends), adapter)

@@ -210,6 +210,12 @@ def service_of(config: ConfigDict) -> Service:
         for name, entry in fitted.strategies.items():
             _possible(entry, config)
             strategies[f"{POLICY}/{name}"] = entry
+    for name, entry in strategies.items():
+        if entry.judge:
+            raise UserError(
+                f"the strategy {name.removeprefix(f'{POLICY}/')} has the judge {entry.judge}: the "
+                "server has candidates vote; leave the strategy out, or its judge"
+            )
     bounds = {field.name: serve[field.name] for field in dataclasses.fields(Bounds)}
     bounds["answer_tokens"] = tuple(sorted(bounds["answer_tokens"]))
     return Service(

@@ -21,6 +21,9 @@ from ttc_jax.verifiers import prm, probe
 from ttc_jax.verifiers.confidence import Confidence
 from ttc_jax.verifiers.flipped import Flipped
 from ttc_jax.verifiers.formats import find_format, known
+from ttc_jax.verifiers.generative import GenerativeVerifier, load_judge
+from ttc_jax.verifiers.judge import JudgeModel
+from ttc_jax.verifiers.judge_format import check_judge
 from ttc_jax.verifiers.prm_config import PRMConfig
 from ttc_jax.verifiers.public import load_public, outline_public
 from ttc_jax.verifiers.texts import Reward, TextFunction
@@ -45,6 +48,8 @@ def load_verifier(
         its hub name or folder, or "FORMAT:PATH" where that does not tell its format (see
         `find_format`); "confidence:log_prob" (or entropy, self_certainty) for the generator's own
         confidence; "flipped:0.2:PATH" for a PRM or ORM of which a fifth of the scores is flipped;
+        "judge:PATH" for a language model that is asked whether a solution is correct, of the
+        generator itself "judge:generator", or another format of judges (see `find_judge`);
         "package.module:Class" for a `Verifier` of your own; or "" for none. Not a path: a
         `Verifier`, or a function of texts, `reward(question, solutions) -> scores`, with a score of
         0 to 1 for each solution; it is called for a question at a time, with all candidates that a
@@ -67,6 +72,9 @@ def load_verifier(
         return Flipped(cast(Verifier, load_verifier(of, **storage)), share)
     if path.startswith(CONFIDENCE):
         return Confidence(path.removeprefix(CONFIDENCE))
+    judge = load_judge(path, selects=False, field="verifier.path", **storage)
+    if judge is not None:
+        return GenerativeVerifier(judge)
     if is_class(path) and find_format(path)[0] is None:
         return _own(path, storage)
     folder = assets.locate(path)
@@ -103,6 +111,8 @@ def outline_verifier(
         share, of = _flipped(path)
         inner = outline_verifier(of, dtype=dtype, weights=weights, cache=cache)
         return Flipped(cast(Verifier, inner), share)
+    if (form := check_judge(path, "verifier.path", selects=False)) is not None:
+        return GenerativeVerifier(JudgeModel(path, form))
     if is_class(path) and find_format(path)[0] is None:
         return _own(path, {"dtype": dtype, "weights": weights, "cache": cache})
     folder, dtype = Path(assets.locate(path)), jnp.dtype(dtype)

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from ttc_jax.compute.ledger import Ledger
 from ttc_jax.errors import UserError
 from ttc_jax.models.tokenizers import Tokenizer
 from ttc_jax.plugins import calling
@@ -37,6 +38,10 @@ class TextVerifier(Verifier):
         are not finished, in their order, whatever else is searched. A score should depend on the
         question and its solution alone.
         """
+
+    def read_texts(self, question: str, solutions: Sequence[str]) -> tuple[Scores, Ledger]:
+        """Returns the same, and what it cost: nothing, but of a verifier that says otherwise."""
+        return self.score_texts(question, solutions), Ledger()
 
     @property
     def name(self) -> str:
@@ -101,8 +106,10 @@ class TextAdapter:
         """Returns the question as a search carries it: its code points."""
         return [ord(character) for character in question]
 
-    def score(self, shown: Sequence[int], answers: Sequence[Sequence[int]]) -> np.ndarray:
-        """Returns a score of each answer, float32.
+    def score(
+        self, shown: Sequence[int], answers: Sequence[Sequence[int]]
+    ) -> tuple[Float[np.ndarray, " N"], Ledger]:
+        """Returns a score of each answer, float32, and what they cost.
 
         Args:
           shown: what `prompt` gave for the question.
@@ -112,18 +119,20 @@ class TextAdapter:
           UserError: the verifier raises, or gives what is not one number from 0 to 1 an answer.
         """
         texts = [text_of(answer, self._tokenizer, self._stop) for answer in answers]
-        return scores_of(self._verifier, "".join(map(chr, shown)), texts)
+        return read_texts(self._verifier, "".join(map(chr, shown)), texts)
 
 
-def scores_of(verifier: TextVerifier, question: str, texts: Sequence[str]) -> np.ndarray:
-    """Returns a verifier's score of each solution to a question, float32.
+def read_texts(
+    verifier: TextVerifier, question: str, texts: Sequence[str]
+) -> tuple[Float[np.ndarray, " N"], Ledger]:
+    """Returns a verifier's score of each solution to a question, float32, and what they cost.
 
     Raises:
       UserError: the verifier raises, or gives what is not one number from 0 to 1 a solution.
     """
     what = f"verifier {verifier.name}"
     with calling(what):
-        found = verifier.score_texts(question, texts)
+        found, cost = verifier.read_texts(question, texts)
         scores = [float(score) for score in found]
     if len(scores) != len(texts):
         raise UserError(
@@ -134,7 +143,7 @@ def scores_of(verifier: TextVerifier, question: str, texts: Sequence[str]) -> np
         if not 0 <= score <= 1:  # NaN neither
             way = "" if math.isnan(score) else ", so scale it"
             raise UserError(f"{what} returned the score {score:g}; it must lie in 0 to 1{way}")
-    return np.array(scores, np.float32)
+    return np.array(scores, np.float32), cost
 
 
 def text_of(tokens: Sequence[int], tokenizer: Tokenizer, stop: Sequence[str] = ()) -> str:
