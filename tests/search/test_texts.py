@@ -13,6 +13,7 @@ import pytest
 from tests.sampling.oracle import tiny_generator
 from tests.search.test_bridge import TEXTS, TOKENIZER
 from tests.search.toy import SHALLOW, make_plan, make_search
+from ttc_jax.compute.ledger import Ledger
 from ttc_jax.errors import UserError
 from ttc_jax.models.delimiters import Delimiter
 from ttc_jax.search import deadline
@@ -151,7 +152,8 @@ def test_what_a_function_returns_is_checked():
         seen.append((question, list(solutions)))
         return np.array([1, 0])
 
-    found = TextAdapter(TextFunction(told), TOKENIZER, ["b"]).score(shown, answers)
+    found, cost = TextAdapter(TextFunction(told), TOKENIZER, ["b"]).score(shown, answers)
+    assert cost == Ledger()
     assert found.tolist() == [1, 0]
     assert seen == [("é ab", ["a", "c"])]
     for value, said in (

@@ -165,7 +165,7 @@ class Engine:
         """Reads the prompts of one question a shard; None: of a shard that has none to give."""
         nothing = Request([0], [0], 0)
         asked = [one or nothing for one in requests]
-        prompts, shown, ids, seeds, thoughts, limits = zip(*asked, strict=True)
+        prompts, shown, ids, seeds, thoughts, limits, _ = zip(*asked, strict=True)
         shown = prompts if self.layout.reads_texts else shown
         if buckets.shares_prefix:
             # That of no question is as short as can be, and stays.
