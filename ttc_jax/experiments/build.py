@@ -166,7 +166,8 @@ def solver(
         )
     _check_judges(config)
     config, fitted = followed(config)
-    load = load or Loaders(*map(functools.cache, LOAD))
+    once = functools.cache
+    load = load or Loaders(once(load_generator), once(load_verifier), once(load_judge))
     task = task_of(config.task)
     make_ready(task)
     mesh = mesh_of(config, jax.local_devices())

@@ -73,7 +73,8 @@ def main(config: ConfigDict, workdir: Path) -> None:
     growing = ("sweep.budgets", "sweep.seeds", "sweep.difficulty", "selection")
     # Loaded once for all cells in a row that share them.
     last = functools.lru_cache(maxsize=1)
-    load = build.Loaders(*map(last, build.LOAD))
+    generator, verifier, judge = build.LOAD
+    load = build.Loaders(last(generator), last(verifier), last(judge))
 
     held: dict[tuple[str, int], Recorder] = {}  # of the last strategy and budget, for all seeds
 

@@ -316,9 +316,7 @@ def cost_lines(summary: Mapping[str, Any]) -> list[str]:
         if candidates.get(field):
             lines.append(f"{candidates[field]:,} of {candidates['count']:,} candidates {meaning}")
     if unread := candidates.get("unread_verdicts"):
-        lines.append(
-            f"{unread:,} of {candidates['verdicts']:,} verdicts of the judge could not be read"
-        )
+        lines.append(f"{unread:,} of {candidates['verdicts']:,} verdicts could not be read")
     return lines
 
 

@@ -88,8 +88,7 @@ def summarise_sweep(
         UserError: a strategy that was not run on the questions that have bins, and as
             `question_accuracy`.
     """
-    judged = _judged(records)
-    records = [record.settled for record in records]
+    judged, records = _judged(records), [record.settled for record in records]
     cells, shown = _cells(records), _shown(records, budgets)
     selected = rule if aggregation == LAST else f"{rule}/{aggregation}"
     values, choosing = _measure(cells, shown, budgets, pools, selected, bins, subsets, seed)
