@@ -75,22 +75,11 @@ def _ask(config: ConfigDict, task: str, base: str = "") -> None:
 
 
 def _study() -> ConfigDict:
-    """configs/study.py with a probe, for what two cores do in hours."""
-    config = load_config(f"{Path(__file__).with_name('study.py')}:probe")
+    """configs/study.py:hours_probe on all training questions."""
+    config = load_config(f"{Path(__file__).with_name('study.py')}:hours_probe")
     config.generator.path = "Qwen/Qwen2.5-Coder-0.5B-Instruct"
     _ask(config, "mbpp")
     config.sampling.max_new_tokens = 256
-    config.limit, config.budgets = 100, (1, 2, 4, 8, 16)
-    samples, search, policy = (config.stage[name] for name in ("samples", "search", "policy"))
-    samples.limit, samples.sampling.n = 0, 8
-    for stage in (samples, search):
-        stage.execution.rows = 64
-    search.sweep.difficulty.samples = 8
-    with config.unlocked():
-        del search.sweep.strategies.dvts_4
-        del policy.policy.budgets  # else it would stay those of the sweep
-        # Three bins of difficulty: what so few questions can tell apart.
-        policy.policy.update({"samples": 4, "bins": 3, "budgets": (4, 8, 16)})
-    policy.flops_match.update({"ratios": (0.16,), "formula": "arxiv"})
+    config.stage.samples.limit = 0
     config.stage.report.title = "Test-time compute with Qwen2.5-Coder-0.5B-Instruct on MBPP"
     return config

@@ -55,26 +55,17 @@ def _answers(variant: str) -> ConfigDict:
 
 
 def _study() -> ConfigDict:
-    """configs/study.py with a probe, for what two cores do in hours."""
+    """configs/study.py:hours_probe behind worked examples."""
     answers = _answers("qwen2_5_coder")
-    config = load_config(f"{Path(__file__).with_name('study.py')}:probe")
+    config = load_config(f"{Path(__file__).with_name('study.py')}:hours_probe")
     config.generator.path = answers.generator.path
     config.prompt.update(answers.prompt)
     config.step_delimiter = answers.step_delimiter
     config.sampling.max_new_tokens = answers.sampling.max_new_tokens
-    config.limit, config.budgets = 150, (1, 2, 4, 8, 16)
-    samples, search, policy = (config.stage[name] for name in ("samples", "search", "policy"))
-    samples.limit, samples.sampling.n = 300, 8
+    config.limit, config.stage.samples.limit = 150, 300
     config.stage.probe.train.lengths = (640, 768, 896, 1024, 1280)
-    for stage in (samples, search):
+    for stage in (config.stage.samples, config.stage.search):
         stage.execution.rows, stage.search.max_step_tokens = 128, 64
-    search.sweep.difficulty.samples = 8
-    with config.unlocked():
-        del search.sweep.strategies.dvts_4
-        del policy.policy.budgets  # else it would stay those of the sweep
-        # Three bins of difficulty: what so few questions can tell apart.
-        policy.policy.update({"samples": 4, "bins": 3, "budgets": (4, 8, 16)})
-    policy.flops_match.update({"ratios": (0.16,), "formula": "arxiv"})
     config.stage.report.title = "Test-time compute with Qwen2.5-Coder-0.5B-Instruct on GSM8K"
     return config
 

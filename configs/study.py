@@ -11,8 +11,8 @@ states is trained first, on answers to training questions; without any verifier 
     ttc run --config=study:probe --workdir=runs/study --config.generator.path=...
     ttc run --config=study:vote --workdir=runs/study --config.generator.path=...
 
-small_prm, small_probe and small_vote are the same on 20 questions with up to 4 generations. The
-task is gsm8k, math, aime24, gpqa, another of `ttc_jax.tasks` or one of your own;
+small_prm, small_probe and small_vote are the same on 20 questions with up to 4 generations;
+hours_probe is what two cores do in hours with a generator of 0.5B. The task is gsm8k, math, aime24, gpqa, another of `ttc_jax.tasks` or one of your own;
 --config.task.path=FILE.jsonl has questions of your own with their answers. Every field of a stage
 can be set by a flag (--config.stage.search.sweep.seeds=0,1), and stages can be left out
 (--config.stages=search,report). With a larger model's greedy answers beside it, the page compares
@@ -34,6 +34,7 @@ VARIANTS = {
     "small_prm": ("run", "prm on 20 questions, up to 4 generations"),
     "small_probe": ("run", "probe on 20 questions, up to 4 generations"),
     "small_vote": ("run", "vote on 20 questions, up to 4 generations"),
+    "hours_probe": ("run", "probe on 100 questions, up to 16 generations: in hours on two cores"),
 }
 
 _STORAGE = {"dtype": "bfloat16", "weights": "", "cache": ""}
@@ -90,7 +91,20 @@ def get_config(variant: str = "prm") -> ConfigDict:
         "report": _report(scored=kind != "vote"),
     }
     _share(config)
+    if size == "hours":
+        _shorten(config)
     return config
+
+
+def _shorten(config: ConfigDict) -> None:
+    """Leaves what two cores do in hours, and what some hundred questions can tell apart."""
+    config.limit, config.budgets = 100, (1, 2, 4, 8, 16)
+    search, policy = config.stage.search, config.stage.policy
+    config.stage.samples.sampling.n = search.sweep.difficulty.samples = 8
+    del search.sweep.strategies.dvts_4
+    del policy.policy.budgets  # else it would stay those of the sweep
+    policy.policy.update({"samples": 4, "bins": 3, "budgets": (4, 8, 16)})
+    policy.flops_match.update({"ratios": (0.16,), "formula": "arxiv"})
 
 
 def _share(config: ConfigDict) -> None:
