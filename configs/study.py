@@ -12,11 +12,11 @@ states is trained first, on answers to training questions; without any verifier 
     ttc run --config=study:vote --workdir=runs/study --config.generator.path=...
 
 small_prm, small_probe and small_vote are the same on 20 questions with up to 4 generations;
-hours_probe is what two cores do in hours with a generator of 0.5B. The task is gsm8k, math, aime24, gpqa, another of `ttc_jax.tasks` or one of your own;
---config.task.path=FILE.jsonl has questions of your own with their answers. Every field of a stage
-can be set by a flag (--config.stage.search.sweep.seeds=0,1), and stages can be left out
-(--config.stages=search,report). With a larger model's greedy answers beside it, the page compares
-at equal FLOPs:
+hours_probe is what two cores do in hours with a generator of 0.5B. The task is gsm8k, math, aime24,
+gpqa, another of `ttc_jax.tasks` or one of your own; --config.task.path=FILE.jsonl has questions of
+your own with their answers. Every field of a stage can be set by a flag
+(--config.stage.search.sweep.seeds=0,1), and stages can be left out (--config.stages=search,report).
+With a larger model's greedy answers beside it, the page compares at equal FLOPs:
 
     --config.stages=search,large,policy,report --config.stage.large.generator.path=... \
         --config.stage.policy.flops_match.large=stage:large \
