@@ -198,6 +198,7 @@ WRONG = {  # arguments that cannot be, and what is said of them
     "max_step_tokens": [(0, "must be at least 1"), ("a", "must be a whole number")],
     "strategy": [(None, "must be text"), (3, "must be text")],
     "options": [([4], "must be a dictionary"), ({"width": [4]}, "must hold numbers and texts")],
+    "judge": [(3, "must be text")],
     "policy": [(3, "must be text")],
     "rule": [(3, "must be text")],
     "task": [(3, "must be text")],
