@@ -16,6 +16,7 @@ Words
     verifier            a model that scores answers: a PRM or an ORM
     PRM                 process reward model: a score for every step of an answer
     ORM                 outcome reward model: one score for a whole answer
+    judge               a language model that is asked about answers, as a verifier or to choose one
     step                a part of an answer up to a delimiter, here a line
     candidate           one of the N answers to a question
     row                 the place of a candidate in a batch; active while its tokens are drawn, else

@@ -21,7 +21,9 @@ have no rounds, so their ranges do not meet those of copies and answers.
 
 On the host, NumPy's generators are seeded from configs: `training.rest_em` and `training.revision`
 (what examples are taken, in which order), `policy.policy`, `policy.allocation`, `results.curves`,
-`results.chains` and `results.credit` (bootstraps and orders of answers).
+`results.chains` and `results.credit` (bootstraps and orders of answers), `experiments.selector`
+(the order in which a judge is shown answers). A judge's thoughts and texts are drawn by seed 0, and
+by a hash of its prompt in place of a question's id.
 """
 
 from __future__ import annotations
