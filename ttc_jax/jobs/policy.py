@@ -30,6 +30,7 @@ from ttc_jax.errors import UserError
 from ttc_jax.experiments.fields import check_fields
 from ttc_jax.experiments.fitted import write_policy
 from ttc_jax.experiments.policy_summary import Difficulty, flops_match, summarise
+from ttc_jax.experiments.spending import judged
 from ttc_jax.experiments.workdir import claim_workdir
 from ttc_jax.hosts import hosts
 from ttc_jax.policy import difficulty
@@ -114,7 +115,7 @@ def check_stages(config: ConfigDict, read: Mapping[str, ConfigDict]) -> None:
     if found is None or "sweep" not in found:
         return
     entries = found.sweep.strategies
-    _check_names(config, set(entries))
+    _check_names(config, {*entries, *judged(found.search.get("judge", ""))})
     if not (found.verifier.path or any(entry.verifier for entry in entries.values())):
         check_rule(config.selection.rule, (), "the sweep, which has no verifier,")
         if config.policy.difficulty != "oracle":
