@@ -81,8 +81,8 @@ def summarise_sweep(
         "strategy_efficiency": strategy -> "<generations>" -> {"ratio", "low", "high", "censored"},
         how many times as many best-of-N needs to get as far, on the same questions; "ledger":
         strategy -> "<generations>" -> mean costs of a question; "choosing": see
-        `summarise_choosing`, of the pool that sets the baseline; "seconds" is nowhere, so that
-        equal sweeps give equal files.
+        `summarise_choosing`, of the pool that sets the baseline; "judged": see `_judged`.
+        Equal sweeps give equal files: "seconds" is not there.
 
     Raises:
         UserError: a strategy that was not run on the questions that have bins, and as
