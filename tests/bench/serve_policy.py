@@ -1,12 +1,15 @@
-"""A policy whose budgets differ by difficulty, beside fixed budgets, over HTTP.
+"""Budgets that differ by difficulty, beside fixed budgets, over HTTP.
 
     ttc run --config=countdown --workdir=runs/quickstart
     python -m tests.bench.serve_policy --policy=runs/quickstart/policy --questions=300
 
-asks a server validation questions, which had no part in fitting the policy, with each strategy at
-each budget and as the policy says, and prints accuracy, candidates and drawn tokens a request, with
-95 % intervals over questions, and what the policy adds to each fixed way: paired, in points and in
-tokens. A question's samples for difficulty are among its costs.
+asks a server validation questions, which had no part in fitting, with each strategy at each budget
+and then as what `ttc policy` wrote says: by its policy, or by its allocation (`--allocation`).
+Prints accuracy, candidates and drawn tokens a request, with 95 % intervals over questions, and
+beside each strategy's curve over fixed budgets: the points that are added at the same mean tokens,
+and the share of tokens that is saved at the same accuracy. Where the curve does not get so far in
+the budgets that were asked for, its last one counts, and how often that was so is said. All that
+`ttc policy` had to draw for a question is among its costs.
 """
 
 from __future__ import annotations
@@ -15,15 +18,18 @@ import argparse
 import asyncio
 import signal
 import tempfile
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tests.bench.serve import connection, start, started
+from ttc_jax.policy.flops_match import at_budget
+from ttc_jax.results.accuracy_table import generations_to_reach
 from ttc_jax.tasks.countdown import Countdown
 from ttc_jax.tasks.task import Question
 
-WAYS = ("policy", "best_of_n", "beam")
+RESAMPLES = 2000
 
 
 async def answers(url: str, model: str, questions: list[Question], clients: int) -> NDArray:
@@ -44,25 +50,63 @@ async def answers(url: str, model: str, questions: list[Question], clients: int)
         return np.array(await asyncio.gather(*map(answer, questions))).T
 
 
-def interval(values: NDArray) -> str:
-    """The mean with its 95 % bootstrap interval over questions."""
-    rng = np.random.default_rng(0)
-    means = values[rng.integers(len(values), size=(2000, len(values)))].mean(1)
-    low, high = np.quantile(means, (0.025, 0.975))
-    return f"{values.mean():.1f} ({low:.1f} to {high:.1f})"
+def interval(values: NDArray, digits: int = 1) -> str:
+    """The first value, with the 95 % interval of the others."""
+    low, high = np.quantile(values[1:], (0.025, 0.975))
+    return f"{values[0]:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
+
+
+def means(values: NDArray) -> NDArray:
+    """[..., 1 + RESAMPLES] means over questions [..., Q], all of them and then resamples.
+
+    The resamples are the same for each way, so that differences are paired.
+    """
+    rng, count = np.random.default_rng(0), values.shape[-1]
+    drawn = rng.multinomial(count, np.full(count, 1 / count), RESAMPLES)
+    weights = np.concatenate([np.ones((1, count)), drawn]) / count
+    return values @ weights.T
+
+
+def beside(found: NDArray, fixed: Sequence[NDArray]) -> str:
+    """What a way brings beside the curve of fixed budgets.
+
+    Args:
+      found, fixed: `means` of [right, candidates, tokens].
+    """
+    added, saved, ends = [], [], 0
+    curves = np.stack(fixed, -1)  # [3, resamples, budgets]
+    for (right, _, tokens), curve in zip(found.T, curves.transpose(1, 0, 2), strict=True):
+        costs = [round(x) for x in curve[2]]
+        added.append(100 * (right - at_budget(curve[0], costs, tokens)))
+        needed, censored = generations_to_reach(curve[0], costs, right)
+        saved.append(100 * (1 - tokens / needed))
+        ends += censored
+    return (
+        f"{interval(np.array(added))} points at the same tokens, {interval(np.array(saved), 0)} % "
+        f"fewer tokens at the same accuracy (beyond the largest budget in {ends / len(saved):.0%})"
+    )
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--policy", default="")
+    parser.add_argument("--allocation", default="")
+    parser.add_argument("--strategies", default="best_of_n,beam")
+    parser.add_argument("--questions", type=int, default=300)
+    parser.add_argument("--after", type=int, default=0, help="questions before the first one")
+    parser.add_argument("--budgets", default="4,8,16,32,64")
+    parser.add_argument("--adaptive", default="8,16,32", help="budgets of policy and allocation")
+    parser.add_argument("--clients", type=int, default=32)
+    parser.add_argument("flags", nargs="*", help="of the server")
+    return parser.parse_args()
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--policy", required=True)
-    parser.add_argument("--questions", type=int, default=300)
-    parser.add_argument("--budgets", default="4,16,64")
-    parser.add_argument("--clients", type=int, default=32)
-    parser.add_argument("flags", nargs="*", help="of the server")
-    given = parser.parse_args()
-    questions = Countdown(size=given.questions).questions("validation")
+    given = arguments()
+    questions = Countdown(size=given.after + given.questions).questions("validation")[given.after :]
     flags = (
         f"--config.policy.path={given.policy}",
+        f"--config.allocation.path={given.allocation}",
         f"--config.serve.budgets={given.budgets}",
         "--config.serve.programs=8",
         "--config.serve.prompt_tokens=32",
@@ -72,22 +116,27 @@ def main() -> None:
         server = start(flags, log)
         try:
             url = started(server, log)
-            for budget in given.budgets.split(","):
-                by_policy: NDArray | None = None
-                for way in WAYS:
-                    model = f"embedded-generator@{way}-{budget}"
-                    right, candidates, tokens = asyncio.run(
-                        answers(url, model, questions, given.clients)
-                    )
-                    line = f"{way}-{budget}: right in {interval(100 * right)} %, "
-                    line += f"candidates {candidates.mean():.1f}, tokens {interval(tokens)}"
-                    if by_policy is None:
-                        by_policy = np.array([right, tokens])
-                    else:
-                        more, spent = by_policy - (right, tokens)
-                        line += f"; the policy adds {interval(100 * more)} points, "
-                        line += f"{interval(spent)} tokens"
-                    print(line, flush=True)
+
+            def ask(way: str, budget: str) -> NDArray:
+                name = f"embedded-generator@{way}-{budget}"
+                found = means(asyncio.run(answers(url, name, questions, given.clients)))
+                right, candidates, tokens = found
+                print(
+                    f"{way}-{budget}: right in {interval(100 * right)} %, candidates "
+                    f"{interval(candidates)}, tokens {interval(tokens)}",
+                    flush=True,
+                )
+                return found
+
+            fixed = {
+                way: [ask(way, budget) for budget in given.budgets.split(",")]
+                for way in given.strategies.split(",")
+            }
+            for way in [name for name in ("policy", "allocation") if getattr(given, name)]:
+                for budget in given.adaptive.split(","):
+                    found = ask(way, budget)
+                    for name, curve in fixed.items():
+                        print(f"  beside {name}: {beside(found, curve)}", flush=True)
         finally:
             server.send_signal(signal.SIGTERM)
             server.wait(60)
