@@ -211,13 +211,22 @@ class Answering:
     async def _completion(
         self, order: Order, given: Given, found: SearchResult, i: int
     ) -> Completion:
-        log_probs = None
-        if order.log_probs:
-            tokens = found.tokens[i, : found.lengths[i]].tolist()
-            [log_probs] = await _in(self._reader, self._log_probs.of, given.tokens, [tokens])
         tokenizer, most = self._service.models.tokenizer, order.limits.tokens
-        arguments = found, i, tokenizer, order.stop, most, log_probs
-        return await _in(self._texts, completion_of, *arguments)
+        completion = await _in(self._texts, completion_of, found, i, tokenizer, order.stop, most)
+        if order.log_probs is None:
+            return completion
+        [told] = await _in(
+            self._reader,
+            self._log_probs.with_top,
+            given.tokens,
+            [completion.token_ids],
+            order.log_probs,
+        )
+        return dataclasses.replace(
+            completion,
+            log_probs=tuple(told.log_probs),
+            top_log_probs=tuple(dict(pairs) for pairs in told.top),
+        )
 
     def _ask(self, order: Order, stage: Stage, *, drafts: bool = False) -> Asked:
         asked = Asked(stage.search, stage.request, order.deadline, drafts)

@@ -130,6 +130,7 @@ class Bodies:
             return None
         texts = self._tokenizer.texts()
         tokens = [texts[token] for token in completion.token_ids]
+        top = completion.top_log_probs or ({},) * len(tokens)
         if not self._chat:
             offsets = [0]
             for text in tokens[:-1]:
@@ -137,19 +138,30 @@ class Bodies:
             return {
                 "tokens": tokens,
                 "token_logprobs": list(completion.log_probs),
-                "top_logprobs": None,
+                "top_logprobs": [
+                    {text: log_prob, **{texts[i]: x for i, x in others.items()}}
+                    for text, log_prob, others in zip(
+                        tokens, completion.log_probs, top, strict=True
+                    )
+                ]
+                if completion.top_log_probs
+                else None,
                 "text_offset": offsets[: len(tokens)],
             }
         content = [
             {
-                "token": text,
-                "logprob": log_prob,
-                "bytes": list(text.encode("utf-8", "surrogatepass")),
-                "top_logprobs": [],
+                **_token(text, log_prob),
+                "top_logprobs": [_token(texts[i], x) for i, x in others.items()],
             }
-            for text, log_prob in zip(tokens, completion.log_probs, strict=True)
+            for text, log_prob, others in zip(tokens, completion.log_probs, top, strict=True)
         ]
         return {"content": content, "refusal": None}
+
+
+def _token(text: str, log_prob: float) -> dict[str, Any]:
+    """Returns what chats are told of a token."""
+    encoded = list(text.encode("utf-8", "surrogatepass"))
+    return {"token": text, "logprob": log_prob, "bytes": encoded}
 
 
 def finish_reason(completion: Completion) -> Literal["stop", "length"]:
