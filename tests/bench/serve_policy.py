@@ -3,13 +3,17 @@
     ttc run --config=countdown --workdir=runs/quickstart
     python -m tests.bench.serve_policy --policy=runs/quickstart/policy --questions=300
 
-asks a server validation questions, which had no part in fitting, with each strategy at each budget
-and then as what `ttc policy` wrote says: by its policy, or by its allocation (`--allocation`).
+asks a server validation questions, which had no part in fitting, as what `ttc policy` wrote says:
+by its policy, or by its allocation (`--allocation`). What that is set beside is best-of-N, asked at
+the largest budget alone: some candidates of an answer are that of a smaller budget. With the same
+candidates, in the same random orders, the allocation is replayed too, so that the two differ by
+what it decides and not by what was drawn. `--strategies=beam` are asked at each budget besides.
+
 Prints accuracy, candidates and drawn tokens a request, with 95 % intervals over questions, and
-beside each strategy's curve over fixed budgets: the points that are added at the same mean tokens,
-and the share of tokens that is saved at the same accuracy. Where the curve does not get so far in
-the budgets that were asked for, its last one counts, and how often that was so is said. All that
-`ttc policy` had to draw for a question is among its costs.
+beside the curve over fixed budgets: the points that are added at the same mean tokens, and the
+share of tokens that is saved at the same accuracy. Where the curve does not get so far in the
+budgets that were asked for, its last one counts, and how often that was so is said. All that had to
+be drawn for a question is among its costs.
 """
 
 from __future__ import annotations
@@ -19,35 +23,108 @@ import asyncio
 import signal
 import tempfile
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tests.bench.serve import connection, start, started
+from ttc_jax import assets, load_tokenizer
+from ttc_jax.compute.ledger import Ledger
+from ttc_jax.policy.allocation import Allocation
+from ttc_jax.policy.allocation_file import read_allocation
 from ttc_jax.policy.flops_match import at_budget
+from ttc_jax.policy.walks import walks
 from ttc_jax.results.accuracy_table import generations_to_reach
+from ttc_jax.results.store import Candidate, Record
 from ttc_jax.tasks.countdown import Countdown
 from ttc_jax.tasks.task import Question
 
 RESAMPLES = 2000
+ORDERS = 32  # of the candidates of a question, each of which might have come first
 
 
-async def answers(url: str, model: str, questions: list[Question], clients: int) -> NDArray:
-    """Returns [3, questions]: whether each answer is right, its candidates, its drawn tokens."""
-    task, room = Countdown(), asyncio.Semaphore(clients)
+async def answers(
+    url: str, model: str, questions: Sequence[Question], clients: int
+) -> list[dict[str, Any]]:
+    """Returns the answers to the questions, with all candidates."""
+    room = asyncio.Semaphore(clients)
     async with connection(url) as client:
 
-        async def answer(question: Question) -> tuple[float, float, float]:
-            asked = {"model": model, "prompt": question.text, "seed": 1, "return": ["ledger"]}
+        async def answer(question: Question) -> dict[str, Any]:
+            asked = {"model": model, "prompt": question.text, "seed": 1}
             async with room:
-                response = await client.post("/v1/completions", json=asked, timeout=600)
+                response = await client.post(
+                    "/v1/completions", json={**asked, "return": ["ledger", "trace"]}, timeout=3600
+                )
             response.raise_for_status()
-            found = response.json()
-            [verdict] = task.judge(question, [found["choices"][0]["text"]])
-            spent = found["ttc"]["ledger"]["generations"], found["usage"]["completion_tokens"]
-            return float(verdict.correct), *spent
+            return response.json()
 
-        return np.array(await asyncio.gather(*map(answer, questions))).T
+        return list(await asyncio.gather(*map(answer, questions)))
+
+
+def counts(questions: Sequence[Question], found: Sequence[dict[str, Any]]) -> NDArray:
+    """Returns [3, questions]: whether each answer is right, its candidates, its drawn tokens."""
+    task, rows = Countdown(), []
+    for question, body in zip(questions, found, strict=True):
+        [verdict] = task.judge(question, [body["choices"][0]["text"]])
+        spent = body["ttc"]["ledger"]["generations"], body["usage"]["completion_tokens"]
+        rows.append((float(verdict.correct), *spent))
+    return np.array(rows).T
+
+
+class Replay:
+    """What smaller budgets would have drawn and answered, from the candidates of the largest one.
+
+    Attributes:
+      grid: [n] budgets.
+      right: [questions, ORDERS, n] chance that the first so many candidates elect a right answer.
+      tokens: [questions, 1, n] that so many take on average.
+
+    Args:
+      questions: in the order of their ids.
+    """
+
+    def __init__(self, questions: Sequence[Question], found: Sequence[dict[str, Any]]):
+        tokenizer, records, tokens = load_tokenizer(assets.locate("embedded:generator")), [], []
+        for question, body in zip(questions, found, strict=True):
+            trace = body["ttc"]["trace"]
+            verdicts = Countdown().judge(question, [one["text"] for one in trace])
+            candidates = tuple(
+                Candidate(
+                    (),
+                    one["text"],
+                    one["finished"],
+                    one["log_prob"],
+                    tuple(one["step_scores"]),
+                    verdict.answer,
+                    verdict.correct,
+                )
+                for one, verdict in zip(trace, verdicts, strict=True)
+            )
+            records.append(Record(question.id, "best_of_n", len(trace), 0, candidates, Ledger()))
+            count = sum(len(tokenizer.encode(one["text"])) + one["finished"] for one in trace)
+            assert count == body["usage"]["completion_tokens"]
+            tokens.append(count / len(trace))
+        self._walks = walks(records, orders=ORDERS)
+        self.grid = np.array(self._walks.grid)
+        self.right = self._walks.right[:, 0]
+        self.tokens = np.array(tokens)[:, None, None] * self.grid
+
+    def fixed(self, budget: int) -> NDArray:
+        """Returns `counts` at a budget."""
+        return self._where(np.broadcast_to(self.grid == budget, self.right.shape))
+
+    def allocated(self, allocation: Allocation) -> NDArray:
+        """Returns `counts` where an allocation says when to stop."""
+        seen, stops = self._walks.since(allocation.grid[0]), np.zeros(self.right.shape)
+        stops[..., -len(seen.grid) :] = allocation.stops(seen.states[:, 0])
+        return self._where(stops)
+
+    def _where(self, stops: NDArray) -> NDArray:
+        """Returns the same for chances to stop at each budget, [questions, ORDERS, n]."""
+        values = self.right, self.grid, self.tokens
+        return np.stack([(stops * x).sum(-1).mean(-1) for x in values])
 
 
 def interval(values: NDArray, digits: int = 1) -> str:
@@ -91,11 +168,11 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--policy", default="")
     parser.add_argument("--allocation", default="")
-    parser.add_argument("--strategies", default="best_of_n,beam")
+    parser.add_argument("--strategies", default="", help="beside best_of_n")
     parser.add_argument("--questions", type=int, default=300)
     parser.add_argument("--after", type=int, default=0, help="questions before the first one")
     parser.add_argument("--budgets", default="4,8,16,32,64")
-    parser.add_argument("--adaptive", default="8,16,32", help="budgets of policy and allocation")
+    parser.add_argument("--adaptive", default="16,32", help="those of policy and allocation")
     parser.add_argument("--clients", type=int, default=32)
     parser.add_argument("flags", nargs="*", help="of the server")
     return parser.parse_args()
@@ -104,6 +181,7 @@ def arguments() -> argparse.Namespace:
 def main() -> None:
     given = arguments()
     questions = Countdown(size=given.after + given.questions).questions("validation")[given.after :]
+    questions.sort(key=lambda question: question.id)  # as a replay has them
     flags = (
         f"--config.policy.path={given.policy}",
         f"--config.allocation.path={given.allocation}",
@@ -112,31 +190,42 @@ def main() -> None:
         "--config.serve.prompt_tokens=32",
         *given.flags,
     )
+    budgets = [int(budget) for budget in given.budgets.split(",")]
+    fixed: dict[str, list[NDArray]] = {}
     with tempfile.TemporaryFile("w+") as log:
         server = start(flags, log)
         try:
             url = started(server, log)
 
-            def ask(way: str, budget: str) -> NDArray:
+            def ask(way: str, budget: int) -> list[dict[str, Any]]:
                 name = f"embedded-generator@{way}-{budget}"
-                found = means(asyncio.run(answers(url, name, questions, given.clients)))
-                right, candidates, tokens = found
+                return asyncio.run(answers(url, name, questions, given.clients))
+
+            def tell(name: str, found: NDArray, *, adaptive: bool = True) -> NDArray:
+                right, candidates, tokens = spread = means(found)
                 print(
-                    f"{way}-{budget}: right in {interval(100 * right)} %, candidates "
+                    f"{name}: right in {interval(100 * right)} %, candidates "
                     f"{interval(candidates)}, tokens {interval(tokens)}",
                     flush=True,
                 )
-                return found
+                for way, curve in fixed.items() if adaptive else ():
+                    print(f"  beside {way}: {beside(spread, curve)}", flush=True)
+                return spread
 
-            fixed = {
-                way: [ask(way, budget) for budget in given.budgets.split(",")]
-                for way in given.strategies.split(",")
-            }
+            replay = Replay(questions, ask("best_of_n", budgets[-1]))
+            curves = {"best_of_n": [replay.fixed(budget) for budget in budgets]}
+            for way in filter(None, given.strategies.split(",")):
+                curves[way] = [counts(questions, ask(way, budget)) for budget in budgets]
+            for way, curve in curves.items():
+                named = zip(budgets, curve, strict=True)
+                fixed[way] = [tell(f"{way}-{n}", found, adaptive=False) for n, found in named]
+            if given.allocation:
+                file = read_allocation(given.allocation)
+                for budget in file.budgets:
+                    tell(f"allocation-{budget}, replayed", replay.allocated(file.at(budget)))
             for way in [name for name in ("policy", "allocation") if getattr(given, name)]:
-                for budget in given.adaptive.split(","):
-                    found = ask(way, budget)
-                    for name, curve in fixed.items():
-                        print(f"  beside {name}: {beside(found, curve)}", flush=True)
+                for budget in map(int, given.adaptive.split(",")):
+                    tell(f"{way}-{budget}", counts(questions, ask(way, budget)))
         finally:
             server.send_signal(signal.SIGTERM)
             server.wait(60)

@@ -225,7 +225,7 @@ class Answering:
         return dataclasses.replace(
             completion,
             log_probs=tuple(told.log_probs),
-            top_log_probs=tuple(dict(pairs) for pairs in told.top),
+            top_log_probs=tuple(told.top),
         )
 
     def _ask(self, order: Order, stage: Stage, *, drafts: bool = False) -> Asked:
