@@ -100,6 +100,7 @@ class LogProbs:
 
             pieces = hidden.reshape(-1, PIECE, hidden.shape[-1]), row[1:].reshape(-1, PIECE)
             drawn, likeliest, tokens = lax.map(piece, pieces)
-            return drawn.reshape(-1), likeliest.reshape(-1, top), tokens.reshape(-1, top)
+            each = drawn.size, top
+            return drawn.reshape(-1), likeliest.reshape(each), tokens.reshape(each)
 
         return lax.map(one, rows)
