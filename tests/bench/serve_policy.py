@@ -29,7 +29,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tests.bench.serve import connection, start, started
-from ttc_jax import assets, load_tokenizer
 from ttc_jax.compute.ledger import Ledger
 from ttc_jax.policy.allocation import Allocation
 from ttc_jax.policy.allocation_file import read_allocation
@@ -77,16 +76,27 @@ class Replay:
     """What smaller budgets would have drawn and answered, from the candidates of the largest one.
 
     Attributes:
+      walks: the candidates in `ORDERS` random orders, questions in the order of their ids.
       grid: [n] budgets.
       right: [questions, ORDERS, n] chance that the first so many candidates elect a right answer.
       tokens: [questions, 1, n] that so many take on average.
 
     Args:
-      questions: in the order of their ids.
+      records: best-of-N's, one a question, in the order of their ids.
+      tokens: of all candidates of each.
     """
 
-    def __init__(self, questions: Sequence[Question], found: Sequence[dict[str, Any]]):
-        tokenizer, records, tokens = load_tokenizer(assets.locate("embedded:generator")), [], []
+    def __init__(self, records: Sequence[Record], tokens: Sequence[int]):
+        self.walks = walks(records, orders=ORDERS)
+        self.grid = np.array(self.walks.grid)
+        self.right = self.walks.right[:, 0]
+        each = np.array(tokens) / self.grid[-1]
+        self.tokens = each[:, None, None] * self.grid
+
+    @classmethod
+    def of(cls, questions: Sequence[Question], found: Sequence[dict[str, Any]]) -> Replay:
+        """Returns that of a server's answers, questions in the order of their ids."""
+        records = list[Record]()
         for question, body in zip(questions, found, strict=True):
             trace = body["ttc"]["trace"]
             verdicts = Countdown().judge(question, [one["text"] for one in trace])
@@ -103,13 +113,7 @@ class Replay:
                 for one, verdict in zip(trace, verdicts, strict=True)
             )
             records.append(Record(question.id, "best_of_n", len(trace), 0, candidates, Ledger()))
-            count = sum(len(tokenizer.encode(one["text"])) + one["finished"] for one in trace)
-            assert count == body["usage"]["completion_tokens"]
-            tokens.append(count / len(trace))
-        self._walks = walks(records, orders=ORDERS)
-        self.grid = np.array(self._walks.grid)
-        self.right = self._walks.right[:, 0]
-        self.tokens = np.array(tokens)[:, None, None] * self.grid
+        return cls(records, [body["usage"]["completion_tokens"] for body in found])
 
     def fixed(self, budget: int) -> NDArray:
         """Returns `counts` at a budget."""
@@ -117,7 +121,7 @@ class Replay:
 
     def allocated(self, allocation: Allocation) -> NDArray:
         """Returns `counts` where an allocation says when to stop."""
-        seen, stops = self._walks.since(allocation.grid[0]), np.zeros(self.right.shape)
+        seen, stops = self.walks.since(allocation.grid[0]), np.zeros(self.right.shape)
         stops[..., -len(seen.grid) :] = allocation.stops(seen.states[:, 0])
         return self._where(stops)
 
@@ -188,6 +192,7 @@ def main() -> None:
         f"--config.serve.budgets={given.budgets}",
         "--config.serve.programs=8",
         "--config.serve.prompt_tokens=32",
+        "--config.serve.seconds=86400",  # no deadline cuts an answer
         *given.flags,
     )
     budgets = [int(budget) for budget in given.budgets.split(",")]
@@ -212,7 +217,7 @@ def main() -> None:
                     print(f"  beside {way}: {beside(spread, curve)}", flush=True)
                 return spread
 
-            replay = Replay(questions, ask("best_of_n", budgets[-1]))
+            replay = Replay.of(questions, ask("best_of_n", budgets[-1]))
             curves = {"best_of_n": [replay.fixed(budget) for budget in budgets]}
             for way in filter(None, given.strategies.split(",")):
                 curves[way] = [counts(questions, ask(way, budget)) for budget in budgets]
