@@ -2,8 +2,8 @@
 
 Beyond the paper. A question is looked at after n = 1, 2, 4, … samples and stopped where another
 look is not worth its price: because the vote is settled, or because the question is hopeless. What
-is seen of it needs no ground truth: by how much the winning answer leads in the weighted vote, and
-how the verifier scores it. Fitting questions, for which the truth is known, tell for each cell
+is seen of it needs no ground truth: the share of the weighted vote that the winning answer holds,
+and how the verifier scores it. Fitting questions, for which the truth is known, tell for each cell
 of such states how often the present winner is right and which cells come next (taken to be a Markov
 chain). From these follows
 
@@ -31,7 +31,7 @@ from ttc_jax.policy.policy import FOLDS, deal, draws, estimates
 from ttc_jax.policy.walks import Walks
 from ttc_jax.results.curves import Estimate
 
-CELLS: Final = (3, 8)  # of the winner's lead, and of its score
+CELLS: Final = (2, 8)  # of the winner's share, and of its score
 PRIOR: Final = 0.25  # questions that are added to each cell: right as often as all, and staying
 _ROUNDING: Final = 1e-12  # a gain of less is none
 
@@ -42,7 +42,7 @@ class Allocation:
 
     Attributes:
       grid: [n] numbers of samples after which a question is looked at, ascending.
-      edges: [n - 1][2][…] ascending bounds between cells, of the winner's lead and of its score.
+      edges: [n - 1][2][…] ascending bounds between cells, of the winner's share and of its score.
       gains: [n - 1][cells] right answers that a generation brings at best, from here on.
       price: of a generation, in right answers.
       stop_at_price: share of questions that stop where the gain is the price itself, which makes
@@ -111,7 +111,7 @@ def fit_allocation(walks: Walks, budget: float, *, cells: tuple[int, int] = CELL
     Where no state promises more, they spend less.
 
     Args:
-      cells: of the winner's lead and of its score; bounds are quantiles.
+      cells: of the winner's share and of its score; bounds are quantiles.
 
     Raises:
       UserError: a budget outside the grid.
@@ -181,8 +181,8 @@ def evaluate_allocation(
 
 def _cell(states: NDArray[np.float64], edges: Sequence[Sequence[float]]) -> NDArray[np.int64]:
     """[...] The cell of each state [..., 2]; a value on a bound belongs to the cell above it."""
-    lead, score = (np.searchsorted(edges[i], states[..., i], side="right") for i in range(2))
-    return lead * (len(edges[1]) + 1) + score
+    share, score = (np.searchsorted(edges[i], states[..., i], side="right") for i in range(2))
+    return share * (len(edges[1]) + 1) + score
 
 
 def _model(

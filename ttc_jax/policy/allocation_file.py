@@ -57,7 +57,7 @@ class AllocationFile:
     def __post_init__(self) -> None:
         if any(b <= a for a, b in pairwise(self.grid)):
             raise ValueError("grid must rise")
-        cells = [(len(lead) + 1) * (len(score) + 1) for lead, score in self.edges]
+        cells = [(len(share) + 1) * (len(score) + 1) for share, score in self.edges]
         if len(cells) != len(self.grid) - 1 or list(map(len, self.gains)) != cells:
             raise ValueError("edges and gains must have a row for each number in grid but the last")
         if any(b < a for both in self.edges for row in both for a, b in pairwise(row)):
@@ -104,7 +104,7 @@ def allocation_file(
         gains=table.gains,
         prices={f"n_{n}": Price(one.price, one.stop_at_price) for n, one in fitted.items()},
         about=f"Fitted to {source}. After grid[i] samples a question is in the cell that edges[i] "
-        "set: of the lead of the winning answer, and of its mean score. It goes on while "
+        "set: of the share of the winning answer, and of its mean score. It goes on while "
         "gains[i] of its cell exceeds the price of the budget that is to hold on average.",
     )
 

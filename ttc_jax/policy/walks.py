@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from ttc_jax.errors import UserError
 from ttc_jax.results.credit import as_pool
 from ttc_jax.results.curves import budget_grid
-from ttc_jax.results.selection import NO_ANSWER, ballot_boxes, best_of_n_weighted
+from ttc_jax.results.selection import NO_ANSWER, best_of_n_weighted
 from ttc_jax.results.store import Record
 
 
@@ -50,10 +50,8 @@ class Walks:
 def look(answers: NDArray[np.int64], scores: NDArray[np.float64]) -> NDArray[np.float64]:
     """[..., 2] What is seen of N samples without knowing the right answer.
 
-    It is the winner's lead over the second answer in the vote of best-of-N weighted, as a part of
-    all scores, and the winner's mean score; of answers that tie the first; zeros where no sample
-    has an answer or a score. The lead tells more than the winner's share: a winner of a third may
-    be far ahead of all others, or about to lose to one of them.
+    It is the winner's share of all scores in the vote of best-of-N weighted, and its mean score; of
+    answers that tie the first; zeros where no sample has an answer or a score.
 
     Args:
       answers, scores: [..., N], see `best_of_n_weighted`, also for errors.
@@ -62,11 +60,7 @@ def look(answers: NDArray[np.int64], scores: NDArray[np.float64]) -> NDArray[np.
     weights = np.where(answers == NO_ANSWER, 0.0, np.maximum(scores, 0.0))
     winners = answers == np.take_along_axis(answers, first, -1)
     won = (weights * winners).sum(-1)
-    boxes, counts = ballot_boxes(answers, int(answers.max(initial=NO_ANSWER)) + 3)  # 2 or more
-    sums = np.bincount(boxes, weights.ravel(), counts.size).reshape(counts.shape)
-    second = np.partition(sums, -2, axis=-1)[:, -2].reshape(won.shape)
-    lead = np.maximum(won - second, 0.0) / np.maximum(weights.sum(-1), 1e-300)
-    return np.stack([lead, won / winners.sum(-1)], -1)
+    return np.stack([won / np.maximum(weights.sum(-1), 1e-300), won / winners.sum(-1)], -1)
 
 
 def walks(

@@ -77,11 +77,11 @@ class WhileWorth:
         candidates = [candidate for one in found for candidate in one.record.candidates]
         answers = answer_ids([candidate.answer for candidate in candidates])
         scores = [answer_score(one.step_scores, self.aggregation) for one in candidates]
-        lead, score = look(answers, np.array(scores)).tolist()
+        share, score = look(answers, np.array(scores)).tolist()
         n, grid = drawn(found), self.allocation.grid
-        stops = self.allocation.decide(n, (lead, score), self.draw)
+        stops = self.allocation.decide(n, (share, score), self.draw)
         more = 0 if stops else grid[grid.index(n) + 1] - n
-        return Verdict(more, {"lead": lead, "score": score})
+        return Verdict(more, {"share": share, "score": score})
 
 
 def rule_of(service: Service, order: Order, stage: Stage) -> Rule | None:
