@@ -34,6 +34,8 @@ def _base() -> ConfigDict:
     config.selection = {"rule": "best_of_n_weighted", "aggregation": "last"}
     config.budget = 16  # generations, where a client names a strategy alone
     config.policy = {"path": ""}  # what `ttc policy` wrote: clients name it as the strategy policy
+    # The same, a budget that holds on average over questions: clients name it allocation.
+    config.allocation = {"path": ""}
     config.own = ""
     config.step_delimiter = "\n"
     # What a client leaves open.

@@ -4,9 +4,10 @@
 
 starts `ttc serve` with the embedded models in a process of its own, and says how long answers took,
 how many tokens a second were drawn, whether every request was answered, whether the same request
-got the same answer, and how much memory the process took from quarter to quarter. Before that, the
-same requests are sent one at a time. At the end the server gets SIGTERM while the clients go on.
-What stands behind `--` are flags of the server.
+got the same answer, and how much memory the process took from quarter to quarter. Before that, they
+are sent one at a time, and then questions at a budget of 4 answers, one at a time too, both
+over HTTP and to `LLM.solve` in this process while the server has nothing to do. At the end the
+server gets SIGTERM while the clients go on. What stands behind `--` are flags of the server.
 """
 
 from __future__ import annotations
@@ -15,7 +16,9 @@ import argparse
 import asyncio
 import collections
 import contextlib
+import itertools
 import json
+import math
 import os
 import random
 import re
@@ -24,12 +27,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import numpy as np
+
+from ttc_jax import LLM, SamplingParams
 
 KEY = "a-key-for-the-bench"
 PROMPTS = ("03 08 12 25=61:", "03 05 09=11:", "04 07 13 25=88:")
@@ -173,6 +178,45 @@ async def serial(url: str, seconds: float, load: Load) -> None:
             await ask(client, request(rng), load)
 
 
+def at_a_budget() -> Iterator[dict[str, Any]]:
+    """What is asked of the server and of `LLM.solve` alike, without end."""
+    for seed in itertools.count():
+        for prompt in PROMPTS:
+            yield {"prompt": prompt, "seed": seed, "budget": 4, "max_tokens": 128}
+
+
+async def asked_of_server(url: str, seconds: float, load: Load) -> None:
+    until = time.monotonic() + seconds
+    async with connection(url) as client:
+        for asked in at_a_budget():
+            if time.monotonic() >= until:
+                return
+            await ask(client, asked, load)
+
+
+def asked_of_library(seconds: float, load: Load) -> None:
+    llm = LLM("embedded:generator")
+    until = math.inf  # the first one compiles, and does not count
+    for asked in at_a_budget():
+        began = time.monotonic()
+        if began >= until:
+            return
+        [found] = llm.solve(
+            asked["prompt"],
+            budget=asked["budget"],
+            max_tokens=asked["max_tokens"],
+            seed=asked["seed"],
+            task="countdown",
+            sampling=SamplingParams(0.7),
+        )
+        now = time.monotonic()
+        if until == math.inf:
+            until = now + seconds
+        else:
+            load.seconds.append(now - began)
+            load.tokens += found.ledger.decode_tokens
+
+
 async def loaded(url: str, pid: int, clients: int, seconds: float, load: Load) -> list[float]:
     """Returns the megabytes of the server at the start and after each quarter."""
     until, memory = time.monotonic() + seconds, [megabytes(pid)]
@@ -199,9 +243,13 @@ def main() -> None:
         server = start([*FLAGS, *given.flags], log)
         try:
             url = started(server, log)
-            alone, load = Load(), Load()
+            alone, load, served, solved = Load(), Load(), Load(), Load()
             asyncio.run(serial(url, given.seconds / 6, alone))
             alone.report("one at a time", given.seconds / 6)
+            asyncio.run(asked_of_server(url, given.seconds / 6, served))
+            served.report("4 answers each, one at a time", given.seconds / 6)
+            asked_of_library(given.seconds / 6, solved)
+            solved.report("the same by LLM.solve", given.seconds / 6)
             began = time.monotonic()
             memory = asyncio.run(loaded(url, server.pid, given.clients, given.seconds, load))
             load.report(f"{given.clients} clients", time.monotonic() - began)

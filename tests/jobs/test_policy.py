@@ -14,6 +14,7 @@ from ttc_jax.errors import UserError
 from ttc_jax.experiments.fitted import followed
 from ttc_jax.experiments.spending import PARALLEL
 from ttc_jax.jobs import policy
+from ttc_jax.policy.allocation_file import read_allocation
 from ttc_jax.policy.policy import Policy
 from ttc_jax.policy_file import Entry, PolicyFile, read_policy
 from ttc_jax.results.store import Candidate, Record, ResultsStore
@@ -104,6 +105,9 @@ def test_a_sweep_becomes_a_policy_in_a_file(config, tmp_path, capsys):
     assert [tuple(row) for row in found.choice] == [BUDGETS] * 5
     assert found.to_dict()["choice"] == summary["compute_optimal"]["few"]["choice"]
     assert found.strategy(0.0, 16)[0] in ("beam", "best_of_n")
+    spread = read_allocation(str(tmp_path))
+    assert spread.budgets == tuple(map(int, summary["allocation"])) == (8, 16, 32)
+    assert spread.grid == (4, 8, 16, 32, 64)
     printed = " ".join(capsys.readouterr().out.split())
     assert "strategy by oracle difficulty" in printed
     assert "the baseline needs" in printed
@@ -259,6 +263,7 @@ def test_samples_without_scores_vote_and_tell_oracle_difficulty(config, swept, t
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
     assert list(summary["efficiency"]) == ["oracle"]
     assert "allocation" not in summary
+    assert not (tmp_path / "out" / "allocation.json").exists()
 
 
 def test_a_policy_chooses_among_what_it_is_told_to(config, swept, tmp_path):

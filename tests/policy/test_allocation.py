@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from ttc_jax.compute.ledger import Ledger
 from ttc_jax.errors import UserError
 from ttc_jax.policy.allocation import Allocation, _gains, evaluate_allocation, fit_allocation
+from ttc_jax.policy.allocation_file import FILE, allocation_file, read_allocation
 from ttc_jax.policy.walks import Walks, look, walks
 from ttc_jax.results.store import Candidate, Record
 
@@ -180,16 +181,73 @@ def test_one_walk_is_the_order_in_which_samples_came():
     assert np.ptp(more.states[0, 0, :, 0, 1]) > 0
 
 
-def test_an_allocation_written_and_read_is_the_same(seen):
-    allocation = fit_allocation(seen, 4)
-    found = allocation.to_dict()
-    assert Allocation.from_dict(json.loads(json.dumps(found))) == allocation
+def test_looks_may_begin_later(seen):
+    later = seen.since(3)
+    assert later.grid == (4, 8, 16, 32)
+    np.testing.assert_array_equal(later.states, seen.states[..., 2:, :])
+    [found] = evaluate_allocation(later, [8], count=10)
+    assert found.spent.mean == pytest.approx(8, rel=0.1)
+    assert len(found.stopped) == 4
+
+
+def test_an_allocation_written_and_read_is_the_same(seen, tmp_path):
+    made = allocation_file(seen, (2, 4), aggregation="last", source="samples")
+    made.write(tmp_path / FILE)
+    for path in (tmp_path, tmp_path / FILE):
+        found = read_allocation(str(path))
+        assert found == made
+        assert found.budgets == (2, 4)
+        for budget in (2, 4):
+            assert found.at(budget) == fit_allocation(seen, budget)
+    allocation = found.at(4)
     assert allocation.decide(SAMPLES, (0.1, 0.5))
     with pytest.raises(UserError, match="not after 3"):
         allocation.decide(3, (1.0, 0.5))
-    del found["gains"]
-    with pytest.raises(UserError, match="allocation lacks gains; fit it anew"):
-        Allocation.from_dict(found)
+
+
+WRITTEN = {
+    "aggregation": "last",
+    "grid": [1, 2, 4],
+    "edges": [[[], [0.5]], [[0.2, 0.4], []]],
+    "gains": [[0.1, 0.0], [0.1, 0.0, 0.0]],
+    "prices": {"n_2": {"price": 0.05, "stop_at_price": 0.5}},
+}
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "named"),
+    [
+        ("aggregation", "mean", "aggregation"),
+        ("grid", [1, 4, 2], "grid must rise"),
+        ("grid", [1], "grid"),
+        ("grid", [1, 2], "a row for each number in grid but the last"),
+        ("grid", [0, 1, 2], "grid.0"),
+        ("edges", [[[], [0.5]], [[0.4, 0.2], []]], "edges must rise"),
+        ("edges", [[[]], [[0.2, 0.4], []]], "edges.0"),
+        ("gains", [[0.1, 0.0], [0.1, 0.0]], "a row for each number in grid"),
+        ("gains", [[0.1, float("nan")], [0.1, 0.0, 0.0]], "gains.0.1"),
+        ("prices", {}, "prices"),
+        ("prices", {"2": {"price": 0.05, "stop_at_price": 0.5}}, "prices.2"),
+        ("prices", {"n_2": {"price": -1, "stop_at_price": 0.5}}, "prices.n_2.price"),
+        ("prices", {"n_2": {"price": 0, "stop_at_price": 2}}, "prices.n_2.stop_at_price"),
+        ("prices", {"n_2": {"price": 0}}, "stop_at_price is missing"),
+        ("surplus", 1, "surplus"),
+    ],
+)
+def test_a_damaged_file_is_one_line(tmp_path, field, value, named):
+    path = tmp_path / "own.json"
+    path.write_text(json.dumps(WRITTEN))
+    assert read_allocation(str(path)).at(2).decide(2, (0.1, 0.9)) is False
+    path.write_text(json.dumps({**WRITTEN, field: value}))
+    with pytest.raises(UserError, match=named) as error:
+        read_allocation(str(path))
+    assert "own.json" in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(UserError, match=r"allocation.path=\S*: no such file; ttc policy writes"):
+        read_allocation(str(tmp_path))
 
 
 def test_mistakes_are_named(seen):

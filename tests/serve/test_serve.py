@@ -28,7 +28,7 @@ def client(running: Running) -> Iterator[openai.OpenAI]:
 
 
 def test_a_conversation_is_answered(client: openai.OpenAI):
-    found = client.chat.completions.create(**ASKED, logprobs=True)
+    found = client.chat.completions.create(**ASKED, logprobs=True, top_logprobs=3)
     [choice] = found.choices
     assert choice.message.role == "assistant"
     assert choice.message.content
@@ -39,6 +39,14 @@ def test_a_conversation_is_answered(client: openai.OpenAI):
     assert choice.logprobs.content is not None
     assert len(choice.logprobs.content) == found.usage.completion_tokens <= 30
     assert "".join(one.token for one in choice.logprobs.content) == choice.message.content
+    for one in choice.logprobs.content:
+        others = [other.logprob for other in one.top_logprobs]
+        assert len(others) == 3
+        assert others == sorted(others, reverse=True)
+        assert others[0] >= one.logprob - 1e-5
+        if one.token in ("=", "1"):  # which no special token looks like
+            told = {other.token: other.logprob for other in one.top_logprobs}
+            assert told.get(one.token, one.logprob) == pytest.approx(one.logprob)
     about = found.model_extra["ttc"] if found.model_extra else {}
     assert about["seed"] == 5
     assert about["generations"] == 1
@@ -72,7 +80,7 @@ def test_a_stream_has_the_same_text_and_tells_its_cost_at_the_end(client: openai
 
 def test_several_prompts_and_choices_have_their_own_texts(client: openai.OpenAI):
     found = client.completions.create(
-        model=MODEL, prompt=[HARD, EASY, HARD], n=4, max_tokens=30, seed=1, logprobs=0
+        model=MODEL, prompt=[HARD, EASY, HARD], n=4, max_tokens=30, seed=1, logprobs=2
     )
     texts = [choice.text for choice in found.choices]
     assert [choice.index for choice in found.choices] == [*range(12)]
@@ -80,6 +88,13 @@ def test_several_prompts_and_choices_have_their_own_texts(client: openai.OpenAI)
     assert found.usage is not None
     drawn = sum(len(x.logprobs.tokens or ()) for x in found.choices if x.logprobs)
     assert found.usage.completion_tokens == drawn
+    for choice in found.choices:
+        assert choice.logprobs is not None
+        places = choice.logprobs.top_logprobs or []
+        told = choice.logprobs.tokens or []
+        assert len(places) == len(told)
+        assert all(token in place for token, place in zip(told, places, strict=True))
+        assert max(map(len, places)) in (2, 3)  # the drawn one beside two
 
 
 def test_a_text_stops_an_answer(client: openai.OpenAI):
@@ -238,7 +253,8 @@ def test_neither_prompts_nor_answers_are_logged(running: Running, caplog: pytest
         ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "messages[0]"),
         ({"response_format": {"type": "json_object"}}, "response_format.type"),
         ({"tools": [{"type": "function"}]}, "tools"),
-        ({"top_logprobs": 3}, "top_logprobs"),
+        ({"top_logprobs": 3}, "top_logprobs"),  # without logprobs
+        ({"logprobs": True, "top_logprobs": 21}, "top_logprobs"),
         ({"return": ["everything"]}, "return[0]"),
         ({"deadline_s": 0}, "deadline_s"),
         ({"bugdet": 4}, "bugdet"),

@@ -35,14 +35,24 @@ POLICY = {
         "more": {"strategy": "beam", "options": {"width": 2}},
     },
 }
+# One more look is worth its price where the verifier is not sure.
+ALLOCATION = {
+    "aggregation": "last",
+    "grid": [1, 2, 4],
+    "edges": [[[], [0.9]], [[], [0.9]]],
+    "gains": [[0.1, 0.0], [0.1, 0.0]],
+    "prices": {"n_2": {"price": 0.05, "stop_at_price": 0.5}},
+}
 SCORED = (f"--config.verifier.path={__name__}:Told", "--config.serve.budgets=2,4")
 
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    path = tmp_path_factory.mktemp("policy") / "policy.json"
-    path.write_text(json.dumps(POLICY))
-    with serving(*SCORED, f"--config.policy.path={path}", warm=()) as found:
+    folder = tmp_path_factory.mktemp("policy")
+    (folder / "policy.json").write_text(json.dumps(POLICY))
+    (folder / "allocation.json").write_text(json.dumps(ALLOCATION))
+    paths = (f"--config.{name}.path={folder}" for name in ("policy", "allocation"))
+    with serving(*SCORED, *paths, warm=()) as found:
         yield found
 
 
@@ -62,6 +72,30 @@ def test_a_policy_spends_by_difficulty(running: Running, prompt: str):
     assert about["budget"] == len(about["trace"]) == (2 if easy else 4)
     assert about["ledger"]["generations"] == (2 if easy else 2 + 4)
     assert easy == (prompt == SURE)
+
+
+@pytest.mark.parametrize(("prompt", "drawn"), [(SURE, 1), (HARD, 4)])
+def test_an_allocation_spends_while_it_is_worth_it(running: Running, prompt: str, drawn: int):
+    found = ask(running, prompt, model="embedded-generator@allocation-2")
+    about = found["ttc"]
+    assert (about["strategy"], about["budget"]) == ("allocation", 2)
+    assert about["generations"] == about["ledger"]["generations"] == len(about["trace"]) == drawn
+    assert about["score"] == pytest.approx(0.95 if prompt == SURE else 0.5)
+    assert len({one["log_prob"] for one in about["trace"]}) == drawn  # each drawn anew
+    texts = {one["text"] for one in about["trace"] if one["answer"] == about["answer"]}
+    assert found["choices"][0]["text"] in texts
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("budget", 4), ("confidence", 0.9), ("budget_tokens", 4000)]
+)
+def test_what_an_allocation_cannot_keep_is_refused(running: Running, field: str, value: float):
+    asked = {"prompt": SURE, "strategy": "allocation", "budget": 2, field: value}
+    if field == "budget_tokens":
+        del asked["budget"]
+    response = running.post("/completions", json=asked)
+    assert response.status_code == 400
+    assert response.json()["error"]["param"] == field
 
 
 def test_a_vote_that_is_settled_ends_the_search(running: Running):
@@ -88,6 +122,7 @@ def test_certainty_is_that_of_the_first_over_the_second(votes: tuple[int, ...], 
         (["--config.sampling.max_new_tokens=500"], "above all of serve.answer_tokens"),
         (["--config.serve.strategy=bean"], "none of serve.strategies"),
         (["--config.serve.port=70000"], "at most 65535"),
+        (["--config.allocation.path=nowhere"], "no such file; ttc policy writes"),
     ],
 )
 def test_a_config_that_cannot_be_served_is_one_line(flags: list[str], message: str):

@@ -143,6 +143,7 @@ FIELDS: Final[Mapping[str, Field]] = {
     "start.weights": _WEIGHTS,
     "start.cache": _CACHE,
     "policy.path": Field("policy to follow: the workdir of ttc policy, or its policy.json"),
+    "allocation.path": Field("allocation to follow: the same workdir, or its allocation.json"),
     "policy.loaded": Field("the path that this section was filled from"),
     "policy.choice.*": Field("strategy of this difficulty bin at n_N generations, or tokens"),
     "policy.unit": Field("what budgets count", Choice(("generations", "tokens"))),
@@ -157,7 +158,9 @@ FIELDS: Final[Mapping[str, Field]] = {
         "how the difficulty of a question is told",
         Choice(("oracle", "predicted", "few", "question")),
     ),
-    "policy.samples": Field("samples that tell difficulty, where it is few", _COUNT),
+    "policy.samples": Field(
+        "that tell few's difficulty, or before an allocation's first look", _COUNT
+    ),
     "policy.only": Field("strategies to choose from besides the baseline; empty for all"),
     "policy.baseline": Field("strategy that efficiency is measured against"),
     "policy.pools": Field("strategies whose candidates are independent"),

@@ -5,10 +5,11 @@ How hard a question is comes from samples that are not scored where the sweep ha
 verifier's mean score of all (predicted) or of the first `policy.samples` (few); or, before any
 sample, as its score of the question alone (question). Within each bin one half of the questions
 chooses for the other, so that what is reported was earned on questions that did not choose. WORKDIR
-gets policy.json, the policy fitted to all questions; summary.json: accuracy, efficiency
-and the choices, with each kind of difficulty, and what it brings to spend the same average budget
-unevenly over questions; and compute_optimal.png/.svg/.csv. Samples drawn elsewhere will do: a file
-or folder of them, see `ttc_jax.results.foreign`. Where
+gets policy.json, the policy fitted to all questions; allocation.json, which spends an average
+budget unevenly over questions, where the baseline's samples have scores; summary.json: accuracy,
+efficiency and the choices, with each kind of difficulty, and what such an allocation brings; and
+compute_optimal.png/.svg/.csv. Samples drawn elsewhere will do: a file or folder of them, see
+`ttc_jax.results.foreign`. Where
 `flops_match.large` names a run of a larger model's greedy answers, the two are compared at equal
 FLOPs, pretraining included. With policy.unit=tokens `policy.budgets` are tokens that a question may
 take, for strategies whose generations are not equally long, such as those of a model that thinks.
@@ -21,12 +22,12 @@ import logging
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from ml_collections import ConfigDict
 
 from ttc_jax.config import as_flag
 from ttc_jax.errors import UserError
+from ttc_jax.experiments.allocated import allocate
 from ttc_jax.experiments.fields import check_fields
 from ttc_jax.experiments.fitted import write_policy
 from ttc_jax.experiments.policy_summary import Difficulty, flops_match, summarise
@@ -34,7 +35,7 @@ from ttc_jax.experiments.spending import judged
 from ttc_jax.experiments.workdir import claim_workdir
 from ttc_jax.hosts import hosts
 from ttc_jax.policy import difficulty
-from ttc_jax.policy.allocation import evaluate_allocation
+from ttc_jax.policy.allocation_file import FILE as ALLOCATION
 from ttc_jax.policy.difficulty import Binning
 from ttc_jax.policy.policy import (
     FOLDS,
@@ -42,7 +43,6 @@ from ttc_jax.policy.policy import (
     evaluate_policy,
     fit_policy,
 )
-from ttc_jax.policy.walks import walks
 from ttc_jax.policy_file import FILE
 from ttc_jax.report.console import print_policy
 from ttc_jax.report.writing import write_compute_optimal
@@ -96,7 +96,7 @@ def main(config: ConfigDict, workdir: Path) -> None:
     binnings = {kind: told.binning for kind, told in found.items()}
     summary = summarise(config, table, baseline, policies, worths, binnings)
     summary["separate_difficulty"] = _has_separate_difficulty(records)
-    if allocation := _allocation(config, pool):
+    if allocation := allocate(config, pool, workdir / ALLOCATION):
         summary["allocation"] = allocation
     if config.flops_match.large:
         kinds = dict.fromkeys(("oracle", config.policy.difficulty))
@@ -250,18 +250,3 @@ def _difficulties(config: ConfigDict, records: Sequence[Record]) -> dict[str, Di
 
 def _has_separate_difficulty(records: Sequence[Record]) -> bool:
     return any(record.strategy == DIFFICULTY for record in records)
-
-
-def _allocation(config: ConfigDict, pool: Sequence[Record]) -> dict[str, Any]:
-    """Returns average budget -> what spending unevenly brings; {} for pools that cannot show it."""
-    if not scored(pool) or any(record.sequential > 1 for record in pool):
-        return {}
-    found = walks(pool, aggregation=config.selection.aggregation, seed=config.seed)
-    budgets = found.grid[1:-1]
-    worths = evaluate_allocation(found, budgets, seed=config.seed, count=config.policy.resamples)
-    names = ("accuracy", "spent", "uniform", "gain", "informed")
-    return {
-        str(n): {name: getattr(one, name).rounded() for name in names}
-        | {"stopped": {str(k): round(x, 6) for k, x in zip(found.grid, one.stopped, strict=True)}}
-        for n, one in zip(budgets, worths, strict=True)
-    }

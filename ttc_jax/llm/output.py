@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Literal
 
 from ttc_jax.compute.ledger import Ledger
@@ -17,6 +18,8 @@ class Completion:
       token_ids: all that was drawn for it, the end token included.
       log_prob: nats, of all tokens under the model itself (temperature 1, nothing truncated).
       log_probs: the same of each token; None where they were not asked for.
+      top_log_probs: for each token the ids of the likeliest in its place with theirs, the likeliest
+        first; () unless asked for.
       finish_reason: "stop" at an end token or a stop text, "length" at the limit of tokens,
         "deadline" where time ran out.
       step_scores: the verifier's, one a step; () without a verifier.
@@ -30,6 +33,7 @@ class Completion:
     finish_reason: Literal["stop", "length", "deadline"]
     step_scores: tuple[float, ...]
     reasoning: str = ""
+    top_log_probs: tuple[Sequence[tuple[int, float]], ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)

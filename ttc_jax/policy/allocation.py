@@ -19,8 +19,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Sequence
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -81,28 +81,6 @@ class Allocation:
         on = (least > self.price) + (1 - self.stop_at_price) * (least == self.price)
         ends = np.zeros((*least.shape[:-1], 1))
         return np.concatenate([1 + ends, on], -1) - np.concatenate([on, ends], -1)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Returns what JSON holds."""
-        return dataclasses.asdict(self)
-
-    @classmethod
-    def from_dict(cls, found: Mapping[str, Any]) -> Allocation:
-        """Returns the allocation that `to_dict` wrote.
-
-        Raises:
-          UserError: a part is missing.
-        """
-        try:
-            return cls(
-                grid=tuple(found["grid"]),
-                edges=tuple(tuple(tuple(x) for x in both) for both in found["edges"]),
-                gains=tuple(tuple(row) for row in found["gains"]),
-                price=found["price"],
-                stop_at_price=found["stop_at_price"],
-            )
-        except KeyError as error:
-            raise UserError(f"allocation lacks {error.args[0]}; fit it anew") from error
 
 
 @dataclasses.dataclass(frozen=True)

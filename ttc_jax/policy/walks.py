@@ -40,6 +40,12 @@ class Walks:
         questions = tuple(q for q, kept in zip(self.questions, inside, strict=True) if kept)
         return Walks(questions, self.grid, self.states[inside], self.right[inside])
 
+    def since(self, n: int) -> Walks:
+        """Returns the same, looked at after n samples for the first time."""
+        kept = np.array(self.grid) >= n
+        grid = tuple(k for k in self.grid if k >= n)
+        return Walks(self.questions, grid, self.states[..., kept, :], self.right[..., kept])
+
 
 def look(answers: NDArray[np.int64], scores: NDArray[np.float64]) -> NDArray[np.float64]:
     """[..., 2] What is seen of N samples without knowing the right answer.

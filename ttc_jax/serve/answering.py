@@ -22,6 +22,7 @@ from ttc_jax.serve.orders import Given, Order, Orders, Stage
 from ttc_jax.serve.programs import PLAIN, Programs
 from ttc_jax.serve.schema import ChatRequest, CompletionRequest
 from ttc_jax.serve.service import POLICY, Service
+from ttc_jax.serve.stopping import Rule, rule_of
 from ttc_jax.serve.voting import Found
 from ttc_jax.serve.worker import Worker
 
@@ -123,8 +124,8 @@ class Answering:
         if strategy == POLICY:
             more, silent = await self._follow(order, given, found)
             about |= more
-        elif order.confidence is not None:
-            about |= await self._until_sure(order, given, found, order.confidence)
+        elif (rule := rule_of(self._service, order, stage)) is not None:
+            about |= await self._while_more(order, given, found, rule)
         return await self._elected(order, given, [one for one in found if one], silent, about)
 
     async def _follow(
@@ -151,21 +152,19 @@ class Answering:
         about = {"difficulty": easy, "bin": place, "strategy": name, "budget": budget}
         return about, 0 if reuses else 1
 
-    async def _until_sure(
-        self, order: Order, given: Given, found: list[Found | None], confidence: float
+    async def _while_more(
+        self, order: Order, given: Given, found: list[Found | None], rule: Rule
     ) -> dict[str, Any]:
-        """Draws candidates a few at a time until the vote is settled, or the budget is spent."""
-        sure, kind = 0.0, order.first[0].kind
+        """Draws candidates a few at a time until a rule says that there are enough."""
+        about = dict[str, Any]()
         while (last := found[-1]) is not None and not last.result.cut:
-            known = [one for one in found if one]
-            vote = await _in(self._texts, voting.elected, known, self._service)
-            sure = voting.certainty(vote.alternatives)
-            spent = sum(one.record.budget for one in known)
-            if sure >= confidence or spent + kind.generations > order.spending.generations:
+            more, about = await _in(self._texts, rule, [one for one in found if one])
+            if not more:
                 break
+            kind = order.first[0].kind._replace(generations=more)
             stage = await _in(self._texts, self._orders.stage, order, given, kind, len(found))
             found.append(await self._found(order, given, stage))
-        return {"confidence": sure}
+        return about
 
     async def _found(self, order: Order, given: Given, stage: Stage) -> Found | None:
         """Returns what a search finds; None where the deadline came before it began."""
@@ -212,13 +211,22 @@ class Answering:
     async def _completion(
         self, order: Order, given: Given, found: SearchResult, i: int
     ) -> Completion:
-        log_probs = None
-        if order.log_probs:
-            tokens = found.tokens[i, : found.lengths[i]].tolist()
-            [log_probs] = await _in(self._reader, self._log_probs.of, given.tokens, [tokens])
         tokenizer, most = self._service.models.tokenizer, order.limits.tokens
-        arguments = found, i, tokenizer, order.stop, most, log_probs
-        return await _in(self._texts, completion_of, *arguments)
+        completion = await _in(self._texts, completion_of, found, i, tokenizer, order.stop, most)
+        if order.log_probs is None:
+            return completion
+        [told] = await _in(
+            self._reader,
+            self._log_probs.with_top,
+            given.tokens,
+            [completion.token_ids],
+            order.log_probs,
+        )
+        return dataclasses.replace(
+            completion,
+            log_probs=tuple(told.log_probs),
+            top_log_probs=tuple(told.top),
+        )
 
     def _ask(self, order: Order, stage: Stage, *, drafts: bool = False) -> Asked:
         asked = Asked(stage.search, stage.request, order.deadline, drafts)

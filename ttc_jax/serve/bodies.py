@@ -130,26 +130,37 @@ class Bodies:
             return None
         texts = self._tokenizer.texts()
         tokens = [texts[token] for token in completion.token_ids]
+        top = completion.top_log_probs or ((),) * len(tokens)
         if not self._chat:
+            drawn = zip(tokens, completion.log_probs, top, strict=True)
+            # Of tokens with the same text, such as special ones, the likeliest; and the drawn one.
+            likeliest = [
+                {texts[i]: x for i, x in reversed(others)} | {text: log_prob}
+                for text, log_prob, others in drawn
+            ]
             offsets = [0]
             for text in tokens[:-1]:
                 offsets.append(offsets[-1] + len(text))
             return {
                 "tokens": tokens,
                 "token_logprobs": list(completion.log_probs),
-                "top_logprobs": None,
+                "top_logprobs": likeliest if completion.top_log_probs else None,
                 "text_offset": offsets[: len(tokens)],
             }
         content = [
             {
-                "token": text,
-                "logprob": log_prob,
-                "bytes": list(text.encode("utf-8", "surrogatepass")),
-                "top_logprobs": [],
+                **_token(text, log_prob),
+                "top_logprobs": [_token(texts[i], x) for i, x in others],
             }
-            for text, log_prob in zip(tokens, completion.log_probs, strict=True)
+            for text, log_prob, others in zip(tokens, completion.log_probs, top, strict=True)
         ]
         return {"content": content, "refusal": None}
+
+
+def _token(text: str, log_prob: float) -> dict[str, Any]:
+    """Returns what chats are told of a token."""
+    encoded = list(text.encode("utf-8", "surrogatepass"))
+    return {"token": text, "logprob": log_prob, "bytes": encoded}
 
 
 def finish_reason(completion: Completion) -> Literal["stop", "length"]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from ttc_jax.serve.errors import ApiError
 from ttc_jax.serve.programs import PLAIN, Spending
 from ttc_jax.serve.schema import ChatRequest, CompletionRequest
-from ttc_jax.serve.service import POLICY, Service
+from ttc_jax.serve.service import ALLOCATION, POLICY, Service
 
 
 def names_of(service: Service) -> list[str]:
@@ -37,6 +37,12 @@ def spending_of(asked: ChatRequest | CompletionRequest, service: Service) -> Spe
         known, field = ", ".join(service.budgets) or "none", field or "strategy"
         raise ApiError(400, f"{field}: unknown strategy {strategy!r:.40}; there are {known}", field)
     if tokens is not None:
+        if strategy == ALLOCATION:
+            raise ApiError(
+                400,
+                "budget_tokens: an allocation keeps its budget on average alone; give budget",
+                "budget_tokens",
+            )
         samples = service.fitted.samples if strategy == POLICY and service.fitted else 0
         longest, budgets = asked.limit or service.max_tokens, service.budgets[strategy]
         budget = _paid_by(tokens, longest, budgets, samples)
@@ -47,7 +53,7 @@ def spending_of(asked: ChatRequest | CompletionRequest, service: Service) -> Spe
     if asked.confidence is not None and strategy not in service.pools:
         raise ApiError(
             400,
-            f"confidence: {strategy} draws all of its budget at once; choose a strategy whose "
+            f"confidence: {strategy} decides itself what it draws; choose a strategy whose "
             "candidates are independent, such as best_of_n",
             "confidence",
         )

@@ -48,6 +48,8 @@ class Order:
     Attributes:
       confidence: at which the vote is settled; None: all of the budget is spent.
       deadline: on the clock of `time.monotonic`.
+      log_probs: how many of the likeliest tokens are told beside each drawn one; None: not even
+        the drawn one's log-probability is.
       first: what is asked of each prompt first.
     """
 
@@ -58,7 +60,7 @@ class Order:
     seed: int
     confidence: float | None
     deadline: float
-    log_probs: bool
+    log_probs: int | None
     first: tuple[Stage, ...]
 
 
@@ -89,7 +91,7 @@ class Orders:
             seed=seed,
             confidence=asked.confidence,
             deadline=now + min(asked.deadline_s or bounds.seconds, bounds.seconds),
-            log_probs=asked.wants_log_probs,
+            log_probs=asked.log_probs,
             first=(),
         )
         with as_api_error(param):

@@ -22,7 +22,7 @@ from ttc_jax.search.request import PromptBuckets
 from ttc_jax.search.search import Search
 from ttc_jax.search.slots import Slots
 from ttc_jax.search.strategies import make_strategy
-from ttc_jax.serve.service import POLICY, SAMPLES, Service
+from ttc_jax.serve.service import ALLOCATION, POLICY, SAMPLES, Service
 from ttc_jax.verifiers.adapters import Adapter, adapter_of
 from ttc_jax.verifiers.verifier import Verifier
 
@@ -95,6 +95,9 @@ class Programs:
         if spending.strategy == POLICY:
             assert service.fitted is not None
             return self.kind(SAMPLES, service.fitted.samples, tokens)
+        if spending.strategy == ALLOCATION:
+            assert service.allocation is not None
+            return self.kind(ALLOCATION, service.allocation.grid[0], tokens)
         generations = spending.generations
         if stops_early:
             generations = min(service.budgets[spending.strategy][0], generations)
@@ -136,7 +139,8 @@ class Programs:
     def warm(self, name: str) -> list[Search]:
         """Returns the searches that a name stands for: "plain", or a strategy and its budget.
 
-        Of the policy these are the samples, and what each of its strategies goes on with.
+        Of the policy these are the samples, and what each of its strategies goes on with; of the
+        allocation what is drawn between two looks.
 
         Raises:
           UserError: there is none of this name.
@@ -154,6 +158,9 @@ class Programs:
                     names = sorted(service.fitted.strategies)
                     found = [self.followed(name, int(number), tokens)[0] for name in names]
                     kinds += [kind for kind in found if kind is not None]
+                if strategy == ALLOCATION and service.allocation is not None:
+                    steps = np.diff(service.allocation.grid).tolist()
+                    kinds += [self.kind(ALLOCATION, step, tokens) for step in steps]
         if not kinds:
             raise UserError(
                 f"--config.serve.warm: {name!r:.40} is neither plain nor a strategy with one of "

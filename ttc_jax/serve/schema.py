@@ -8,9 +8,20 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+
+from ttc_jax.sampling.log_probs import TOP
 
 Text = Annotated[str, Field(max_length=1 << 22)]
+Likeliest = Annotated[int, Field(ge=0, le=TOP)]
 Stop = Annotated[str, Field(min_length=1, max_length=64)]
 
 
@@ -120,8 +131,8 @@ class _Asked(_Strict):
         return self.max_tokens
 
     @property
-    def wants_log_probs(self) -> bool:
-        """Whether each token's log-probability is asked for."""
+    def log_probs(self) -> int | None:
+        """How many likeliest tokens are asked for beside each drawn one; None: not even that."""
         raise NotImplementedError
 
 
@@ -131,7 +142,7 @@ class ChatRequest(_Asked):
     messages: Annotated[list[Message], Field(min_length=1, max_length=1024)]
     max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
     logprobs: bool | None = None
-    top_logprobs: Annotated[int, Field(ge=0)] | None = None
+    top_logprobs: Likeliest | None = None
     response_format: ResponseFormat | None = None
     tools: Undone = None
     tool_choice: Undone = None
@@ -146,9 +157,9 @@ class ChatRequest(_Asked):
 
     @field_validator("top_logprobs")
     @classmethod
-    def _no_others(cls, value: int | None) -> int | None:
-        if value:
-            raise ValueError("only the log-probabilities of drawn tokens are kept; give 0")
+    def _beside_drawn_ones(cls, value: int | None, found: ValidationInfo) -> int | None:
+        if value and not found.data.get("logprobs"):
+            raise ValueError("are told with logprobs; give logprobs=true as well")
         return value
 
     @property
@@ -157,9 +168,9 @@ class ChatRequest(_Asked):
         return self.max_tokens if self.max_completion_tokens is None else self.max_completion_tokens
 
     @property
-    def wants_log_probs(self) -> bool:
-        """Whether each token's log-probability is asked for."""
-        return bool(self.logprobs)
+    def log_probs(self) -> int | None:
+        """See `_Asked`."""
+        return (self.top_logprobs or 0) if self.logprobs else None
 
 
 TokenIds = Annotated[list[Annotated[int, Field(ge=0, lt=2**31)]], Field(min_length=1)]
@@ -171,17 +182,10 @@ class CompletionRequest(_Asked):
     """A request of /v1/completions."""
 
     prompt: Text | TokenIds | Texts | Several
-    logprobs: Annotated[int, Field(ge=0)] | None = None
+    logprobs: Likeliest | None = None
     best_of: Annotated[int, Field(ge=1)] | None = None
     echo: Undone = None
     suffix: Undone = None
-
-    @field_validator("logprobs")
-    @classmethod
-    def _no_others(cls, value: int | None) -> int | None:
-        if value:
-            raise ValueError("only the log-probabilities of drawn tokens are kept; give 0")
-        return value
 
     @model_validator(mode="after")
     def _draws_no_more_than_it_returns(self) -> Self:
@@ -198,6 +202,6 @@ class CompletionRequest(_Asked):
         return [*prompt]  # pyright: ignore[reportReturnType]
 
     @property
-    def wants_log_probs(self) -> bool:
-        """Whether each token's log-probability is asked for."""
-        return self.logprobs is not None
+    def log_probs(self) -> int | None:
+        """See `_Asked`."""
+        return self.logprobs

@@ -30,6 +30,7 @@ from ttc_jax.experiments.setup import Models
 from ttc_jax.experiments.spending import PARALLEL, is_pool, shape
 from ttc_jax.models.tokenizers import Tokenizer
 from ttc_jax.models.weights import load_generator
+from ttc_jax.policy.allocation_file import AllocationFile, read_allocation
 from ttc_jax.policy_file import Entry
 from ttc_jax.sampling.draw import SamplingParams
 from ttc_jax.sampling.thinking import ThinkingFormat
@@ -42,6 +43,7 @@ from ttc_jax.verifiers.load import load_verifier
 
 POLICY = "policy"  # the strategy of clients that leave it to the policy
 SAMPLES = f"{POLICY}/samples"  # those that tell how hard a question is
+ALLOCATION = "allocation"  # the strategy that spends a budget unevenly over questions
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,6 +83,7 @@ class Service:
       budgets: generations that each of them can be given.
       strategy: the one of clients that give a budget alone; "": there is none.
       fitted: the policy that is followed; None without one.
+      allocation: the same of an allocation.
       budget: generations where a client says no number.
       rule, aggregation: how an answer is chosen from the candidates.
       sampling: what a client leaves open.
@@ -95,6 +98,7 @@ class Service:
     budgets: Mapping[str, tuple[int, ...]]
     strategy: str
     fitted: Fitted | None
+    allocation: AllocationFile | None
     budget: int
     rule: str
     aggregation: str
@@ -113,8 +117,9 @@ class Service:
 
     @property
     def pools(self) -> frozenset[str]:
-        """The strategies whose candidates are independent of each other."""
-        return frozenset(name for name, entry in self.strategies.items() if is_pool(entry))
+        """The strategies whose candidates are independent, and of which a budget says how many."""
+        alike = {name for name, entry in self.strategies.items() if is_pool(entry)}
+        return frozenset(alike - {ALLOCATION})
 
     @property
     def mesh(self) -> Mesh | None:
@@ -122,11 +127,11 @@ class Service:
         return self.execution.mesh
 
 
-def check(config: ConfigDict) -> tuple[ConfigDict, Fitted | None]:
+def check(config: ConfigDict) -> tuple[ConfigDict, Fitted | None, AllocationFile | None]:
     """Refuses what no server can do, before a model is read.
 
     Returns:
-      The config with its policy written out, and that policy.
+      The config with its policy written out, that policy, and the allocation.
 
     Raises:
       UserError: names the field.
@@ -155,14 +160,41 @@ def check(config: ConfigDict) -> tuple[ConfigDict, Fitted | None]:
             f"{fitted.difficulty}; a server follows policies whose difficulty is predicted: write "
             "it anew with --config.policy.difficulty=predicted"
         )
-    if serve.strategy and not (fitted is not None and serve.strategy == POLICY):
+    allocation = _allocation(config)
+    known = (POLICY,) * (fitted is not None) + (ALLOCATION,) * (allocation is not None)
+    if serve.strategy and serve.strategy not in known:
         section = serve.strategies.get(serve.strategy)
         if section is None or config.budget not in _possible(entry_of(section), config):
             raise UserError(
                 f"{as_flag('serve.strategy', serve.strategy)}: none of serve.strategies that can "
                 f"spend a budget of {config.budget}, with the verifier that there is"
             )
-    return config, fitted
+    return config, fitted, allocation
+
+
+def _allocation(config: ConfigDict) -> AllocationFile | None:
+    """Returns the allocation that a config names, if it does.
+
+    Raises:
+      UserError: no such file, one of another shape, or none that this server can follow.
+    """
+    path = config.allocation.path
+    if not path:
+        return None
+    found, where = read_allocation(path), as_flag("allocation.path", path)
+    if not config.verifier.path:
+        raise UserError(f"{where}: reads scores, and verifier.path is empty; name a verifier")
+    if found.aggregation != config.selection.aggregation:
+        raise UserError(
+            f"{where}: was fitted with selection.aggregation={found.aggregation}; give that, or "
+            "write it anew"
+        )
+    known = ", ".join(map(str, found.budgets))
+    if not {*found.budgets} & {*config.serve.budgets}:
+        raise UserError(f"{where}: has average budgets of {known}; put one into serve.budgets")
+    if config.serve.strategy == ALLOCATION and config.budget not in found.budgets:
+        raise UserError(f"{as_flag('budget', config.budget)}: the allocation has {known}")
+    return found
 
 
 def _possible(entry: Entry, config: ConfigDict) -> tuple[int, ...]:
@@ -192,7 +224,7 @@ def service_of(config: ConfigDict) -> Service:
     Raises:
       UserError: as `check`, or as the loading of models.
     """
-    config, fitted = check(config)
+    config, fitted, allocation = check(config)
     serve, mesh = config.serve, mesh_of(config, jax.local_devices())
     task = task_of(config.task)
     make_ready(task)
@@ -216,6 +248,9 @@ def service_of(config: ConfigDict) -> Service:
                 f"the strategy {name.removeprefix(f'{POLICY}/')} has the judge {entry.judge}: the "
                 "server has candidates vote; leave the strategy out, or its judge"
             )
+    if allocation is not None:
+        budgets[ALLOCATION] = tuple(sorted({*serve.budgets} & {*allocation.budgets}))
+        strategies[ALLOCATION] = PARALLEL
     bounds = {field.name: serve[field.name] for field in dataclasses.fields(Bounds)}
     bounds["answer_tokens"] = tuple(sorted(bounds["answer_tokens"]))
     return Service(
@@ -226,6 +261,7 @@ def service_of(config: ConfigDict) -> Service:
         budgets=budgets,
         strategy=serve.strategy,
         fitted=fitted,
+        allocation=allocation,
         budget=config.budget,
         rule=config.selection.rule,
         aggregation=config.selection.aggregation,
