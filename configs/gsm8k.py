@@ -95,7 +95,7 @@ def _thinking() -> ConfigDict:
         }
         del policy.policy.budgets  # else it would stay those of the sweep
         policy.policy.update(
-            {"samples": 4, "bins": 3, "unit": "tokens", "budgets": (100, 200, 400, 800)}
+            {"samples": 4, "bins": 3, "unit": "tokens", "budgets": (200, 400, 800)}
         )
     policy.selection.rule = search.selection.rule = "majority"
     policy.policy.pools = tuple(search.sweep.strategies)
