@@ -67,6 +67,7 @@ def _encode(record: Record, made_with: Mapping[str, str]) -> str:
                 "step_values": [float(value) for value in candidate.step_values],
                 **({"unboxed": True} if candidate.unboxed else {}),
                 **({"thought": int(candidate.thought)} if candidate.thought else {}),
+                **({"token_count": candidate.token_count} if candidate.token_count else {}),
             }
             for candidate in record.candidates
         ],
@@ -145,6 +146,8 @@ def _problem(record: Record) -> str:
             candidate.tokens
         ):
             return where + "thought must be a number of its tokens"
+        if type(candidate.token_count) is not int or candidate.token_count < 0:
+            return where + "token_count must be a number of tokens"
         if not _finite((candidate.log_prob,)):
             return where + f"log_prob is {candidate.log_prob}"
         for name in ("step_scores", "step_values"):
