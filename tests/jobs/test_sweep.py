@@ -8,6 +8,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from tests.jobs.conftest import Answers, changed, configure, replace_recorder
+from ttc_jax.config import load_config
 from ttc_jax.errors import UserError
 from ttc_jax.experiments import build
 from ttc_jax.jobs import sweep
@@ -132,6 +133,26 @@ def test_seeds_share_a_search(config, tmp_path, monkeypatch):
     assert cells == {(name, seed) for name in config.sweep.strategies for seed in range(3)} | {
         (DIFFICULTY, config.sweep.difficulty.seed)
     }
+
+
+@pytest.mark.parametrize("rule", ["best_of_n", "best_of_n_weighted"])
+def test_a_rule_that_reads_scores_needs_a_verifier_before_anything_runs(rule):
+    config = load_config("study:small_vote").stage.search
+    sweep.check(config)
+    config.selection.rule = rule
+    said = rf"best_of_n: --config\.selection\.rule={rule}: reads scores, and verifier\.path is"
+    with pytest.raises(UserError, match=said):
+        sweep.check(config)
+    config.sweep.budgets = (1,)  # of which there is one candidate
+    sweep.check(config)
+    config.sweep.budgets = (2,)
+    with config.unlocked():
+        config.sweep.strategies.other = config.sweep.strategies.best_of_n.to_dict()
+    config.sweep.strategies.best_of_n.verifier = "confidence:entropy"
+    with pytest.raises(UserError, match=r"sweep\.strategies\.other: .* reads scores"):
+        sweep.check(config)
+    config.sweep.strategies.other.verifier = "confidence:entropy"
+    sweep.check(config)
 
 
 def test_a_strategy_that_fits_no_budget_is_refused(config, tmp_path):

@@ -97,6 +97,23 @@ def test_a_budget_pays_for_whole_generations():
         token_table(records, [5], spending, rule="majority")
 
 
+def test_tokens_that_were_not_counted_pay_for_nothing(swept, config, tmp_path: Path):
+    records = [record(0, "best_of_n", 16, 1.0), record(1, "short", 4, 1.0)]
+    records.append(dataclasses.replace(records[1], question="other", ledger=Ledger(generations=4)))
+    said = "^policy.unit=tokens: the tokens of 'short' for question 'other' were not counted; leave"
+    with pytest.raises(UserError, match=said):
+        Spending.of(records, ["best_of_n"])
+    # Nor do samples that tell how hard a question is.
+    held = ResultsStore(swept).read()
+    uncounted = [
+        dataclasses.replace(x, ledger=Ledger(generations=16)) if x.strategy == "difficulty" else x
+        for x in held
+    ]
+    ResultsStore(tmp_path / "sweep").append(uncounted)
+    with pytest.raises(UserError, match="the tokens of 'difficulty' for question"):
+        policy.main(changed(config, data__path=str(tmp_path / "sweep")), tmp_path / "policy")
+
+
 def test_what_tokens_cannot_be_compared_at_is_refused(config, tmp_path: Path):
     for message, fields in (
         ("pools of 1,600 tokens and generations of 100", {"policy__budgets": (50, 100)}),

@@ -97,6 +97,26 @@ def test_latex_is_escaped():
     ]
 
 
+def test_a_row_that_starts_like_an_argument_is_none():
+    names = ("[x]", "*y", "a[b]")
+    rows = [{"strategy": name, "N": 4, "mean": 0.3, "low": 0.2, "high": 0.4} for name in names]
+    text = latex(Table("by N", rows, "N"))
+    lines = text.splitlines()
+    begins = lines[lines.index(r"\midrule") + 1 :]
+    assert [line.partition(" & ")[0] for line in begins[:3]] == ["{}[x]", "{}*y", "a[b]"]
+    assert lines[lines.index(r"\toprule") + 1].startswith("strategy &")
+    head = latex(Table("by N", [{"[level]": "easy", "value": 1}]))
+    assert head.splitlines()[4] == r"{}[level] & value \\"
+
+
+def test_letters_that_pdflatex_has_not_are_told():
+    rows = [{"strategy": name, "value": 1} for name in ("δ 漢", "naïve Łódź “a”", "≥ 2 × 3")]
+    lines = latex(Table("by N", rows)).splitlines()
+    assert lines[2] == "% needs XeLaTeX or LuaLaTeX, and a font that has δ 漢"
+    assert lines[3].startswith(r"\begin{tabular}")
+    assert "XeLaTeX" not in latex(Table("by N", rows[1:]))
+
+
 def test_markdown_is_escaped():
     assert markdown(Table("by N", ROWS, "N")).splitlines() == [
         "| strategy | 4 | 16 |",

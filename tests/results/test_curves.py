@@ -15,6 +15,7 @@ from ttc_jax.results.curves import (
     accuracy_curves,
     bootstrap,
     budget_grid,
+    check_rule,
     default_rules,
     question_accuracy,
 )
@@ -175,7 +176,8 @@ def test_rules_that_need_a_verifier_are_left_out_without_one():
         ({"records": []}, "no record to evaluate"),
         ({"records": [record([], "q/9")]}, "question 'q/9' has 0 candidates"),
         ({"budgets": [1, 4]}, "question 'q/0' has 2 candidates, so N must lie in 1..2"),
-        ({"budgets": [0]}, "N must lie in 1..2"),
+        ({"budgets": range(1, 10**6)}, r"N must lie in 1\.\.2; 999999 does not$"),
+        ({"budgets": [0]}, r"N must lie in 1\.\.2; 0 does not"),
         ({"rules": ["plurality"]}, "'plurality'.* unknown; choose from majority"),
         ({"aggregation": "mean"}, "aggregation: 'mean'"),
         ({"records": [record([("7", 0.5, True)], strategy=s) for s in "ab"]}, "one strategy"),
@@ -187,6 +189,21 @@ def test_mistakes_are_named(arguments, message):
         question_accuracy(**{"records": records} | arguments)
     with pytest.raises(UserError, match="N is 0"):
         budget_grid(0)
+
+
+def test_a_rule_that_reads_scores_needs_those_of_every_strategy():
+    def unscored(strategy, n):
+        return record([("7", None, True)] * n, strategy=strategy)
+
+    scored = record([("7", 0.5, True), (None, None, False)], strategy="beam")
+    for rule in ("best_of_n", "best_of_n_weighted"):
+        with pytest.raises(UserError, match=f"rule={rule}: reads scores, and x has none; choose"):
+            check_rule(rule, [unscored("beam", 2), unscored("difficulty", 2)], "x")
+        with pytest.raises(UserError, match="reads scores, and x has none of 'best_of_n'; choose"):
+            check_rule(rule, [scored, unscored("best_of_n", 2)], "x")
+        # Where there is nothing to choose among, nothing is needed to choose by.
+        check_rule(rule, [scored, unscored("greedy", 1), unscored("difficulty", 2)], "x")
+    check_rule("majority", [unscored("best_of_n", 2)], "x")
 
 
 def test_bootstrap_matches_the_normal_approximation():

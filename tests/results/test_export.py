@@ -14,7 +14,9 @@ from ttc_jax.compute.ledger import Ledger
 from ttc_jax.errors import UserError
 from ttc_jax.jobs import export
 from ttc_jax.policy.difficulty import oracle, quantile_bins
-from ttc_jax.results.foreign import read_records
+from ttc_jax.results.export import write_samples
+from ttc_jax.results.foreign import read_records, read_samples
+from ttc_jax.results.sample_files import read_rows
 from ttc_jax.results.store import Candidate, Node, Record, ResultsStore
 from ttc_jax.results.summary import difficulty_samples
 from ttc_jax.results.sweep_summary import summarise_sweep
@@ -50,7 +52,10 @@ def records() -> list[Record]:
 
 def told(record: Record) -> Record:
     """What an export holds of a record."""
-    candidates = tuple(dataclasses.replace(x, tokens=(), step_values=()) for x in record.candidates)
+    candidates = tuple(
+        dataclasses.replace(x, tokens=(), token_count=len(x.tokens), step_values=())
+        for x in record.candidates
+    )
     return dataclasses.replace(record, candidates=candidates, seconds=0.0, tree=())
 
 
@@ -131,3 +136,54 @@ def test_a_field_that_is_wrong_is_named(tmp_path, fields, message):
     path.write_text(f"{json.dumps(row)}\n{json.dumps(row | {'level': 'hard'})}")
     with pytest.raises(UserError, match=r"samples\.jsonl:2: level, .* differs"):
         read_records(path)
+
+
+ROW = {"question": "q", "answer": "1", "correct": True, "score": 0.5, "tokens": 310, "text": "one"}
+LARGE = 2**63 - 1
+
+
+@pytest.mark.parametrize("end", [".jsonl", ".parquet"])
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [ROW, ROW | {"answer": "2", "correct": False, "tokens": 9, "text": "two"}],
+        [{"question": "q", "gold": "1", "score": 1, "tokens": 310, "text": r"so \boxed{1}"}],
+        [ROW | {"tokens": 0, "log_prob": -1.5, "finished": False, "unboxed": True}],
+        [ROW | {"level": "hard", "question_score": 0.1 + 0.2, "sequential": 2, "budget": 4}] * 2,
+        [ROW | {"tokens": LARGE, "seed": -LARGE, "budget": LARGE}] * 3,
+        [ROW | {"cost": {"generations": 1, "uncached_verifier_flops": 10**21 + 1}}],
+        [ROW | {"cost": {"generator_flops": 10**38 - 1, "decode_tokens": LARGE}}],
+        [ROW | {"cost": {"generator_flops": LARGE}}],
+    ],
+)
+def test_what_was_read_elsewhere_is_exported_whole(tmp_path, rows, end):
+    path, out = tmp_path / "samples.jsonl", tmp_path / f"out{end}"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    read = read_samples(path)
+    assert write_samples(out, read) == len(rows)
+    assert read_samples(out) == read
+    told = [fields for _, fields in read_rows(out)]
+    for name in ("tokens", "text"):
+        assert [fields[name] for fields in told] == [row[name] for row in rows]
+    workdir = tmp_path / "workdir"
+    ResultsStore(workdir).append(read)
+    assert read_records(workdir) == read
+    assert {x.text for record in read_samples(out, texts=False) for x in record.candidates} == {""}
+
+
+def test_costs_are_decimal_numbers_only_where_they_must(tmp_path):
+    for cost, kind in ((LARGE, "int64"), (LARGE + 1, "decimal128(38, 0)")):
+        ledger = Ledger(generations=8, generator_flops=cost)
+        record = dataclasses.replace(made(0, "beam", 8), ledger=ledger)
+        write_samples(tmp_path / "s.parquet", [made(1, "beam", 8), record])
+        costs = pq.read_schema(tmp_path / "s.parquet").field("cost").type
+        assert {str(field.type) for field in costs} == {kind}
+        assert read_samples(tmp_path / "s.parquet")[1].ledger == ledger
+
+
+def test_a_number_that_parquet_cannot_hold_is_named(tmp_path):
+    for fields in ({"seed": 2**70}, {"ledger": Ledger(generations=10**40)}):
+        record = dataclasses.replace(made(0, "beam", 8), **fields)
+        with pytest.raises(UserError, match=r"'q/0' .* too large for Parquet; choose an --output"):
+            write_samples(tmp_path / "s.parquet", [record])
+        assert not any(tmp_path.iterdir())

@@ -99,7 +99,7 @@ def test_what_may_be_left_out(tmp_path):
     assert record.ledger == Ledger(generations=3, decode_tokens=21)
     assert [c.correct for c in record.candidates] == [True, False, False]
     assert [c.answer for c in record.candidates] == ["42", "42", None]
-    assert record.candidates[0] == Candidate((), "", True, 0.0, (0.5,), "42", True)
+    assert record.candidates[0] == Candidate((), "", True, 0.0, (0.5,), "42", True, token_count=7)
     path = write(tmp_path, changed(score=1))
     path.write_bytes(b"\n" + path.read_bytes()[:-1])  # a blank line, and no last line end
     assert read_samples(path)[0].candidates[0].step_scores == (1.0,)
@@ -150,6 +150,13 @@ def test_without_answers_the_highest_score_wins_and_without_scores_the_majority(
         (changed(budget=0), "budget is 0; it must be at least 1"),
         (changed(log_prob=math.inf), "log_prob is inf"),
         (changed(log_prob=10**400), "it must be a finite number"),
+        (changed(tokens=10**400), "tokens is 10000000000000000000… (401 characters); it must be"),
+        (changed(tokens=2**63), "tokens is 9223372036854775808; it must be an integer of 64 bits"),
+        (changed(seed=10**20), "seed is 100000000000000000000; it must be an integer of 64 bits"),
+        (changed(seed=-(10**20)), "seed is -100000000000000000000; it must be"),
+        (changed(budget=10**30), "it must be an integer of 64 bits"),
+        (changed(sequential=10**30), "it must be an integer of 64 bits"),
+        (changed(cost={"decode_tokens": 10**400}), "cost: decode_tokens is 1000"),
         (changed("answer"), "'answer' is named on some lines and not on others"),
         (changed("score", step_scores=[]), "'q' has 2 samples of 'best_of_n', seed 0, and 'p' has"),
     ],

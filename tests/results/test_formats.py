@@ -135,6 +135,7 @@ def without(row: dict[str, Any], field: str) -> dict[str, Any]:
     return {name: value for name, value in row.items() if name != field}
 
 
+EMPTY = SEARCH_AND_LEARN | {"completions": [], "scores": [], "completion_tokens": []}
 FAILED = {"status_code": 429, "request_id": "r", "body": {"error": {"message": "slow down"}}}
 
 
@@ -161,9 +162,24 @@ FAILED = {"status_code": 429, "request_id": "r", "body": {"error": {"message": "
         ("batch", response("q", "a") | {"custom_id": 1}, "custom_id is 1; it must be text"),
         (
             "batch",
-            response("q") | {"response": {"status_code": 200, "body": {}}},
+            response("q") | {"response": {"status_code": 200, "body": {"choices": [1]}}},
             "'response.body.usage.completion_tokens' is missing",
         ),
+        # What would take a question out of the average in silence.
+        ("batch", response("q"), "request 'q' has no choices; send it again, or take it out"),
+        ("dvts_completions", EMPTY, "'test/algebra/1.json' has no completions; sample it again"),
+        ("samples_a", HARNESS | {"resps": [[]]}, "doc_id 0 has no responses; sample it again"),
+        (
+            "dvts_completions",
+            SEARCH_AND_LEARN | {"completion_tokens": 20},
+            "completion_tokens is 20; it must be a list, or -1",
+        ),
+        (
+            "dvts_completions",
+            SEARCH_AND_LEARN | {"completion_tokens": [5, 6, 5, -2]},
+            "tokens is -2; it must be at least 0",
+        ),
+        ("dvts_completions", SEARCH_AND_LEARN | {"unique_id": [1]}, "unique_id is [1]; it must"),
     ],
 )
 def test_a_row_that_cannot_be_read_is_named(tmp_path, name, row, message):
@@ -183,6 +199,68 @@ def test_responses_that_contradict_each_other(tmp_path):
     write(tmp_path / "b.gold.jsonl", *[{"custom_id": "q", "gold": "7"}] * 2)
     with pytest.raises(UserError, match=r"b\.gold\.jsonl:2: custom_id 'q' comes twice"):
         read_records(write(tmp_path / "b.jsonl", response("q", "7")))
+
+
+def test_a_question_that_comes_twice_is_no_larger_pool(tmp_path):
+    path = write(tmp_path / "dvts_completions.jsonl", SEARCH_AND_LEARN, SEARCH_AND_LEARN)
+    with pytest.raises(UserError, match=r"jsonl:2: 'test/algebra/1\.json' comes twice; take one"):
+        read_records(path)
+    unnamed = without(SEARCH_AND_LEARN, "unique_id")
+    path = write(tmp_path / "dvts_completions.jsonl", unnamed, unnamed)
+    with pytest.raises(UserError, match=r"jsonl:2: 'What is \$1\+1\$\?' comes twice"):
+        read_records(path)
+    write(tmp_path / "b.gold.jsonl", {"custom_id": "q", "gold": "7"})
+    with pytest.raises(UserError, match=r"b\.jsonl:2: custom_id 'q' comes twice; take one"):
+        read_records(write(tmp_path / "b.jsonl", response("q", "7"), response("q", "7")))
+
+
+def test_requests_without_an_answer_are_named(tmp_path):
+    write(tmp_path / "b.gold.jsonl", *[{"custom_id": x, "gold": "7"} for x in ("z", "q", "y")])
+    said = r"b\.jsonl: 2 of 3 requests in b\.gold\.jsonl have no answer here, the first 'z'; "
+    with pytest.raises(UserError, match=said):
+        read_records(write(tmp_path / "b.jsonl", response("q", "7")))
+
+
+def test_what_two_files_hold_is_no_one_pool(tmp_path):
+    name = "samples_gsm8k_2025-01-31T10-20-30.123456.jsonl"
+    one = write(tmp_path / "model_a" / name, HARNESS)
+    for other, row in (
+        (tmp_path / "model_b" / name, HARNESS),
+        (tmp_path / "model_a" / name.replace("2025", "2026"), HARNESS),
+        (tmp_path / "model_b" / name, HARNESS | {"doc_id": 1}),  # of no question that the other has
+    ):
+        write(other, row)
+        with pytest.raises(UserError) as caught:
+            read_records(tmp_path)
+        assert "holds samples of the task 'gsm8k', and so does" in str(caught.value)
+        assert str(one) in str(caught.value)
+        assert str(other) in str(caught.value)
+        assert "give one of the files alone, or move the other" in str(caught.value)
+        other.unlink()
+    write(tmp_path / "model_b" / name.replace("gsm8k", "aime"), HARNESS)
+    assert len(read_records(tmp_path)) == 2
+
+
+def test_runs_of_several_sizes_may_lie_apart_and_equal_ones_not(tmp_path):
+    four = write(tmp_path / "a" / "best_of_n_completions.jsonl", SEARCH_AND_LEARN)
+    lists = ("completions", "scores", "completion_tokens")
+    halved = SEARCH_AND_LEARN | {name: SEARCH_AND_LEARN[name][:2] for name in lists}
+    other = write(tmp_path / "b" / "best_of_n_completions.jsonl", halved)
+    assert [record.budget for record in read_records(tmp_path)] == [4, 2]
+    write(other, SEARCH_AND_LEARN)
+    said = "samples of question 'test/algebra/1.json' and strategy 'best_of_n', and so does"
+    with pytest.raises(UserError, match=f"^{other}: holds {said} {four}; "):
+        read_records(tmp_path)
+
+
+def test_tokens_that_were_not_counted_are_no_tokens(tmp_path):
+    for counts, tokens in ((-1, 0), (None, 0), ([5, -1, 5, 4], 0), ([5, 6, 5, 4], 20)):
+        row = SEARCH_AND_LEARN | {"completion_tokens": counts}
+        [record] = read_records(write(tmp_path / "dvts_completions.jsonl", row))
+        assert record.ledger.decode_tokens == tokens
+    write(tmp_path / "b.gold.jsonl", {"custom_id": "q", "gold": "7"})
+    [record] = read_records(write(tmp_path / "b.jsonl", response("q", *"1234")))
+    assert [x.token_count for x in record.candidates] == [8, 8, 7, 7]  # of a request's 30
 
 
 def test_a_file_that_is_no_parquet(tmp_path):

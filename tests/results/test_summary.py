@@ -8,6 +8,7 @@ from ttc_jax import files
 from ttc_jax.compute.ledger import Ledger
 from ttc_jax.errors import UserError
 from ttc_jax.files import read_json
+from ttc_jax.results.accuracy_table import accuracy_table
 from ttc_jax.results.store import Candidate, Record
 from ttc_jax.results.summary import (
     difficulty_samples,
@@ -137,6 +138,41 @@ def test_strategies_are_compared_on_the_same_questions():
     easy = [x for x in sweep_records() if x.strategy != "beam_4" or x.question > "q/3"]
     with pytest.raises(UserError, match="beam_4 at N=2 .* only one of them has 'q/0'"):
         summarise_sweep(easy, {}, budgets=(2, 4), bins=bins)
+
+
+def test_a_sweep_without_scores_is_chosen_by_the_majority_alone():
+    bins = {f"q/{i}": 0 for i in range(10)}
+
+    def unscored(record: Record) -> Record:
+        candidates = tuple(dataclasses.replace(x, step_scores=()) for x in record.candidates)
+        return dataclasses.replace(record, candidates=candidates)
+
+    records = [unscored(record) for record in sweep_records()]
+    for rule in ("best_of_n", "best_of_n_weighted"):
+        with pytest.raises(UserError, match=rf"rule={rule}: reads scores, and the sweep has none;"):
+            summarise_sweep(records, {}, (2, 4), bins, rule=rule)
+    summary = summarise_sweep(records, {}, (2, 4), bins, rule="majority")
+    assert summary["accuracy"]["beam_4"]["2"]["mean"] == pytest.approx(0.8)
+    mixed = [unscored(x) if x.strategy == "beam_4" else x for x in sweep_records()]
+    with pytest.raises(UserError, match="reads scores, and the sweep has none of 'beam_4'; choose"):
+        summarise_sweep(mixed, {}, (2, 4), bins)
+
+
+def test_a_pool_with_a_budget_above_its_samples_is_named():
+    bins = {f"q/{i}": 0 for i in range(10)}
+    records = [
+        dataclasses.replace(x, budget=10**12) if x.strategy == "best_of_n" else x
+        for x in sweep_records()
+    ]
+    budgets = [2**i for i in range(40)]
+    said = (
+        "^results: the budget of question 'q/0' is 1000000000000, and it has samples of "
+        "'best_of_n' for 4, .* each; leave budget out, or name the strategy otherwise$"
+    )
+    with pytest.raises(UserError, match=said):
+        summarise_sweep(records, {}, budgets, bins)
+    with pytest.raises(UserError, match=said):
+        accuracy_table(records, budgets, pools=["best_of_n"])
 
 
 def test_difficulty_is_told_by_the_largest_samples_that_all_questions_have():

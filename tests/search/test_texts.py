@@ -159,6 +159,7 @@ def test_what_a_function_returns_is_checked():
     for value, said in (
         (float("nan"), "the score nan; it must lie in 0 to 1$"),
         (7, "the score 7; it must lie in 0 to 1, so scale it"),
+        (1 + 1e-12, r"the score 1\.000000000001; it must lie in 0 to 1, so scale it"),
         ("a", "could not convert string to float: .*'a'"),
     ):
         with pytest.raises(UserError, match=said) as caught:

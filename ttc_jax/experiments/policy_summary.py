@@ -45,7 +45,7 @@ def flops_match(
     The samples that tell the difficulty are charged to every question, at the verifier's cost where
     that is charged. Samples from elsewhere do not tell what their verifier cost.
     """
-    large = read_records(Path(config.flops_match.large))
+    large = read_records(Path(config.flops_match.large), texts=False)
     if not large:
         raise UserError(f"flops_match.large={config.flops_match.large}: holds no records")
     searched = [record for record in records if record.strategy != DIFFICULTY]

@@ -47,7 +47,7 @@ from ttc_jax.policy_file import FILE
 from ttc_jax.report.console import print_policy
 from ttc_jax.report.writing import write_compute_optimal
 from ttc_jax.results.accuracy_table import AccuracyTable, accuracy_table, largest_pools
-from ttc_jax.results.curves import budget_grid, check_rule, scored
+from ttc_jax.results.curves import budget_grid, check_rule, check_scores, scored
 from ttc_jax.results.foreign import read_records
 from ttc_jax.results.store import Record
 from ttc_jax.results.summary import DIFFICULTY, difficulty_samples, write_summary
@@ -61,7 +61,7 @@ def main(config: ConfigDict, workdir: Path) -> None:
     if not hosts.is_first():
         return
     check_fields(config)
-    records = read_records(Path(config.data.path))
+    records = read_records(Path(config.data.path), texts=False)
     if not records:
         raise UserError(f"data.path={config.data.path}: holds no records; ttc sweep writes them")
     records = _among(config, records)
@@ -115,14 +115,21 @@ def check_stages(config: ConfigDict, read: Mapping[str, ConfigDict]) -> None:
     if found is None or "sweep" not in found:
         return
     entries = found.sweep.strategies
-    _check_names(config, {*entries, *judged(found.search.get("judge", ""))})
-    if not (found.verifier.path or any(entry.verifier for entry in entries.values())):
-        check_rule(config.selection.rule, (), "the sweep, which has no verifier,")
-        if config.policy.difficulty != "oracle":
-            raise UserError(
-                f"{as_flag('policy.difficulty', config.policy.difficulty)}: is told by scores, and "
-                "the sweep has no verifier; choose oracle"
-            )
+    judge = judged(found.search.get("judge", ""))
+    _check_names(config, {*entries, *judge})
+    scored_by = {name: entry.verifier or found.verifier.path for name, entry in entries.items()}
+    only = {*config.policy.only, config.policy.baseline}
+    kept = only - judge.keys() if config.policy.only else set(entries)
+    check_scores(
+        config.selection.rule,
+        {name: bool(scored_by[name]) for name in kept},
+        "the sweep",
+    )
+    if not any(scored_by.values()) and config.policy.difficulty != "oracle":
+        raise UserError(
+            f"{as_flag('policy.difficulty', config.policy.difficulty)}: is told by scores, and "
+            "the sweep has no verifier; choose oracle"
+        )
     most, budgets = max(found.sweep.budgets), config.policy.budgets
     if config.policy.get("unit", "generations") == "generations" and max(budgets) > most:
         raise UserError(
@@ -186,9 +193,9 @@ def _spending(config: ConfigDict, records: Sequence[Record]) -> Spending | None:
 
 
 def _tokens_of_a_sample(config: ConfigDict, records: Sequence[Record]) -> float:
-    """Returns the tokens of a sample that tells the difficulty, on average."""
+    """Returns the tokens of a sample that tells the difficulty, on average. Raises as `written`."""
     drawn = difficulty_samples(records, config.policy.baseline)
-    return sum(written(x.ledger) for x in drawn) / sum(x.budget for x in drawn)
+    return sum(written(x) for x in drawn) / sum(x.budget for x in drawn)
 
 
 def _tables(

@@ -86,7 +86,7 @@ def _summary(config: ConfigDict, name: str, folder: Path) -> dict[str, Any]:
 
 def _summary_of_samples(config: ConfigDict, path: Path) -> dict[str, Any]:
     """Returns the summary of a sweep that had drawn them, at all powers of two as well."""
-    records = read_samples(*sample_files(path))
+    records = read_samples(*sample_files(path), texts=False)
     samples = difficulty_samples(records)
     if not samples:
         raise UserError(f"data.search={path}: has no samples of the strategy {POOL!r}")

@@ -22,7 +22,7 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from ttc_jax.config import to_json
+from ttc_jax.config import as_flag, to_json
 from ttc_jax.errors import UserError, naming
 from ttc_jax.experiments import build
 from ttc_jax.experiments.fields import check_fields
@@ -107,14 +107,28 @@ def check(config: ConfigDict) -> list[Cell]:
     The cheapest budgets come first, and seeds of a strategy behind each other: they share a search.
 
     Raises:
-      UserError: as `cells_of` and `build.check`.
+      UserError: as `cells_of` and `build.check`; a rule that reads scores, and a strategy whose
+        candidates nothing scores.
     """
     check_fields(config)
     cells = sorted(cells_of(config), key=lambda cell: cell.budget)
     for cell in {(cell.name, cell.budget): cell for cell in cells}.values():
         with naming(f"sweep.strategies.{cell.name}"):
             build.check(cell.config)
+            _check_rule(config.selection.rule, cell)
     return cells
+
+
+def _check_rule(rule: str, cell: Cell) -> None:
+    """Refuses a selection rule that cannot choose among a cell's candidates, as `check_rule`."""
+    candidates = cell.config.sampling.n * cell.config.search.revisions
+    if rule == "majority" or cell.name == DIFFICULTY or candidates == 1:
+        return
+    if not cell.config.verifier.path:
+        raise UserError(
+            f"{as_flag('selection.rule', rule)}: reads scores, and verifier.path is empty; name a "
+            "verifier, or choose majority"
+        )
 
 
 def cells_of(config: ConfigDict) -> Iterator[Cell]:

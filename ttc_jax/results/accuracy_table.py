@@ -94,13 +94,12 @@ def accuracy_table(
                 f"results: {name} at N={budget} lacks seed {missing[0]}; run the sweep to its end"
             )
     for (name, budget, seed), group in cells.items():
-        pool = name in pools
         if len(group) != len(questions):
             raise UserError(
                 f"results: {name} at N={budget}, seed {seed}, holds {len(group)} of "
                 f"{len(questions)} questions; run the sweep to its end"
             )
-        sizes = [n for n in budgets if n <= budget] if pool else [len(group[0].candidates)]
+        pool, sizes = name in pools, sizes_of(group, budgets, pools)
         if not sizes:
             continue
         found = None
@@ -113,6 +112,29 @@ def accuracy_table(
         at = [budgets.index(n) for n in (sizes if pool else [budget])]
         values[:, strategies.index(name), at, seeds.index(seed)] = found
     return AccuracyTable(questions, strategies, tuple(budgets), seeds, values)
+
+
+def sizes_of(group: Sequence[Record], budgets: Sequence[int], pools: Collection[str]) -> list[int]:
+    """Returns how many candidates to choose among: of a pool at every budget up to its own.
+
+    Args:
+      group: records of one strategy and budget.
+
+    Raises:
+      UserError: a pool that has fewer candidates than its budget.
+    """
+    least = min(group, key=lambda record: len(record.candidates))
+    count = len(least.candidates)
+    if least.strategy not in pools:
+        return [count]
+    sizes = [n for n in budgets if n <= least.budget]
+    if max(sizes, default=0) > count:
+        raise UserError(
+            f"results: the budget of question {least.question!r} is {least.budget}, and it has "
+            f"samples of {least.strategy!r} for {count}, as these are independent and cost one "
+            "generation each; leave budget out, or name the strategy otherwise"
+        )
+    return sizes
 
 
 def _cheapest_first(records: Sequence[Record]) -> tuple[str, ...]:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from ttc_jax.errors import UserError
 from ttc_jax.results.credit import PASS, expected_credit
+from ttc_jax.results.records import DIFFICULTY
 from ttc_jax.results.selection import RULES
 from ttc_jax.results.store import Record
 
@@ -72,14 +73,35 @@ def scored(records: Iterable[Record]) -> bool:
 
 
 def check_rule(rule: str, records: Iterable[Record], where: str) -> None:
-    """Refuses a selection rule that reads scores where the records hold none.
+    """Refuses a selection rule that reads scores where a strategy's records hold none.
+
+    A strategy of single candidates needs none, nor do the samples that only say how hard a question
+    is: there is nothing to choose among these.
 
     Raises:
-        UserError: names `where` the records are.
+        UserError: as `check_scores`.
     """
-    if rule != "majority" and not scored(records):
+    found: dict[str, bool] = {}
+    for record in records:
+        if record.strategy != DIFFICULTY and len(record.candidates) > 1:
+            found[record.strategy] = found.get(record.strategy, False) or scored([record])
+    check_scores(rule, found, where)
+
+
+def check_scores(rule: str, strategies: Mapping[str, bool], where: str) -> None:
+    """Refuses a selection rule that reads scores where a strategy has none.
+
+    Args:
+        strategies: those to choose among whose candidates is asked, and whether these are scored.
+
+    Raises:
+        UserError: names `where` the strategies are, and the first that has none.
+    """
+    unscored = sorted(strategy for strategy, known in strategies.items() if not known)
+    if rule != "majority" and unscored:
+        whose = f" of {unscored[0]!r}" if any(strategies.values()) else ""
         raise UserError(
-            f"selection.rule={rule}: reads scores, and {where} has none; choose "
+            f"selection.rule={rule}: reads scores, and {where} has none{whose}; choose "
             "--config.selection.rule=majority"
         )
 
@@ -120,10 +142,10 @@ def question_accuracy(
         raise UserError(f"rules: {unknown} unknown; choose from {', '.join((*RULES, PASS))}")
     smallest = min(records, key=lambda record: len(record.candidates))
     limit = len(smallest.candidates)
-    if limit < max(budgets or (1,)) or min(budgets or (1,)) < 1:
+    if outside := [n for n in budgets or (1,) if not 1 <= n <= limit]:
         raise UserError(
-            f"budgets: question {smallest.question!r} has {limit} candidates, "
-            f"so N must lie in 1..{limit}, not {sorted(budgets or (1,))}"
+            f"budgets: question {smallest.question!r} has {limit} candidates, so N must lie in "
+            f"1..{limit}; {max(outside)} does not"
         )
     chained = any(record.sequential > 1 for record in records)
     if budgets is None:

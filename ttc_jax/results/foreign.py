@@ -11,7 +11,7 @@ both. What search-and-learn, lm-evaluation-harness and OpenAI's batches write is
 Fields of every line:
 
     question     text: the question's id
-    tokens       integer: tokens that were generated for this answer
+    tokens       integer: tokens that were generated for this answer; 0: they were not counted
     score        number in [0, 1]: the verifier's of the whole answer; or instead of it
     step_scores  list of numbers in [0, 1]: of each step; [] without a verifier
     correct      true or false; where it is not given, whether "answer" and "gold" are the same
@@ -41,7 +41,10 @@ Fields of the question, strategy, budget and seed, the same on all of their line
     sequential       integer, 1: answers of a chain of revisions, one chain behind the other
     cost             object of whole numbers, see `ttc_jax.compute.ledger.Ledger`; default: "tokens"
 
-Questions of one strategy, budget and seed have equally many samples. From the outputs of vLLM, with
+Whole numbers have 64 bits, those of cost up to 38 digits.
+
+Questions of one strategy, budget and seed have equally many samples, all of a question in one file.
+From the outputs of vLLM, with
 `score(text)` a reward model's and `final(text)` its answer:
 
     for request, question in zip(llm.generate(prompts, params), questions):
@@ -75,8 +78,8 @@ class _Group:
 
     about: Mapping[str, Any]
     gold: str | None
+    path: Path  # of the file that holds all of them
     candidates: list[Candidate] = dataclasses.field(default_factory=list)
-    tokens: int = 0
     where: str = ""  # the last sample
 
     def add(self, sample: Sample, where: str) -> None:
@@ -87,63 +90,101 @@ class _Group:
                 "samples of this question"
             )
         self.candidates.append(sample.candidate)
-        self.tokens += sample.tokens
         self.where = where
 
+    @property
+    def tokens(self) -> int:
+        """Of all samples together; 0 where those of one were not counted."""
+        counts = [candidate.token_count for candidate in self.candidates]
+        return sum(counts) if all(counts) else 0
 
-def read_records(path: Path) -> list[Record]:
+
+class _InTwoFiles(UserError):
+    """Samples that belong together by what they say, and stand in two files."""
+
+
+def read_records(path: Path, *, texts: bool = True) -> list[Record]:
     """Records of a workdir, or of files of samples that were scored elsewhere.
+
+    Args:
+      texts: see `read_samples`.
 
     Raises:
       UserError: a file of another kind, and as `ResultsStore.read` and `read_samples`.
     """
     path = Path(path)
     if files := sample_files(path):
-        return read_samples(*files)
+        return read_samples(*files, texts=texts)
     if path.is_file():
         raise UserError(f"{path}: neither a workdir nor a .jsonl or .parquet file of samples")
     return ResultsStore(path).read()
 
 
-def read_samples(*paths: Path) -> list[Record]:
+def read_samples(*paths: Path, texts: bool = True) -> list[Record]:
     """Records of files of samples, in the order in which their first samples stand.
 
     Args:
       paths: in the format above, or as other programs write them (`ttc_jax.results.formats`). They
         are read row by row; a million samples are well.
+      texts: whether candidates hold theirs, which are most of the memory. Reports need none.
 
     Raises:
-      UserError: an unreadable or empty file, or a row that the format does not allow (file:line).
+      UserError: an unreadable or empty file, a row that the format does not allow (file:line), a
+        file that lacks rows, or samples of one question and strategy in several files.
     """
     groups: dict[Key, _Group] = {}
+    alone: dict[str, Path] = {}
     with Reading() as reading, _no_collection():
         for path in map(Path, paths):
-            _read_file(path, groups, reading)
+            _read_file(path, groups, alone, reading, texts)
         return _records(groups, reading)
 
 
-def _read_file(path: Path, groups: dict[Key, _Group], reading: Reading) -> None:
+def _read_file(
+    path: Path, groups: dict[Key, _Group], alone: dict[str, Path], reading: Reading, texts: bool
+) -> None:
+    """Reads a file into `groups`; `alone` says what files before it hold all of, see `Reader`."""
     samples: Reader | None = None
     answers_named = None
     for number, row in read_rows(path):
         where = f"{path}:{number}"
-        samples = samples or reader_of(path, row)
+        if samples is None:
+            samples = reader_of(path, row)
+            if samples.alone and alone.setdefault(samples.alone, path) is not path:
+                raise _in_two_files(path, alone[samples.alone], samples.alone)
         try:
             for ours in samples(row):
-                sample = read_sample(ours, number, reading.answer)
+                sample = read_sample(ours, number, reading.answer, texts=texts)
                 group = groups.get(sample.key)
                 if group is None:
-                    group = groups[sample.key] = _Group(sample.about, sample.gold)
+                    group = groups[sample.key] = _Group(sample.about, sample.gold, path)
+                elif group.path is not path:
+                    question, strategy, *_ = sample.key
+                    about = f"question {question!r} and strategy {strategy!r}"
+                    raise _in_two_files(path, group.path, about)
                 group.add(sample, where)
                 named = "answer" in ours or sample.gold is not None
                 if answers_named is not named:
                     if answers_named is not None:
                         raise ValueError("'answer' is named on some lines and not on others")
                     answers_named = named
+        except _InTwoFiles:
+            raise
         except (UserError, ValueError, RecursionError) as error:
             raise UserError(f"{where}: {error}; mend this line") from error
     if samples is None:
         raise UserError(f"{path}: holds no samples; write one JSON object a line")
+    try:
+        samples.end()
+    except ValueError as error:
+        raise UserError(f"{path}: {error}") from error
+
+
+def _in_two_files(path: Path, other: Path, about: str) -> _InTwoFiles:
+    return _InTwoFiles(
+        f"{path}: holds samples of {about}, and so does {other}; those of two models or two dates "
+        "are no one pool: give one of the files alone, or move the other out of the folder"
+    )
 
 
 def _records(groups: Mapping[Key, _Group], reading: Reading) -> list[Record]:

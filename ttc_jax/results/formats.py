@@ -26,7 +26,25 @@ from ttc_jax import hashing
 from ttc_jax.errors import UserError
 from ttc_jax.results.sample_files import Row, read_rows
 
-Reader = Callable[[Row], Iterable[Row]]
+_NOT_COUNTED: Final = -1  # what search-and-learn writes in the place of a number of tokens
+
+
+class Reader:
+    """Turns each row of a file into rows of ours; what are ours already stay as they are.
+
+    Attributes:
+      alone: what all samples of the file are of, where a second file with such samples is another
+        run's and not more of this one's; "": a second file may hold more.
+    """
+
+    alone = ""
+
+    def __call__(self, row: Row) -> Iterable[Row]:
+        """Returns the rows that a row becomes. Raises ValueError for one that it cannot read."""
+        return (row,)
+
+    def end(self) -> None:
+        """Refuses a file that lacks rows, once all have been read. Raises ValueError."""
 
 
 class Format(NamedTuple):
@@ -34,8 +52,7 @@ class Format(NamedTuple):
 
     Attributes:
       marks: fields that every row has, and no row of the others.
-      reader: makes, for a file, what turns each of its rows into rows of ours. That raises
-        ValueError, or UserError, for a row that it cannot read.
+      reader: makes what reads a file.
     """
 
     marks: frozenset[str]
@@ -43,49 +60,70 @@ class Format(NamedTuple):
 
 
 def reader_of(path: Path, row: Row) -> Reader:
-    """Returns the reader of a file whose first row is `row`; our own rows stay as they are."""
+    """Returns the reader of a file whose first row is `row`.
+
+    Raises:
+      UserError: the file's name must say something, and does not.
+    """
     for known in _FORMATS:
         if known.marks <= row.keys():
             return known.reader(path)
-    return lambda ours: (ours,)
+    return Reader()
 
 
-def _search_and_learn(path: Path) -> Reader:
-    approach, mark, _ = path.name.rpartition("_completions.")
-    if not mark:
-        raise UserError(
-            f"{path}: rows of search-and-learn do not name the approach; name the file "
-            f"best_of_n_completions{path.suffix}, beam_search_… or dvts_…, as it does"
-        )
+class _SearchAndLearn(Reader):
+    def __init__(self, path: Path):
+        self._approach, mark, _ = path.name.rpartition("_completions.")
+        if not mark:
+            raise UserError(
+                f"{path}: rows of search-and-learn do not name the approach; name the file "
+                f"best_of_n_completions{path.suffix}, beam_search_… or dvts_…, as it does"
+            )
+        self._seen = set[str]()
 
-    def read(row: Row) -> Iterator[Row]:
+    def __call__(self, row: Row) -> Iterator[Row]:
         texts, scores = _at(row, "completions", list), _at(row, "scores", list)
-        counts = row.get("completion_tokens")
-        if not isinstance(counts, list):  # -1 of dvts: not counted
-            counts = [0] * len(texts)
+        counts = _token_counts(row, len(texts))
         if not len(texts) == len(scores) == len(counts):
             raise ValueError(
                 f"{len(texts)} completions with {len(scores)} scores and {len(counts)} "
                 "completion_tokens; it must be as many of each"
             )
         problem = _at(row, "problem" if "problem" in row else "question", str)
+        named = _at(row, "unique_id", str) if row.get("unique_id") else ""
+        question = named or hashing.name_of(problem)
+        if not texts:
+            raise ValueError(f"{named or problem!r:.60} has no completions; sample it again")
+        if question in self._seen:
+            raise ValueError(f"{named or problem!r:.60} comes twice; take one of the lines out")
+        self._seen.add(question)
         common = {
-            "question": row.get("unique_id") or hashing.name_of(problem),
-            "strategy": approach,
+            "question": question,
+            "strategy": self._approach,
             "budget": len(texts),
             "gold": _at(row, "answer", str),
         }
         for text, steps, count in zip(texts, scores, counts, strict=True):
             yield common | {"text": text, "step_scores": steps, "tokens": count}
 
-    return read
+
+def _token_counts(row: Row, samples: int) -> list[Any]:
+    """The tokens of each completion; 0 where search-and-learn writes -1, as it does for dvts."""
+    counts = row.get("completion_tokens")
+    if counts is None or counts == _NOT_COUNTED:
+        return [0] * samples
+    if not isinstance(counts, list):
+        raise ValueError(f"completion_tokens is {counts!r:.60}; it must be a list, or -1")
+    return [0 if count == _NOT_COUNTED else count for count in counts]
 
 
-def _lm_evaluation_harness(path: Path) -> Reader:
-    named = re.fullmatch(r"samples_(.+?)(_\d{4}-\d\d-\d\dT.*)?", path.stem)
-    task, seen = named[1] if named else path.stem, dict[int, bytes]()
+class _LmEvaluationHarness(Reader):
+    def __init__(self, path: Path):
+        named = re.fullmatch(r"samples_(.+?)(_\d{4}-\d\d-\d\dT.*)?", path.stem)
+        self._task, self._seen = named[1] if named else path.stem, dict[int, bytes]()
+        self.alone = f"the task {self._task!r}"
 
-    def read(row: Row) -> Iterator[Row]:
+    def __call__(self, row: Row) -> Iterator[Row]:
         document, responses = _at(row, "doc_id", int), _at(row, "resps", list)
         texts = responses[0] if len(responses) == 1 else None
         if not (isinstance(texts, list) and all(isinstance(text, str) for text in texts)):
@@ -93,13 +131,15 @@ def _lm_evaluation_harness(path: Path) -> Reader:
                 "resps is not one list of texts; samples are of tasks that generate, and not of "
                 "those that compare log-likelihoods"
             )
-        digest, again = hashing.bytes_of("\0".join(texts), 8), document in seen
-        if seen.setdefault(document, digest) != digest:
+        if not texts:
+            raise ValueError(f"doc_id {document} has no responses; sample it again")
+        digest, again = hashing.bytes_of("\0".join(texts), 8), document in self._seen
+        if self._seen.setdefault(document, digest) != digest:
             raise ValueError(f"doc_id {document} comes again with other resps")
         if again:  # of another filter
             return
         common = {
-            "question": f"{task}/{document}",
+            "question": f"{self._task}/{document}",
             "gold": _at(row, "target", str),
             "step_scores": [],
             "tokens": 0,  # which are not counted there
@@ -107,35 +147,49 @@ def _lm_evaluation_harness(path: Path) -> Reader:
         for text in texts:
             yield common | {"text": text}
 
-    return read
 
+class _Batch(Reader):
+    def __init__(self, path: Path):
+        self._path = path.with_suffix(f".gold{path.suffix}")
+        self._gold, self._seen = _gold(self._path), set[str]()
 
-def _batch(path: Path) -> Reader:
-    answers = _gold(path.with_suffix(f".gold{path.suffix}"))
-
-    def read(row: Row) -> Iterator[Row]:
-        request = _at(row, "custom_id", str)
-        if not answers:
+    def __call__(self, row: Row) -> Iterator[Row]:
+        request, gold = _at(row, "custom_id", str), self._path.name
+        if not self._gold:
             raise ValueError(
                 "a batch's output holds no right answers; write them beside it, into "
-                f'{path.stem}.gold{path.suffix}, as {{"custom_id": "{request}", "gold": "42"}}'
+                f'{gold}, as {{"custom_id": "{request}", "gold": "42"}}'
             )
-        if request not in answers:
-            raise ValueError(f"custom_id {request!r} has no line in {path.stem}.gold{path.suffix}")
+        if request not in self._gold:
+            raise ValueError(f"custom_id {request!r} has no line in {gold}")
+        if request in self._seen:
+            raise ValueError(f"custom_id {request!r} comes twice; take one of the lines out")
+        self._seen.add(request)
         if (
             row.get("error")
             or not row.get("response")
             or _at(row, "response.status_code", int) != 200
         ):
             raise ValueError(f"request {request!r} has failed; send it again, or take it out")
+        choices = _at(row, "response.body.choices", list)
+        if not choices:
+            raise ValueError(f"request {request!r} has no choices; send it again, or take it out")
+        # They are counted for all choices together.
         tokens = _at(row, "response.body.usage.completion_tokens", int)
-        for choice in _at(row, "response.body.choices", list):
+        share, rest = divmod(tokens, len(choices))
+        for place, choice in enumerate(choices):
             chat = isinstance(choice, dict) and "message" in choice
             text = _at(choice, "message.content" if chat else "text", str | None)
-            yield answers[request] | {"text": text or "", "step_scores": [], "tokens": tokens}
-            tokens = 0  # they are counted for all choices together
+            of_choice = {"text": text or "", "step_scores": [], "tokens": share + (place < rest)}
+            yield self._gold[request] | of_choice
 
-    return read
+    def end(self) -> None:
+        if missing := [request for request in self._gold if request not in self._seen]:
+            raise ValueError(
+                f"{len(missing)} of {len(self._gold)} requests in {self._path.name} have no answer "
+                f"here, the first {missing[0]!r}; failed ones stand in the batch's file of errors: "
+                f"send them again, or take them out of {self._path.name}"
+            )
 
 
 def _gold(path: Path) -> dict[str, Row]:
@@ -167,7 +221,7 @@ def _at(row: Any, field: str, kind: Any) -> Any:
 
 
 _FORMATS: Final = (
-    Format(frozenset({"completions", "scores"}), _search_and_learn),
-    Format(frozenset({"doc_id", "resps"}), _lm_evaluation_harness),
-    Format(frozenset({"custom_id", "response"}), _batch),
+    Format(frozenset({"completions", "scores"}), _SearchAndLearn),
+    Format(frozenset({"doc_id", "resps"}), _LmEvaluationHarness),
+    Format(frozenset({"custom_id", "response"}), _Batch),
 )

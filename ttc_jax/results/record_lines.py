@@ -77,6 +77,7 @@ def _row_of(candidate: Candidate) -> dict[str, Any]:
         "step_values": [float(value) for value in candidate.step_values],
         **({"unboxed": True} if candidate.unboxed else {}),
         **({"thought": int(candidate.thought)} if candidate.thought else {}),
+        **({"token_count": candidate.token_count} if candidate.token_count else {}),
     }
 
 
@@ -165,6 +166,8 @@ def _problem_of_candidate(candidate: Candidate) -> str:
         return "unboxed must be true or false"
     if type(candidate.thought) is not int or not 0 <= candidate.thought <= len(candidate.tokens):
         return "thought must be a number of its tokens"
+    if type(candidate.token_count) is not int or candidate.token_count < 0:
+        return "token_count must be a number of tokens"
     if not _finite((candidate.log_prob,)):
         return f"log_prob is {candidate.log_prob}"
     for name in ("step_scores", "step_values"):

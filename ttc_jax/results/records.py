@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Final
 
 from ttc_jax.compute.ledger import Ledger
 
+DIFFICULTY: Final = "difficulty"  # samples that say how hard questions are, and are not scored
+POOL: Final = "best_of_n"  # the strategy whose pass@1 says how hard questions are
 Key = tuple[str, str, int, int]
 
 
@@ -23,6 +26,12 @@ class Candidate:
     step_values: tuple[float, ...] = ()  # [steps] share of rollouts from each that end correctly
     unboxed: bool = False  # the answer was read from a text without a box (see `Verdict`)
     thought: int = 0  # first tokens that are its thought, marks included; the answer is behind them
+    token_count: int = 0  # tokens generated where their ids are not known; 0: not counted either
+
+    @property
+    def generated(self) -> int:
+        """Tokens that were generated; 0 where they were not counted."""
+        return len(self.tokens) or self.token_count
 
 
 @dataclass(frozen=True)

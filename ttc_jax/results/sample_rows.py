@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import sys
 from collections.abc import Callable, Mapping
+from decimal import Decimal
 from typing import Any, Final, NamedTuple
 
 from ttc_jax.compute.ledger import Ledger
@@ -18,6 +19,8 @@ _OPTIONAL: Final = frozenset(
     {"answer", "gold", "strategy", "budget", "seed", "text", "log_prob", "finished", "unboxed"}
 )
 _FIELDS: Final = _REQUIRED | _OPTIONAL | _ABOUT | {"score", "step_scores", "correct"}
+LARGEST: Final = 2**63 - 1  # of whole numbers: what tables of other programs hold
+LARGEST_COST: Final = 10**38 - 1  # of FLOPs, which are many
 _REMEMBERED: Final = 2**14  # texts of each kind: answers repeat, and names do
 Key = tuple[str, str, int | None, int]  # question, strategy, budget as given, seed
 Read = Callable[[str, str], tuple[str | None, bool]]
@@ -28,25 +31,24 @@ class Sample(NamedTuple):
 
     Attributes:
       candidate: its answer is not yet graded where `gold` is not None.
-      tokens: generated for it.
       about: what it says of its question's record; all samples of that must say the same.
       gold: what the answer is to be compared with; None: it says itself whether it is right.
     """
 
     key: Key
     candidate: Candidate
-    tokens: int
     about: Mapping[str, Any]
     gold: str | None
 
 
-def read_sample(row: Mapping[str, Any], number: int, read: Read) -> Sample:
+def read_sample(row: Mapping[str, Any], number: int, read: Read, *, texts: bool = True) -> Sample:
     """Checks a row.
 
     Args:
       number: its place in the file, which stands for its answer where answers are not named.
       read: the final answer of a text, given the text in which the right answer stands, and whether
         it is in no box.
+      texts: whether the candidate holds its text.
 
     Raises:
       ValueError: a field that is missing, unknown or of another kind, or fields that do not go
@@ -55,8 +57,7 @@ def read_sample(row: Mapping[str, Any], number: int, read: Read) -> Sample:
     says_more, graded_here = _check_fields(tuple(row))
     return Sample(
         _key(row),
-        _candidate(row, number, read if graded_here else None),
-        _integer(row, "tokens", least=0),
+        _candidate(row, number, read if graded_here else None, texts),
         _about(row) if says_more else {},
         _text(row, "gold") if graded_here else None,
     )
@@ -104,20 +105,22 @@ def _about(row: Mapping[str, Any]) -> dict[str, Any]:
         if not isinstance(row["cost"], Mapping):
             raise ValueError(f"cost is {row['cost']!r:.60}; it must be an object of costs by name")
         try:
-            costs = {name: cost for name, cost in row["cost"].items() if cost is not None}
+            costs = {name: _whole(cost) for name, cost in row["cost"].items() if cost is not None}
+            for name, cost in costs.items():
+                if isinstance(cost, int) and abs(cost) > LARGEST_COST:
+                    raise ValueError(f"cost: {name} is {_short(cost)}; it must be below 10^38")
             found["ledger"] = Ledger.from_dict(costs)
         except TypeError as error:
             raise ValueError(f"cost: {error}; it must hold whole numbers by name") from error
     return found
 
 
-def _candidate(row: Mapping[str, Any], number: int, read: Read | None) -> Candidate:
+def _candidate(row: Mapping[str, Any], number: int, read: Read | None, texts: bool) -> Candidate:
     """The sample of a row; with `read` its answer is read from its text, and not yet graded."""
     text = _text(row, "text") if "text" in row else ""
     correct, unboxed = False, _flag(row, "unboxed", False)
     if read is not None:
         answer, unboxed = read(text, _text(row, "gold"))
-        text = ""  # nothing reads it again, and texts are what takes the memory
     elif "answer" not in row:
         answer = f"line {number}"
     else:
@@ -130,13 +133,14 @@ def _candidate(row: Mapping[str, Any], number: int, read: Read | None) -> Candid
         raise ValueError("correct without an answer; a sample whose answer is null is never right")
     return Candidate(
         tokens=(),
-        text=text,
+        text=text if texts else "",
         finished=_flag(row, "finished", True),
         log_prob=_number(row, "log_prob") if "log_prob" in row else 0.0,
         step_scores=_scores(row),
         answer=answer,
         correct=correct,
         unboxed=unboxed,
+        token_count=_integer(row, "tokens", least=0),
     )
 
 
@@ -194,12 +198,26 @@ def _checked(value: str, name: str) -> str:
 
 
 def _integer(row: Mapping[str, Any], name: str, least: int | None = None) -> int:
-    value = row[name]
+    value = _whole(row[name])
     if not isinstance(value, int) or isinstance(value, bool):
-        raise ValueError(f"{name} is {value!r}; it must be an integer")
+        raise ValueError(f"{name} is {value!r:.60}; it must be an integer")
+    if abs(value) > LARGEST:
+        raise ValueError(f"{name} is {_short(value)}; it must be an integer of 64 bits")
     if least is not None and value < least:
         raise ValueError(f"{name} is {value}; it must be at least {least}")
     return value
+
+
+def _whole(value: Any) -> Any:
+    """Returns the integer that a decimal number of Parquet is; what is none as it is."""
+    if isinstance(value, Decimal) and value == value.to_integral_value():
+        return int(value)
+    return value
+
+
+def _short(value: int) -> str:
+    digits = str(value)
+    return digits if len(digits) <= 40 else f"{digits[:20]}… ({len(digits)} characters)"
 
 
 def _is_number(value: object) -> bool:

@@ -26,6 +26,7 @@ from ttc_jax.results.curves import (
     pass_at_1,
     question_accuracy,
 )
+from ttc_jax.results.records import DIFFICULTY, POOL
 from ttc_jax.results.store import Record
 
 _PACKAGES: Final = (
@@ -40,9 +41,7 @@ _PACKAGES: Final = (
     "math-verify",
     "numpy",
 )
-DIFFICULTY: Final = "difficulty"  # samples that say how hard questions are, and are not scored
 JUDGE: Final = "judge"  # its choice as a rule, and best-of-N with it as a strategy
-POOL: Final = "best_of_n"  # the strategy whose pass@1 says how hard questions are
 
 
 def summarise(

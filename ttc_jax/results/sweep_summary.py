@@ -10,12 +10,13 @@ from numpy.typing import NDArray
 
 from ttc_jax.compute.ledger import Ledger
 from ttc_jax.errors import UserError
-from ttc_jax.results.accuracy_table import generations_to_reach, largest_pools
+from ttc_jax.results.accuracy_table import generations_to_reach, largest_pools, sizes_of
 from ttc_jax.results.choosing import choosing_rules, describe_choosing, summarise_choosing
 from ttc_jax.results.curves import (
     DIGITS,
     bootstrap,
     bootstrap_of,
+    check_rule,
     pass_at_1,
     question_accuracy,
     tied,
@@ -86,8 +87,9 @@ def summarise_sweep(
 
     Raises:
         UserError: a strategy that was not run on the questions that have bins, and as
-            `question_accuracy`.
+            `check_rule`, `sizes_of` and `question_accuracy`.
     """
+    check_rule(rule, records, "the sweep")
     judged, records = _judged(records), [record.settled for record in records]
     cells, shown = _cells(records), _shown(records, budgets)
     selected = rule if aggregation == LAST else f"{rule}/{aggregation}"
@@ -157,8 +159,7 @@ def _measure(
     values: dict[tuple[str, int], dict[str, float]] = {}
     choosing = None
     for strategy, budget, group in cells:
-        pool = strategy in pools
-        sizes = [n for n in budgets if n <= budget] if pool else [len(group[0].candidates)]
+        pool, sizes = strategy in pools, sizes_of(group, budgets, pools)
         # What is shown of choosing is of one of these groups, and shares its random subsets.
         same = shown.sizes and shown == (group, sizes)
         of_choosing = choosing_rules(group) if same else []

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ttc_jax.compute.ledger import Ledger
 from ttc_jax.errors import UserError
 from ttc_jax.results.accuracy_table import AccuracyTable, accuracy_table, largest_pools
 from ttc_jax.results.store import Record
@@ -34,11 +33,15 @@ class Spending:
 
     @classmethod
     def of(cls, records: Sequence[Record], pools: Collection[str]) -> Spending:
-        """Returns what the records of a sweep took."""
+        """Returns what the records of a sweep took.
+
+        Raises:
+          UserError: as `written`.
+        """
         found: dict[str, dict[int, list[int]]] = {}
         for record in largest_pools(records, pools):
             sizes = found.setdefault(record.strategy, {})
-            sizes.setdefault(record.budget, []).append(written(record.ledger))
+            sizes.setdefault(record.budget, []).append(written(record))
         means = {
             name: {n: float(np.mean(spent)) for n, spent in sizes.items()}
             for name, sizes in found.items()
@@ -57,9 +60,19 @@ class Spending:
         return max((n for n, x in self.tokens[strategy].items() if x <= budget), default=0)
 
 
-def written(ledger: Ledger) -> int:
-    """Returns the tokens that a search wrote, those of lookahead included."""
-    return ledger.decode_tokens + ledger.lookahead_tokens
+def written(record: Record) -> int:
+    """Returns the tokens that a search wrote, those of lookahead included.
+
+    Raises:
+      UserError: they were not counted, as in samples of some other programs.
+    """
+    if not record.ledger.decode_tokens:
+        raise UserError(
+            f"policy.unit=tokens: the tokens of {record.strategy!r} for question "
+            f"{record.question!r} were not counted; leave that strategy out, or set "
+            "policy.unit=generations"
+        )
+    return record.ledger.decode_tokens + record.ledger.lookahead_tokens
 
 
 def token_table(

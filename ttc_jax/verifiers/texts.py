@@ -142,7 +142,8 @@ def read_texts(
     for score in scores:
         if not 0 <= score <= 1:  # NaN neither
             way = "" if math.isnan(score) else ", so scale it"
-            raise UserError(f"{what} returned the score {score:g}; it must lie in 0 to 1{way}")
+            shown = repr(score).removesuffix(".0")  # all digits: it may lie just above 1
+            raise UserError(f"{what} returned the score {shown}; it must lie in 0 to 1{way}")
     return np.array(scores, np.float32), cost
 
 
