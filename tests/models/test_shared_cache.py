@@ -1,4 +1,4 @@
-"""Histories that rows share: who sits where, and attention as over rows that keep all of their own."""
+"""Histories that rows share: who sits where, and attention as over rows that keep their own."""
 
 import dataclasses
 
@@ -60,7 +60,7 @@ def test_rows_sit_at_what_their_parents_held(rounds):
                 home = seat[row] // M
                 histories[place] = before[home] + f"{number}{row} "
                 # A copy is made beside an earlier row that stays, and of nothing else.
-                assert home == place or seat[source[home]] // M == home and source[home] < row
+                assert home == place or (seat[source[home]] // M == home and source[home] < row)
         texts, seat = [texts[parent] for parent in parents], sits
         for row in going:
             assert histories[seat[row] // M] == texts[row]

@@ -97,7 +97,7 @@ def test_caches_take_a_history_a_parent_and_a_step_a_row():
     """Beam search, M = 4, steps of 128 tokens: about a third of the bytes."""
     plan = make_plan(candidates=64, max_new_tokens=2048, max_step_tokens=128)
     held = []
-    for cache in ("rows", "shared"):
+    for cache in ("", "shared"):
         options: dict[str, Any] = {"batch": 1, "cache": cache}
         state = make_search(tiny_generator(SHALLOW), marked_prm(SHALLOW), plan, **options).state(65)
         leaves = jax.tree.leaves((state.decode.cache, state.verifier))
@@ -137,11 +137,13 @@ def test_rows_that_cannot_share_are_refused(changes: dict[str, Any], said: str):
 def test_auto_is_a_rule_of_shapes(changes: dict[str, Any], histories: int):
     plan = make_plan(**{"candidates": 64, "max_new_tokens": 512} | changes)
     assert histories_of(plan, "auto") == histories
-    assert histories_of(plan, "rows") == 0
+    assert histories_of(plan, "") == 0
 
 
 def test_another_word_is_refused():
-    with pytest.raises(UserError, match="execution.cache is 'tree'; it must be one of rows, sha"):
+    with pytest.raises(
+        UserError, match="execution.cache is 'tree'; it must be shared, auto, or empty"
+    ):
         make_search(tiny_generator(SHALLOW), Grader(), BEAM, cache="tree")
 
 

@@ -22,6 +22,7 @@ from ttc_jax.models.int8 import Stored
 from ttc_jax.models.scoring import HIDDEN, Part, Scoring
 
 MOST_SCORES = 2048 * 2048  # queries × keys of a head, which take 16 MiB
+HISTORY = "history"  # scope of attention over what rows share
 PROMPT_BLOCK = 512  # tokens of a long prompt that candidates read at a time
 
 
@@ -165,7 +166,7 @@ def forked_attention(
     return (total.mixed / total.mass).astype(q.dtype).transpose(0, 1, 3, 2, 4, 5)
 
 
-@jax.named_scope("history")
+@jax.named_scope(HISTORY)
 def history_attention(
     q: Float[Array, "B N T K G h"],
     history: Stored,

@@ -1,8 +1,8 @@
 """A KV cache in which rows that go on from one parent share what it held, stored once.
 
-A search that selects lets its N rows go on from Q parents at most, and N / Q rows at most from each.
-What a parent held is the *history* of its rows. It is stored once, and one matrix product reads it
-for all of them, as for a prompt. The suffix of a row is what it has written since: a step.
+A search that selects lets its N rows go on from Q parents at most, and from each N / Q rows at
+most. What a parent held is the *history* of its rows. It is stored once, and one matrix product
+reads it for all of them, as for a prompt. A row's suffix is what it has written since: a step.
 
 Worked example, N = 4 and Q = 2. Rows 0 and 1 sit at history 0, rows 2 and 3 at history 1, and both
 histories are "a". The rows have written b, c, d and e, and go on from rows 3, 1, 1 and 3:

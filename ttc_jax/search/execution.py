@@ -9,7 +9,7 @@ from jax.sharding import Mesh
 from ttc_jax.errors import UserError
 from ttc_jax.sampling.programs import shards
 
-CACHES = ("rows", "shared", "auto")
+CACHES = ("", "shared", "auto")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,9 +24,9 @@ class Execution:
         end together. It changes no result.
       segment: decode iterations at least between two refills, for which shards of `data` wait for
         each other.
-      cache: how KV caches hold what rows have written, one of `CACHES`: each row all of its own; or
-        what rows have from one parent once, see `SharedCache`; or whichever is better, see
-        `search.histories`.
+      cache: how KV caches hold what rows have written, one of `CACHES`. "": each row all of its
+        own; "shared": what rows have from one parent once, see `SharedCache`; "auto": this where it
+        is worth it, see `histories_of`.
       mesh: from `sharding.mesh.make_mesh`: questions are split over `data`, of which every shard is
         a search of its own, weights and caches over `model`; None: the models' own device. Where
         `model` is 1, results are the same bits as with B / data questions on one device.
@@ -37,7 +37,7 @@ class Execution:
     refill: bool = True
     segment: int = 1
     mesh: Mesh | None = None
-    cache: str = "rows"
+    cache: str = ""
 
     @property
     def shards(self) -> int:
@@ -55,7 +55,8 @@ class Execution:
                 raise UserError(f"execution.{name} is {value}; it must be at least 1")
         if self.cache not in CACHES:
             raise UserError(
-                f"execution.cache is {self.cache!r}; it must be one of {', '.join(CACHES)}"
+                f"execution.cache is {self.cache!r}; it must be shared, auto, or empty: every row "
+                "keeps all of its own"
             )
         if self.lanes < 0:
             raise UserError(f"execution.lanes is {self.lanes}; it must be 0 (all rows) or more")

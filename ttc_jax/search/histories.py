@@ -46,7 +46,7 @@ def histories_of(plan: Plan, cache: str) -> int:
         reason = f"search.revisions={plan.revisions} reads earlier answers into them"
     if cache == "shared" and reason:
         raise UserError(f"execution.cache=shared: {reason}; or set execution.cache=auto")
-    if cache == "rows" or reason:
+    if not cache or reason:
         return 0
     slots = survivors * plan.max_new_tokens + N * (1 + plan.lookahead) * plan.step
     pays = N >= FEW_ROWS and slots <= WORTH * N * plan.max_new_tokens
@@ -94,5 +94,5 @@ def check_shared(histories: int, trace: SearchTrace, strategy: str) -> None:
         if (counts > 0).sum() > histories or counts.max() > N // histories:
             raise UserError(
                 f"search.strategy: {strategy}.survivors promised that {N} rows go on from "
-                f"{histories} at most, by {N // histories} each; set execution.cache=rows"
+                f"{histories} at most, by {N // histories} each; set execution.cache= (empty)"
             )
