@@ -18,9 +18,9 @@ from ttc_jax.search.histories import histories_of
 from ttc_jax.search.search import Search, SearchResult
 from ttc_jax.sharding.mesh import make_mesh
 
-T = 2 * BLOCK + 10  # histories of several blocks, the last one cut
+T = BLOCK + 10  # histories of two blocks, the last one cut
 RNG = np.random.default_rng(6)
-QUESTIONS = [(RNG.integers(0, TINY.vocab_size, n).tolist(), n) for n in (1, 30, 8, 21, 3)]
+QUESTIONS = [(RNG.integers(0, TINY.vocab_size, n).tolist(), n) for n in (1, 30, 8, 3)]
 BEAM = make_plan(
     "beam", {"width": 2}, candidates=6, max_new_tokens=T, max_step_tokens=20, rounds=30, lookahead=1
 )
@@ -74,7 +74,7 @@ def test_answers_are_those_of_rows_that_keep_their_own(case: str, search: Search
 
 
 def test_neither_place_nor_company_changes_a_bit(search: Search, found):
-    for order in ([4, 0, 3, 1, 2], [2], [3, 1]):
+    for order in ([3, 0, 1, 2], [2], [3, 1]):
         for i, again in zip(order, run(search, [QUESTIONS[i] for i in order]), strict=True):
             jax.tree.map(np.testing.assert_array_equal, again, found[i])
     assert search.compilations == 1
@@ -110,7 +110,10 @@ def test_caches_take_a_history_a_parent_and_a_step_a_row():
     ("changes", "said"),
     [
         ({"strategy": "best_of_n"}, "best_of_n lets 4 candidates go on from any number of them"),
-        ({"strategy": "rebase"}, "choose beam or dvts, with an M of 2 or more; or set execution"),
+        (
+            {"strategy": "rebase"},
+            ".*; choose beam or dvts, with an M of 2 or more; or set execution",
+        ),
         ({"options": {"width": 1}}, "beam lets 4 candidates go on from any"),
         ({"revisions": 2}, "search.revisions=2 reads earlier answers into them"),
     ],
