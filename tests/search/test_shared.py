@@ -138,7 +138,8 @@ def test_rows_that_cannot_share_are_refused(changes: dict[str, Any], said: str):
     ],
 )
 def test_auto_is_a_rule_of_shapes(changes: dict[str, Any], histories: int):
-    plan = make_plan(**{"candidates": 64, "max_new_tokens": 512} | changes)
+    settings: dict[str, Any] = {"candidates": 64, "max_new_tokens": 512}
+    plan = make_plan(**settings | changes)
     assert histories_of(plan, "auto") == histories
     assert histories_of(plan, "") == 0
 
