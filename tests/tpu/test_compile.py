@@ -156,7 +156,7 @@ def test_shared_histories_are_a_part_of_what_is_held_and_moved(sampler, shared):
     apart, together = sampler["segment"], shared["segment"]
     assert together["cache_bytes"] < 0.45 * apart["cache_bytes"]
     saved = apart["cache_bytes"] - together["cache_bytes"]
-    assert together["bytes_accessed"] < apart["bytes_accessed"] - 0.9 * saved
+    assert together["bytes_accessed"] < apart["bytes_accessed"] - 0.7 * saved
 
 
 @needs_libtpu
