@@ -217,7 +217,14 @@ def _best_of_n(config: ConfigDict) -> ConfigDict:
     # tokenizer: a folder, .gguf file or hub name of its own; "" for the one that lies in path.
     config.generator = {"path": "embedded:generator", "tokenizer": "", **_STORAGE}
     config.verifier = {"path": "embedded:prm", **_STORAGE}
-    config.execution = {"rows": 1280, "lanes": 0, "refill": True, "segment": 1, **_MESH}
+    config.execution = {
+        "rows": 1280,
+        "lanes": 0,
+        "refill": True,
+        "segment": 1,
+        "cache": "",
+        **_MESH,
+    }
     config.sampling = _sampling(64)
     config.step_delimiter = "\n"
     config.search = {

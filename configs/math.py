@@ -152,6 +152,7 @@ def get_config(variant: str = "qwen2_5") -> ConfigDict:
         "lanes": 0,
         "refill": True,
         "segment": 1,
+        "cache": "",
         # Devices: questions are split over `data`, each model over `model`.
         "mesh": {"data": 1, "model": 1},
     }

@@ -46,6 +46,7 @@ def _base() -> ConfigDict:
         "lanes": 0,
         "refill": True,
         "segment": 1,
+        "cache": "",
         "mesh": {"data": 1, "model": 1},
     }
     config.serve = {

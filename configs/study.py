@@ -144,6 +144,7 @@ def _answers(config: ConfigDict, split: str, limit: int, n: int) -> dict[str, An
             "lanes": 0,
             "refill": True,
             "segment": 1,
+            "cache": "",
             "mesh": {"data": 1, "model": 1},
         },
         "sampling": {"n": n, **config.sampling},

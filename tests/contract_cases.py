@@ -89,6 +89,7 @@ def trains(folder: Path) -> None:
 CASES: dict[str, Callable[[Path], None]] = {
     "beam": lambda _: searches(),
     "lookahead": lambda _: searches(lookahead=1),
+    "shared": lambda _: searches(lookahead=1, execution=Execution(batch=2, cache="shared")),
     "lanes": lambda _: searches(execution=Execution(batch=2, lanes=3)),
     "revisions": lambda _: searches(
         "revision", "revision_orm", ("best_of_n", {}), revisions=3, candidates=2

@@ -36,6 +36,7 @@ Words
     revision chain      answers to a question in sequence, each written with the earlier in context
     difficulty bin      a group of questions of similar pass@1 (oracle) or score (predicted)
     KV cache            keys and values of the tokens read so far, per layer
+    history             what a parent had written, stored once for all rows that go on from it
     prefill             reads a prompt into the KV cache in one pass
     decode              writes one token at a time from the KV cache
     ledger              the count of generations, tokens and FLOPs of a run

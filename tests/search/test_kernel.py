@@ -50,9 +50,9 @@ CASES: dict[str, Case] = {
         lambda: Confidence("entropy"),
         {"options": {"width": 4}, "lookahead": 2},
     ),
-    "beam √N, lookahead 2, marked PRM": (
+    "beam √N, lookahead 2, marked PRM, shared": (
         lambda: marked_prm(SHALLOW, (36,)),
-        {"options": {"width": 0}, "lookahead": 2, "max_step_tokens": 3},
+        {"options": {"width": 0}, "lookahead": 2, "max_step_tokens": 3, "cache": "shared"},
     ),
     "dvts, lookahead, probe": (
         random_probe,
@@ -77,9 +77,15 @@ CASES: dict[str, Case] = {
             "blank_lines": True,
         },
     ),
-    "dvts, ties": (
+    "dvts, ties, shared": (
         Grader,
-        {"strategy": "dvts", "options": {"width": 3}, "candidates": 6, "max_step_tokens": 20},
+        {
+            "strategy": "dvts",
+            "options": {"width": 3},
+            "candidates": 6,
+            "max_step_tokens": 20,
+            "cache": "shared",
+        },
     ),
     "rebase, PRM, lanes": (
         lambda: marked_prm(SHALLOW),
@@ -167,9 +173,9 @@ def test_the_search_is_the_oracles(generator, forward, case: str):
     make_verifier, changes = CASES[case]
     changes = dict(changes)
     steps = (BROKEN, "\n\n") if changes.pop("blank_lines", False) else (LINES, "\n")
-    lanes = changes.pop("lanes", 0)
+    execution = {name: changes.pop(name) for name in ("lanes", "cache") if name in changes}
     verifier, plan, seed = make_verifier(), make_plan(**changes), len(case)
-    others = {"seed": seed, "delimiter": delimiter(*steps), "lanes": lanes}
+    others = {"seed": seed, "delimiter": delimiter(*steps), **execution}
     search = make_search(generator, verifier, plan, **others)
     oracle = SearchOracle(forward, verifier, plan, ENDS, *steps, seed=seed)
     clear: list[bool] = []

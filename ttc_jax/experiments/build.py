@@ -218,7 +218,7 @@ def _models(config: ConfigDict, mesh: Mesh | None, load: Loaders) -> Models:
 def execution(config: ConfigDict, batch: int, mesh: Mesh | None) -> Execution:
     """Returns how questions are put together on the devices of a mesh."""
     found = config.execution
-    return Execution(batch, found.lanes, found.refill, found.segment, mesh)
+    return Execution(batch, found.lanes, found.refill, found.segment, mesh, found.get("cache", ""))
 
 
 def plan(config: ConfigDict, strategy: Strategy) -> Plan:

@@ -105,6 +105,10 @@ FIELDS: Final[Mapping[str, Field]] = {
     "execution.lanes": Field("rows decoded at a time, those in use first; 0 for all", Whole()),
     "execution.refill": Field("whether a finished question's place goes to the next at once"),
     "execution.segment": Field("tokens decoded at least between two refills", _COUNT),
+    "execution.cache": Field(
+        '"shared" stores what rows have from one parent once; "auto" where it is worth it',
+        Choice(("", "shared", "auto")),
+    ),
     "execution.mesh.data": Field("devices over which questions or batch rows are split", _COUNT),
     "execution.mesh.model": Field("devices over which each model is split", _COUNT),
     "sampling.n": Field("N, candidates a question", _COUNT),

@@ -17,10 +17,12 @@ from jaxtyping import Array, Float, Int
 from ttc_jax.errors import UserError
 from ttc_jax.models import splash
 from ttc_jax.models.blockwise import blockwise_attention
+from ttc_jax.models.indexing import take_rows
 from ttc_jax.models.int8 import Stored
-from ttc_jax.models.scoring import Part, Scoring
+from ttc_jax.models.scoring import HIDDEN, Part, Scoring
 
 MOST_SCORES = 2048 * 2048  # queries × keys of a head, which take 16 MiB
+HISTORY = "history"  # scope of attention over what rows share
 PROMPT_BLOCK = 512  # tokens of a long prompt that candidates read at a time
 
 
@@ -69,10 +71,12 @@ def forked_attention(
     suffix: Stored,
     prompt_length: Int[Array, " B"],
     length: Int[Array, "B N"],
+    own: Int[Array, "B N"],
     reach: Int[Array, ""],
     scoring: Scoring,
     block: int,
     slots: Int[Array, " B"] | None = None,
+    between: Part | None = None,
 ) -> Float[Array, "B N T K G h"]:
     """T new tokens of every candidate over its question's prompt and its own suffix.
 
@@ -89,21 +93,21 @@ def forked_attention(
       suffix: key and value of each slot, side by side, [B, N, K, S, 2·h], with scales
         [B, N, K, 2, S].
       prompt_length: prompt tokens stored; the rest of P is padding.
-      length: suffix tokens stored before the T new ones, which lie from slot `length` on.
-      reach: suffix slots that any active row needs, max(length) + T.
+      length: tokens of a row stored before the T new ones, behind the prompt.
+      own: how many of them its suffix holds, so that the new ones lie from slot `own` on.
+      reach: suffix slots that any active row needs, max(own) + T.
       block: slots read at a time; divides S.
       slots: where the B questions lie in the suffix array, if that is of more questions.
+      between: attention over what is stored of rows between prompt and suffix, [B, N, K, T, G].
     """
     T, P, S, h = q.shape[2], prompt_k.values.shape[3], suffix.values.shape[3], q.shape[-1]
-    slot = jnp.expand_dims(length[..., None] + jnp.arange(T)[None, None], (2, 4, 5))
-    stored = jnp.expand_dims(prompt_length, (1, 2, 3, 4, 5))  # as slot, axes B N K T G and keys
+    product = functools.partial(_product, q.dtype)
 
-    def product(pattern: str, x: Array, stored: Array) -> Array:
-        args = x.astype(q.dtype), stored.astype(q.dtype)
-        return jnp.einsum(pattern, *args, preferred_element_type=jnp.float32)
+    def new(before: Array) -> Int[Array, "B N 1 T 1 1"]:  # the axes are B N K T G and keys
+        return jnp.expand_dims(before[..., None] + jnp.arange(T)[None, None], (2, 4, 5))
 
-    def scaled(x: Array, scale: Array | None, axes: tuple[int, ...]) -> Array:
-        return x if scale is None else x * jnp.expand_dims(scale, axes).astype(x.dtype)
+    place, slot = new(length), new(own)
+    stored = jnp.expand_dims(prompt_length, (1, 2, 3, 4, 5))
 
     def keys(start: Array | int, count: int) -> Int[Array, "1 1 1 1 1 count"]:
         return jnp.expand_dims(start + jnp.arange(count), (0, 1, 2, 3, 4))
@@ -112,11 +116,11 @@ def forked_attention(
         """Attention over the prompt's tokens from `start` on, but for those before `new`."""
         at = keys(start, k.values.shape[3])
         dots = product("bntkgh,bkhp->bkntgp", q, k.values)
-        dots = scaled(dots, k.scale, (2, 3))
-        scores = scoring(dots, (stored + slot).swapaxes(1, 2) - at, (at < stored) & (at >= new))
+        dots = _scaled(dots, k.scale, (2, 3))
+        scores = scoring(dots, (stored + place).swapaxes(1, 2) - at, (at < stored) & (at >= new))
 
         def mix(weights: Array) -> Array:
-            weights = scaled(weights, v.scale, (2, 3))
+            weights = _scaled(weights, v.scale, (2, 3))
             return product("bkntgp,bkph->bkntgh", weights, v.values)
 
         part = Part.of(scores, mix)
@@ -147,17 +151,83 @@ def forked_attention(
         both = lax.optimization_barrier(read_block(suffix, i * block, block, slots))
         k, v = both.values[..., :h], both.values[..., h:]
         k_scale, v_scale = (None, None) if both.scale is None else jnp.split(both.scale, 2, 3)
-        dots = scaled(product("bntkgh,bnksh->bnktgs", q, k), k_scale, (3,))
+        dots = _scaled(product("bntkgh,bnksh->bnktgs", q, k), k_scale, (3,))
         scores = scoring(dots, slot - keys(i * block, block))
         return Part.of(
-            scores, lambda w: product("bnktgs,bnksh->bnktgh", scaled(w, v_scale, (3,)), v)
+            scores, lambda w: product("bnktgs,bnksh->bnktgh", _scaled(w, v_scale, (3,)), v)
         )
 
     total = read_whole_prompt().merge(read_suffix(0))
+    if between is not None:
+        total = total.merge(between)
     if block < S:
         blocks = (reach + block - 1) // block
         total = lax.fori_loop(1, blocks, lambda i, part: part.merge(read_suffix(i)), total)
     return (total.mixed / total.mass).astype(q.dtype).transpose(0, 1, 3, 2, 4, 5)
+
+
+@jax.named_scope(HISTORY)
+def history_attention(
+    q: Float[Array, "B N T K G h"],
+    history: Stored,
+    length: Int[Array, "B N"],
+    begun: Int[Array, "B N"],
+    seat: Int[Array, "B N"],
+    reach: Int[Array, ""],
+    scoring: Scoring,
+    block: int,
+    slots: Int[Array, " B"] | None = None,
+) -> Part:
+    """The part that `forked_attention` calls `between`, over histories that rows share.
+
+    The N / Q rows of a history read one copy of it, as one matrix product.
+
+    Args:
+      history: key and value of each slot, side by side, [B, Q, K, S, 2·h], with scales
+        [B, Q, K, 2, S].
+      length, block, slots: as those of `forked_attention`.
+      begun: slots of its history that a row sees.
+      seat: of each row, counted through [Q, N / Q].
+      reach: slots that any active row needs, max(begun).
+    """
+    (B, N, T, K, G, h), Q = q.shape, history.values.shape[1]
+    rows = jnp.argsort(seat, 1)  # in each seat
+    product = functools.partial(_product, q.dtype)
+
+    def seated(x: Array) -> Array:  # [B, N, ...] -> [B, Q, N / Q, ...]
+        return take_rows(x, rows).reshape(B, Q, N // Q, *x.shape[2:])
+
+    # The axes are B Q K N/Q T G and keys.
+    queries = seated(q)
+    place = jnp.expand_dims(seated(length[..., None] + jnp.arange(T)[None, None]), (2, 5, 6))
+    seen = jnp.expand_dims(seated(begun), (2, 4, 5, 6))
+
+    def read(i: Array, part: Part) -> Part:
+        both = lax.optimization_barrier(read_block(history, i * block, block, slots))
+        k, v = both.values[..., :h], both.values[..., h:]
+        k_scale, v_scale = (None, None) if both.scale is None else jnp.split(both.scale, 2, 3)
+        at = jnp.expand_dims(i * block + jnp.arange(block), (0, 1, 2, 3, 4, 5))
+        dots = _scaled(product("bqntkgh,bqksh->bqkntgs", queries, k), k_scale, (3, 4))
+        scores = scoring(dots, place - at, at < seen)
+
+        def mix(weights: Array) -> Array:
+            return product("bqkntgs,bqksh->bqkntgh", _scaled(weights, v_scale, (3, 4)), v)
+
+        return part.merge(Part.of(scores, mix))
+
+    shape = (B, Q, K, N // Q, T, G)
+    nothing = Part(*(jnp.full((*shape, n), x) for n, x in ((1, HIDDEN), (1, 0.0), (h, 0.0))))
+    part = lax.fori_loop(0, (reach + block - 1) // block, read, nothing)
+    return Part(*(take_rows(x.swapaxes(2, 3).reshape(B, N, K, T, G, -1), seat) for x in part))
+
+
+def _product(dtype: jnp.dtype, pattern: str, x: Array, stored: Array) -> Array:
+    args = x.astype(dtype), stored.astype(dtype)
+    return jnp.einsum(pattern, *args, preferred_element_type=jnp.float32)
+
+
+def _scaled(x: Array, scale: Array | None, axes: tuple[int, ...]) -> Array:
+    return x if scale is None else x * jnp.expand_dims(scale, axes).astype(x.dtype)
 
 
 def read_block(

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, Protocol, Self, runtime_checkable
+from typing import Any, ClassVar, Protocol, Self, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -33,13 +33,11 @@ from ttc_jax.models.attention import (
 )
 from ttc_jax.models.indexing import put_slots, take_rows, take_slots
 from ttc_jax.models.int8 import Stored
-from ttc_jax.models.scoring import Scoring
+from ttc_jax.models.scoring import Part, Scoring
 from ttc_jax.sharding.mesh import split_heads
 
 BLOCK = 64  # suffix slots that attention reads at a time
 Layers = tuple[Stored, ...]  # one entry a layer
-# Fields of a `KVCache` that a view slices.
-_SMALL = ("prompt_length", "context", "length", "active")
 
 
 @runtime_checkable
@@ -133,6 +131,8 @@ class KVCache:
     length: Int[Array, "B N"]
     active: Bool[Array, "B N"]  # rows whose next tokens matter; the others cost no attention
     slots: Int[Array, " B"] | None = None  # rising
+    # Fields that a view slices.
+    small: ClassVar[tuple[str, ...]] = ("prompt_length", "context", "length", "active")
 
     @classmethod
     def fork(
@@ -175,8 +175,13 @@ class KVCache:
 
     @property
     def stored(self) -> Int[Array, "B N"]:
-        """Suffix slots of each row that hold something."""
+        """Tokens stored of each row, behind the prompt."""
         return self.context + self.length
+
+    @property
+    def own(self) -> Int[Array, "B N"]:
+        """Suffix slots of each row that hold something."""
+        return self.stored
 
     def positions(self, tokens: int) -> Int[Array, "B N T"]:
         """Behind the prompt and what is stored of each suffix."""
@@ -196,14 +201,14 @@ class KVCache:
         keys, values = (Stored.of(x.swapaxes(2, 3), int8=old.scale is not None) for x in (k, v))
         new = keys.each(lambda k, v, *, axis: jnp.concatenate([k, v], 7 - axis), values)
         new = jax.tree.map(lambda x, like: x.astype(like.dtype), new, old)
-        suffix = _put(old, new, self.stored, self.slots)
+        suffix = _put(old, new, self.own, self.slots)
         return dataclasses.replace(self, suffix=_replace(self.suffix, layer, suffix))
 
     def attend(
         self, layer: int, q: Float[Array, "B N T K G h"], scoring: Scoring
     ) -> Float[Array, "B N T K G h"]:
         """Attention of T tokens just written over everything before them."""
-        reach = jnp.where(self.active, self.stored, 0).max() + q.shape[2]
+        reach = jnp.where(self.active, self.own, 0).max() + q.shape[2]
         return forked_attention(
             q,
             self._of_slots(self.prompt_k[layer]),
@@ -211,17 +216,27 @@ class KVCache:
             self.suffix[layer],
             self.prompt_length,
             self.stored,
+            self.own,
             reach,
             scoring,
             BLOCK,
             self.slots,
+            self._between(layer, q, scoring),
         )
 
-    def gather(self, parents: Int[Array, "B W"]) -> Self:
+    def _between(self, layer: int, q: Array, scoring: Scoring) -> Part | None:
+        """Attention over what is stored of rows between their prompt and their suffix."""
+        del layer, q, scoring
+
+    def gather(self, parents: Int[Array, "B W"], live: Bool[Array, "B W"] | None = None) -> Self:
         """W rows a question, each a copy of its parent, a row of the same question.
 
         Where W is N, what is moved is what any row holds, not what is allocated.
+
+        Args:
+          live: rows that go on; what others hold need not be kept. None: all do.
         """
+        del live
 
         def of_parents(tree: Any) -> Any:
             return jax.tree.map(lambda x: take_rows(x, parents), tree)
@@ -251,14 +266,15 @@ class KVCache:
     def view(self, slots: Int[Array, " B"]) -> Self:
         """The cache of these questions, in place."""
         assert self.slots is None
-        small = {name: take_slots(getattr(self, name), slots) for name in _SMALL}
+        small = {name: take_slots(getattr(self, name), slots) for name in self.small}
         return dataclasses.replace(self, **small, slots=slots)
 
     def merge(self, view: Self) -> Self:
         """The cache of all questions, after some were changed in a view."""
         assert view.slots is not None
         small = {
-            name: put_slots(getattr(self, name), getattr(view, name), view.slots) for name in _SMALL
+            name: put_slots(getattr(self, name), getattr(view, name), view.slots)
+            for name in self.small
         }
         return dataclasses.replace(view, **small, slots=None)
 

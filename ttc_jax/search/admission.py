@@ -14,6 +14,7 @@ from ttc_jax.sampling import thoughts
 from ttc_jax.sampling.decode import resume, start
 from ttc_jax.sampling.keys import candidate_keys, question_keys
 from ttc_jax.search import lookahead
+from ttc_jax.search.histories import shared
 from ttc_jax.search.layout import Layout
 from ttc_jax.search.plan import Plan
 from ttc_jax.search.state import (
@@ -58,11 +59,13 @@ def admit(
     keys = candidate_keys(seeds, question_ids, N)
     thought = thoughts.begin(plan.thinking, None if isinstance(budgets, tuple) else budgets, N)
     decode = start(generator, asked, lengths[:, 0], keys, T, _room(plan), prefix, thought)
+    decode = shared(decode, layout.histories, (1 + plan.lookahead) * plan.step)
     given = jnp.broadcast_to(take_along(judged, lengths[:, 1:] - 1, 1), (1, N))
     verifier_state: Any = ()
     if verifier is not None:
         capacity = _room(plan) + layout.most_shown + 1
         verifier_state = verifier.init(judged, lengths[:, 1], N, capacity)
+        verifier_state = shared(verifier_state, layout.histories, sum(layout.chunks), capacity)
     question = Question(
         keys=question_keys(seeds, question_ids),
         last=decode.pending[:, 0],
@@ -95,11 +98,9 @@ def _nothing_retokenized(layout: Layout) -> tuple[Marked, ...]:
         return ()
     plan = layout.plan
     rows = (1, plan.candidates)
-    lengths = (plan.step + 1, *([plan.lookahead * plan.step] if plan.lookahead else []))
+    lengths = (plan.step + 1, plan.lookahead * plan.step)
     chunks = []
-    for tokens in lengths:
-        # A step may grow more than an answer does; and the last place is never taken.
-        width = layout.step_format.longest(2 * layout.growth * tokens, layout.steps_a_round) + 1
+    for tokens, width in zip(lengths, layout.chunks, strict=False):
         shapes = ((*rows, width), rows, (*rows, tokens))
         chunks.append(Marked(*(jnp.zeros(shape, jnp.int32) for shape in shapes)))
     return tuple(chunks)

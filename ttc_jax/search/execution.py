@@ -9,6 +9,8 @@ from jax.sharding import Mesh
 from ttc_jax.errors import UserError
 from ttc_jax.sampling.programs import shards
 
+CACHES = ("", "shared", "auto")
+
 
 @dataclasses.dataclass(frozen=True)
 class Execution:
@@ -22,6 +24,9 @@ class Execution:
         end together. It changes no result.
       segment: decode iterations at least between two refills, for which shards of `data` wait for
         each other.
+      cache: how KV caches hold what rows have written, one of `CACHES`. "": each row all of its
+        own; "shared": what rows have from one parent once, see `SharedCache`; "auto": this where it
+        is worth it, see `histories_of`.
       mesh: from `sharding.mesh.make_mesh`: questions are split over `data`, of which every shard is
         a search of its own, weights and caches over `model`; None: the models' own device. Where
         `model` is 1, results are the same bits as with B / data questions on one device.
@@ -32,6 +37,7 @@ class Execution:
     refill: bool = True
     segment: int = 1
     mesh: Mesh | None = None
+    cache: str = ""
 
     @property
     def shards(self) -> int:
@@ -47,6 +53,11 @@ class Execution:
         for name, value in (("batch", self.batch), ("segment", self.segment)):
             if value < 1:
                 raise UserError(f"execution.{name} is {value}; it must be at least 1")
+        if self.cache not in CACHES:
+            raise UserError(
+                f"execution.cache is {self.cache!r}; it must be shared, auto, or empty: every row "
+                "keeps all of its own"
+            )
         if self.lanes < 0:
             raise UserError(f"execution.lanes is {self.lanes}; it must be 0 (all rows) or more")
         for name, value in (("batch", self.batch), ("execution.lanes", self.lanes)):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from ttc_jax.search.execution import Execution
+from ttc_jax.search.histories import histories_of
 from ttc_jax.search.plan import Plan
 from ttc_jax.verifiers.adapters import Adapter
 from ttc_jax.verifiers.steps import StepFormat
@@ -21,6 +22,7 @@ class Layout:
       step_format: what the verifier is shown of a step.
       bridged: whether the host has its say between rounds (`search.bridge`).
       reads_texts: whether it scores texts there; else it writes steps in the verifier's tokens.
+      histories: Q, of a `SharedCache`; 0: every row keeps all of its own.
     """
 
     plan: Plan
@@ -29,6 +31,7 @@ class Layout:
     step_format: StepFormat = dataclasses.field(default_factory=StepFormat)
     bridged: bool = False
     reads_texts: bool = False
+    histories: int = 0
 
     @classmethod
     def of(
@@ -43,6 +46,7 @@ class Layout:
             step_format=(adapter or spec).step_format,
             bridged=adapter is not None and adapter.bridged,
             reads_texts=spec.reads_texts,
+            histories=histories_of(plan, execution.cache),
         )
 
     @property
@@ -59,6 +63,17 @@ class Layout:
             plan.lookahead > 0
         )
         return self.step_format.longest(self.growth * plan.max_new_tokens, steps)
+
+    @property
+    def chunks(self) -> tuple[int, ...]:
+        """Tokens that the verifier is shown of a round at most: of the step, and of lookahead."""
+        plan = self.plan
+        tokens = (plan.step + 1, *([plan.lookahead * plan.step] if plan.lookahead else []))
+        if self.retokenizes:
+            # A step may grow more than an answer does; and the last place is never taken.
+            longest = self.step_format.longest
+            return tuple(longest(2 * self.growth * n, self.steps_a_round) + 1 for n in tokens)
+        return tuple(self.step_format.longest(n, self.steps_a_round) for n in tokens)
 
     @property
     def growth(self) -> int:

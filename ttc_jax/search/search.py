@@ -16,12 +16,14 @@ from ttc_jax.sampling.thinking import Thinking
 from ttc_jax.search.cost import CostModel
 from ttc_jax.search.engine import Drafts, Engine
 from ttc_jax.search.execution import Execution
+from ttc_jax.search.histories import check_shared
 from ttc_jax.search.plan import Plan, check_plan
 from ttc_jax.search.request import Limits, Request
 from ttc_jax.search.result import Failed, SearchResult
 from ttc_jax.search.scheduler import Scheduler
 from ttc_jax.search.slots import Done, Work, Written
 from ttc_jax.search.state import SearchState
+from ttc_jax.search.strategies import name_of
 from ttc_jax.verifiers.adapters import Adapter
 from ttc_jax.verifiers.verifier import Verifier
 
@@ -268,6 +270,7 @@ class Search:
                 f"search.strategy: {type(plan.strategy).__name__}.select returned rows beyond "
                 f"0 to {plan.candidates - 1}"
             )
+        check_shared(self.engine.layout.histories, trace, name_of(plan.strategy))
         answers = vars(found.answers)
         if plan.strategy.stops_at_steps:
             answers = {name: x.swapaxes(0, 1) for name, x in answers.items()}

@@ -236,7 +236,7 @@ def gather(state: SearchState, parents: Int[Array, "B N"]) -> SearchState:
 
     def rows(x: Any) -> Any:
         if isinstance(x, KVCache):
-            return x.gather(parents)
+            return x.gather(parents, ~state.rows.done)
         return take_rows(x, parents)
 
     decode = state.decode

@@ -20,6 +20,7 @@ import functools
 import math
 import re
 from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 from typing import Self
 
 import numpy as np
@@ -168,12 +169,18 @@ class Hlo:
             elif (found := _LINE.match(line)) and (read := _instruction(found)):
                 current[read.name] = read
 
-    def cost(self, computation: str | None = None, trips: int = 1) -> Cost:
+    def cost(
+        self,
+        computation: str | None = None,
+        trips: int = 1,
+        scopes: Mapping[str, int] = MappingProxyType({}),
+    ) -> Cost:
         """What running a computation once costs.
 
         Args:
           computation: the whole program by default.
           trips: how often loops run whose number of turns is no constant.
+          scopes: the same of loops inside some `jax.named_scope`.
         """
         total = Cost()
         inside = self._computations[computation or self._entry]
@@ -181,16 +188,21 @@ class Hlo:
             if x.opcode == "while":
                 body, condition = x.attribute("body"), x.attribute("condition")
                 count = self._trips(condition.lstrip("%"))
-                turn = self.cost(body.lstrip("%"), trips) + self.cost(condition.lstrip("%"), trips)
-                total += turn.times(trips if count is None else count)
+                if count is None:
+                    known = (n for scope, n in scopes.items() if _within(scope, x.scope))
+                    count = next(known, trips)
+                turn, test = (
+                    self.cost(name.lstrip("%"), trips, scopes) for name in (body, condition)
+                )
+                total += (turn + test).times(count)
             elif x.opcode == "conditional":
                 names = _BRANCHES.findall(x.attributes) or re.findall(
                     r"[\w.\-]+", x.attribute("branch_computations")
                 )
-                branches = [self.cost(name, trips) for name in names]
+                branches = [self.cost(name, trips, scopes) for name in names]
                 total += max(branches, key=lambda cost: cost.bytes, default=Cost())
             elif x.opcode == "call" and x.called:
-                total += self.cost(x.called, trips)
+                total += self.cost(x.called, trips, scopes)
             else:
                 total += Cost(self._flops(x, inside), self._bytes(x, inside), _collective(x))
         return total
@@ -200,13 +212,12 @@ class Hlo:
 
         It holds all that a turn does, also what the compiler added without a name.
         """
-        part = re.compile(rf"(^|/){re.escape(scope)}(/|$)")
         bodies = {}
         for x in self._everything():
-            if x.opcode == "while" and not part.search(x.scope):
+            if x.opcode == "while" and not _within(scope, x.scope):
                 body = x.attribute("body").lstrip("%")
                 inside = self._computations[body].values()
-                bodies[body] = sum(bool(part.search(y.scope)) for y in inside)
+                bodies[body] = sum(_within(scope, y.scope) for y in inside)
         best = max(bodies, key=lambda name: bodies[name], default="")
         if not bodies.get(best):
             raise ValueError(f"no loop round {scope}")
@@ -354,6 +365,10 @@ class Hlo:
             left, right = (inside[name].results[0].shape for name in x.operands[:2])
             return _convolution_flops(x, left, right)
         return 0.0
+
+
+def _within(scope: str, name: str) -> bool:
+    return bool(re.search(rf"(^|/){re.escape(scope)}(/|$)", name))
 
 
 def _instruction(found: re.Match[str]) -> Instruction | None:

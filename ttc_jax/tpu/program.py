@@ -15,6 +15,7 @@ from typing import Any
 import jax
 
 from ttc_jax.errors import UserError
+from ttc_jax.models.attention import HISTORY
 from ttc_jax.models.cache import BLOCK, KVCache
 from ttc_jax.tpu.hlo import Cost, Hlo
 from ttc_jax.tpu.topology import GIB, Chip
@@ -93,7 +94,11 @@ class Program:
         if keep is not None:
             keep(text)
         program = Hlo(text)
-        cost = program.cost(program.loop(loop) if loop else None, trips=_blocks(state) - 1)
+        cost = program.cost(
+            program.loop(loop) if loop else None,
+            _blocks(state) - 1,
+            {HISTORY: _blocks(state, HISTORY)},
+        )
         moved = memory.argument_size_in_bytes + memory.output_size_in_bytes
         return cls(
             name=name,
@@ -197,9 +202,9 @@ def _caches(state: Any) -> list[KVCache]:
     return [x for x in leaves if isinstance(x, KVCache)]
 
 
-def _blocks(state: Any) -> int:
-    """Blocks of the longest suffix that attention reads."""
-    slots = (cache.suffix[0].values.shape[3] for cache in _caches(state))
+def _blocks(state: Any, part: str = "suffix") -> int:
+    """Blocks of the longest suffix, or history, that attention reads."""
+    slots = (getattr(x, part)[0].values.shape[3] for x in _caches(state) if hasattr(x, part))
     return max(slots, default=BLOCK) // BLOCK
 
 

@@ -29,6 +29,10 @@ class Beam(Strategy):
         del key
         return ranked(scores, active)[places(active) // continuations(self.width, len(scores))]
 
+    def survivors(self, candidates: int) -> int:
+        """Returns N / M."""
+        return candidates // continuations(self.width, candidates)
+
     def check(self, candidates: int) -> None:
         """Refuses an N that M does not divide."""
         check_width(self.width, candidates)

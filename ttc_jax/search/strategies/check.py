@@ -50,10 +50,16 @@ def _check_select(strategy: Strategy, candidates: int) -> None:
         )
     if type(strategy).__module__.startswith(__package__ or ""):
         return  # ours are tested
+    with calling(f"search.strategy: {type(strategy).__name__}.survivors"):
+        survivors = strategy.survivors(candidates)
     select = jax.jit(strategy.select)
     for scores, active in _examples(candidates):
         with calling(what):
             found = np.asarray(select(jnp.asarray(scores), jnp.asarray(active), key))
+        if (different := len(set(found[active].tolist()))) > survivors:
+            raise UserError(
+                f"{what} returned {different} different rows; .survivors says {survivors} at most"
+            )
         for row in found[active]:
             if not (0 <= row < candidates and active[row]):
                 going = ", ".join(map(str, np.flatnonzero(active)[:8]))

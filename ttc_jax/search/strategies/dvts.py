@@ -31,6 +31,10 @@ class DVTS(Strategy):
         best = jnp.where(active, scores, -jnp.inf).reshape(N // M, M).argmax(-1)
         return jnp.repeat(best + jnp.arange(N // M) * M, M)
 
+    def survivors(self, candidates: int) -> int:
+        """Returns N / M."""
+        return candidates // continuations(self.width, candidates)
+
     def check(self, candidates: int) -> None:
         """Refuses an N that M does not divide."""
         check_width(self.width, candidates)

@@ -33,6 +33,14 @@ class Strategy(abc.ABC):
           key: for random choices; a new one each round, the same whatever else is in the batch.
         """
 
+    def survivors(self, candidates: int) -> int:
+        """Returns how many rows the others go on from at most, of those that are not finished.
+
+        Of N candidates, each of these rows is gone on from by N / survivors rows at most, itself
+        included; what they hold can then be stored once for all of them. N promises nothing.
+        """
+        return candidates
+
     def check(self, candidates: int) -> None:
         """Refuses a number of candidates that the strategy cannot work with.
 
