@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import json
+import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from inspect import signature
 from typing import Any
@@ -20,9 +22,11 @@ from tests.models.test_tokenizers import trained
 from ttc_jax import LLM, PromptFormat, SamplingParams, ThinkingFormat
 from ttc_jax.errors import UserError
 from ttc_jax.llm.settled import SettledText
+from ttc_jax.search.scheduler import Scheduler
 from ttc_jax.search.search import Search
+from ttc_jax.search.slots import Done
 from ttc_jax.sharding.mesh import make_mesh
-from ttc_jax.verifiers.texts import text_of
+from ttc_jax.verifiers.texts import stopped_at, text_of
 
 EASY, HARD = "03 05 09=11:", "04 07 13 25=88:"
 BOX = "\n\\box"  # in every answer to EASY and HARD, and the end of no token
@@ -460,6 +464,82 @@ def test_a_policy_chooses(tmp_path):
         llm.solve(EASY, budget=5, **given)
 
 
+def test_a_policy_that_is_written_anew_is_followed(llm, tmp_path):
+    file = tmp_path / "policy.json"
+    judged = LLM("embedded:generator", verifier=lambda _, texts: [0.5] * len(texts), rows=4)
+    file.write_text(json.dumps(POLICY))
+    given: dict[str, Any] = {"policy": str(file), "task": "countdown", "max_tokens": 24}
+    [first] = judged.solve(EASY, budget=4, **given)
+    file.write_text(json.dumps(POLICY).replace("n_4", "n_3").replace("wide", "deep"))
+    [second] = judged.solve(EASY, budget=4, **given)
+    assert [(x.strategy, x.budget) for x in (first, second)] == [("wide", 4), ("deep", 3)]
+
+
+@pytest.mark.parametrize("asks", ["call", "async", "stream", "solve", "lazily"])
+def test_a_reward_may_ask_the_model_that_it_scores_for(asks):
+    """As a judge does; what it draws is not scored, else it would ask without end."""
+    given: dict[str, Any] = {"n": 2, "max_tokens": 6}
+
+    def ask() -> str:
+        if asks == "async":
+            return asyncio.run(judged.agenerate(HARD, **given))[0].text
+        if asks == "stream":
+            return pieced(list(judged.stream(HARD, **given)), 2)[0]
+        if asks == "solve":
+            [found] = judged.solve(HARD, budget=2, task="countdown", max_tokens=6)
+            assert found.strategy == "best_of_n"  # as without a verifier
+            return judged.generate(HARD, **given)[0].text
+        return judged.generate(HARD, **given)[0].text
+
+    def judge(question: str, solutions: Sequence[str]) -> Any:
+        seen.append(question)
+        scores = (1 / (1 + len(ask())) for _ in solutions)
+        return scores if asks == "lazily" else list(scores)
+
+    seen: list[str] = []
+    judged = LLM("embedded:generator", verifier=judge, rows=2)
+    with ThreadPoolExecutor(1) as threads:  # so that a call that waits for itself is no hang
+        [output] = threads.submit(judged.generate, EASY, **given).result(timeout=300)
+    assert seen == [EASY]
+    [asked] = LLM("embedded:generator", rows=2).generate(HARD, **given)
+    for completion in output.completions:
+        assert completion.step_scores[-1] == np.float32(1 / (1 + len(asked.text)))
+
+
+@pytest.mark.parametrize("kind", ["agenerate", "asolve", "asolve_stream", "astream"])
+def test_a_call_that_is_cancelled_is_cut_off(llm, monkeypatch, kind):
+    run = Scheduler.run
+
+    def watched(scheduler: Scheduler, requests: Any) -> Any:
+        for done in run(scheduler, requests):
+            written.append(done)
+            begun.set()
+            assert scheduler.deadline.left.wait(60)  # the call has been cancelled by then
+            yield done
+
+    async def cancelled() -> None:
+        if kind == "agenerate":
+            call: Any = llm.agenerate([EASY] * 30, **SHORT)
+        elif kind == "asolve":
+            call = llm.asolve([f"{i:02} 05 09=11:" for i in range(30)], **TINY)
+        elif kind == "astream":
+            call = anext(llm.astream(EASY, **SHORT))
+        else:
+            call = anext(llm.asolve_stream([f"{i:02} 05 09=11:" for i in range(30)], **TINY))
+        task = asyncio.ensure_future(call)
+        while not begun.is_set():
+            await asyncio.sleep(0.01)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    begun, written = threading.Event(), list[Any]()
+    monkeypatch.setattr(Scheduler, "run", watched)
+    asyncio.run(cancelled())
+    assert written
+    assert len([x for x in written if isinstance(x, Done) and not x.cut]) < 6  # of 30
+
+
 def test_a_verifier_scores_steps_and_steers_the_search():
     llm = LLM("embedded:generator", verifier="embedded:prm", rows=4)
     [output] = llm.generate(EASY, n=4, max_tokens=40)
@@ -494,6 +574,52 @@ def test_a_thought_is_told_apart_and_keeps_its_budget(llm):
     assert all(completion.reasoning == "" for completion in plain.completions)
     with pytest.raises(UserError, match="thinking.maximum is 23: with 2 tokens of marks"):
         llm.generate(EASY, thinking=dataclasses.replace(marks, maximum=23), **SHORT)
+
+
+def thinking_with(opens: str, **budgets: int) -> ThinkingFormat:
+    return ThinkingFormat(opens, "=", closing=" =", continuation="+", **budgets)
+
+
+@pytest.mark.parametrize("stop", ["1", "0", "+", "=", " ", "\n", "0 ", "1+", "= ", ("8", "25")])
+@pytest.mark.parametrize("opens", ["", "-"])
+def test_stop_texts_end_an_answer_and_no_thought(judged, stop, opens):
+    """Whether they are of one token or of several: texts are those without them, cut."""
+    llm, seen = judged
+    for budgets in [{}, {"minimum": 5}]:
+        thinking = thinking_with(opens, **budgets)
+        [whole] = llm.generate(EASY, thinking=thinking, **SHORT)
+        seen.clear()
+        [found] = llm.generate(EASY, thinking=thinking, stop=stop, **SHORT)
+        pieces = list(llm.stream(EASY, thinking=thinking, stop=stop, **SHORT))
+        for one, other in zip(found.completions, whole.completions, strict=True):
+            at = stopped_at(other.text, [stop] if isinstance(stop, str) else stop)
+            assert (one.reasoning, one.text) == (other.reasoning, other.text[:at])
+            assert one.finish_reason == ("stop" if at is not None else other.finish_reason)
+        texts = [x.text for x in found.completions]
+        assert pieced(pieces, 3) == texts
+        assert seen[0] == [x.reasoning + x.text for x in found.completions]
+
+
+@pytest.fixture(scope="module")
+def judged() -> tuple[LLM, list[list[str]]]:
+    """A model, and the texts that its reward has seen."""
+    seen: list[list[str]] = []
+
+    def reward(question: str, solutions: Sequence[str]) -> list[float]:
+        seen.append(list(solutions))
+        return [0.5] * len(solutions)
+
+    return LLM("embedded:generator", verifier=reward, rows=6), seen
+
+
+def test_a_closing_that_a_stop_text_ends_is_refused_where_it_is_forced(llm):
+    closing = ThinkingFormat("", "=", closing="= \n", continuation="+")
+    llm.generate(EASY, thinking=closing, stop="\n", **SHORT)
+    forced = dataclasses.replace(closing, maximum=3)
+    refused(
+        lambda: llm.generate(EASY, thinking=forced, stop="\n", **SHORT),
+        "thinking.closing: its token .*, behind the mark, ends an answer",
+    )
 
 
 def test_by_default_answers_are_as_long_as_the_model_has_room_for(llm: LLM):

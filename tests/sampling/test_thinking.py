@@ -23,8 +23,8 @@ from ttc_jax.sampling.thinking import Phase, Thinking, ThinkingFormat
 OPEN, CLOSE, BLANK, ENDS = 1, 2, 3, (5, 6)
 CLOSING, WAIT = (20, CLOSE, 21, 22), (23, 24)
 LONGEST, CANDIDATES, BATCH, SEED = 24, 3, 4, 4
-MARKED = Thinking(CLOSE, OPEN, CLOSING, WAIT, blanks=(BLANK,))
-UNMARKED = Thinking(CLOSE, None, CLOSING, WAIT, blanks=(BLANK,))
+MARKED = Thinking(CLOSE, OPEN, CLOSING, WAIT, blanks=(BLANK,), ends=ENDS)
+UNMARKED = dataclasses.replace(MARKED, open=None)
 # Opened by the prompt, not opened, closed by the prompt, and opened with a blank behind.
 PROMPTS = [[7, OPEN], [OPEN, 9, 9], [4, OPEN, BLANK, CLOSE, BLANK, BLANK], [8, 8, OPEN, BLANK]]
 PHASES = [Phase.INSIDE, Phase.BEFORE, Phase.BEHIND, Phase.INSIDE]
@@ -149,6 +149,28 @@ def test_a_row_thinks_no_less_than_its_minimum_and_no_more_than_its_maximum(samp
                 assert budget.thought_of(row, PROMPTS[i]) == 0
 
 
+def test_a_stop_text_ends_an_answer_and_no_thought(model, sampler):
+    """Rows are those that know no stop text, cut at the first one behind their thought."""
+    stops = (*range(7, 14), *WAIT, OPEN, CLOSE)
+    stopping, cuts = make_sampler(model, MARKED, end_tokens=(*ENDS, *stops)), 0
+    for least, most in [(0, None), (6, 6), (5, 11), (16, None)]:
+        budget = dataclasses.replace(MARKED, minimum=least, maximum=most)
+        wholes = sampler.sample(PROMPTS, NUMBERS, thinking=budget)
+        found = stopping.sample(PROMPTS, NUMBERS, thinking=budget)
+        for i, n in np.ndindex(BATCH, CANDIDATES):
+            row = wholes.tokens[i, n, : wholes.lengths[i, n]].tolist()
+            begun = budget.thought_of(row, PROMPTS[i])
+            if budget.is_before(row, PROMPTS[i]):
+                begun = len(row)  # it may yet begin a thought
+            end = next((j + 1 for j in range(begun, len(row)) if row[j] in stops), len(row))
+            assert found.tokens[i, n, : found.lengths[i, n]].tolist() == row[:end]
+            assert found.finished[i, n] == (
+                end < len(row) or row[-1] in (*ENDS, *stops)[: 2 + 99 * (begun < len(row))]
+            )
+            cuts += end < len(row) and begun > 0
+    assert cuts > 5
+
+
 def test_budgets_change_without_a_compilation_or_a_hidden_transfer(sampler):
     sampler.sample(PROMPTS, NUMBERS)
     with jax.transfer_guard("disallow"):
@@ -231,13 +253,21 @@ def test_what_cannot_be_is_one_line(arguments, message):
     ("thinking", "message"),
     [
         (dataclasses.replace(MARKED, maximum=19), "thinking.maximum is 19: with 5 tokens of marks"),
-        (Thinking(CLOSE, OPEN, continuation=(9, 5)), "thinking.continuation: the token 5 ends"),
+        (dataclasses.replace(MARKED, minimum=22), "thinking.minimum is 22: with 2 tokens of marks"),
+        (
+            dataclasses.replace(MARKED, continuation=(9, 5)),
+            "thinking.continuation: the token 5 ends a sequence",
+        ),
+        (
+            dataclasses.replace(MARKED, closing=(CLOSE, 21), maximum=2, ends=()),
+            "thinking.closing: its token 21, behind the mark, ends an answer",
+        ),
         (Thinking(CLOSE, TINY.vocab_size), "the marks holds the token 37"),
     ],
 )
 def test_a_sampler_refuses_what_it_cannot_do(model, sampler, thinking, message):
     with pytest.raises(UserError, match=message):
-        make_sampler(model, thinking)
+        make_sampler(model, thinking, end_tokens=(*ENDS, 21))
     with pytest.raises(UserError, match="thinking"):
         sampler.sample(PROMPTS, NUMBERS, thinking=thinking)
     with pytest.raises(UserError, match="rollouts do not"):

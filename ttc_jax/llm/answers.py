@@ -14,7 +14,7 @@ from ttc_jax.errors import UserError
 from ttc_jax.experiments.fitted import Fitted
 from ttc_jax.experiments.setup import Models, Setup
 from ttc_jax.experiments.solver import Solver
-from ttc_jax.policy_file import Entry, read_policy
+from ttc_jax.policy_file import Entry, PolicyFile, read_policy
 from ttc_jax.results.selection import RULES
 from ttc_jax.sampling.draw import SamplingParams
 from ttc_jax.sampling.programs import shards
@@ -114,6 +114,14 @@ def rule_of(rule: str, *, scored: bool) -> str:
     return rule or ("best_of_n_weighted" if scored else "majority")
 
 
+@dataclasses.dataclass(frozen=True)
+class _Policy:
+    """What a policy's file says; equal and hashed by its JSON."""
+
+    text: str
+    found: PolicyFile = dataclasses.field(compare=False)
+
+
 class Solvers:
     """The solvers of one pair of models, each made once.
 
@@ -134,9 +142,20 @@ class Solvers:
     ):
         self._models, self._paths = models, paths
         self._delimiter, self._rows, self._mesh = delimiter, rows, mesh
-        self.of = functools.lru_cache(maxsize=16)(self._make)
+        self._made = functools.lru_cache(maxsize=16)(self._make)
 
-    def _make(self, spending: Spending) -> Solver:
+    def of(self, spending: Spending) -> Solver:
+        """Returns the solver of a spending, and of its policy as the file says it now.
+
+        Raises:
+          UserError: as `read_policy`, `Fitted.of`, `load_task` and `Solver`.
+        """
+        if not spending.policy:
+            return self._made(spending, None)
+        found = read_policy(spending.policy)
+        return self._made(spending, _Policy(json.dumps(found.to_dict()), found))
+
+    def _make(self, spending: Spending, policy: _Policy | None) -> Solver:
         setup = Setup(
             functools.partial(self._models_of, spending.policy),
             load_task(spending.task),
@@ -151,8 +170,8 @@ class Solvers:
             thinking=spending.thinking,
         )
         follow: Fitted | Entry = Entry(spending.strategy, dict(spending.options))
-        if spending.policy:
-            follow = Fitted.of(read_policy(spending.policy)).beside(*self._paths)
+        if policy is not None:
+            follow = Fitted.of(policy.found).beside(*self._paths)
         return Solver(setup, follow, budget=spending.budget)
 
     def _models_of(self, policy: str, entry: Entry) -> Models:
