@@ -26,6 +26,7 @@ from ttc_jax.search.scheduler import Scheduler
 from ttc_jax.search.search import Search
 from ttc_jax.search.slots import Done
 from ttc_jax.sharding.mesh import make_mesh
+from ttc_jax.tasks.task import Question
 from ttc_jax.verifiers.texts import stopped_at, text_of
 
 EASY, HARD = "03 05 09=11:", "04 07 13 25=88:"
@@ -201,7 +202,12 @@ WRONG = {  # arguments that cannot be, and what is said of them
     "budget": [(0, "must be at least 1"), ("16", "must be a whole number"), (True, "must be a")],
     "max_step_tokens": [(0, "must be at least 1"), ("a", "must be a whole number")],
     "strategy": [(None, "must be text"), (3, "must be text")],
-    "options": [([4], "must be a dictionary"), ({"width": [4]}, "must hold numbers and texts")],
+    "options": [
+        ([4], "must be a dictionary"),
+        ({"width": [4]}, "must hold numbers and texts"),
+        ({1: 2}, "must have texts for names"),
+        ({1: 2, "a": 1}, "must have texts for names"),
+    ],
     "policy": [(3, "must be text")],
     "rule": [(3, "must be text")],
     "task": [(3, "must be text")],
@@ -242,10 +248,28 @@ def test_an_argument_that_cannot_be_is_named(llm, name):
         ({"task": "countdowns"}, "unknown task"),
         ({"policy": "/nowhere"}, "^policy=/nowhere: no such file"),
         ({"max_tokens": 10**6}, "lower max_tokens"),
+        ({"thinking": ThinkingFormat("", "=", minimum=100)}, "thinking.minimum is 100: .* no room"),
     ],
 )
 def test_arguments_that_do_not_go_together(llm, given, said):
     refused(lambda: llm.solve(EASY, **TINY | given), said)
+
+
+@pytest.mark.parametrize(
+    ("other", "field"),
+    [
+        ({"text": HARD}, "text"),
+        ({"answer": "12"}, "answer"),
+        ({"turns": (("system", "Add."), ("user", EASY))}, "turns"),
+        ({"tolerance": (0.1,)}, "tolerance"),
+    ],
+)
+def test_questions_of_one_id_must_be_one_question(llm, other, field):
+    first = Question(id="a", text=EASY, answer="11")
+    both = [first, dataclasses.replace(first, **other)]
+    said = f"two questions have the id 'a', and differ in their {field}"
+    refused(lambda: llm.solve(both, **TINY), said)
+    assert len(llm.solve([first, dataclasses.replace(first)], **TINY)) == 2
 
 
 def test_what_is_not_there_is_one_line(llm, tmp_path):

@@ -164,9 +164,8 @@ def test_a_stop_text_ends_an_answer_and_no_thought(model, sampler):
                 begun = len(row)  # it may yet begin a thought
             end = next((j + 1 for j in range(begun, len(row)) if row[j] in stops), len(row))
             assert found.tokens[i, n, : found.lengths[i, n]].tolist() == row[:end]
-            assert found.finished[i, n] == (
-                end < len(row) or row[-1] in (*ENDS, *stops)[: 2 + 99 * (begun < len(row))]
-            )
+            last = ENDS if begun == len(row) else (*ENDS, *stops)
+            assert found.finished[i, n] == (row[end - 1] in last)
             cuts += end < len(row) and begun > 0
     assert cuts > 5
 
@@ -247,6 +246,37 @@ def test_what_cannot_be_is_one_line(arguments, message):
     tokenizer = CharTokenizer(["<think>", "</think>", *"Waitx"])
     with pytest.raises(UserError, match=message):
         ThinkingFormat(**arguments).tokens(tokenizer)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"minimum": "3"}, "thinking.minimum is '3'; it must be a whole number"),
+        ({"minimum": 1.5}, "thinking.minimum is 1.5; it must be a whole number"),
+        ({"minimum": None}, "thinking.minimum is None; it must be a whole number"),
+        ({"maximum": True}, "thinking.maximum is True; it must be a whole number"),
+        ({"maximum": float("nan")}, "thinking.maximum is nan; it must be a whole number"),
+        ({"maximum": 2**31}, "thinking.maximum is 2147483648; it must be at most 2147483647"),
+        ({"minimum": 2**70}, "thinking.minimum is 1180591620717411303424; it must be at most"),
+        ({"minimum": -1}, "thinking.minimum is -1; it must be 0 or more"),
+        ({"close": 3}, "thinking.close is 3; it must be text"),
+        ({"open": None}, "thinking.open is None; it must be text"),
+        ({"closing": b"x"}, "thinking.closing is b'x'; it must be text"),
+        ({"continuation": None}, "thinking.continuation is None; it must be text"),
+        ({"steps": "a"}, "thinking.steps is 'a'; it must be True or False"),
+        ({"steps": 1}, "thinking.steps is 1; it must be True or False"),
+    ],
+)
+def test_a_format_that_cannot_be_is_one_line(arguments, message):
+    with pytest.raises(UserError, match=message) as caught:
+        ThinkingFormat(**arguments)
+    assert "\n" not in str(caught.value)
+
+
+def test_budgets_may_be_numpys_numbers():
+    found = ThinkingFormat(minimum=np.int64(3), maximum=np.uint8(4))  # pyright: ignore[reportArgumentType]
+    assert found == ThinkingFormat(minimum=3, maximum=4)
+    assert {type(found.minimum), type(found.maximum)} == {int}
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from ttc_jax.errors import UserError
 from ttc_jax.experiments.fitted import Fitted
 from ttc_jax.experiments.setup import Models, Setup
 from ttc_jax.experiments.solver import Solver
+from ttc_jax.models.limits import printable
 from ttc_jax.policy_file import Entry, PolicyFile, read_policy
 from ttc_jax.results.selection import RULES
 from ttc_jax.sampling.draw import SamplingParams
@@ -62,23 +63,14 @@ class Spending:
         Raises:
           UserError: options that cannot be, or a threshold that nothing would be compared with.
         """
-        if not isinstance(prompt.chat_template_kwargs, str):  # such as a dictionary
-            arguments = json.dumps(prompt.chat_template_kwargs)
-            prompt = dataclasses.replace(prompt, chat_template_kwargs=arguments)
         found = cls(
             strategy=strategy or ("beam" if scored and not policy else "best_of_n"),
-            options=tuple(sorted((options or {}).items())),
+            options=_hashable(options or {}),
             policy=policy,
             prompt=prompt,
             sampling=sampling or SamplingParams(),
             **others,
         )
-        try:
-            hash(found)
-        except TypeError as error:
-            raise UserError(
-                f"options is {options!r:.80}; it must hold numbers and texts"
-            ) from error
         if found.score_threshold is not None:
             found.check_threshold(scored)
         return found
@@ -93,6 +85,18 @@ class Spending:
             )
         if not self.policy:
             check_threshold(make_strategy(self.strategy, **dict(self.options)), value)
+
+
+def _hashable(options: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
+    """Returns a strategy's options in the order of their names."""
+    shown = printable(repr(options), 80)
+    if not all(isinstance(name, str) for name in options):
+        raise UserError(f"options is {shown}; it must have texts for names")
+    try:
+        hash(tuple(options.values()))
+    except TypeError as error:
+        raise UserError(f"options is {shown}; it must hold numbers and texts") from error
+    return tuple(sorted(options.items()))
 
 
 def rule_of(rule: str, *, scored: bool) -> str:

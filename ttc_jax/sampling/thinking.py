@@ -17,6 +17,7 @@ from __future__ import annotations
 import dataclasses
 import enum
 from collections.abc import Sequence
+from numbers import Integral
 
 import numpy as np
 
@@ -204,6 +205,9 @@ class ThinkingFormat:
       continuation: text that is forced where a thought would close, or a row end within it, before
         it has `minimum` tokens.
       minimum, maximum, steps: as those of `Thinking`.
+
+    Raises:
+      UserError: a field that is of another kind, or a number that is none of tokens.
     """
 
     open: str = "<think>"
@@ -213,6 +217,25 @@ class ThinkingFormat:
     minimum: int = 0
     maximum: int | None = None
     steps: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("open", "close", "closing", "continuation"):
+            if not isinstance(getattr(self, name), str):
+                raise self._fault(name, "text")
+        if not isinstance(self.steps, bool):
+            raise self._fault("steps", "True or False")
+        for name in ("minimum", "maximum"):
+            value = getattr(self, name)
+            if name == "maximum" and value is None:
+                continue
+            if isinstance(value, bool) or not isinstance(value, Integral):
+                raise self._fault(name, "a whole number")
+            if not 0 <= value <= UNLIMITED:
+                raise self._fault(name, "0 or more" if value < 0 else f"at most {UNLIMITED}")
+            object.__setattr__(self, name, int(value))
+
+    def _fault(self, name: str, wanted: str) -> UserError:
+        return UserError(f"thinking.{name} is {getattr(self, name)!r:.80}; it must be {wanted}")
 
     def without_budgets(self) -> ThinkingFormat:
         """Returns the marks and texts that programs are compiled for; budgets are data."""
