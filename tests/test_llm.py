@@ -106,6 +106,19 @@ def test_each_token_has_its_log_probability(llm):
     assert min(likeliest.completions[0].log_probs) > least  # each is the likeliest token
 
 
+def test_log_probabilities_are_those_that_tokens_were_drawn_by(llm):
+    """Also where keys and values are kept in int8, which changes them."""
+    prompts, long = [EASY, HARD], {"n": 2, "max_tokens": 80}
+    rounded = LLM("embedded:generator", cache="int8", rows=6)
+    sums = []
+    for model in (llm, rounded):
+        outputs = model.generate(prompts, log_probs=True, **long)
+        for completion in [x for output in outputs for x in output.completions]:
+            assert sum(completion.log_probs) == pytest.approx(completion.log_prob, abs=1e-4)
+            sums.append(completion.log_prob)
+    assert not np.allclose(sums[:4], sums[4:], atol=1e-3)
+
+
 def test_greedy_completions_are_the_likeliest(llm):
     [output] = llm.generate(EASY, sampling=SamplingParams(temperature=0), **SHORT)
     assert len(set(output.completions)) == 1

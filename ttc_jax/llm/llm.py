@@ -162,7 +162,7 @@ class LLM(Calls):
           max_tokens: longest completion, the end token included; by default 256, or half of a
             shorter context.
           sampling: temperature and truncation; temperature 1 by default.
-          stop: texts that end a completion, and are not part of it.
+          stop: texts that end a completion, and are not part of it; they end no thought.
           log_probs: whether to tell the log-probability of each token, which takes another pass.
           thinking: marks and budgets of a model that thinks first (`Completion.reasoning`).
           deadline: seconds from the call, in which a program may first have to be compiled. Then

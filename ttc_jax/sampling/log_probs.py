@@ -6,16 +6,18 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jax import lax
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int
 
+from ttc_jax.models.cache import KVCache
 from ttc_jax.models.indexing import take_along
 from ttc_jax.models.transformer import Transformer
 from ttc_jax.sampling.programs import put
-from ttc_jax.sampling.sampler import bucket
+from ttc_jax.sampling.sampler import bucket, pad_prompts
 from ttc_jax.sharding.mesh import place
 
 PIECE = 64  # tokens whose scores over the whole vocabulary are held at once
@@ -24,7 +26,8 @@ PIECE = 64  # tokens whose scores over the whole vocabulary are held at once
 class LogProbs:
     """Reads answers behind their prompts, and tells how likely the model finds each token.
 
-    A program is compiled for each bucket of lengths.
+    Keys and values are kept as they are while answers are drawn, so that in int8 too these are the
+    numbers by which they were. A program is compiled for each bucket of lengths.
 
     Args:
       model: the generator.
@@ -47,32 +50,41 @@ class LogProbs:
           For each answer one number a token, nats under the model itself (temperature 1, nothing
           truncated).
         """
-        longest = len(prompt) + max(map(len, answers), default=0)
-        width = -(-(bucket(longest + 1) - 1) // PIECE) * PIECE + 1
+        padded, length = pad_prompts([prompt], 1)
+        longest = max(map(len, answers), default=0)
+        width = -(-(bucket(longest + 1) - 1) // PIECE) * PIECE
         rows = np.zeros((len(answers), width), np.int32)
         for row, answer in zip(rows, answers, strict=True):
-            row[: len(prompt)] = prompt
-            row[len(prompt) : len(prompt) + len(answer)] = answer
-        found = jax.device_get(self._run(self._parameters, put(rows, self._mesh)))
-        first = len(prompt) - 1
-        return [
-            row[first : first + len(answer)].tolist()
-            for row, answer in zip(found, answers, strict=True)
-        ]
+            row[: len(answer)] = answer
+        given = put((padded, length, rows), self._mesh)
+        found = jax.device_get(self._run(self._parameters, *given))
+        return [row[: len(answer)].tolist() for row, answer in zip(found, answers, strict=True)]
 
-    def _rows(self, parameters: Any, rows: Int[Array, "N T"]) -> Float[Array, "N T-1"]:
+    def _rows(
+        self,
+        parameters: Any,
+        prompt: Int[Array, "1 P"],
+        length: Int[Array, 1],
+        rows: Int[Array, "N T"],
+    ) -> Float[Array, "N T"]:
         model = nnx.merge(self._graph, parameters)
+        N = rows.shape[0]
+        _, read = model.prefill(prompt[:, :-1])
+        last = jnp.broadcast_to(take_along(prompt, length[:, None] - 1, 1), (N, 1))
+        fed = jnp.concatenate([last, rows[:, :-1]], 1)  # what each token was drawn behind
 
-        def one(row: Int[Array, " T"]) -> Float[Array, " T-1"]:
-            hidden = model(row[None, :-1])[0]
+        def piece(
+            cache: KVCache, part: tuple[Int[Array, "N P"], Int[Array, "N P"]]
+        ) -> tuple[KVCache, Float[Array, "N P"]]:
+            hidden, cache = model.extend(part[0][None], cache)
+            found = lax.map(row, (hidden[0], part[1]))
+            return cache.advance(jnp.full((1, N), PIECE)), found
 
-            def piece(
-                part: tuple[Float[Array, "P D"], Int[Array, " P"]],
-            ) -> Float[Array, " P"]:
-                scores = jax.nn.log_softmax(model.logits(part[0]), -1)
-                return take_along(scores, part[1][:, None], -1)[:, 0]
+        def row(part: tuple[Float[Array, "P D"], Int[Array, " P"]]) -> Float[Array, " P"]:
+            scores = jax.nn.log_softmax(model.logits(part[0]), -1)
+            return take_along(scores, part[1][:, None], -1)[:, 0]
 
-            pieces = hidden.reshape(-1, PIECE, hidden.shape[-1]), row[1:].reshape(-1, PIECE)
-            return lax.map(piece, pieces).reshape(-1)
-
-        return lax.map(one, rows)
+        cache = KVCache.fork(read, length - 1, N, rows.shape[1])
+        pieces = tuple(x.reshape(N, -1, PIECE).swapaxes(0, 1) for x in (fed, rows))
+        _, found = lax.scan(piece, cache, pieces)
+        return found.swapaxes(0, 1).reshape(N, -1)

@@ -47,7 +47,7 @@ class PromptFormat:
             a user who asks for another try; "" for the model's end token alone.
         stop: Text that ends an answer, beyond the model's end tokens: any token that contains it
             does. A model that was never taught to stop goes on with a question of its own, behind
-            the blank line that stands between shots. "" for none.
+            the blank line that stands between shots. It ends no thought. "" for none.
         chat_template_kwargs: Arguments of the tokenizer's chat template, as JSON:
             '{"enable_thinking": false}'; or as a dictionary. "" for none.
 
