@@ -42,6 +42,24 @@ def llm() -> LLM:
     return LLM("embedded:generator", rows=6)
 
 
+class Judge:
+    """A reward that keeps what it has seen."""
+
+    def __init__(self) -> None:
+        self.seen: list[list[str]] = []
+        self.score: Callable[[Sequence[str]], Any] = lambda texts: [0.5] * len(texts)
+
+    def __call__(self, question: str, solutions: Sequence[str]) -> Any:
+        self.seen.append(list(solutions))
+        return self.score(solutions)
+
+
+@pytest.fixture(scope="module")
+def judged() -> tuple[LLM, Judge]:
+    judge = Judge()
+    return LLM("embedded:generator", verifier=judge, rows=6), judge
+
+
 @pytest.fixture(scope="module")
 def chatty(tmp_path_factory) -> LLM:
     """Random weights under a tokenizer of bytes with a chat template: it writes any nonsense."""
@@ -501,46 +519,52 @@ def test_a_policy_chooses(tmp_path):
         llm.solve(EASY, budget=5, **given)
 
 
-def test_a_policy_that_is_written_anew_is_followed(llm, tmp_path):
+def test_a_policy_that_is_written_anew_is_followed(judged, tmp_path):
     file = tmp_path / "policy.json"
-    judged = LLM("embedded:generator", verifier=lambda _, texts: [0.5] * len(texts), rows=4)
+    model, _ = judged
     file.write_text(json.dumps(POLICY))
     given: dict[str, Any] = {"policy": str(file), "task": "countdown", "max_tokens": 24}
-    [first] = judged.solve(EASY, budget=4, **given)
+    [first] = model.solve(EASY, budget=4, **given)
     file.write_text(json.dumps(POLICY).replace("n_4", "n_3").replace("wide", "deep"))
-    [second] = judged.solve(EASY, budget=4, **given)
+    [second] = model.solve(EASY, budget=4, **given)
     assert [(x.strategy, x.budget) for x in (first, second)] == [("wide", 4), ("deep", 3)]
 
 
-@pytest.mark.parametrize("asks", ["call", "async", "stream", "solve", "lazily"])
-def test_a_reward_may_ask_the_model_that_it_scores_for(asks):
+def test_a_reward_may_ask_the_model_that_it_scores_for(llm, judged):
     """As a judge does; what it draws is not scored, else it would ask without end."""
-    given: dict[str, Any] = {"n": 2, "max_tokens": 6}
+    model, judge = judged
+    [expected] = llm.generate(HARD, **SHORT)
+    [solved] = llm.solve(HARD, **TINY)
 
-    def ask() -> str:
-        if asks == "async":
-            return asyncio.run(judged.agenerate(HARD, **given))[0].text
-        if asks == "stream":
-            return pieced(list(judged.stream(HARD, **given)), 2)[0]
-        if asks == "solve":
-            [found] = judged.solve(HARD, budget=2, task="countdown", max_tokens=6)
-            assert found.strategy == "best_of_n"  # as without a verifier
-            return judged.generate(HARD, **given)[0].text
-        return judged.generate(HARD, **given)[0].text
+    async def several() -> list[str]:
+        calls = [model.agenerate(HARD, **SHORT) for _ in range(2)]
+        first, second = await asyncio.gather(*calls)
+        assert first == second
+        return [x.text for x in first[0].completions]
 
-    def judge(question: str, solutions: Sequence[str]) -> Any:
-        seen.append(question)
-        scores = (1 / (1 + len(ask())) for _ in solutions)
-        return scores if asks == "lazily" else list(scores)
+    asks: dict[str, Callable[[], Any]] = {
+        "call": lambda: [x.text for x in model.generate(HARD, **SHORT)[0].completions],
+        "async": lambda: asyncio.run(several()),
+        "stream": lambda: pieced(list(model.stream(HARD, **SHORT)), 3),
+        "solve": lambda: model.solve(HARD, **TINY)[0].alternatives,
+    }
+    for name, ask in asks.items():
+        found: list[Any] = []
 
-    seen: list[str] = []
-    judged = LLM("embedded:generator", verifier=judge, rows=2)
-    with ThreadPoolExecutor(1) as threads:  # so that a call that waits for itself is no hang
-        [output] = threads.submit(judged.generate, EASY, **given).result(timeout=300)
-    assert seen == [EASY]
-    [asked] = LLM("embedded:generator", rows=2).generate(HARD, **given)
-    for completion in output.completions:
-        assert completion.step_scores[-1] == np.float32(1 / (1 + len(asked.text)))
+        def scores(solutions: Sequence[str], ask: Any = ask, found: Any = found) -> Any:
+            for _ in solutions:  # as they are taken, which is later
+                found.append(ask())
+                yield 0.25
+
+        judge.score = scores
+        judge.seen.clear()
+        with ThreadPoolExecutor(1) as threads:
+            [output] = threads.submit(model.generate, EASY, **SHORT).result()
+        assert len(judge.seen) == 1
+        wanted = [x.text for x in expected.completions]
+        assert found == [solved.alternatives if name == "solve" else wanted] * 3
+        assert [x.step_scores[-1] for x in output.completions] == [0.25] * 3
+    judge.score = lambda texts: [0.5] * len(texts)
 
 
 @pytest.mark.parametrize("kind", ["agenerate", "asolve", "asolve_stream", "astream"])
@@ -617,15 +641,17 @@ def thinking_with(opens: str, **budgets: int) -> ThinkingFormat:
     return ThinkingFormat(opens, "=", closing=" =", continuation="+", **budgets)
 
 
-@pytest.mark.parametrize("stop", ["1", "0", "+", "=", " ", "\n", "0 ", "1+", "= ", ("8", "25")])
-@pytest.mark.parametrize("opens", ["", "-"])
-def test_stop_texts_end_an_answer_and_no_thought(judged, stop, opens):
+# Texts of one token, with that of `continuation`, and over the borders of tokens.
+@pytest.mark.parametrize(
+    ("opens", "stop"), [("", "+"), ("", ("1+", "5 ")), ("-", ("0", "8")), ("-", "= ")]
+)
+def test_stop_texts_end_an_answer_and_no_thought(judged, opens, stop):
     """Whether they are of one token or of several: texts are those without them, cut."""
-    llm, seen = judged
+    llm, judge = judged
     for budgets in [{}, {"minimum": 5}]:
         thinking = thinking_with(opens, **budgets)
         [whole] = llm.generate(EASY, thinking=thinking, **SHORT)
-        seen.clear()
+        judge.seen.clear()
         [found] = llm.generate(EASY, thinking=thinking, stop=stop, **SHORT)
         pieces = list(llm.stream(EASY, thinking=thinking, stop=stop, **SHORT))
         for one, other in zip(found.completions, whole.completions, strict=True):
@@ -634,19 +660,7 @@ def test_stop_texts_end_an_answer_and_no_thought(judged, stop, opens):
             assert one.finish_reason == ("stop" if at is not None else other.finish_reason)
         texts = [x.text for x in found.completions]
         assert pieced(pieces, 3) == texts
-        assert seen[0] == [x.reasoning + x.text for x in found.completions]
-
-
-@pytest.fixture(scope="module")
-def judged() -> tuple[LLM, list[list[str]]]:
-    """A model, and the texts that its reward has seen."""
-    seen: list[list[str]] = []
-
-    def reward(question: str, solutions: Sequence[str]) -> list[float]:
-        seen.append(list(solutions))
-        return [0.5] * len(solutions)
-
-    return LLM("embedded:generator", verifier=reward, rows=6), seen
+        assert judge.seen[0] == [x.reasoning + x.text for x in found.completions]
 
 
 def test_a_closing_that_a_stop_text_ends_is_refused_where_it_is_forced(llm):

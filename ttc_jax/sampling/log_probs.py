@@ -20,14 +20,14 @@ from ttc_jax.sampling.programs import put
 from ttc_jax.sampling.sampler import bucket, pad_prompts
 from ttc_jax.sharding.mesh import place
 
-PIECE = 64  # tokens whose scores over the whole vocabulary are held at once
+PIECE = 64  # tokens that are read at once, or have their scores over the vocabulary held
 
 
 class LogProbs:
     """Reads answers behind their prompts, and tells how likely the model finds each token.
 
-    Keys and values are kept as they are while answers are drawn, so that in int8 too these are the
-    numbers by which they were. A program is compiled for each bucket of lengths.
+    Keys and values are kept as they are while answers are drawn, so that these are the numbers by
+    which they were, in int8 too. A program is compiled for each bucket of lengths.
 
     Args:
       model: the generator.
@@ -37,6 +37,9 @@ class LogProbs:
     def __init__(self, model: Transformer, mesh: Mesh | None = None):
         self._graph, self._parameters = nnx.split(place(model, mesh))
         self._mesh = mesh
+        # In int8 a last bit may tip a key to the next number; so tokens are read as they were
+        # drawn, one by one.
+        self._piece = 1 if model.layers.int8_cache else PIECE
         self._run = jax.jit(self._rows)
 
     def of(self, prompt: Sequence[int], answers: Sequence[Sequence[int]]) -> list[list[float]]:
@@ -77,14 +80,14 @@ class LogProbs:
             cache: KVCache, part: tuple[Int[Array, "N P"], Int[Array, "N P"]]
         ) -> tuple[KVCache, Float[Array, "N P"]]:
             hidden, cache = model.extend(part[0][None], cache)
-            found = lax.map(row, (hidden[0], part[1]))
-            return cache.advance(jnp.full((1, N), PIECE)), found
+            tokens = hidden.reshape(-1, hidden.shape[-1]), part[1].reshape(-1)
+            found = lax.map(log_prob, tokens, batch_size=PIECE)
+            return cache.advance(jnp.full((1, N), self._piece)), found.reshape(N, -1)
 
-        def row(part: tuple[Float[Array, "P D"], Int[Array, " P"]]) -> Float[Array, " P"]:
-            scores = jax.nn.log_softmax(model.logits(part[0]), -1)
-            return take_along(scores, part[1][:, None], -1)[:, 0]
+        def log_prob(token: tuple[Float[Array, " D"], Int[Array, ""]]) -> Float[Array, ""]:
+            return jax.nn.log_softmax(model.logits(token[0]), -1)[token[1]]
 
         cache = KVCache.fork(read, length - 1, N, rows.shape[1])
-        pieces = tuple(x.reshape(N, -1, PIECE).swapaxes(0, 1) for x in (fed, rows))
+        pieces = tuple(x.reshape(N, -1, self._piece).swapaxes(0, 1) for x in (fed, rows))
         _, found = lax.scan(piece, cache, pieces)
         return found.swapaxes(0, 1).reshape(N, -1)
