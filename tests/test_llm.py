@@ -22,6 +22,7 @@ from tests.models.test_tokenizers import trained
 from ttc_jax import LLM, PromptFormat, SamplingParams, ThinkingFormat
 from ttc_jax.errors import UserError
 from ttc_jax.llm.settled import SettledText
+from ttc_jax.search.deadline import Deadline
 from ttc_jax.search.scheduler import Scheduler
 from ttc_jax.search.search import Search
 from ttc_jax.search.slots import Done
@@ -126,13 +127,14 @@ def test_each_token_has_its_log_probability(llm):
 
 def test_log_probabilities_are_those_that_tokens_were_drawn_by(llm):
     """Also where keys and values are kept in int8, which changes them."""
-    prompts, long = [EASY, HARD], {"n": 2, "max_tokens": 80}
+    prompts = [EASY, HARD]
+    long: dict[str, Any] = {"n": 2, "max_tokens": 80}
     rounded = LLM("embedded:generator", cache="int8", rows=6)
     sums = []
     for model in (llm, rounded):
         outputs = model.generate(prompts, log_probs=True, **long)
         for completion in [x for output in outputs for x in output.completions]:
-            assert sum(completion.log_probs) == pytest.approx(completion.log_prob, abs=1e-4)
+            assert sum(completion.log_probs or ()) == pytest.approx(completion.log_prob, abs=1e-4)
             sums.append(completion.log_prob)
     assert not np.allclose(sums[:4], sums[4:], atol=1e-3)
 
@@ -575,6 +577,8 @@ def test_a_call_that_is_cancelled_is_cut_off(llm, monkeypatch, kind):
         for done in run(scheduler, requests):
             written.append(done)
             begun.set()
+            assert isinstance(scheduler.deadline, Deadline)
+            assert scheduler.deadline.left is not None
             assert scheduler.deadline.left.wait(60)  # the call has been cancelled by then
             yield done
 
@@ -637,7 +641,7 @@ def test_a_thought_is_told_apart_and_keeps_its_budget(llm):
         llm.generate(EASY, thinking=dataclasses.replace(marks, maximum=23), **SHORT)
 
 
-def thinking_with(opens: str, **budgets: int) -> ThinkingFormat:
+def thinking_with(opens: str, **budgets: Any) -> ThinkingFormat:
     return ThinkingFormat(opens, "=", closing=" =", continuation="+", **budgets)
 
 

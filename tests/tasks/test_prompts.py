@@ -61,8 +61,9 @@ class Bytes:
     ],
 )
 def test_a_field_of_another_kind_is_one_line(fields: dict[str, Any], said: str):
+    given: dict[str, Any] = {"chat": True}
     with pytest.raises(UserError, match=said) as caught:
-        PromptFormat(**{"chat": True} | fields)
+        PromptFormat(**given | fields)
     assert "\n" not in str(caught.value)
 
 

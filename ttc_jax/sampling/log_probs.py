@@ -88,6 +88,6 @@ class LogProbs:
             return jax.nn.log_softmax(model.logits(token[0]), -1)[token[1]]
 
         cache = KVCache.fork(read, length - 1, N, rows.shape[1])
-        pieces = tuple(x.reshape(N, -1, self._piece).swapaxes(0, 1) for x in (fed, rows))
-        _, found = lax.scan(piece, cache, pieces)
+        fed, drawn = (x.reshape(N, -1, self._piece).swapaxes(0, 1) for x in (fed, rows))
+        _, found = lax.scan(piece, cache, (fed, drawn))
         return found.swapaxes(0, 1).reshape(N, -1)

@@ -18,6 +18,7 @@ import dataclasses
 import enum
 from collections.abc import Sequence
 from numbers import Integral
+from typing import Any
 
 import numpy as np
 
@@ -225,14 +226,15 @@ class ThinkingFormat:
         if not isinstance(self.steps, bool):
             raise self._fault("steps", "True or False")
         for name in ("minimum", "maximum"):
-            value = getattr(self, name)
+            value: Any = getattr(self, name)
             if name == "maximum" and value is None:
                 continue
             if isinstance(value, bool) or not isinstance(value, Integral):
                 raise self._fault(name, "a whole number")
-            if not 0 <= value <= UNLIMITED:
-                raise self._fault(name, "0 or more" if value < 0 else f"at most {UNLIMITED}")
-            object.__setattr__(self, name, int(value))
+            tokens = int(value)  # of NumPy's numbers too
+            if not 0 <= tokens <= UNLIMITED:
+                raise self._fault(name, "0 or more" if tokens < 0 else f"at most {UNLIMITED}")
+            object.__setattr__(self, name, tokens)
 
     def _fault(self, name: str, wanted: str) -> UserError:
         return UserError(f"thinking.{name} is {getattr(self, name)!r:.80}; it must be {wanted}")

@@ -165,7 +165,7 @@ class PromptFormat:
         """The shots, as tuples."""
         found: Any = self.shots
         if isinstance(found, Sequence) and not isinstance(found, str):
-            pairs = [tuple(x) if isinstance(x, list | tuple) else () for x in found]
+            pairs: list[Any] = [tuple(x) if isinstance(x, list | tuple) else () for x in found]
             if all(len(x) == 2 and all(isinstance(text, str) for text in x) for x in pairs):
                 return tuple(pairs)
         raise self._fault("shots", 'pairs of texts, such as (("1+1?", "2"),)')
