@@ -281,7 +281,10 @@ def test_an_argument_that_cannot_be_is_named(llm, name):
         ({"task": "countdowns"}, "unknown task"),
         ({"policy": "/nowhere"}, "^policy=/nowhere: no such file"),
         ({"max_tokens": 10**6}, "lower max_tokens"),
-        ({"thinking": ThinkingFormat("", "=", "", "+", 100)}, "thinking.minimum is 100: .* no room"),
+        (
+            {"thinking": ThinkingFormat("", "=", "", "+", 100)},
+            "thinking.minimum is 100: .* no room",
+        ),
     ],
 )
 def test_arguments_that_do_not_go_together(llm, given, said):
