@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import json
+import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from inspect import signature
 from typing import Any
@@ -20,9 +22,13 @@ from tests.models.test_tokenizers import trained
 from ttc_jax import LLM, PromptFormat, SamplingParams, ThinkingFormat
 from ttc_jax.errors import UserError
 from ttc_jax.llm.settled import SettledText
+from ttc_jax.search.deadline import Deadline
+from ttc_jax.search.scheduler import Scheduler
 from ttc_jax.search.search import Search
+from ttc_jax.search.slots import Done
 from ttc_jax.sharding.mesh import make_mesh
-from ttc_jax.verifiers.texts import text_of
+from ttc_jax.tasks.task import Question
+from ttc_jax.verifiers.texts import stopped_at, text_of
 
 EASY, HARD = "03 05 09=11:", "04 07 13 25=88:"
 BOX = "\n\\box"  # in every answer to EASY and HARD, and the end of no token
@@ -35,6 +41,24 @@ TINY: dict[str, Any] = {"budget": 3, "task": "countdown", "max_tokens": 24}
 @pytest.fixture(scope="module")
 def llm() -> LLM:
     return LLM("embedded:generator", rows=6)
+
+
+class Judge:
+    """A reward that keeps what it has seen."""
+
+    def __init__(self) -> None:
+        self.seen: list[list[str]] = []
+        self.score: Callable[[Sequence[str]], Any] = lambda texts: [0.5] * len(texts)
+
+    def __call__(self, question: str, solutions: Sequence[str]) -> Any:
+        self.seen.append(list(solutions))
+        return self.score(solutions)
+
+
+@pytest.fixture(scope="module")
+def judged() -> tuple[LLM, Judge]:
+    judge = Judge()
+    return LLM("embedded:generator", verifier=judge, rows=6), judge
 
 
 @pytest.fixture(scope="module")
@@ -99,6 +123,20 @@ def test_each_token_has_its_log_probability(llm):
     )
     least = -np.log(llm.tokenizer.vocab_size)
     assert min(likeliest.completions[0].log_probs) > least  # each is the likeliest token
+
+
+def test_log_probabilities_are_those_that_tokens_were_drawn_by(llm):
+    """Also where keys and values are kept in int8, which changes them."""
+    prompts = [EASY, HARD]
+    long: dict[str, Any] = {"n": 2, "max_tokens": 80}
+    rounded = LLM("embedded:generator", cache="int8", rows=6)
+    sums = []
+    for model in (llm, rounded):
+        outputs = model.generate(prompts, log_probs=True, **long)
+        for completion in [x for output in outputs for x in output.completions]:
+            assert sum(completion.log_probs or ()) == pytest.approx(completion.log_prob, abs=1e-4)
+            sums.append(completion.log_prob)
+    assert not np.allclose(sums[:4], sums[4:], atol=1e-3)
 
 
 def test_greedy_completions_are_the_likeliest(llm):
@@ -197,7 +235,12 @@ WRONG = {  # arguments that cannot be, and what is said of them
     "budget": [(0, "must be at least 1"), ("16", "must be a whole number"), (True, "must be a")],
     "max_step_tokens": [(0, "must be at least 1"), ("a", "must be a whole number")],
     "strategy": [(None, "must be text"), (3, "must be text")],
-    "options": [([4], "must be a dictionary"), ({"width": [4]}, "must hold numbers and texts")],
+    "options": [
+        ([4], "must be a dictionary"),
+        ({"width": [4]}, "must hold numbers and texts"),
+        ({1: 2}, "must have texts for names"),
+        ({1: 2, "a": 1}, "must have texts for names"),
+    ],
     "judge": [(3, "must be text")],
     "policy": [(3, "must be text")],
     "rule": [(3, "must be text")],
@@ -239,10 +282,31 @@ def test_an_argument_that_cannot_be_is_named(llm, name):
         ({"task": "countdowns"}, "unknown task"),
         ({"policy": "/nowhere"}, "^policy=/nowhere: no such file"),
         ({"max_tokens": 10**6}, "lower max_tokens"),
+        (
+            {"thinking": ThinkingFormat("", "=", "", "+", 100)},
+            "thinking.minimum is 100: .* no room",
+        ),
     ],
 )
 def test_arguments_that_do_not_go_together(llm, given, said):
     refused(lambda: llm.solve(EASY, **TINY | given), said)
+
+
+@pytest.mark.parametrize(
+    ("other", "field"),
+    [
+        ({"text": HARD}, "text"),
+        ({"answer": "12"}, "answer"),
+        ({"turns": (("system", "Add."), ("user", EASY))}, "turns"),
+        ({"tolerance": (0.1,)}, "tolerance"),
+    ],
+)
+def test_questions_of_one_id_must_be_one_question(llm, other, field):
+    first = Question(id="a", text=EASY, answer="11")
+    both = [first, dataclasses.replace(first, **other)]
+    said = f"two questions have the id 'a', and differ in their {field}"
+    refused(lambda: llm.solve(both, **TINY), said)
+    assert len(llm.solve([first, dataclasses.replace(first)], **TINY)) == 2
 
 
 def test_what_is_not_there_is_one_line(llm, tmp_path):
@@ -461,6 +525,90 @@ def test_a_policy_chooses(tmp_path):
         llm.solve(EASY, budget=5, **given)
 
 
+def test_a_policy_that_is_written_anew_is_followed(judged, tmp_path):
+    file = tmp_path / "policy.json"
+    model, _ = judged
+    file.write_text(json.dumps(POLICY))
+    given: dict[str, Any] = {"policy": str(file), "task": "countdown", "max_tokens": 24}
+    [first] = model.solve(EASY, budget=4, **given)
+    file.write_text(json.dumps(POLICY).replace("n_4", "n_3").replace("wide", "deep"))
+    [second] = model.solve(EASY, budget=4, **given)
+    assert [(x.strategy, x.budget) for x in (first, second)] == [("wide", 4), ("deep", 3)]
+
+
+def test_a_reward_may_ask_the_model_that_it_scores_for(llm, judged):
+    """As a judge does; what it draws is not scored, else it would ask without end."""
+    model, judge = judged
+    [expected] = llm.generate(HARD, **SHORT)
+    [solved] = llm.solve(HARD, **TINY)
+
+    async def several() -> list[str]:
+        calls = [model.agenerate(HARD, **SHORT) for _ in range(2)]
+        first, second = await asyncio.gather(*calls)
+        assert first == second
+        return [x.text for x in first[0].completions]
+
+    asks: dict[str, Callable[[], Any]] = {
+        "call": lambda: [x.text for x in model.generate(HARD, **SHORT)[0].completions],
+        "async": lambda: asyncio.run(several()),
+        "stream": lambda: pieced(list(model.stream(HARD, **SHORT)), 3),
+        "solve": lambda: model.solve(HARD, **TINY)[0].alternatives,
+    }
+    for name, ask in asks.items():
+        found: list[Any] = []
+
+        def scores(solutions: Sequence[str], ask: Any = ask, found: Any = found) -> Any:
+            for _ in solutions:  # as they are taken, which is later
+                found.append(ask())
+                yield 0.25
+
+        judge.score = scores
+        judge.seen.clear()
+        with ThreadPoolExecutor(1) as threads:
+            [output] = threads.submit(model.generate, EASY, **SHORT).result()
+        assert len(judge.seen) == 1
+        wanted = [x.text for x in expected.completions]
+        assert found == [solved.alternatives if name == "solve" else wanted] * 3
+        assert [x.step_scores[-1] for x in output.completions] == [0.25] * 3
+    judge.score = lambda texts: [0.5] * len(texts)
+
+
+@pytest.mark.parametrize("kind", ["agenerate", "asolve", "asolve_stream", "astream"])
+def test_a_call_that_is_cancelled_is_cut_off(llm, monkeypatch, kind):
+    run = Scheduler.run
+
+    def watched(scheduler: Scheduler, requests: Any) -> Any:
+        for done in run(scheduler, requests):
+            written.append(done)
+            begun.set()
+            assert isinstance(scheduler.deadline, Deadline)
+            assert scheduler.deadline.left is not None
+            assert scheduler.deadline.left.wait(60)  # the call has been cancelled by then
+            yield done
+
+    async def cancelled() -> None:
+        if kind == "agenerate":
+            call: Any = llm.agenerate([EASY] * 30, **SHORT)
+        elif kind == "asolve":
+            call = llm.asolve([f"{i:02} 05 09=11:" for i in range(30)], **TINY)
+        elif kind == "astream":
+            call = anext(llm.astream(EASY, **SHORT))
+        else:
+            call = anext(llm.asolve_stream([f"{i:02} 05 09=11:" for i in range(30)], **TINY))
+        task = asyncio.ensure_future(call)
+        while not begun.is_set():
+            await asyncio.sleep(0.01)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    begun, written = threading.Event(), list[Any]()
+    monkeypatch.setattr(Scheduler, "run", watched)
+    asyncio.run(cancelled())
+    assert written
+    assert len([x for x in written if isinstance(x, Done) and not x.cut]) < 6  # of 30
+
+
 def test_a_verifier_scores_steps_and_steers_the_search():
     llm = LLM("embedded:generator", verifier="embedded:prm", rows=4)
     [output] = llm.generate(EASY, n=4, max_tokens=40)
@@ -495,6 +643,42 @@ def test_a_thought_is_told_apart_and_keeps_its_budget(llm):
     assert all(completion.reasoning == "" for completion in plain.completions)
     with pytest.raises(UserError, match="thinking.maximum is 23: with 2 tokens of marks"):
         llm.generate(EASY, thinking=dataclasses.replace(marks, maximum=23), **SHORT)
+
+
+def thinking_with(opens: str, **budgets: Any) -> ThinkingFormat:
+    return ThinkingFormat(opens, "=", closing=" =", continuation="+", **budgets)
+
+
+# Texts of one token, with that of `continuation`, and over the borders of tokens.
+@pytest.mark.parametrize(
+    ("opens", "stop"), [("", "+"), ("", ("1+", "5 ")), ("-", ("0", "8")), ("-", "= ")]
+)
+def test_stop_texts_end_an_answer_and_no_thought(judged, opens, stop):
+    """Whether they are of one token or of several: texts are those without them, cut."""
+    llm, judge = judged
+    for budgets in [{}, {"minimum": 5}]:
+        thinking = thinking_with(opens, **budgets)
+        [whole] = llm.generate(EASY, thinking=thinking, **SHORT)
+        judge.seen.clear()
+        [found] = llm.generate(EASY, thinking=thinking, stop=stop, **SHORT)
+        pieces = list(llm.stream(EASY, thinking=thinking, stop=stop, **SHORT))
+        for one, other in zip(found.completions, whole.completions, strict=True):
+            at = stopped_at(other.text, [stop] if isinstance(stop, str) else stop)
+            assert (one.reasoning, one.text) == (other.reasoning, other.text[:at])
+            assert one.finish_reason == ("stop" if at is not None else other.finish_reason)
+        texts = [x.text for x in found.completions]
+        assert pieced(pieces, 3) == texts
+        assert judge.seen[0] == [x.reasoning + x.text for x in found.completions]
+
+
+def test_a_closing_that_a_stop_text_ends_is_refused_where_it_is_forced(llm):
+    closing = ThinkingFormat("", "=", closing="= \n", continuation="+")
+    llm.generate(EASY, thinking=closing, stop="\n", **SHORT)
+    forced = dataclasses.replace(closing, maximum=3)
+    refused(
+        lambda: llm.generate(EASY, thinking=forced, stop="\n", **SHORT),
+        "thinking.closing: its token .*, behind the mark, ends an answer",
+    )
 
 
 def test_by_default_answers_are_as_long_as_the_model_has_room_for(llm: LLM):

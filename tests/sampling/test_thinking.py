@@ -23,8 +23,8 @@ from ttc_jax.sampling.thinking import Phase, Thinking, ThinkingFormat
 OPEN, CLOSE, BLANK, ENDS = 1, 2, 3, (5, 6)
 CLOSING, WAIT = (20, CLOSE, 21, 22), (23, 24)
 LONGEST, CANDIDATES, BATCH, SEED = 24, 3, 4, 4
-MARKED = Thinking(CLOSE, OPEN, CLOSING, WAIT, blanks=(BLANK,))
-UNMARKED = Thinking(CLOSE, None, CLOSING, WAIT, blanks=(BLANK,))
+MARKED = Thinking(CLOSE, OPEN, CLOSING, WAIT, blanks=(BLANK,), ends=ENDS)
+UNMARKED = dataclasses.replace(MARKED, open=None)
 # Opened by the prompt, not opened, closed by the prompt, and opened with a blank behind.
 PROMPTS = [[7, OPEN], [OPEN, 9, 9], [4, OPEN, BLANK, CLOSE, BLANK, BLANK], [8, 8, OPEN, BLANK]]
 PHASES = [Phase.INSIDE, Phase.BEFORE, Phase.BEHIND, Phase.INSIDE]
@@ -149,6 +149,27 @@ def test_a_row_thinks_no_less_than_its_minimum_and_no_more_than_its_maximum(samp
                 assert budget.thought_of(row, PROMPTS[i]) == 0
 
 
+def test_a_stop_text_ends_an_answer_and_no_thought(model, sampler):
+    """Rows are those that know no stop text, cut at the first one behind their thought."""
+    stops = (*range(7, 14), *WAIT, OPEN, CLOSE)
+    stopping, cuts = make_sampler(model, MARKED, end_tokens=(*ENDS, *stops)), 0
+    for least, most in [(0, None), (6, 6), (5, 11), (16, None)]:
+        budget = dataclasses.replace(MARKED, minimum=least, maximum=most)
+        wholes = sampler.sample(PROMPTS, NUMBERS, thinking=budget)
+        found = stopping.sample(PROMPTS, NUMBERS, thinking=budget)
+        for i, n in np.ndindex(BATCH, CANDIDATES):
+            row = wholes.tokens[i, n, : wholes.lengths[i, n]].tolist()
+            begun = budget.thought_of(row, PROMPTS[i])
+            if budget.is_before(row, PROMPTS[i]):
+                begun = len(row)  # it may yet begin a thought
+            end = next((j + 1 for j in range(begun, len(row)) if row[j] in stops), len(row))
+            assert found.tokens[i, n, : found.lengths[i, n]].tolist() == row[:end]
+            last = ENDS if begun == len(row) else (*ENDS, *stops)
+            assert found.finished[i, n] == (row[end - 1] in last)
+            cuts += end < len(row) and begun > 0
+    assert cuts > 5
+
+
 def test_budgets_change_without_a_compilation_or_a_hidden_transfer(sampler):
     sampler.sample(PROMPTS, NUMBERS)
     with jax.transfer_guard("disallow"):
@@ -228,16 +249,55 @@ def test_what_cannot_be_is_one_line(arguments, message):
 
 
 @pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"minimum": "3"}, "thinking.minimum is '3'; it must be a whole number"),
+        ({"minimum": 1.5}, "thinking.minimum is 1.5; it must be a whole number"),
+        ({"minimum": None}, "thinking.minimum is None; it must be a whole number"),
+        ({"maximum": True}, "thinking.maximum is True; it must be a whole number"),
+        ({"maximum": float("nan")}, "thinking.maximum is nan; it must be a whole number"),
+        ({"maximum": 2**31}, "thinking.maximum is 2147483648; it must be at most 2147483647"),
+        ({"minimum": 2**70}, "thinking.minimum is 1180591620717411303424; it must be at most"),
+        ({"minimum": -1}, "thinking.minimum is -1; it must be 0 or more"),
+        ({"close": 3}, "thinking.close is 3; it must be text"),
+        ({"open": None}, "thinking.open is None; it must be text"),
+        ({"closing": b"x"}, "thinking.closing is b'x'; it must be text"),
+        ({"continuation": None}, "thinking.continuation is None; it must be text"),
+        ({"steps": "a"}, "thinking.steps is 'a'; it must be True or False"),
+        ({"steps": 1}, "thinking.steps is 1; it must be True or False"),
+    ],
+)
+def test_a_format_that_cannot_be_is_one_line(arguments, message):
+    with pytest.raises(UserError, match=message) as caught:
+        ThinkingFormat(**arguments)
+    assert "\n" not in str(caught.value)
+
+
+def test_budgets_may_be_numpys_numbers():
+    found = ThinkingFormat(minimum=np.int64(3), maximum=np.uint8(4))  # pyright: ignore[reportArgumentType]
+    assert found == ThinkingFormat(minimum=3, maximum=4)
+    assert {type(found.minimum), type(found.maximum)} == {int}
+
+
+@pytest.mark.parametrize(
     ("thinking", "message"),
     [
         (dataclasses.replace(MARKED, maximum=19), "thinking.maximum is 19: with 5 tokens of marks"),
-        (Thinking(CLOSE, OPEN, continuation=(9, 5)), "thinking.continuation: the token 5 ends"),
+        (dataclasses.replace(MARKED, minimum=22), "thinking.minimum is 22: with 2 tokens of marks"),
+        (
+            dataclasses.replace(MARKED, continuation=(9, 5)),
+            "thinking.continuation: the token 5 ends a sequence",
+        ),
+        (
+            dataclasses.replace(MARKED, closing=(CLOSE, 21), maximum=2, ends=()),
+            "thinking.closing: its token 21, behind the mark, ends an answer",
+        ),
         (Thinking(CLOSE, TINY.vocab_size), "the marks holds the token 37"),
     ],
 )
 def test_a_sampler_refuses_what_it_cannot_do(model, sampler, thinking, message):
     with pytest.raises(UserError, match=message):
-        make_sampler(model, thinking)
+        make_sampler(model, thinking, end_tokens=(*ENDS, 21))
     with pytest.raises(UserError, match="thinking"):
         sampler.sample(PROMPTS, NUMBERS, thinking=thinking)
     with pytest.raises(UserError, match="rollouts do not"):

@@ -14,7 +14,7 @@ from ttc_jax.sampling.thinking import Thinking
 from ttc_jax.search.search import Search, SearchResult
 
 OPEN, CLOSE, BLANK = 1, 2, DELIMITERS[0]
-THINKING = Thinking(CLOSE, OPEN, (20, CLOSE, BLANK), (23, 24), 3, 7, blanks=(BLANK,))
+THINKING = Thinking(CLOSE, OPEN, (20, CLOSE, BLANK), (23, 24), 3, 7, blanks=(BLANK,), ends=ENDS)
 QUESTIONS = [([7, OPEN], 5), ([9, 9, OPEN, BLANK], 6), ([8], 7), ([OPEN, CLOSE, BLANK], 8)]
 LONGEST, N = 24, 4
 

@@ -43,6 +43,38 @@ class Bytes:
         del folder
 
 
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"template": 3}, "prompt.template is 3; it must be text"),
+        ({"system": None}, "prompt.system is None; it must be text"),
+        ({"revision": 3}, "prompt.revision is 3; it must be text"),
+        ({"stop": ["="]}, r"prompt.stop is \['='\]; it must be text"),
+        ({"chat": "yes"}, "prompt.chat is 'yes'; it must be True or False"),
+        ({"shots": "ab"}, "prompt.shots is 'ab'; it must be pairs of texts"),
+        ({"shots": [("a",)]}, "prompt.shots is .*; it must be pairs of texts"),
+        ({"shots": [("a", 3)]}, "prompt.shots is .*; it must be pairs of texts"),
+        ({"shots": 3}, "prompt.shots is 3; it must be pairs of texts"),
+        ({"chat_template_kwargs": {"a": {1, 2}}}, "prompt.chat_template_kwargs=.*: must be a JSON"),
+        ({"chat_template_kwargs": {(1, 2): 3}}, "prompt.chat_template_kwargs=.*: must be a JSON"),
+        ({"chat_template_kwargs": [3]}, "prompt.chat_template_kwargs=.*: must be a JSON"),
+    ],
+)
+def test_a_field_of_another_kind_is_one_line(fields: dict[str, Any], said: str):
+    given: dict[str, Any] = {"chat": True}
+    with pytest.raises(UserError, match=said) as caught:
+        PromptFormat(**given | fields)
+    assert "\n" not in str(caught.value)
+
+
+def test_formats_are_hashable_whatever_they_are_given():
+    given: Any = {"shots": [["a", "b"]], "chat_template_kwargs": {"a": [1]}}
+    found = PromptFormat(chat=True, **given)
+    assert hash(found) == hash(PromptFormat(chat=True, **given))
+    assert found.shots == (("a", "b"),)
+    assert found.arguments == {"a": [1]}
+
+
 def shown(prompt: PromptFormat, question: str) -> str:
     tokens = prompt.encode(question, Bytes())
     assert tokens.count(1) == 1

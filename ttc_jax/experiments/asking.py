@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 
 from ttc_jax import hashing
@@ -20,11 +21,20 @@ def identified(question: str | Question) -> Question:
 
 
 def distinct(asked: Sequence[Question]) -> dict[str, Question]:
-    """Returns questions by id; the same one may be asked twice."""
+    """Returns questions by id; the same one may be asked twice.
+
+    Raises:
+      UserError: two of one id differ; names a field that does.
+    """
     found: dict[str, Question] = {}
     for question in asked:
-        if found.setdefault(question.id, question).text != question.text:
-            raise UserError(f"two questions have the id {question.id!r}")
+        first = found.setdefault(question.id, question)
+        for field in dataclasses.fields(question):
+            if getattr(first, field.name) != getattr(question, field.name):
+                raise UserError(
+                    f"two questions have the id {question.id!r}, and differ in their "
+                    f"{field.name}; give each an id of its own"
+                )
     return found
 
 

@@ -16,6 +16,7 @@ from ttc_jax.experiments.tree import tree
 from ttc_jax.hosts import hosts
 from ttc_jax.models.tokenizers import Tokenizer
 from ttc_jax.results.store import Candidate, Node, Record
+from ttc_jax.search.deadline import Deadline
 from ttc_jax.search.search import Failed, Search, SearchResult
 from ttc_jax.search.strategies import name_of
 from ttc_jax.tasks.extraction import opened_thought
@@ -144,12 +145,13 @@ class Recorder:
             yield record
 
     def run_until(
-        self, prompted: Sequence[Prompted], deadline: float
+        self, prompted: Sequence[Prompted], deadline: float | Deadline
     ) -> Iterator[tuple[Record, bool]]:
         """Yields records as `run`, each with whether the deadline cut it off.
 
         Args:
-          deadline: on the clock of `time.monotonic`; questions that it leaves out have no record.
+          deadline: on the clock of `time.monotonic`, or a `Deadline`; questions that it
+            leaves out have no record.
         """
         found = self._searched(prompted, deadline)
         if self.selector is None:
@@ -158,7 +160,7 @@ class Recorder:
         return self.selector.over(found, questions, deadline)
 
     def _searched(
-        self, prompted: Sequence[Prompted], deadline: float
+        self, prompted: Sequence[Prompted], deadline: float | Deadline
     ) -> Iterator[tuple[Record, bool]]:
         numbers = [hashing.number_of(one.question.id) for one in prompted]
         shown = [one.shown for one in prompted if one.shown is not None] or None

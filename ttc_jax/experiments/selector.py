@@ -23,6 +23,7 @@ from ttc_jax.experiments.solution import elect
 from ttc_jax.models.tokenizers import Tokenizer
 from ttc_jax.results.selection import answer_score
 from ttc_jax.results.store import Candidate, Choice, Record
+from ttc_jax.search.deadline import Deadline
 from ttc_jax.tasks.task import Question, Task
 from ttc_jax.verifiers.judge import LanguageJudge, Verdict
 
@@ -54,7 +55,7 @@ class Selector:
         self,
         records: Iterable[tuple[Record, bool]],
         questions: Mapping[str, Question],
-        deadline: float,
+        deadline: float | Deadline,
     ) -> Iterator[tuple[Record, bool]]:
         """Yields records with the judge's choice, as many at a time as fill a batch.
 
@@ -63,11 +64,12 @@ class Selector:
         Args:
           records: each with whether the deadline cut it off.
           questions: by id.
-          deadline: on the clock of `time.monotonic`.
+          deadline: on the clock of `time.monotonic`, or a `Deadline`.
         """
+        until = Deadline.of(deadline)
         records, size = iter(records), max(1, self.judge.batch // self.judge.form.samples)
         while part := list(itertools.islice(records, size)):
-            open_ = [x for x, cut in part if not cut] if time.monotonic() < deadline else []
+            open_ = [x for x, cut in part if not cut] if not until.is_over else []
             chosen = dict(zip([x.key for x in open_], self.choose(open_, questions), strict=True))
             yield from ((chosen.get(record.key, record), cut) for record, cut in part)
 

@@ -40,6 +40,7 @@ from ttc_jax.policy import difficulty
 from ttc_jax.policy_file import Entry
 from ttc_jax.results.store import Key, Record, ResultsStore
 from ttc_jax.results.summary import DIFFICULTY, count_candidates
+from ttc_jax.search.deadline import Deadline
 from ttc_jax.tasks.task import Question
 from ttc_jax.verifiers.question import question_scores
 
@@ -120,7 +121,7 @@ class Solver:
         return other
 
     def solve(
-        self, questions: Sequence[str | Question], *, deadline: float = math.inf
+        self, questions: Sequence[str | Question], *, deadline: float | Deadline = math.inf
     ) -> list[Solution]:
         """Returns solutions in the order of the questions.
 
@@ -129,8 +130,9 @@ class Solver:
         Args:
           questions: texts, or questions where ids are to be kept. Gold answers change nothing but
             `Solution.correct`.
-          deadline: on the clock of `time.monotonic`. By then questions are answered from what is
-            written, and so marked (`Solution.cut`); their ledgers hold what that cost.
+          deadline: on the clock of `time.monotonic`, or a `Deadline`. By then questions
+            are answered from what is written, and so marked (`Solution.cut`); their ledgers
+            hold what that cost.
 
         Raises:
           UserError: a question that is empty or does not fit the models, two of one id, a budget
@@ -141,7 +143,7 @@ class Solver:
         return [found[question.id] for question in asked]
 
     def stream(
-        self, questions: Sequence[str | Question], *, deadline: float = math.inf
+        self, questions: Sequence[str | Question], *, deadline: float | Deadline = math.inf
     ) -> Iterator[Solution]:
         """Yields solutions in the order in which they are found; see `solve`."""
         asked = [identified(question) for question in questions]
@@ -166,7 +168,7 @@ class Solver:
         for name in [*left]:
             yield from solution(name, None, cut=True)
 
-    def _guess(self, questions: Sequence[Question], deadline: float) -> list[_Guess]:
+    def _guess(self, questions: Sequence[Question], deadline: float | Deadline) -> list[_Guess]:
         """Estimates how hard the questions are, as the policy does."""
         if self._fitted is None:
             return [_Guess()] * len(questions)
@@ -240,7 +242,7 @@ class Solver:
         return self._setup.seed + (strategy == DIFFICULTY)
 
     def _records(
-        self, wanted: Mapping[tuple[str, int], Sequence[Question]], deadline: float
+        self, wanted: Mapping[tuple[str, int], Sequence[Question]], deadline: float | Deadline
     ) -> Iterator[tuple[Record, bool]]:
         """Yields a record of each question that the deadline does not leave out, and if it is cut.
 

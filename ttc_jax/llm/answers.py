@@ -14,7 +14,8 @@ from ttc_jax.errors import UserError
 from ttc_jax.experiments.fitted import Fitted
 from ttc_jax.experiments.setup import Models, Setup
 from ttc_jax.experiments.solver import Solver
-from ttc_jax.policy_file import Entry, read_policy
+from ttc_jax.models.limits import printable
+from ttc_jax.policy_file import Entry, PolicyFile, read_policy
 from ttc_jax.results.selection import RULES
 from ttc_jax.sampling.draw import SamplingParams
 from ttc_jax.sampling.programs import shards
@@ -72,24 +73,15 @@ class Spending:
             raise UserError(
                 f"judge is {judge}: the policy says where a judge chooses; leave it out"
             )
-        if not isinstance(prompt.chat_template_kwargs, str):  # such as a dictionary
-            arguments = json.dumps(prompt.chat_template_kwargs)
-            prompt = dataclasses.replace(prompt, chat_template_kwargs=arguments)
         found = cls(
             strategy=strategy or ("beam" if scored and not policy else "best_of_n"),
-            options=tuple(sorted((options or {}).items())),
+            options=_hashable(options or {}),
             judge=judge,
             policy=policy,
             prompt=prompt,
             sampling=sampling or SamplingParams(),
             **others,
         )
-        try:
-            hash(found)
-        except TypeError as error:
-            raise UserError(
-                f"options is {options!r:.80}; it must hold numbers and texts"
-            ) from error
         if found.score_threshold is not None:
             found.check_threshold(scored)
         return found
@@ -104,6 +96,18 @@ class Spending:
             )
         if not self.policy:
             check_threshold(make_strategy(self.strategy, **dict(self.options)), value)
+
+
+def _hashable(options: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
+    """Returns a strategy's options in the order of their names."""
+    shown = printable(repr(options), 80)
+    if not all(isinstance(name, str) for name in options):
+        raise UserError(f"options is {shown}; it must have texts for names")
+    try:
+        hash(tuple(options.values()))
+    except TypeError as error:
+        raise UserError(f"options is {shown}; it must hold numbers and texts") from error
+    return tuple(sorted(options.items()))
 
 
 def rule_of(rule: str, *, scored: bool) -> str:
@@ -123,6 +127,14 @@ def rule_of(rule: str, *, scored: bool) -> str:
             "LLM(path, verifier=…), or choose majority"
         )
     return rule or ("best_of_n_weighted" if scored else "majority")
+
+
+@dataclasses.dataclass(frozen=True)
+class _Policy:
+    """What a policy's file says; equal and hashed by its JSON."""
+
+    text: str
+    found: PolicyFile = dataclasses.field(compare=False)
 
 
 class Solvers:
@@ -150,9 +162,20 @@ class Solvers:
         self._judge = functools.cache(
             lambda path: load_judge(path, selects=True, **storage) if path else None
         )
-        self.of = functools.lru_cache(maxsize=16)(self._make)
+        self._made = functools.lru_cache(maxsize=16)(self._make)
 
-    def _make(self, spending: Spending) -> Solver:
+    def of(self, spending: Spending) -> Solver:
+        """Returns the solver of a spending, and of its policy as the file says it now.
+
+        Raises:
+          UserError: as `read_policy`, `Fitted.of`, `load_task` and `Solver`.
+        """
+        if not spending.policy:
+            return self._made(spending, None)
+        found = read_policy(spending.policy)
+        return self._made(spending, _Policy(json.dumps(found.to_dict()), found))
+
+    def _make(self, spending: Spending, policy: _Policy | None) -> Solver:
         setup = Setup(
             functools.partial(self._models_of, spending.policy),
             load_task(spending.task),
@@ -169,8 +192,8 @@ class Solvers:
         follow: Fitted | Entry = Entry(
             spending.strategy, dict(spending.options), judge=spending.judge
         )
-        if spending.policy:
-            follow = Fitted.of(read_policy(spending.policy)).beside(*self._paths)
+        if policy is not None:
+            follow = Fitted.of(policy.found).beside(*self._paths)
         return Solver(setup, follow, budget=spending.budget)
 
     def _models_of(self, policy: str, entry: Entry) -> Models:

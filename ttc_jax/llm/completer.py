@@ -23,6 +23,7 @@ from ttc_jax.sampling.draw import SamplingParams
 from ttc_jax.sampling.log_probs import LogProbs
 from ttc_jax.sampling.programs import shards
 from ttc_jax.sampling.thinking import Thinking, ThinkingFormat
+from ttc_jax.search.deadline import Deadline
 from ttc_jax.search.execution import Execution
 from ttc_jax.search.plan import Plan
 from ttc_jax.search.search import Search, SearchResult
@@ -74,13 +75,9 @@ class Completer:
         self._searches = functools.lru_cache(maxsize=16)(self._make_search)
 
     def complete(
-        self, prompts: Sequence[Prompt], drawing: Drawing, deadline: float
+        self, prompts: Sequence[Prompt], drawing: Drawing, deadline: Deadline
     ) -> list[Output]:
-        """Returns an output of each prompt; see `LLM.generate`.
-
-        Args:
-          deadline: on the clock of `time.monotonic`.
-        """
+        """Returns an output of each prompt; see `LLM.generate`."""
         encoded = [self._encode(prompt) for prompt in prompts]
         seen: Counter[tuple[int, ...]] = Counter()
         numbers = []
@@ -96,7 +93,7 @@ class Completer:
         )
         return [self._output(encoded[i], found.get(i), drawing) for i in range(len(encoded))]
 
-    def stream(self, prompt: Prompt, drawing: Drawing, deadline: float) -> Iterator[Piece]:
+    def stream(self, prompt: Prompt, drawing: Drawing, deadline: Deadline) -> Iterator[Piece]:
         """Yields the texts of a prompt's completions as they settle, and then the output."""
         tokens, search, result = self._encode(prompt), self._search(drawing), None
         unfolding = Unfolding(

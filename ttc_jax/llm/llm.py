@@ -16,10 +16,10 @@ same as it is written, and each of the four has an `async` twin.
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import inspect
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+import threading
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypedDict, Unpack
 
@@ -31,20 +31,18 @@ from ttc_jax.config import enable_compilation_cache
 from ttc_jax.errors import UserError
 from ttc_jax.experiments.sections import tokenizer_of
 from ttc_jax.experiments.setup import Models
-from ttc_jax.experiments.solver import Solution, Solver
-from ttc_jax.llm.answers import Solvers, Spending, rule_of
+from ttc_jax.experiments.solver import Solution
 from ttc_jax.llm.arguments import checked, naming_arguments
-from ttc_jax.llm.completer import Completer, Drawing
+from ttc_jax.llm.calls import Calls
 from ttc_jax.llm.output import Output, Piece
-from ttc_jax.llm.prompts import Asked, Prompt, prompts_of, questions_of
-from ttc_jax.llm.turns import Turns, clock_of, in_threads, in_turns
+from ttc_jax.llm.prompts import Asked, Prompt
+from ttc_jax.llm.turns import in_thread, in_threads
 from ttc_jax.models.delimiters import Delimiter
 from ttc_jax.models.tokenizers import Tokenizer
 from ttc_jax.models.weights import load_generator
 from ttc_jax.sampling.draw import SamplingParams
 from ttc_jax.sampling.thinking import ThinkingFormat
 from ttc_jax.tasks.prompts import PromptFormat
-from ttc_jax.tasks.task import Question
 from ttc_jax.verifiers.load import load_verifier
 from ttc_jax.verifiers.texts import Reward
 from ttc_jax.verifiers.verifier import Verifier
@@ -83,12 +81,13 @@ class SolveOptions(TypedDict, total=False):
     deadline: float | None
 
 
-class LLM:
+class LLM(Calls):
     """A generator, perhaps with a verifier, loaded once.
 
     Programs are compiled at the first call of each kind and kept on disk (see
     `config.enable_compilation_cache`), so that another process need not compile them again. Calls
-    from several threads wait for each other; iterators do so for each of their items.
+    from several threads wait for each other; iterators do so for each of their items. A reward may
+    ask the LLM that it scores for; what it draws there is not scored.
 
     Args:
       path: a Hugging Face folder or hub name, a `.gguf` file, a folder that `ttc train` wrote, or
@@ -133,12 +132,12 @@ class LLM:
                 {"path": name, "tokenizer": given["tokenizer"]}, self.generator.config.vocab_size
             )
             Delimiter.of(self.tokenizer, step_delimiter)
-        self._turns = Turns()
-        models = Models(self.generator, self.tokenizer, self.verifier)
-        options: Any = {"delimiter": step_delimiter, "rows": given["rows"], "mesh": mesh}
-        self._completer = Completer(models, **options)
-        paths = name, scorer if isinstance(scorer, str) else ""
-        self._solvers = Solvers(models, paths, storage=storage, **options)
+        super().__init__(
+            Models(self.generator, self.tokenizer, self.verifier),
+            (name, scorer if isinstance(scorer, str) else ""),
+            {"delimiter": step_delimiter, "rows": given["rows"], "mesh": mesh},
+            storage,
+        )
 
     def generate(
         self,
@@ -164,7 +163,7 @@ class LLM:
           max_tokens: longest completion, the end token included; by default 256, or half of a
             shorter context.
           sampling: temperature and truncation; temperature 1 by default.
-          stop: texts that end a completion, and are not part of it.
+          stop: texts that end a completion, and are not part of it; they end no thought.
           log_probs: whether to tell the log-probability of each token, which takes another pass.
           thinking: marks and budgets of a model that thinks first (`Completion.reasoning`).
           deadline: seconds from the call, in which a program may first have to be compiled. Then
@@ -176,10 +175,7 @@ class LLM:
           UserError: no prompt, one that does not fit the model's context, or an argument that
             cannot be.
         """
-        given = {name: value for name, value in locals().items() if name != "self"}
-        asked, until, drawing = self._drawing(given)
-        with self._turns.take():
-            return self._completer.complete(asked, drawing, until)
+        return self._generate({name: x for name, x in locals().items() if name != "self"})
 
     def stream(self, prompt: Prompt, **options: Unpack[GenerateOptions]) -> Iterator[Piece]:
         """Draws completions of one prompt as `generate`, and yields their texts meanwhile.
@@ -197,10 +193,7 @@ class LLM:
         Raises:
           UserError: as `generate`, at the first piece at the latest.
         """
-        asked, until, drawing = self._drawing(_arguments(LLM.generate, prompt, options))
-        if len(asked) > 1:
-            raise UserError(f"prompt holds {len(asked)} prompts; stream one at a time")
-        return in_turns(self._completer.stream(asked[0], drawing, until), self._turns)
+        return self._stream(_arguments(LLM.generate, prompt, options))
 
     def solve(
         self,
@@ -255,10 +248,7 @@ class LLM:
         Raises:
           UserError: as `Solver` and `Solver.solve`.
         """
-        given = {name: value for name, value in locals().items() if name != "self"}
-        asked, until, solver = self._call(given)
-        with self._turns.take():
-            return solver().solve(asked, deadline=until)
+        return self._solve({name: x for name, x in locals().items() if name != "self"})
 
     def solve_stream(
         self,
@@ -273,30 +263,34 @@ class LLM:
         Raises:
           UserError: as `solve`, at the first solution at the latest.
         """
-        asked, until, solver = self._call(_arguments(LLM.solve, questions, options))
-
-        def found() -> Iterator[Solution]:
-            yield from solver().stream(asked, deadline=until)
-
-        return in_turns(found(), self._turns)
+        return self._solve_stream(_arguments(LLM.solve, questions, options))
 
     async def agenerate(
         self, prompts: Prompt | Sequence[Prompt], **options: Unpack[GenerateOptions]
     ) -> list[Output]:
-        """Does as `generate`, in a thread, so that an event loop goes on meanwhile."""
-        return await asyncio.to_thread(self.generate, prompts, **options)
+        """Does as `generate`, in a thread, so that an event loop goes on meanwhile.
+
+        One that is cancelled ends as at a deadline.
+        """
+        given = _arguments(LLM.generate, prompts, options)
+        return await in_thread(functools.partial(self._generate, given))
 
     def astream(self, prompt: Prompt, **options: Unpack[GenerateOptions]) -> AsyncIterator[Piece]:
         """Does as `stream`, in a thread, so that an event loop goes on meanwhile."""
-        return in_threads(self.stream(prompt, **options))
+        left = threading.Event()
+        return in_threads(self._stream(_arguments(LLM.generate, prompt, options), left), left)
 
     async def asolve(
         self,
         questions: Asked | Sequence[Asked],
         **options: Unpack[SolveOptions],
     ) -> list[Solution]:
-        """Does as `solve`, in a thread, so that an event loop goes on meanwhile."""
-        return await asyncio.to_thread(self.solve, questions, **options)
+        """Does as `solve`, in a thread, so that an event loop goes on meanwhile.
+
+        One that is cancelled ends as at a deadline.
+        """
+        given = _arguments(LLM.solve, questions, options)
+        return await in_thread(functools.partial(self._solve, given))
 
     def asolve_stream(
         self,
@@ -304,43 +298,8 @@ class LLM:
         **options: Unpack[SolveOptions],
     ) -> AsyncIterator[Solution]:
         """Does as `solve_stream`, in a thread, so that an event loop goes on meanwhile."""
-        return in_threads(self.solve_stream(questions, **options))
-
-    def _call(
-        self, given: dict[str, Any]
-    ) -> tuple[list[str | Question], float, Callable[[], Solver]]:
-        """Returns the questions of a call of `solve`, its deadline, and what makes its solver."""
-        given, asked = self._checked(given, 512), questions_of(given["questions"])
-        scored = self.verifier is not None
-        others = {"seed": given.pop("seed"), "rule": rule_of(given.pop("rule"), scored=scored)}
-        until = clock_of(given.pop("deadline"))
-        prompt = given.pop("prompt") or PromptFormat(chat=self._chats)
-        del given["questions"]
-        with naming_arguments():
-            spending = Spending.of(scored=scored, prompt=prompt, **given)
-        return asked, until, lambda: self._solvers.of(spending).changed(**others)
-
-    def _drawing(self, given: dict[str, Any]) -> tuple[list[Prompt], float, Drawing]:
-        """Returns the prompts of a call of `generate`, its deadline, and how it draws."""
-        given = self._checked(given, 256)
-        asked, until = prompts_of(given.pop("prompts")), clock_of(given.pop("deadline"))
-        return asked, until, Drawing.of(**given)
-
-    def _checked(self, given: dict[str, Any], longest: int) -> dict[str, Any]:
-        """Returns checked arguments, with the longest completion where none is given."""
-        found = checked(given)
-        if found["max_tokens"] is None:
-            found["max_tokens"] = min(longest, max(1, self.generator.config.context // 2))
-        return found
-
-    @functools.cached_property
-    def _chats(self) -> bool:
-        """Whether the tokenizer has a chat template."""
-        try:
-            self.tokenizer.chat([{"role": "user", "content": "a"}])
-        except UserError:
-            return False
-        return True
+        left = threading.Event()
+        return in_threads(self._solve_stream(_arguments(LLM.solve, questions, options), left), left)
 
 
 def _arguments(method: Any, asked: Any, options: Mapping[str, Any]) -> dict[str, Any]:

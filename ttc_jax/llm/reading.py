@@ -68,10 +68,12 @@ class Unfolding:
     def pieces(self, drafts: Drafts) -> Iterator[Piece]:
         """Yields what has settled since the last time."""
         for i, length in enumerate(drafts.lengths.tolist()):
-            row = drafts.tokens[i, :length].tolist()
+            row, active = drafts.tokens[i, :length].tolist(), bool(drafts.active[i])
             if self._thinking is not None:
+                if active and self._thinking.is_before(row, self._prompt):
+                    continue  # what it has written may yet become part of a thought
                 row = row[self._thinking.thought_of(row, self._prompt) :]
-            yield from self._on(i, self._settled.of(row, ended=not drafts.active[i]))
+            yield from self._on(i, self._settled.of(row, ended=not active))
 
     def rest(self, completions: Sequence[Completion]) -> Iterator[Piece]:
         """Yields what is left of whole completions."""

@@ -24,7 +24,7 @@ from ttc_jax.sampling.draw import (
 )
 from ttc_jax.sampling.keys import rollout_keys, uniforms
 from ttc_jax.sampling.thinking import Thinking
-from ttc_jax.sampling.thoughts import Thoughts, advance, force, has_answer
+from ttc_jax.sampling.thoughts import Thoughts, advance, force, has_answer, may_end
 
 
 @jax.tree_util.register_dataclass
@@ -211,7 +211,7 @@ def decode_token(
     logits = model.logits(hidden)
     uniform = uniforms(take(state.keys), take(length))
     greedy, thought, sampling = _taken(take, (greedy, state.thought, sampling))
-    chosen, log_prob, places = _draw(logits, uniform, sampling, greedy, thinking, thought, ends)
+    chosen, log_prob, places = _draw(logits, uniform, sampling, greedy, thinking, thought)
     drawn = spread(chosen.astype(jnp.int32))
     here = (jnp.arange(state.tokens.shape[2])[None, None] == length[..., None]) & active[..., None]
     ended = active & ends[drawn]
@@ -219,6 +219,7 @@ def decode_token(
     cache = cache.advance(active.astype(jnp.int32))
     sums = {"log_prob": spread(log_prob)}
     if thinking is not None and places is not None:
+        ended &= may_end(thinking, state.thought, drawn)
         thought = advance(thinking, state.thought, active, drawn, spread(places), cache.length)
         state = dataclasses.replace(state, thought=thought)
     pause = _pause(pauses, thinking, state.thought, tokens, length)
@@ -259,7 +260,6 @@ def _draw(
     greedy: Bool[Array, "*B"] | None,
     thinking: Thinking | None,
     thought: Thoughts,
-    ends: Bool[Array, " V"],
 ) -> tuple[Array, Array, Array | None]:
     """Returns tokens, their log-probabilities, and of rows that think what `Thinking.force` says.
 
@@ -267,7 +267,7 @@ def _draw(
     """
     drawn, places = draw(logits, uniform, sampling, greedy), None
     if thinking is not None:
-        tokens, places = force(thinking, thought, drawn.tokens, ends)
+        tokens, places = force(thinking, thought, drawn.tokens)
         drawn = drawn._replace(tokens=tokens)
     return drawn.tokens, log_prob_of(logits, drawn), places
 

@@ -6,19 +6,21 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jax import lax
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int
 
+from ttc_jax.models.cache import KVCache
 from ttc_jax.models.indexing import take_along
 from ttc_jax.models.transformer import Transformer
 from ttc_jax.sampling.programs import put
-from ttc_jax.sampling.sampler import bucket
+from ttc_jax.sampling.sampler import bucket, pad_prompts
 from ttc_jax.sharding.mesh import place
 
-PIECE = 64  # tokens whose scores over the whole vocabulary are held at once
+PIECE = 64  # tokens that are read at once, or have their scores over the vocabulary held
 TOP = 20  # likeliest tokens of each place that can be told
 
 
@@ -38,7 +40,8 @@ class Told(NamedTuple):
 class LogProbs:
     """Reads answers behind their prompts, and tells how likely the model finds each token.
 
-    A program is compiled for each bucket of lengths.
+    Keys and values are kept as they are while answers are drawn, so that these are the numbers by
+    which they were, in int8 too. A program is compiled for each bucket of lengths.
 
     Args:
       model: the generator.
@@ -48,6 +51,9 @@ class LogProbs:
     def __init__(self, model: Transformer, mesh: Mesh | None = None):
         self._graph, self._parameters = nnx.split(place(model, mesh))
         self._mesh, self._vocab_size = mesh, model.config.vocab_size
+        # In int8 a last bit may tip a key to the next number; so tokens are read as they were
+        # drawn, one by one.
+        self._piece = 1 if model.layers.int8_cache else PIECE
         self._run = jax.jit(self._rows, static_argnames="top")
 
     def of(self, prompt: Sequence[int], answers: Sequence[Sequence[int]]) -> list[list[float]]:
@@ -70,37 +76,55 @@ class LogProbs:
         Args:
           count: of these, up to `TOP`; a vocabulary may have fewer.
         """
-        longest = len(prompt) + max(map(len, answers), default=0)
-        width = -(-(bucket(longest + 1) - 1) // PIECE) * PIECE + 1
+        padded, length = pad_prompts([prompt], 1)
+        longest = max(map(len, answers), default=0)
+        width = -(-(bucket(longest + 1) - 1) // PIECE) * PIECE
         rows = np.zeros((len(answers), width), np.int32)
         for row, answer in zip(rows, answers, strict=True):
-            row[: len(prompt)] = prompt
-            row[len(prompt) : len(prompt) + len(answer)] = answer
+            row[: len(answer)] = answer
         top = min(TOP, self._vocab_size) if count else 0  # all at once: one more program
-        found = jax.device_get(self._run(self._parameters, put(rows, self._mesh), top=top))
-        first, told = len(prompt) - 1, []
+        given = put((padded, length, rows), self._mesh)
+        found = jax.device_get(self._run(self._parameters, *given, top=top))
+        told = []
         for answer, drawn, scores, tokens in zip(answers, *found, strict=True):
-            inside = slice(first, first + len(answer)), slice(count)
+            inside = slice(len(answer)), slice(count)
             likeliest = zip(tokens[inside].tolist(), scores[inside].tolist(), strict=True)
             pairs = [list(zip(*one, strict=True)) for one in likeliest] if count else []
             told.append(Told(drawn[inside[0]].tolist(), pairs))
         return told
 
     def _rows(
-        self, parameters: Any, rows: Int[Array, "N T"], *, top: int
-    ) -> tuple[Float[Array, "N T-1"], Float[Array, "N T-1 K"], Int[Array, "N T-1 K"]]:
+        self,
+        parameters: Any,
+        prompt: Int[Array, "1 P"],
+        length: Int[Array, 1],
+        rows: Int[Array, "N T"],
+        *,
+        top: int,
+    ) -> tuple[Float[Array, "N T"], Float[Array, "N T K"], Int[Array, "N T K"]]:
         model = nnx.merge(self._graph, parameters)
+        N = rows.shape[0]
+        _, read = model.prefill(prompt[:, :-1])
+        last = jnp.broadcast_to(take_along(prompt, length[:, None] - 1, 1), (N, 1))
+        fed = jnp.concatenate([last, rows[:, :-1]], 1)  # what each token was drawn behind
 
-        def one(row: Int[Array, " T"]) -> tuple[Array, Array, Array]:
-            hidden = model(row[None, :-1])[0]
+        def piece(
+            cache: KVCache, part: tuple[Int[Array, "N P"], Int[Array, "N P"]]
+        ) -> tuple[KVCache, tuple[Array, ...]]:
+            hidden, cache = model.extend(part[0][None], cache)
+            tokens = hidden.reshape(-1, hidden.shape[-1]), part[1].reshape(-1)
+            found = lax.map(likely, tokens, batch_size=PIECE)
+            each = tuple(x.reshape(N, self._piece, *x.shape[1:]) for x in found)
+            return cache.advance(jnp.full((1, N), self._piece)), each
 
-            def piece(part: tuple[Array, Array]) -> tuple[Array, Array, Array]:
-                scores = jax.nn.log_softmax(model.logits(part[0]), -1)
-                return (take_along(scores, part[1][:, None], -1)[:, 0], *lax.top_k(scores, top))
+        def likely(token: tuple[Float[Array, " D"], Int[Array, ""]]) -> tuple[Array, ...]:
+            scores = jax.nn.log_softmax(model.logits(token[0]), -1)
+            return scores[token[1]], *lax.top_k(scores, top)
 
-            pieces = hidden.reshape(-1, PIECE, hidden.shape[-1]), row[1:].reshape(-1, PIECE)
-            drawn, likeliest, tokens = lax.map(piece, pieces)
-            each = drawn.size, top
-            return drawn.reshape(-1), likeliest.reshape(each), tokens.reshape(each)
-
-        return lax.map(one, rows)
+        cache = KVCache.fork(read, length - 1, N, rows.shape[1])
+        fed, drawn = (x.reshape(N, -1, self._piece).swapaxes(0, 1) for x in (fed, rows))
+        _, found = lax.scan(piece, cache, (fed, drawn))
+        log_probs, scores, tokens = (
+            x.swapaxes(0, 1).reshape(N, rows.shape[1], *x.shape[3:]) for x in found
+        )
+        return log_probs, scores, tokens

@@ -223,7 +223,8 @@ class Sampler:
         )
         questions = [padded, lengths, streams]
         if self.thinking is not None:
-            own = self.thinking.with_budgets_of(thinking, self.max_new_tokens)
+            ends = np.flatnonzero(self._ends).tolist()
+            own = self.thinking.with_budgets_of(thinking, ends, self.max_new_tokens)
             budgets = np.array([own.given(prompt) for prompt in prompts], np.int32)
             questions.append(np.resize(budgets, (self.batch, 3)))
         inputs, active, limit = put((tuple(questions), active, limit), self.mesh, ROWS)

@@ -17,6 +17,8 @@ from __future__ import annotations
 import dataclasses
 import enum
 from collections.abc import Sequence
+from numbers import Integral
+from typing import Any
 
 import numpy as np
 
@@ -46,8 +48,11 @@ class Thinking:
       close: token that ends a thought.
       open: token that begins one; None: every answer begins inside its thought.
       closing: tokens that are forced once a thought has `maximum` tokens; `close` is one of them.
-      continuation: tokens that are forced in the place of `close`, or of an end token, before a
+      continuation: tokens that are forced in the place of `close`, or of one of `ends`, before a
         thought has `minimum` tokens. They count as its tokens.
+      ends: tokens that end a thought, and the row with it: those of the model's own that end a
+        sequence. Others that end an answer, such as those of a stop text, mean nothing before the
+        answer has begun.
       minimum: tokens of a thought at least; those of its marks and of `closing` do not count.
       maximum: at most; None: as many as find room.
       steps: whether a verifier scores the steps of the thought too, not just the answer's.
@@ -65,6 +70,7 @@ class Thinking:
     maximum: int | None = None
     steps: bool = False
     blanks: tuple[int, ...] = ()
+    ends: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.closing:
@@ -89,7 +95,7 @@ class Thinking:
             raise UserError("thinking.continuation must not hold the mark thinking.close")
 
     def check(self, ends: Sequence[int], vocab_size: int, max_new_tokens: int) -> None:
-        """Refuses texts that end an answer, unknown tokens, and a maximum that leaves no answer.
+        """Refuses texts that end a row, unknown tokens, and budgets that leave no answer.
 
         Args:
           ends: tokens that end an answer.
@@ -101,34 +107,50 @@ class Thinking:
             ("thinking.continuation", self.continuation),
         ):
             check_tokens(tokens, vocab_size, name)
-            if found := sorted({*tokens} & {*ends}):
+            if found := sorted({*tokens} & {*self.ends}):
                 raise UserError(
-                    f"{name}: the token {found[0]} ends an answer; choose another text, or another "
-                    "prompt.stop"
+                    f"{name}: the token {found[0]} ends a sequence; choose another text"
                 )
-        self._check_room(max_new_tokens)
+        check_tokens(self.ends, vocab_size, "thinking.ends")
+        self._check_budgets(ends, max_new_tokens)
 
-    def with_budgets_of(self, other: Thinking | None, max_new_tokens: int) -> Thinking:
+    def with_budgets_of(
+        self, other: Thinking | None, ends: Sequence[int], max_new_tokens: int
+    ) -> Thinking:
         """Returns this with the minimum and the maximum of another one; None: as it is.
+
+        Args:
+          ends: tokens that end an answer.
 
         Raises:
           UserError: the other one has other marks or texts, for which programs are not compiled, or
-            its maximum leaves no answer.
+            its budgets leave no answer.
         """
         if other is None:
             return self
         changed = dataclasses.replace(self, minimum=other.minimum, maximum=other.maximum)
         if changed != other:
             raise UserError("thinking: only minimum and maximum may change from call to call")
-        other._check_room(max_new_tokens)
+        other._check_budgets(ends, max_new_tokens)
         return other
 
-    def _check_room(self, max_new_tokens: int) -> None:
-        around = len(self.closing) + (self.open is not None)
-        if self.maximum is not None and self.maximum + around >= max_new_tokens:
+    def _check_budgets(self, ends: Sequence[int], max_new_tokens: int) -> None:
+        """Refuses a minimum or a maximum behind which no answer can come."""
+        marks = 1 + (self.open is not None)
+        for name, budget, around in (
+            ("minimum", self.minimum or None, marks),
+            ("maximum", self.maximum, marks - 1 + len(self.closing)),
+        ):
+            if budget is not None and budget + around >= max_new_tokens:
+                raise UserError(
+                    f"thinking.{name} is {budget}: with {around} tokens of marks it leaves no "
+                    f"room for an answer; raise sampling.max_new_tokens, {max_new_tokens}"
+                )
+        behind = self.closing[self.closing.index(self.close) + 1 :]
+        if self.maximum is not None and (found := sorted({*behind} & {*ends})):
             raise UserError(
-                f"thinking.maximum is {self.maximum}: with {around} tokens of marks it leaves no "
-                f"room for an answer; raise sampling.max_new_tokens, {max_new_tokens}"
+                f"thinking.closing: its token {found[0]}, behind the mark, ends an answer; choose "
+                "another closing, or another text that ends answers"
             )
 
     def phase_behind(self, prompt: Sequence[int]) -> Phase:
@@ -161,7 +183,12 @@ class Thinking:
             return 0
         if self.close in answer:
             return answer.index(self.close) + 1
-        return len(answer) if phase == Phase.INSIDE or self.open in answer else 0
+        return 0 if self.is_before(tokens, prompt) else len(answer)
+
+    def is_before(self, tokens: Sequence[int], prompt: Sequence[int]) -> bool:
+        """Returns whether a row has begun no thought, and may yet: see `thought_of`."""
+        begun = self.open in tokens or self.close in tokens
+        return self.phase_behind(prompt) == Phase.BEFORE and not begun
 
 
 @dataclasses.dataclass(frozen=True)
@@ -179,6 +206,9 @@ class ThinkingFormat:
       continuation: text that is forced where a thought would close, or a row end within it, before
         it has `minimum` tokens.
       minimum, maximum, steps: as those of `Thinking`.
+
+    Raises:
+      UserError: a field that is of another kind, or a number that is none of tokens.
     """
 
     open: str = "<think>"
@@ -188,6 +218,26 @@ class ThinkingFormat:
     minimum: int = 0
     maximum: int | None = None
     steps: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("open", "close", "closing", "continuation"):
+            if not isinstance(getattr(self, name), str):
+                raise self._fault(name, "text")
+        if not isinstance(self.steps, bool):
+            raise self._fault("steps", "True or False")
+        for name in ("minimum", "maximum"):
+            value: Any = getattr(self, name)
+            if name == "maximum" and value is None:
+                continue
+            if isinstance(value, bool) or not isinstance(value, Integral):
+                raise self._fault(name, "a whole number")
+            tokens = int(value)  # of NumPy's numbers too
+            if not 0 <= tokens <= UNLIMITED:
+                raise self._fault(name, "0 or more" if tokens < 0 else f"at most {UNLIMITED}")
+            object.__setattr__(self, name, tokens)
+
+    def _fault(self, name: str, wanted: str) -> UserError:
+        return UserError(f"thinking.{name} is {getattr(self, name)!r:.80}; it must be {wanted}")
 
     def without_budgets(self) -> ThinkingFormat:
         """Returns the marks and texts that programs are compiled for; budgets are data."""
@@ -217,6 +267,7 @@ class ThinkingFormat:
             maximum=self.maximum,
             steps=self.steps,
             blanks=tuple(i for i, text in enumerate(texts) if text and not text.strip()),
+            ends=tokenizer.eos_ids,
         )
 
 

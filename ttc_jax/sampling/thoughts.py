@@ -55,13 +55,12 @@ def again(thinking: Thinking | None, thought: Thoughts, between: tuple[int, ...]
 
 
 def force(
-    thinking: Thinking, thought: Thoughts, drawn: Int[Array, "*B"], ends: Bool[Array, " V"]
+    thinking: Thinking, thought: Thoughts, drawn: Int[Array, "*B"]
 ) -> tuple[Int[Array, "*B"], Int[Array, "*B"]]:
     """Returns the tokens that rows write, and their places in the forced texts, or `NONE`.
 
     Args:
       drawn: the tokens that they would write.
-      ends: tokens that end an answer.
     """
     thought = _of(thought)
     closing, continuation = thinking.closing, thinking.continuation
@@ -69,11 +68,20 @@ def force(
     closes = (place >= 0) & (place < len(closing))
     place = jnp.where(inside & (thought.count >= thought.maximum) & ~closes, 0, place)
     if continuation:
-        stops = (drawn == thinking.close) | ends[drawn]
+        stops = (drawn == thinking.close) | _ends_thought(thinking, drawn)
         early = inside & (thought.count < thought.minimum) & stops & (place == NONE)
         place = jnp.where(early, len(closing), place)
     texts = jnp.array((*closing, *continuation), jnp.int32)
     return jnp.where(place == NONE, drawn, texts[jnp.maximum(place, 0)]), place
+
+
+def may_end(thinking: Thinking, thought: Thoughts, tokens: Int[Array, "*B"]) -> Bool[Array, "*B"]:
+    """Returns which rows can end with a token: behind their thought with any, else with few."""
+    return (_of(thought).phase == Phase.BEHIND) | _ends_thought(thinking, tokens)
+
+
+def _ends_thought(thinking: Thinking, tokens: Int[Array, "*B"]) -> Bool[Array, "*B"]:
+    return jnp.isin(tokens, jnp.array(thinking.ends, jnp.int32))
 
 
 def advance(

@@ -21,6 +21,8 @@ from jaxtyping import Bool, Float
 
 from ttc_jax.models.cache import KVCache
 from ttc_jax.models.delimiters import Delimiter
+from ttc_jax.sampling.thinking import Phase
+from ttc_jax.sampling.thoughts import Thought
 from ttc_jax.search.layout import Layout
 from ttc_jax.search.request import Request
 from ttc_jax.search.state import SearchState, Status
@@ -108,15 +110,20 @@ def score_texts(
         ready &= ~known
     if not ready.any():
         return scores
-    tokens, length, done = jax.device_get(
-        (state.decode.tokens, state.decode.cache.length, state.rows.done)
+    decode = state.decode
+    tokens, length, thought, done = jax.device_get(
+        (decode.tokens, decode.cache.length, decode.thought, state.rows.done)
     )
+    begun = np.zeros_like(length)
+    if isinstance(thought, Thought):
+        begun = np.where(thought.phase == Phase.INSIDE, length, thought.behind)
     for slot in np.flatnonzero(ready).tolist():
         request = asked[slot]
         assert request is not None
         rows = np.flatnonzero(~done[slot])
         answers = [tokens[slot, n, : length[slot, n]].tolist() for n in rows]
-        scores[slot, rows], cost = adapter.score(request.shown, answers)
+        thoughts = begun[slot, rows].tolist()
+        scores[slot, rows], cost = adapter.score(request.shown, answers, thoughts)
         if request.costs is not None:
             request.costs.append(cost)
     return scores

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import threading
 import time
 
 import jax.numpy as jnp
@@ -45,22 +46,50 @@ def cut(plan: Plan, state: SearchState, chosen: Bool[Array, " B"]) -> SearchStat
     )
 
 
+@dataclasses.dataclass(frozen=True)
+class Deadline:
+    """When a search is cut off: at a time, or once nobody waits for it any longer.
+
+    Attributes:
+      at: on the clock of `time.monotonic`.
+      left: is set, by any thread, where the search is given up.
+    """
+
+    at: float = math.inf
+    left: threading.Event | None = None
+
+    @classmethod
+    def of(cls, deadline: float | Deadline) -> Deadline:
+        """Returns a time, or a deadline, as a deadline."""
+        return deadline if isinstance(deadline, Deadline) else cls(deadline)
+
+    @property
+    def may_come(self) -> bool:
+        """Whether a search has to look out for it."""
+        return math.isfinite(self.at) or self.left is not None
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it has come."""
+        return time.monotonic() >= self.at or (self.left is not None and self.left.is_set())
+
+
 class Pace:
     """Chooses the decode iterations of the next segment, so that the clock is seen often enough.
 
     It changes no result, but for what a deadline cuts off.
 
     Args:
-      deadline: on the clock of `time.monotonic`.
+      deadline: a time is one of the clock `time.monotonic`.
     """
 
-    def __init__(self, deadline: float = math.inf):
-        self.tokens, self._deadline, self._began = 1, deadline, time.monotonic()
+    def __init__(self, deadline: float | Deadline = math.inf):
+        self.tokens, self.deadline, self._began = 1, Deadline.of(deadline), time.monotonic()
 
     @property
     def is_over(self) -> bool:
-        """Whether the deadline has passed."""
-        return time.monotonic() >= self._deadline
+        """Whether the deadline has come."""
+        return self.deadline.is_over
 
     def begin(self) -> int:
         """Returns the decode iterations of a segment that begins."""

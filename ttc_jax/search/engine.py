@@ -284,6 +284,11 @@ class Engine:
         """The tokens that end an answer, and the delimiter of steps, on the devices."""
         return put((self._ends, self.delimiter), self.mesh)
 
+    @property
+    def ends(self) -> list[int]:
+        """The tokens that end an answer."""
+        return np.flatnonzero(self._ends).tolist()
+
     def _run_empty(self, buckets: PromptBuckets) -> SearchState:
         parts, widths = shards(self.mesh), (buckets.prompt, buckets.shown, 2, 3, len(self._prefix))
         *prompts, lengths, thought, prefix = (

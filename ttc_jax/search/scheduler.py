@@ -7,7 +7,7 @@ import math
 from collections import deque
 from collections.abc import Iterator, Sequence
 
-from ttc_jax.search.deadline import Pace
+from ttc_jax.search.deadline import Deadline, Pace
 from ttc_jax.search.engine import UNLIMITED, Engine
 from ttc_jax.search.execution import Execution
 from ttc_jax.search.request import PromptBuckets, Request
@@ -31,7 +31,7 @@ class Scheduler:
     engine: Engine
     execution: Execution
     work: Work
-    deadline: float = math.inf
+    deadline: float | Deadline = math.inf
     drafts: bool = False
 
     def run(self, requests: Sequence[Request]) -> Iterator[Done | Written]:
@@ -55,7 +55,7 @@ class Scheduler:
     def _run_group(
         self, buckets: PromptBuckets, waiting: deque[Waiting], pace: Pace
     ) -> Iterator[Done | Written]:
-        slots, is_watched = Slots(self.engine, buckets), self.drafts or math.isfinite(self.deadline)
+        slots, is_watched = Slots(self.engine, buckets), self.drafts or pace.deadline.may_come
         while True:
             if self.execution.refill or not slots.held:
                 slots.admit(waiting)

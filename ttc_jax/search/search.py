@@ -14,6 +14,7 @@ from ttc_jax.models.transformer import Transformer
 from ttc_jax.models.vocabulary import check_tokens
 from ttc_jax.sampling.thinking import Thinking
 from ttc_jax.search.cost import CostModel
+from ttc_jax.search.deadline import Deadline
 from ttc_jax.search.engine import Drafts, Engine
 from ttc_jax.search.execution import Execution
 from ttc_jax.search.histories import check_shared
@@ -148,7 +149,7 @@ class Search:
         *,
         thinking: Thinking | None = None,
         seed: int | None = None,
-        deadline: float = math.inf,
+        deadline: float | Deadline = math.inf,
     ) -> Iterator[tuple[int, SearchResult]]:
         """Searches for answers to all prompts.
 
@@ -159,9 +160,10 @@ class Search:
             what the generator reads.
           thinking: other budgets than the plan's own, with its marks and texts.
           seed: another one than the search's own; it compiles nothing anew.
-          deadline: on the clock of `time.monotonic`. Then questions that are searched end as they
-            would at their limit of tokens, with `SearchResult.cut`, and those that have not begun
-            are left out. It is looked at a few times a second while tokens are decoded.
+          deadline: on the clock of `time.monotonic`, or a `Deadline`. Then questions that are
+            searched end as they would at their limit of tokens, with `SearchResult.cut`, and those
+            that have not begun are left out. It is looked at a few times a second while tokens are
+            decoded.
 
         Yields:
           A prompt's index and its result, in the order in which they are done.
@@ -183,7 +185,7 @@ class Search:
         *,
         thinking: Thinking | None = None,
         seed: int | None = None,
-        deadline: float = math.inf,
+        deadline: float | Deadline = math.inf,
         drafts: bool = False,
     ) -> Iterator[tuple[int, SearchResult | Drafts]]:
         """Searches as `run`.
@@ -237,7 +239,7 @@ class Search:
             )
         thought = (0, 0, 0)
         if (own := self.plan.thinking) is not None:
-            thought = own.with_budgets_of(thinking, most).given(prompt)
+            thought = own.with_budgets_of(thinking, self.engine.ends, most).given(prompt)
         self.check(prompt, shown, most)
         shown = prompt if shown is None else shown
         seed = self.seed if seed is None else seed

@@ -47,13 +47,13 @@ class PromptFormat:
             a user who asks for another try; "" for the model's end token alone.
         stop: Text that ends an answer, beyond the model's end tokens: any token that contains it
             does. A model that was never taught to stop goes on with a question of its own, behind
-            the blank line that stands between shots. "" for none.
+            the blank line that stands between shots. It ends no thought. "" for none.
         chat_template_kwargs: Arguments of the tokenizer's chat template, as JSON:
             '{"enable_thinking": false}'; or as a dictionary. "" for none.
 
     Raises:
-        UserError: The template lacks `{question}`; a system turn or arguments of the chat template
-            are given without `chat`; or these are not a JSON object.
+        UserError: A field is of another kind; the template lacks `{question}`; a system turn or
+            arguments of the chat template are given without `chat`; or these are not a JSON object.
     """
 
     template: str = _SLOT
@@ -65,6 +65,14 @@ class PromptFormat:
     chat_template_kwargs: str | Mapping[str, Any] = ""
 
     def __post_init__(self) -> None:
+        for name in ("template", "system", "revision", "stop"):
+            if not isinstance(getattr(self, name), str):
+                raise self._fault(name, "text")
+        if not isinstance(self.chat, bool):
+            raise self._fault("chat", "True or False")
+        # Hashable, whatever they were given as: searches are kept by it.
+        object.__setattr__(self, "shots", self._pairs())
+        object.__setattr__(self, "chat_template_kwargs", self._kwargs())
         if _SLOT not in self.template:
             raise UserError(f"prompt template {self.template!r} lacks {_SLOT}: put it in")
         if self.system and not self.chat:
@@ -150,14 +158,40 @@ class PromptFormat:
             with contextlib.suppress(ValueError, RecursionError):
                 found = json.loads(found)
         if not isinstance(found, Mapping):
-            raise UserError(
-                f"prompt.chat_template_kwargs={found!s:.200}: must be a JSON object, "
-                """such as '{"enable_thinking": false}'"""
-            )
+            raise _no_arguments(found)
         return found
+
+    def _pairs(self) -> tuple[tuple[str, str], ...]:
+        """The shots, as tuples."""
+        found: Any = self.shots
+        if isinstance(found, Sequence) and not isinstance(found, str):
+            pairs: list[Any] = [tuple(x) if isinstance(x, list | tuple) else () for x in found]
+            if all(len(x) == 2 and all(isinstance(text, str) for text in x) for x in pairs):
+                return tuple(pairs)
+        raise self._fault("shots", 'pairs of texts, such as (("1+1?", "2"),)')
+
+    def _kwargs(self) -> str:
+        """The arguments of the chat template, as JSON."""
+        found: Any = self.chat_template_kwargs or ""
+        if isinstance(found, str):
+            return found
+        try:
+            return json.dumps(dict(found) if isinstance(found, Mapping) else found)
+        except (TypeError, ValueError, RecursionError) as error:
+            raise _no_arguments(found) from error
+
+    def _fault(self, name: str, wanted: str) -> UserError:
+        return UserError(f"prompt.{name} is {getattr(self, name)!r:.80}; it must be {wanted}")
 
     def _fill(self, question: str) -> str:
         return self.template.replace(_SLOT, question)
+
+
+def _no_arguments(found: object) -> UserError:
+    return UserError(
+        f"prompt.chat_template_kwargs={' '.join(str(found).split()):.200}: must be a JSON object, "
+        """such as '{"enable_thinking": false}'"""
+    )
 
 
 def with_answers(

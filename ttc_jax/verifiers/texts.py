@@ -107,18 +107,28 @@ class TextAdapter:
         return [ord(character) for character in question]
 
     def score(
-        self, shown: Sequence[int], answers: Sequence[Sequence[int]]
+        self,
+        shown: Sequence[int],
+        answers: Sequence[Sequence[int]],
+        thoughts: Sequence[int] | None = None,
     ) -> tuple[Float[np.ndarray, " N"], Ledger]:
         """Returns a score of each answer, float32, and what they cost.
 
         Args:
           shown: what `prompt` gave for the question.
           answers: token ids.
+          thoughts: how many of an answer's first tokens are thought, which stop texts do not end;
+            None: none.
 
         Raises:
           UserError: the verifier raises, or gives what is not one number from 0 to 1 an answer.
         """
-        texts = [text_of(answer, self._tokenizer, self._stop) for answer in answers]
+        first = thoughts or [0] * len(answers)
+        texts = [
+            text_of(answer[:at], self._tokenizer)
+            + text_of(answer[at:], self._tokenizer, self._stop)
+            for answer, at in zip(answers, first, strict=True)
+        ]
         return read_texts(self._verifier, "".join(map(chr, shown)), texts)
 
 
