@@ -166,8 +166,14 @@ class Answers:
         budget = self.n * self.sequential
         for question in questions:
             record = sampled(question, sequential=self.sequential, n=budget)
+            scored = [dataclasses.replace(x, step_scores=(0.5,)) for x in record.candidates]
             yield dataclasses.replace(
-                record, strategy=self.strategy, budget=budget, seed=self.seed, seconds=1.0
+                record,
+                strategy=self.strategy,
+                budget=budget,
+                seed=self.seed,
+                seconds=1.0,
+                candidates=tuple(scored),
             )
 
 
