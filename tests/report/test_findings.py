@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -283,14 +284,22 @@ def test_questions_that_tell_nothing_apart(which: str):
     ]
 
 
-@pytest.mark.parametrize("questions", [1, 7])
-def test_a_few_questions_say_nothing(questions: int):
-    assert swept(BOTH, questions, lambda q, name, n, i: (q + i) % 3 == 0) == []
+@pytest.mark.parametrize("asked", ["1 question is", "7 questions are"])
+def test_a_few_questions_say_only_how_few_they_are(asked: str):
+    found = swept(BOTH, int(asked[0]), lambda q, name, n, i: (q + i) % 3 == 0)
+    assert found == [f"{asked} too few to say anything of others: findings begin at 10."]
 
 
-def test_one_strategy_and_one_candidate_say_nothing():
-    half = swept({"best_of_n": [4]}, 10, lambda q, name, n, i: (q + i) % 2 == 0)
-    assert half == []
+def test_one_strategy_is_compared_with_one_candidate_of_it():
+    [line] = swept({"best_of_n": [4]}, 10, lambda q, name, n, i: q < 5 and i != 2)
+    assert re.fullmatch(
+        r"Majority with 4 generations is right in 50\.0 % \(\d+ to \d+\), with 1 generation in "
+        r"37\.5 % \(\d+ to \d+\)\.",
+        line,
+    )
+
+
+def test_one_candidate_says_nothing():
     assert swept({"best_of_n": [1], "beam": [1]}, 10, lambda q, name, n, i: q % 2 == 0) == []
 
 

@@ -37,7 +37,7 @@ _CHARGED: Final = {  # what leaves the least out comes first
 def findings(summaries: Mapping[str, Summary]) -> list[str]:
     """What the summaries of a report's jobs show, the most important first.
 
-    Of fewer than ten questions it is nothing: their intervals hold for no others.
+    Of fewer than ten questions it is only how few they are: their intervals hold for no others.
 
     Args:
       summaries: see `report.sections.sections`.
@@ -50,6 +50,12 @@ def findings(summaries: Mapping[str, Summary]) -> list[str]:
         found += [*_of_policy(policy), *_of_flops_match(policy)]
     if (chains := known.get("chains")) and chains.get("chains"):
         found += _of_chains(chains["chains"])
+    asked = summaries.get("search", {}).get("questions", 0)
+    if 0 < asked < _LEAST:
+        found.append(
+            f"{asked} question{'s are' if asked > 1 else ' is'} too few to say anything of others: "
+            f"findings begin at {_LEAST}."
+        )
     return found
 
 
@@ -87,6 +93,14 @@ def _of_strategies(summary: Summary) -> Iterator[str]:
             f"{_start(name)} with {_many(n)}, right in {_percent(others[name][n])}, is as accurate "
             f"as {baseline} with {_times(measured[name][n])}."
         )
+        return
+    if not others:
+        first, last = min(base, key=int), str(largest)
+        if first != last:
+            yield (
+                f"{_start(known_as(POOL, summary))} with {_many(last)} is right in "
+                f"{_percent(base[last])}, with {_many(first)} in {_percent(base[first])}."
+            )
         return
     both = [int(n) for curve in others.values() for n in curve if n in base]
     most = str(max(both, default=1))
