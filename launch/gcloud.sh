@@ -5,8 +5,18 @@
 # What gcloud says, as a pattern, and what is said instead. The first that fits is taken, so that
 # what is more particular comes first. FATAL stands before what no waiting mends.
 meaning() {
-  local text=$1 there="$name in $zone"
+  local text=$1 there="$name in $zone" own
+  for own in "$name" "${project:-}"; do  # which may hold words that mean something below
+    if [ ${#own} -ge 6 ]; then text=${text//"$own"/OWN}; fi
+  done
   case ${text,,} in
+    *"/nodes/"*not*found* | *"/queuedresources/"*not*found* | *not_found*"/nodes/"* | \
+      *not_found*"/queuedresources/"*)
+      echo "FATAL there is no TPU called $there: create it first"
+      ;;
+    *scp:*"permission denied"*)
+      echo "FATAL a worker may not write or read that file: delete what another account left there"
+      ;;
     *"active account"* | *"auth login"* | *reauthentication* | *invalid_grant*)
       echo "FATAL gcloud is not logged in: run gcloud auth login"
       ;;
@@ -55,7 +65,7 @@ meaning() {
       echo "FATAL you may not use the TPU's service account: ask for the role" \
         "roles/iam.serviceAccountUser"
       ;;
-    *publickey* | *"ssh-add"* | *"host key verification"* | *"key_load"*)
+    *publickey* | *propagat* | *"ssh-add"* | *"host key verification"* | *"key_load"*)
       echo "the workers refuse your SSH key: run ssh-add ~/.ssh/google_compute_engine, and with OS" \
         "Login ask for the role roles/compute.osLogin"
       ;;

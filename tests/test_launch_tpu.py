@@ -333,6 +333,12 @@ ERROR = "1:ERROR: (gcloud.compute.tpus.queued-resources.create) "
         ("HTTPSConnectionPool: Max retries exceeded with url", "does not reach Google Cloud"),
         ("UNAVAILABLE: The service is currently unavailable.", "no free v5litepod-16 now"),
         ("INTERNAL: an internal error has occurred", "try again"),
+        (
+            "NOT_FOUND: Resource 'projects/p/locations/us-west4-a/nodes/n' was not found",
+            "create it",
+        ),
+        ("The SSH key has not propagated to the worker yet", "SSH key"),
+        ("scp: hf_token: Permission denied", "may not write or read that file"),
     ],
 )
 def test_what_gcloud_says_becomes_one_line(stage: Stage, raw: str, said: str):
@@ -342,6 +348,14 @@ def test_what_gcloud_says_becomes_one_line(stage: Stage, raw: str, said: str):
     assert said in done.stderr
     assert done.stderr.startswith("tpu_vm.sh: ")
     assert done.stderr.count("\n") == 1
+
+
+def test_the_name_of_a_project_says_nothing(stage: Stage):
+    project = "--project=billing-networks"
+    raw = "PERMISSION_DENIED: Permission denied on resource project billing-networks"
+    answers = {"queued-resources create": [ERROR + raw]}
+    done = stage.run("tpu_vm.sh", "create", *FLAGS, *TYPE, project, answers=answers)
+    assert "roles/tpu.admin" in done.stderr
 
 
 def test_what_is_not_known_is_shown_as_it_is(stage: Stage):
