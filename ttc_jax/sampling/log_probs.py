@@ -84,13 +84,14 @@ class LogProbs:
             row[: len(answer)] = answer
         top = min(TOP, self._vocab_size) if count else 0  # all at once: one more program
         given = put((padded, length, rows), self._mesh)
-        found = jax.device_get(self._run(self._parameters, *given, top=top))
+        drawn, *likeliest = jax.device_get(self._run(self._parameters, *given, top=top))
         told = []
-        for answer, drawn, scores, tokens in zip(answers, *found, strict=True):
-            inside = slice(len(answer)), slice(count)
-            likeliest = zip(tokens[inside].tolist(), scores[inside].tolist(), strict=True)
-            pairs = [list(zip(*one, strict=True)) for one in likeliest] if count else []
-            told.append(Told(drawn[inside[0]].tolist(), pairs))
+        for i, answer in enumerate(answers):
+            pairs = []
+            if likeliest:
+                scores, tokens = (x[i, : len(answer), :count].tolist() for x in likeliest)
+                pairs = [list(zip(*one, strict=True)) for one in zip(tokens, scores, strict=True)]
+            told.append(Told(drawn[i, : len(answer)].tolist(), pairs))
         return told
 
     def _rows(
@@ -101,7 +102,8 @@ class LogProbs:
         rows: Int[Array, "N T"],
         *,
         top: int,
-    ) -> tuple[Float[Array, "N T"], Float[Array, "N T K"], Int[Array, "N T K"]]:
+    ) -> tuple[Array, ...]:
+        """Returns log-probabilities [N, T], and those and ids of the likeliest tokens [N, T, K]."""
         model = nnx.merge(self._graph, parameters)
         N = rows.shape[0]
         _, read = model.prefill(prompt[:, :-1])
@@ -119,12 +121,10 @@ class LogProbs:
 
         def likely(token: tuple[Float[Array, " D"], Int[Array, ""]]) -> tuple[Array, ...]:
             scores = jax.nn.log_softmax(model.logits(token[0]), -1)
-            return scores[token[1]], *lax.top_k(scores, top)
+            # Of none there is nothing: `lax.map` cannot put together what has no elements.
+            return scores[token[1]], *(lax.top_k(scores, top) if top else ())
 
         cache = KVCache.fork(read, length - 1, N, rows.shape[1])
         fed, drawn = (x.reshape(N, -1, self._piece).swapaxes(0, 1) for x in (fed, rows))
         _, found = lax.scan(piece, cache, (fed, drawn))
-        log_probs, scores, tokens = (
-            x.swapaxes(0, 1).reshape(N, rows.shape[1], *x.shape[3:]) for x in found
-        )
-        return log_probs, scores, tokens
+        return tuple(x.swapaxes(0, 1).reshape(N, rows.shape[1], *x.shape[3:]) for x in found)
