@@ -1,4 +1,4 @@
-"""What the summary of a fitted policy says: accuracy, efficiency, choices, and equal FLOPs."""
+"""Summarises a fitted policy: accuracy, efficiency, choices, and the match at equal FLOPs."""
 
 from __future__ import annotations
 

@@ -131,7 +131,7 @@ def rule_of(rule: str, *, scored: bool) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class _Policy:
-    """What a policy's file says; equal and hashed by its JSON."""
+    """The policy that a file holds; equal and hashed by its JSON."""
 
     text: str
     found: PolicyFile = dataclasses.field(compare=False)

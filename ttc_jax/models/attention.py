@@ -100,7 +100,7 @@ def forked_attention(
       slots: where the B questions lie in the suffix array, if that is of more questions.
       between: attention over what is stored of rows between prompt and suffix, [B, N, K, T, G].
     """
-    T, P, S, h = q.shape[2], prompt_k.values.shape[3], suffix.values.shape[3], q.shape[-1]
+    T, P, S = q.shape[2], prompt_k.values.shape[3], suffix.values.shape[3]
     product = functools.partial(_product, q.dtype)
 
     def new(before: Array) -> Int[Array, "B N 1 T 1 1"]:  # the axes are B N K T G and keys
@@ -147,10 +147,7 @@ def forked_attention(
         )
 
     def read_suffix(i: Array | int) -> Part:
-        # With a barrier, lest a TPU reads the block twice, for keys and for values.
-        both = lax.optimization_barrier(read_block(suffix, i * block, block, slots))
-        k, v = both.values[..., :h], both.values[..., h:]
-        k_scale, v_scale = (None, None) if both.scale is None else jnp.split(both.scale, 2, 3)
+        (k, k_scale), (v, v_scale) = _read_halves(suffix, i * block, block, slots)
         dots = _scaled(product("bntkgh,bnksh->bnktgs", q, k), k_scale, (3,))
         scores = scoring(dots, slot - keys(i * block, block))
         return Part.of(
@@ -203,9 +200,7 @@ def history_attention(
     seen = jnp.expand_dims(seated(begun), (2, 4, 5, 6))
 
     def read(i: Array, part: Part) -> Part:
-        both = lax.optimization_barrier(read_block(history, i * block, block, slots))
-        k, v = both.values[..., :h], both.values[..., h:]
-        k_scale, v_scale = (None, None) if both.scale is None else jnp.split(both.scale, 2, 3)
+        (k, k_scale), (v, v_scale) = _read_halves(history, i * block, block, slots)
         at = jnp.expand_dims(i * block + jnp.arange(block), (0, 1, 2, 3, 4, 5))
         dots = _scaled(product("bqntkgh,bqksh->bqkntgs", queries, k), k_scale, (3, 4))
         scores = scoring(dots, place - at, at < seen)
@@ -228,6 +223,19 @@ def _product(dtype: jnp.dtype, pattern: str, x: Array, stored: Array) -> Array:
 
 def _scaled(x: Array, scale: Array | None, axes: tuple[int, ...]) -> Array:
     return x if scale is None else x * jnp.expand_dims(scale, axes).astype(x.dtype)
+
+
+def _read_halves(
+    pairs: Stored, start: Array | int, size: int, slots: Int[Array, " G"] | None
+) -> tuple[tuple[Array, Array | None], tuple[Array, Array | None]]:
+    """The keys and the values that lie side by side in a block, each with scales where it has any.
+
+    With a barrier, lest a TPU reads the block twice, for keys and for values.
+    """
+    both = lax.optimization_barrier(read_block(pairs, start, size, slots))
+    h = both.values.shape[-1] // 2
+    k_scale, v_scale = (None, None) if both.scale is None else jnp.split(both.scale, 2, 3)
+    return (both.values[..., :h], k_scale), (both.values[..., h:], v_scale)
 
 
 def read_block(

@@ -79,7 +79,7 @@ class SharedCache(KVCache):
         return self.stored - self.begun
 
     def span(self, tokens: int) -> int:
-        """What is allocated."""
+        """Returns the slots that are allocated, of the prompt, histories and suffixes."""
         return super().span(tokens) + self.history[0].values.shape[3]
 
     def _between(self, layer: int, q: Float[Array, "B N T K G h"], scoring: Scoring) -> Part:

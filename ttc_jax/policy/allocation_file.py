@@ -26,7 +26,7 @@ _Bounds = tuple[FiniteFloat, ...]
 
 @dataclasses.dataclass(frozen=True)
 class Price:
-    """What an average budget sets; see `Allocation`."""
+    """The price that an average budget sets; see `Allocation`."""
 
     __pydantic_config__: ClassVar[Rules] = Rules(extra="forbid")
 
@@ -36,7 +36,7 @@ class Price:
 
 @dataclasses.dataclass(frozen=True)
 class AllocationFile:
-    """What an allocation's file holds.
+    """The content of an allocation's file.
 
     Attributes:
       aggregation: step scores to answer score, see `answer_score`.

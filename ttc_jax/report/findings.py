@@ -35,7 +35,7 @@ _CHARGED: Final = {  # what leaves the least out comes first
 
 
 def findings(summaries: Mapping[str, Summary]) -> list[str]:
-    """What the summaries of a report's jobs show, the most important first.
+    """Returns what the summaries of a report's jobs show, the most important first.
 
     Of fewer than ten questions it is only how few they are: their intervals hold for no others.
 
@@ -75,7 +75,7 @@ def _of_search(summary: Summary) -> Iterator[str]:
 
 
 def _of_strategies(summary: Summary) -> Iterator[str]:
-    """Which strategy saves generations of the baseline."""
+    """Yields which strategy saves generations of the baseline."""
     base = summary["accuracy"][POOL]
     others = {name: curve for name, curve in summary["accuracy"].items() if name != POOL}
     baseline, largest = label(known_as(POOL, summary)), max(map(int, base))
@@ -116,7 +116,7 @@ def _of_strategies(summary: Summary) -> Iterator[str]:
 
 
 def _of_bins(summary: Summary) -> Iterator[str]:
-    """What becomes of the hardest questions, where samples apart say which these are."""
+    """Yields what becomes of the hardest questions, where samples apart say which these are."""
     bins = summary["bins"]
     if len(bins) < 2 or not summary.get("separate_difficulty"):
         return
@@ -154,7 +154,7 @@ def _of_bins(summary: Summary) -> Iterator[str]:
 
 
 def _of_rules(summary: Summary) -> Iterator[str]:
-    """What choosing among the same candidates brings."""
+    """Yields what choosing among the same candidates brings."""
     accuracy = summary["accuracy"]
     rules = [name for name in accuracy if name != "pass"]
     if not rules:
@@ -187,7 +187,7 @@ def _of_policy(summary: Summary) -> Iterator[str]:
 def _of_efficiency(
     summary: Summary, kind: str, net: Mapping[str, Ratio], gross: Mapping[str, Ratio]
 ) -> Iterator[str]:
-    """What a policy saves of the baseline's generations, or costs beside them.
+    """Yields what a policy saves of the baseline's generations, or costs beside them.
 
     Args:
       net: by N, with what tells the difficulty; {} where that was not measured.
@@ -233,7 +233,7 @@ def _of_efficiency(
 
 
 def _of_choosing_by_difficulty(over: Mapping[str, Point], counted: str, kind: str) -> Iterator[str]:
-    """What it adds to the best single strategy, or loses."""
+    """Yields what it adds to the best single strategy, or loses."""
     more = [n for n in over if over[n]["low"] > 0]
     less = [n for n in over if over[n]["high"] < 0]
     uncounted = "" if kind == "question" else ", not counting those that tell the difficulty"
