@@ -43,6 +43,7 @@ from ml_collections import ConfigDict
 VARIANTS = {
     "quickstart": ("run", "search, policy, revisions, report: in minutes (the default)"),
     "paper": ("run", "the same on 1,000 questions, three seeds, up to 256 generations: in hours"),
+    "kept": ("run", "the figures of docs/results again, from outcomes of `paper` that were kept"),
     "best_of_n": ("run", "64 answers to each of 300 test questions"),
     "beam": ("run", "beam search with M=4 and N=16, on the same questions"),
     "search": ("sweep", "every strategy at 4, 16, 64 and 256 generations, two seeds"),
@@ -115,8 +116,11 @@ def _with_models(config: ConfigDict) -> ConfigDict:
 
 
 def _stages(config: ConfigDict, **stages: ConfigDict | dict[str, Any]) -> ConfigDict:
-    """Done in this order; see ttc_jax.experiments.stages."""
+    """Done in this order; see ttc_jax.experiments.stages. One flag sets the seed of all."""
     config.stages, config.stage = tuple(stages), stages
+    for stage in config.stage.values():
+        if "seed" in stage:
+            stage.seed = config.get_ref("seed") + 0  # a reference of its own: a flag may change it
     return config
 
 
@@ -196,6 +200,26 @@ def _quickstart(config: ConfigDict) -> ConfigDict:
         report=_stage("report", _report, **_of("search", "policy", "chains")),
     )
     return _with_models(config)
+
+
+def _kept(config: ConfigDict) -> ConfigDict:
+    """Policy and report from files that `ttc export --outcomes=best_of_n_weighted` wrote.
+
+    Each of the folders may hold a file for every training seed, with sampling seeds of its own.
+    """
+    config = _stages(
+        config,
+        policy=_stage("policy", _policy, **_OF_STAGES),
+        report=_stage("report", _report, **_of("search", "policy", "chains", "ratios", "verifiers")),
+    )
+    config.kept = "docs/results/countdown/"
+    report, policy = config.stage.report, config.stage.policy
+    for name in ("search", "chains", "ratios", "verifiers"):
+        report.data[name] = config.get_ref("kept") + name
+    policy.data.path = config.get_ref("kept") + "search"
+    policy.flops_match.large = config.get_ref("kept") + "large"
+    report.sweep = {"strategies": _ratios(_base()).sweep.strategies}
+    return config
 
 
 # Fields of stages that read what others found (dots are `__`).

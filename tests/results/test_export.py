@@ -14,9 +14,11 @@ from ttc_jax.compute.ledger import Ledger
 from ttc_jax.errors import UserError
 from ttc_jax.jobs import export
 from ttc_jax.policy.difficulty import oracle, quantile_bins
+from ttc_jax.results.credit import as_pool
 from ttc_jax.results.export import write_samples
 from ttc_jax.results.foreign import read_records, read_samples
 from ttc_jax.results.sample_files import read_rows
+from ttc_jax.results.selection import shares
 from ttc_jax.results.store import Candidate, Node, Record, ResultsStore
 from ttc_jax.results.summary import difficulty_samples
 from ttc_jax.results.sweep_summary import summarise_sweep
@@ -42,12 +44,11 @@ def made(question: int, strategy: str, n: int, **about) -> Record:
     return Record(f"q/{question}", strategy, n, 3, candidates, ledger, seconds=1.5, **about)
 
 
-def records() -> list[Record]:
-    found = [made(q, "best_of_n", 8, level="hard", question_score=q / 7) for q in range(6)]
-    found += [
-        made(q, "beam", n, tree=(Node(-1, 0, "a", 0.5, 0),)) for q in range(6) for n in (4, 8)
-    ]
-    return found + [made(q, "revisions", 4, sequential=2) for q in range(6)]
+def records(questions: int = 6) -> list[Record]:
+    ids, tree = range(questions), (Node(-1, 0, "a", 0.5, 0),)
+    found = [made(q, "best_of_n", 8, level="hard", question_score=q / questions) for q in ids]
+    found += [made(q, "beam", n, tree=tree) for q in ids for n in (4, 8)]
+    return found + [made(q, "revisions", 4, sequential=2) for q in ids]
 
 
 def told(record: Record) -> Record:
@@ -83,6 +84,34 @@ def test_what_is_exported_comes_back(workdir, tmp_path, capsys, name):
     assert read_records(again) == back
 
 
+@pytest.mark.parametrize("rule", ["majority", "best_of_n", "best_of_n_weighted"])
+def test_outcomes_give_the_same_summary_by_their_rule(tmp_path, rule):
+    found = records(questions=40)
+    ResultsStore(tmp_path).append(found)
+    path = tmp_path / "outcomes.parquet"
+    export.main(ConfigDict(), tmp_path, output=str(path), outcomes=rule)
+    back = read_records(path)
+    torn = {record.question for record in found if is_torn(record, rule)}
+    assert len(torn) < 30
+    ours, theirs = (
+        summarise_sweep(x, {}, [2, 4, 8], quantile_bins(oracle(difficulty_samples(x))), rule)
+        for x in ([r for r in some if r.question not in torn] for some in (found, back))
+    )
+    for part in ("accuracy", "bins", "ledger", "strategy_efficiency"):
+        assert theirs[part] == ours[part]
+    assert {len(x.candidates) for x in back if x.strategy == "beam"} == {1}
+    assert {x.text for record in back for x in record.candidates} == {""}
+    stored = sum(x.stat().st_size for x in (tmp_path / "results").iterdir())
+    assert path.stat().st_size < stored / 5
+
+
+def is_torn(record: Record, rule: str) -> bool:
+    """Whether a search's rule holds a right and a wrong answer for equally good."""
+    pool = as_pool(record)
+    held = shares(rule, pool.answers, pool.scores, pool.sequential)
+    return record.strategy == "beam" and len({*pool.correct[held > 0]}) > 1
+
+
 def test_columns_are_those_of_the_format_and_nothing_repeats_in_vain(workdir, tmp_path):
     export.main(ConfigDict(), workdir)
     table = pq.read_table(workdir / "samples.parquet")
@@ -101,6 +130,8 @@ def test_mistakes(workdir, tmp_path, capsys):
         export.main(ConfigDict(), workdir, output="samples.csv")
     with pytest.raises(UserError, match="holds no records; ttc run and ttc sweep write them"):
         export.main(ConfigDict(), tmp_path, output=str(tmp_path / "samples.jsonl"))
+    with pytest.raises(UserError, match="--outcomes=best: must be one of majority, best_of_n, "):
+        export.main(ConfigDict(), workdir, output=str(tmp_path / "s.jsonl"), outcomes="best")
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match=r"samples\.jsonl: .*; choose another --output"):
         export.main(ConfigDict(), workdir, output=str(tmp_path / "file" / "samples.jsonl"))
@@ -108,7 +139,7 @@ def test_mistakes(workdir, tmp_path, capsys):
         assert cli.main(["export", f"--workdir={workdir}", flag]) == 2
         assert f"{flag}: ttc export takes no config" in capsys.readouterr().err
     assert cli.main(["export", "--help"]) == 0
-    usage = "ttc export [--output=…] --workdir=DIR\n"
+    usage = "ttc export [--output=…] [--outcomes=…] --workdir=DIR\n"
     assert usage in capsys.readouterr().out
 
 

@@ -122,6 +122,11 @@ def test_a_sweep_compares_strategies_over_all_questions_and_by_difficulty():
     assert by_bin == pytest.approx(chances[::-1], abs=1e-6)
     assert [part["tied"] for part in summary["bins"]] == [0.0] * 5
     assert summary["separate_difficulty"] is False
+    ahead = [1.0 - chance for chance in chances[1:]]
+    gain = summary["gain"]["beam_4"]["2"]
+    assert gain["mean"] == pytest.approx(sum(ahead) / 5, abs=1e-6)
+    assert 0 < gain["low"] < gain["mean"] < gain["high"]
+    assert [part["gain"]["beam_4"]["4"]["mean"] for part in summary["bins"]] == [0.0] * 5
     # The pool is as accurate as two of the beam with all its four, and no more.
     efficiency = summary["strategy_efficiency"]["beam_4"]
     assert [(n, x["ratio"], x["censored"]) for n, x in efficiency.items()] == [

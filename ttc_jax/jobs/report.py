@@ -1,8 +1,9 @@
 """Writes one HTML page with the figures, tables and search trees that other jobs found.
 
 `config.data` names their workdirs, as search (of `ttc run` or `ttc sweep`), policy, chains, ratios
-and verifiers; "" for what is not there. The search may also be samples that were drawn
-elsewhere, see `ttc_jax.results.foreign`, of which `config.selection` chooses answers.
+and verifiers; "" for what is not there. All but the policy may also be samples that were drawn
+elsewhere or exported, see `ttc_jax.results.foreign`, of which `config.selection` chooses answers;
+the strategies of ratios are then those of `config.sweep.strategies`.
 WORKDIR gets report.html, which needs neither a network nor any other file, its figures as PNG and
 SVG, its tables as CSV, for machines summary.json with all that the jobs' own summaries hold, and
 summaries.json, from which `ttc plot` draws the figures again for a paper.
@@ -31,6 +32,7 @@ from ttc_jax.report.page import files, page
 from ttc_jax.report.sections import records_of_work, sections
 from ttc_jax.report.viewer import viewer
 from ttc_jax.report.writing import write_files
+from ttc_jax.results.chains import summarise_chains
 from ttc_jax.results.curves import budget_grid, check_rule
 from ttc_jax.results.foreign import read_samples
 from ttc_jax.results.sample_files import sample_files
@@ -40,6 +42,7 @@ from ttc_jax.results.summary import (
     POOL,
     combine,
     difficulty_samples,
+    summarise,
     write_summary,
 )
 from ttc_jax.results.summary_file import read_summary, write_summaries
@@ -77,26 +80,39 @@ def main(config: ConfigDict, workdir: Path) -> None:
 
 
 def _summary(config: ConfigDict, name: str, folder: Path) -> dict[str, Any]:
-    if name == "search" and sample_files(folder):
-        return _summary_of_samples(config, folder)
     advice = f"run that job to its end, or set --config.data.{name}="
     with naming(f"data.{name}={folder}"):
+        if name != "policy" and sample_files(folder):
+            return _summary_of_samples(config, name, folder)
         return read_summary(folder, name, advice)
 
 
-def _summary_of_samples(config: ConfigDict, path: Path) -> dict[str, Any]:
-    """Returns the summary of a sweep that had drawn them, at all powers of two as well."""
+def _summary_of_samples(config: ConfigDict, name: str, path: Path) -> dict[str, Any]:
+    """Returns the summary of the job that had drawn them, of a sweep at all powers of two as well.
+
+    Those of the search and of verifiers are sweeps, in which verifiers score the same samples.
+    """
     records = read_samples(*sample_files(path), texts=False)
+    check_rule(config.selection.rule, records, "the file")
+    if name == "chains":
+        lengths = {len(record.candidates) for record in records}
+        budgets, selection = sorted(lengths), dict(config.selection)
+        del selection["rule"]
+        found = summarise(records, to_json(config), budgets, **selection)
+        return {**found, "chains": summarise_chains(records)}
     samples = difficulty_samples(records)
     if not samples:
-        raise UserError(f"data.search={path}: has no samples of the strategy {POOL!r}")
-    check_rule(config.selection.rule, records, f"data.search={path}")
+        raise UserError(f"has no samples of the strategy {POOL!r}")
+    if name == "ratios" and "sweep" not in config:
+        raise UserError("config.sweep.strategies must say the ratio of each of its strategies")
+    strategies = {record.strategy for record in records} - {DIFFICULTY}
     budgets = {record.budget for record in records if record.strategy != DIFFICULTY}
     return summarise_sweep(
         records,
         to_json(config),
         sorted(budgets.union(*map(budget_grid, budgets))),
         quantile_bins(oracle(samples)),
+        pools=strategies if name == "verifiers" else (POOL,),
         **config.selection,
     )
 

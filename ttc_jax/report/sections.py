@@ -80,9 +80,15 @@ def _methods(looks: Looks, summary: Summary) -> Section:
         f"{what} by budget",
         "Accuracy on the same questions against generations per question. A line that rises "
         "earlier needs less compute; where lines meet, the strategy no longer matters.",
-        [accuracy_by_budget(summary), *_efficiency(summary)],
+        [accuracy_by_budget(summary), *_gain(summary), *_efficiency(summary)],
         partial(accuracy_figure, summary, f"{what} at equal generation budgets", looks=looks),
     )
+
+
+def _gain(summary: Summary) -> Iterator[Table]:
+    if rows := list(rows_by_budget(summary.get("gain") or {}, summary)):
+        baseline = label(known_as(POOL, summary))
+        yield Table(f"above {baseline} with as many generations, in points, by N", rows, "N")
 
 
 def _efficiency(summary: Summary) -> Iterator[Table]:

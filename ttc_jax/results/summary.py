@@ -106,7 +106,7 @@ def combine(summaries: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     Returns:
         "accuracy": strategy -> "<generations>" -> {"mean", "low", "high"}, the policy's among them;
         "by_bin": the same in each bin, the easiest first; "choosing": rules and aggregations on the
-        same candidates; "strategy_efficiency" as the sweep has it; "compute_optimal",
+        same candidates; "gain" and "strategy_efficiency" as the sweep has them; "compute_optimal",
         "efficiency", "efficiency_net" and "allocation" as the policy has them;
         "flops_match": difficulty -> R -> bin ("1" the easiest, or "all") -> what is charged ->
         both sides and the relative gain; "chains"; "ratios" and "verifiers": accuracy and bins of
@@ -122,6 +122,7 @@ def combine(summaries: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
         "accuracy": accuracy,
         "by_bin": search.get("bins"),
         "choosing": search.get("choosing"),
+        "gain": search.get("gain"),
         "strategy_efficiency": search.get("strategy_efficiency"),
         **{name: policy.get(name) for name in names},
         "flops_match": {

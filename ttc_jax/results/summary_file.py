@@ -43,6 +43,7 @@ class _Bin:
     questions: PositiveInt
     pass_at_1: FiniteFloat
     accuracy: dict[str, _Curve]
+    gain: dict[str, _Curve] | None = None
     tied: FiniteFloat = 0.0
 
 
@@ -68,6 +69,7 @@ class _Search(_Job):
     accuracy: _Accuracy
     bins: list[_Bin] = dataclasses.field(default_factory=list)
     separate_difficulty: bool = False
+    gain: dict[str, _Curve] | None = None
     strategy_efficiency: dict[str, dict[_Budget, _Ratio]] | None = None
     choosing: _Choosing | None = None
 

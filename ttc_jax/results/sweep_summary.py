@@ -78,8 +78,9 @@ def summarise_sweep(
     Returns:
         "accuracy": strategy -> "<generations>" -> {"mean", "low", "high"}; "bins": a list, easiest
         first, of {"questions", "pass_at_1", "tied" (the share of them whose ids decide the bin),
-        "accuracy"}; "separate_difficulty": whether samples that are not scored tell the bins;
-        "strategy_efficiency": strategy -> "<generations>" -> {"ratio", "low", "high", "censored"},
+        "accuracy", "gain"}; "separate_difficulty": whether samples that are not scored tell the bins;
+        "gain": strategy -> "<generations>" -> what it is above best-of-N with as many, paired by
+        question; "strategy_efficiency": strategy -> "<generations>" -> {"ratio", "low", "high", "censored"},
         how many times as many best-of-N needs to get as far, on the same questions; "ledger":
         strategy -> "<generations>" -> mean costs of a question; "choosing": see
         `summarise_choosing`, of the pool that sets the baseline; "judged": see `_judged`.
@@ -104,6 +105,7 @@ def summarise_sweep(
         "accuracy": _table(values, set(easiness), seed),
         "bins": _by_bin(values, bins, easiness, seed),
         "separate_difficulty": any(record.strategy == DIFFICULTY for record in records),
+        "gain": _table(_gain(values), set(easiness), seed),
         "strategy_efficiency": _efficiency(values, seed),
         **({"choosing": choosing} if choosing else {}),
         **({"judged": judged} if judged else {}),
@@ -201,6 +203,7 @@ def _by_bin(
             "pass_at_1": round(float(np.mean([easiness[q] for q in questions])), DIGITS),
             "tied": round(len(by_id.intersection(questions)) / len(questions), DIGITS),
             "accuracy": _table(values, set(questions), seed),
+            "gain": _table(_gain(values), set(questions), seed),
         }
         for questions in inside.values()
     ]
@@ -215,6 +218,17 @@ def _table(
         [estimate] = bootstrap(column, seed)
         table.setdefault(strategy, {})[str(budget)] = estimate.rounded()
     return table
+
+
+def _gain(
+    values: Mapping[tuple[str, int], Mapping[str, float]],
+) -> dict[tuple[str, int], dict[str, float]]:
+    """How far each strategy is above the pool's at the same budget, question by question."""
+    return {
+        (strategy, n): {question: x - values[POOL, n][question] for question, x in found.items()}
+        for (strategy, n), found in values.items()
+        if strategy != POOL and (POOL, n) in values
+    }
 
 
 def _efficiency(
