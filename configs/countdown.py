@@ -117,10 +117,10 @@ def _with_models(config: ConfigDict) -> ConfigDict:
 
 def _stages(config: ConfigDict, **stages: ConfigDict | dict[str, Any]) -> ConfigDict:
     """Done in this order; see ttc_jax.experiments.stages. One flag sets the seed of all."""
-    config.stages, config.stage = tuple(stages), stages
-    for stage in config.stage.values():
-        if "seed" in stage:
-            stage.seed = config.get_ref("seed") + 0  # a reference of its own: a flag may change it
+    config.stages, config.stage = tuple(stages), ConfigDict(stages)
+    for name in stages:
+        if "seed" in config.stage[name]:  # gets a reference of its own, so that a flag may change it
+            config.stage[name].seed = config.get_ref("seed") + 0
     return config
 
 
