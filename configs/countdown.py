@@ -119,7 +119,8 @@ def _stages(config: ConfigDict, **stages: ConfigDict | dict[str, Any]) -> Config
     """Done in this order; see ttc_jax.experiments.stages. One flag sets the seed of all."""
     config.stages, config.stage = tuple(stages), ConfigDict(stages)
     for name in stages:
-        if "seed" in config.stage[name]:  # gets a reference of its own, so that a flag may change it
+        if "seed" in config.stage[name]:
+            # A reference of its own, so that a flag for one stage changes no other.
             config.stage[name].seed = config.get_ref("seed") + 0
     return config
 
@@ -169,9 +170,7 @@ def _paper(config: ConfigDict) -> ConfigDict:
         verifiers=_stage("sweep", _verifiers, **size),
         chains=_stage("run", _chains, **size),
         ratios=_stage("sweep", _ratios, **size),
-        report=_stage(
-            "report", _report, **_of("search", "policy", "chains", "ratios", "verifiers")
-        ),
+        report=_stage("report", _report, **_of(*_SHOWN)),
     )
     return _with_models(config)
 
@@ -210,7 +209,7 @@ def _kept(config: ConfigDict) -> ConfigDict:
     config = _stages(
         config,
         policy=_stage("policy", _policy, **_OF_STAGES),
-        report=_stage("report", _report, **_of("search", "policy", "chains", "ratios", "verifiers")),
+        report=_stage("report", _report, **_of(*_SHOWN)),
     )
     config.kept = "docs/results/countdown/"
     report, policy = config.stage.report, config.stage.policy
@@ -224,6 +223,7 @@ def _kept(config: ConfigDict) -> ConfigDict:
 
 # Fields of stages that read what others found (dots are `__`).
 _OF_STAGES = {"data__path": "stage:search", "flops_match__large": "stage:large"}
+_SHOWN = ("search", "policy", "chains", "ratios", "verifiers")
 
 
 def _of(*stages: str) -> dict[str, str]:
