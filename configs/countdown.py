@@ -502,7 +502,7 @@ def _prm(config: ConfigDict) -> ConfigDict:
     On validation questions more of both, answers and steps, still made every search better.
     """
     config = _on_records(config, "prm", "runs/rollouts")
-    config.train.steps, config.train.evaluate_every = 8000, 500
+    config.train.steps, config.train.evaluate_every, config.train.patience = 8000, 500, 4
     config.model = {"depth": 0, "ffn_width": 128, "reads_tokens": False}
     return config
 
