@@ -508,11 +508,14 @@ def _prm(config: ConfigDict) -> ConfigDict:
 
 
 def _orm(config: ConfigDict) -> ConfigDict:
-    """The PRM's network on the outcomes of many samples, which cost less than rollouts."""
+    """The PRM's network on the outcomes of many samples, which cost less than rollouts.
+
+    Of so many outcomes it learns too much by heart in more steps.
+    """
     config = _prm(config)
     config.kind, config.data.path = "orm", "runs/samples"
     config.task.seed, config.task.size = 2, 4000
-    config.train.steps, config.train.patience = 4000, 2
+    config.train.steps, config.train.evaluate_every, config.train.patience = 1500, 250, 0
     return config
 
 
@@ -536,7 +539,6 @@ def _revision_orm(config: ConfigDict) -> ConfigDict:
     config.task.seed, config.task.size = 3, 2000
     config.start.path, config.data.path = "embedded:revision", "runs/chains"
     config.train.lengths = _LONG_LENGTHS
-    config.train.steps, config.train.evaluate_every, config.train.patience = 1500, 250, 0
     return config
 
 
