@@ -43,7 +43,9 @@ def choosing_rules(records: Sequence[Record]) -> list[str]:
     rules = default_rules(records)
     unscored = [rule for rule in rules if rule in (MAJORITY, PASS)]
     scored = [rule for rule in rules if rule not in unscored]
-    suffixes = ["" if how == LAST else f"/{how}" for how in AGGREGATIONS]
+    steps = max((len(x.step_scores) for record in records for x in record.candidates), default=0)
+    hows = AGGREGATIONS if steps > 1 else [LAST]  # of one score all are that score
+    suffixes = ["" if how == LAST else f"/{how}" for how in hows]
     return unscored + [rule + suffix for suffix in suffixes for rule in scored]
 
 

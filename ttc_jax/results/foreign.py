@@ -2,8 +2,8 @@
 
 A `.jsonl` file holds one sampled answer a line, in any order; samples of a question keep theirs. A
 `.parquet` file has the same fields as columns, and null where one is left out. `ttc export` writes
-both. What search-and-learn, lm-evaluation-harness and OpenAI's batches write is read as it is, see
-`ttc_jax.results.formats`.
+both, and a folder stands for all `.parquet` files in it. What search-and-learn,
+lm-evaluation-harness and OpenAI's batches write is read as it is, see `ttc_jax.results.formats`.
 
     {"question": "math/7", "answer": "42", "gold": "42", "score": 0.93, "tokens": 310}
     {"question": "math/7", "answer": "41", "correct": false, "step_scores": [0.8, 0.1], "tokens": 9}

@@ -14,7 +14,7 @@ from ttc_jax.errors import UserError
 
 SUFFIXES: Final = (".jsonl", ".parquet")
 # What search-and-learn and lm-evaluation-harness call the files in their output folders.
-_NAMES: Final = ("*_completions.jsonl", "samples_*.jsonl")
+_NAMES: Final = ("**/*_completions.jsonl", "**/samples_*.jsonl", "*.parquet")
 _BATCH: Final = 256  # rows of a Parquet file that are held at a time
 
 Row = dict[str, Any]
@@ -23,14 +23,14 @@ Row = dict[str, Any]
 def sample_files(path: Path) -> list[Path]:
     """The files of samples that a path stands for; none for a workdir.
 
-    A `.jsonl` or `.parquet` file is one, there or not; a folder stands for those below it that are
-    named as search-and-learn and lm-evaluation-harness name them.
+    A `.jsonl` or `.parquet` file is one, there or not; a folder stands for all `.parquet` files in
+    it, and those below it that are named as search-and-learn and lm-evaluation-harness name them.
     """
     if not path.is_dir():
         return [path] if path.suffix in SUFFIXES else []
     if (path / "results").is_dir():
         return []
-    return sorted(found for name in _NAMES for found in path.rglob(name) if found.is_file())
+    return sorted(found for name in _NAMES for found in path.glob(name) if found.is_file())
 
 
 def read_rows(path: Path) -> Iterator[tuple[int, Row]]:

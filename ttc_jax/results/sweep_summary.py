@@ -76,13 +76,13 @@ def summarise_sweep(
         aggregation, subsets, seed: see `question_accuracy`.
 
     Returns:
-        "accuracy": strategy -> "<generations>" -> {"mean", "low", "high"}; "bins": a list, easiest
+        "accuracy": strategy -> "<generations>" -> {"mean", "low", "high"}; "gain": the same of what
+        a strategy is above best-of-N with as many, paired by question; "bins": a list, easiest
         first, of {"questions", "pass_at_1", "tied" (the share of them whose ids decide the bin),
-        "accuracy", "gain"}; "separate_difficulty": whether samples that are not scored tell the bins;
-        "gain": strategy -> "<generations>" -> what it is above best-of-N with as many, paired by
-        question; "strategy_efficiency": strategy -> "<generations>" -> {"ratio", "low", "high", "censored"},
-        how many times as many best-of-N needs to get as far, on the same questions; "ledger":
-        strategy -> "<generations>" -> mean costs of a question; "choosing": see
+        "accuracy", "gain"}; "separate_difficulty": whether samples that are not scored tell the
+        bins; "strategy_efficiency": strategy -> "<generations>" -> {"ratio", "low", "high",
+        "censored"}, how many times as many best-of-N needs to get as far, on the same questions;
+        "ledger": strategy -> "<generations>" -> mean costs of a question; "choosing": see
         `summarise_choosing`, of the pool that sets the baseline; "judged": see `_judged`.
         Equal sweeps give equal files: "seconds" is not there.
 
