@@ -222,7 +222,7 @@ def test_every_job_and_none():
     assert findings({"search": {"accuracy": {}, "bins": [], "questions": 50}}) == []
 
 
-@pytest.mark.parametrize("study", ["arithmetic", "gsm8k", "quickstart"])
+@pytest.mark.parametrize("study", ["gsm8k", "quickstart"])
 def test_summaries_of_earlier_versions_still_say_what_they_can(study: str, tmp_path: Path):
     """They have neither paired efficiencies nor whether samples apart told the difficulty."""
     whole = json.loads((RESULTS / study / "summary.json").read_text())

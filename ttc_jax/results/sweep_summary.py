@@ -98,9 +98,6 @@ def summarise_sweep(
     if choosing is None and shown.sizes:
         choosing = summarise_choosing(shown.records, shown.sizes, subsets, seed)
     easiness = pass_at_1(difficulty_samples(records))
-    ledger: dict[str, dict[str, dict[str, float]]] = {}
-    for strategy, budget, group in cells:
-        ledger.setdefault(strategy, {})[str(budget)] = _mean_costs(group)
     return {
         "accuracy": _table(values, set(easiness), seed),
         "bins": _by_bin(values, bins, easiness, seed),
@@ -112,7 +109,7 @@ def summarise_sweep(
         "rule": rule,
         "questions": len(easiness),
         "seeds": sorted({record.seed for record in records}),
-        "ledger": ledger,
+        "ledger": _ledgers(cells),
         "config": dict(config),
         "versions": versions(),
     }
@@ -179,6 +176,13 @@ def _measure(
                 zip(accuracy.questions, found, strict=True)
             )
     return _Measured(values, choosing)
+
+
+def _ledgers(cells: _Cells) -> dict[str, dict[str, dict[str, float]]]:
+    found: dict[str, dict[str, dict[str, float]]] = {}
+    for strategy, budget, group in cells:
+        found.setdefault(strategy, {})[str(budget)] = _mean_costs(group)
+    return found
 
 
 def _mean_costs(records: Sequence[Record]) -> dict[str, float]:
