@@ -95,6 +95,17 @@ CASES: dict[str, Case] = {
         Confidence,
         {"strategy": "particles", "options": {"temperature": 0.1}},
     ),
+    "a strategy of one's own with a state of rows, in each of two answers": (
+        lambda: marked_prm(SHALLOW),
+        {
+            "strategy": "tests.search.own_strategy:Patient",
+            "options": {"patience": 0},
+            "max_new_tokens": 8,
+            "max_step_tokens": 2,
+            "revisions": 2,
+            "between": (7,),
+        },
+    ),
     "chains of seven answers, PRM": (
         lambda: marked_prm(SHALLOW),
         {

@@ -16,6 +16,7 @@ from ttc_jax.search.strategies.dvts import DVTS
 from ttc_jax.search.strategies.particles import ParticleFilter
 from ttc_jax.search.strategies.rebase import Rebase
 from ttc_jax.search.strategies.strategy import Strategy
+from ttc_jax.search.strategies.view import STOP, View
 
 STRATEGIES: Final[Mapping[str, type[Strategy]]] = MappingProxyType(
     {
@@ -27,7 +28,7 @@ STRATEGIES: Final[Mapping[str, type[Strategy]]] = MappingProxyType(
     }
 )
 
-__all__ = ["STRATEGIES", "Strategy", "make_strategy", "name_of"]
+__all__ = ["STOP", "STRATEGIES", "Strategy", "View", "make_strategy", "name_of"]
 
 
 def make_strategy(name: str, /, **options: Any) -> Strategy:
