@@ -18,6 +18,7 @@ from tests.search.own_strategy import KeepFirst
 from tests.search.toy import SHALLOW, Grader, make_plan, make_search, run
 from ttc_jax.errors import UserError
 from ttc_jax.search.strategies import STOP, STRATEGIES, Strategy, View, make_strategy, name_of
+from ttc_jax.search.strategies.deepconf import Confidence
 
 CHOICES = [
     ("beam", {"width": 1}, 1),
@@ -36,6 +37,15 @@ CHOICES = [
     ("particles", {}, 1),
     ("particles", {}, 6),
     ("particles", {"temperature": 3.0}, 9),
+    ("smc", {}, 6),
+    ("smc", {"threshold": 0.9, "temperature": 3.0}, 8),
+    ("smc", {"threshold": 1.0}, 1),
+    ("diverse_beam", {"width": 2}, 6),
+    ("diverse_beam", {"width": 0, "penalty": 1.0}, 9),
+    ("diverse_beam", {"penalty": 0.0}, 8),
+    ("deepconf", {"window": 1, "warmup": 1, "keep": 0.5}, 6),
+    ("deepconf", {"keep": 0.7}, 8),
+    ("deepconf", {"window": 3, "warmup": 3, "keep": 0.1}, 5),
 ]
 ROUNDS = 3
 SCORES = st.sampled_from([0.0625, 0.25, 0.5, 0.5625, 0.75, 0.9375])
@@ -107,7 +117,12 @@ def rounds(draw: st.DrawFn, N: int) -> list[tuple[list[float], list[bool]]]:
 
 def compared(state: Any, expected: Any) -> tuple[Any, Any]:
     """A state, and the oracle's, to be compared array by array."""
-    return [state], [expected]
+    if not isinstance(state, Confidence):
+        return [state], [expected]
+    past = [log_prob for log_prob, _ in expected["past"]]  # all of it
+    past = past[-state.log_probs.shape[1] :]
+    found = state.lowest, state.threshold, state.log_probs[:, -len(past) :]
+    return found, (expected["lowest"], expected["threshold"], np.transpose(past))
 
 
 @pytest.mark.parametrize(("name", "options", "N"), CHOICES, ids=str)
@@ -201,9 +216,19 @@ def test_particles_are_drawn_in_proportion_to_their_odds(temperature: float):
     assert pairs == pytest.approx(np.square(odds / odds.sum()).sum(), abs=0.05)
 
 
+def test_systematic_draws_round_a_share_up_or_down():
+    scores = np.array([0.2, 0.9, 0.5, 0.0, 0.7, 0.4], np.float32)
+    chance = np.clip(scores.astype(np.float64), 1e-6, 1)
+    odds = chance / (1 - chance)
+    for seed in range(20):
+        found = select("smc", {"threshold": 1.0}, scores, np.ones(6, bool), seed)
+        counts = np.bincount(found, minlength=6)
+        assert np.abs(counts - 6 * odds / odds.sum()).max() < 1 + 1e-5
+
+
 def test_particles_survive_certainty():
     """Scores of exactly 0 and 1 have no odds."""
-    for name, seed in itertools.product(("particles",), range(20)):
+    for name, seed in itertools.product(("particles", "smc"), range(20)):
         found = select(name, {}, [0.0, 1.0, 0.0, 1.0, 0.5, 1.0], [True] * 5 + [False], seed)
         assert np.isin(found[:5], (1, 3)).all()
         found = select(name, {}, [0.0, 0.0, 1.0], [True, True, False], seed)
@@ -234,7 +259,7 @@ def test_what_cannot_be_made_is_refused(name: str, options: dict[str, Any], mess
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("name", ["beam", "dvts"])
+@pytest.mark.parametrize("name", ["beam", "dvts", "diverse_beam"])
 @pytest.mark.parametrize(
     ("width", "N", "message"),
     [
@@ -251,7 +276,23 @@ def test_widths_that_do_not_fit_are_refused(name: str, width: int, N: int, messa
     assert message in str(error.value)
 
 
-@pytest.mark.parametrize("name", ["rebase", "particles"])
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("smc", {"threshold": 1.5}, "search.options.threshold is 1.5; it must lie in 0 to 1"),
+        ("smc", {"threshold": float("nan")}, "search.options.threshold is nan"),
+        ("diverse_beam", {"penalty": -0.1}, "search.options.penalty is -0.1; it must be 0 or more"),
+        ("deepconf", {"window": 0}, "search.options.window is 0; it must be at least 1 step"),
+        ("deepconf", {"warmup": 0}, "search.options.warmup is 0; it must be at least 1 step"),
+        ("deepconf", {"keep": 0.0}, "search.options.keep is 0.0; it must be more than 0"),
+    ],
+)
+def test_options_out_of_range_are_refused(name: str, options: dict[str, Any], message: str):
+    with pytest.raises(UserError, match=message):
+        make_strategy(name, **options).check(4)
+
+
+@pytest.mark.parametrize("name", ["rebase", "particles", "smc"])
 @pytest.mark.parametrize("temperature", [0.0, -1.0, float("nan")])
 def test_temperatures_that_are_not_positive_are_refused(name: str, temperature: float):
     with pytest.raises(UserError, match="search.options.temperature is .*; it must be more than 0"):
