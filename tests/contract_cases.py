@@ -95,6 +95,9 @@ CASES: dict[str, Callable[[Path], None]] = {
         "revision", "revision_orm", ("best_of_n", {}), revisions=3, candidates=2
     ),
     "particles": lambda _: searches(strategy=("particles", {"temperature": 1.0})),
+    "smc": lambda _: searches(strategy=("smc", {})),
+    "diverse_beam": lambda _: searches(strategy=("diverse_beam", {"width": 2})),
+    "deepconf": lambda _: searches(strategy=("deepconf", {"keep": 0.5})),
     "greedy": lambda _: searches(
         verifier="", strategy=("best_of_n", {}), sampling=SamplingParams(0.0)
     ),

@@ -1,9 +1,13 @@
 """README and docs/: links lead somewhere, commands parse, Python runs, names are the package's."""
 
+import ast
 import contextlib
+import dataclasses
+import inspect
 import io
 import re
 import shlex
+import tokenize
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,10 +19,13 @@ import pytest
 from ml_collections import ConfigDict
 
 import ttc_jax
+from tests.sampling.oracle import tiny_generator
+from tests.search.toy import SHALLOW, Grader, make_plan, make_search, run
 from ttc_jax import cli
 from ttc_jax.config import parse_config
 from ttc_jax.experiments.fields import check_fields
 from ttc_jax.experiments.fitted import followed
+from ttc_jax.search.strategies import STRATEGIES
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "ttc_jax"
@@ -33,7 +40,7 @@ RUN = {
     "docs/bring-your-own-model.md": 2,  # test_own
     "docs/bring-your-own-prm.md": 1,  # test_bring_your_own_prm
     "docs/bring-your-own-task.md": 3,  # test_own
-    "docs/bring-your-own-strategy.md": 1,
+    "docs/bring-your-own-strategy.md": 2,
     "docs/configs.md": 1,
     "docs/quickstart.md": 4,
     "docs/studies.md": 1,
@@ -145,11 +152,61 @@ def test_the_policy_by_hand():
 
 def test_the_strategy_of_ones_own():
     names: dict = {}
-    exec(block("bring-your-own-strategy.md"), names)
+    exec(block("bring-your-own-strategy.md", "AboveMean"), names)
     scores, active = jnp.array([0.1, 0.9, 0.5, 0.7]), jnp.array([True, True, True, False])
     with jax.numpy_dtype_promotion("standard"):  # as it is for everyone but these tests
         parents = names["AboveMean"]().select(scores, active, jax.random.key(0))
     assert parents[:3].tolist() == [1, 1, 2]
+
+
+def test_the_strategy_of_ones_own_with_a_state():
+    names: dict = {}
+    exec(block("bring-your-own-strategy.md", "Patience"), names)
+    strategy = names["Patience"](steps=1)
+    plan = make_plan(candidates=3, rounds=8, max_new_tokens=24, max_step_tokens=3)
+    with jax.numpy_dtype_promotion("standard"):
+        generator = tiny_generator(SHALLOW)
+        search = make_search(generator, Grader(), dataclasses.replace(plan, strategy=strategy))
+        found = run(search, [([1, 2], 5), ([3], 7), ([9], 8)])
+    moves = 0
+    for trace in (outcome.trace for outcome in found):
+        best, waited = np.zeros(3), np.zeros(3, int)
+        for scores, parents, starts, ends in zip(
+            trace.scores, trace.parents, trace.starts[1:], trace.ends[1:], strict=False
+        ):
+            going = ends > starts
+            waited = np.where(scores > best, 0, waited + 1)
+            best = np.maximum(best, scores)
+            surest = np.where(going, scores, -1).argmax()
+            expected = np.where(going & (waited >= 1), surest, np.arange(3))
+            assert parents.tolist() == expected.tolist()
+            best, waited = best[parents], waited[parents]
+            moves += (parents != np.arange(3)).sum()
+    assert moves > 0
+
+
+def test_lines_that_strategies_take():
+    page = (ROOT / "docs" / "bring-your-own-strategy.md").read_text(encoding="utf-8")
+    told = dict(re.findall(r"^\| `(\w+)`.* \| (\d+) \|$", page, re.MULTILINE))
+    found = {name: str(lines_of_code(inspect.getfile(kind))) for name, kind in STRATEGIES.items()}
+    assert told == found
+
+
+def lines_of_code(path: str) -> int:
+    """Lines of a file that are neither empty, nor a comment, a docstring or an import."""
+    text = Path(path).read_text(encoding="utf-8")
+    left_out: set[int] = set()
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Expr) and not isinstance(node.value, ast.Constant):
+            continue
+        if isinstance(node, ast.Expr | ast.Import | ast.ImportFrom):
+            left_out |= set(range(node.lineno, (node.end_lineno or 0) + 1))
+    blank = (tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT)
+    found: set[int] = set()
+    for token in tokenize.generate_tokens(io.StringIO(text).readline):
+        if token.type not in (*blank, tokenize.ENDMARKER):
+            found |= set(range(token.start[0], token.end[0] + 1))
+    return len(found - left_out)
 
 
 def test_the_solver_example():

@@ -6,7 +6,6 @@ whole text anew. Costs are counted token by token as they arise.
 
 import dataclasses
 import functools
-import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -18,16 +17,13 @@ from flax import nnx
 from tests.compute.flops_by_hand import generator_token, prm_token
 from tests.models import reading
 from tests.sampling.oracle import keep
+from tests.search.choices import CLOSE_DRAW, CLOSE_SCORE, Seen, UnclearError, begun, choose
 from tests.search.toy import Grader, grader_flops
 from ttc_jax.compute.ledger import Ledger
 from ttc_jax.models.transformer import Transformer
 from ttc_jax.sampling.draw import SamplingParams
 from ttc_jax.search.plan import Plan
-from ttc_jax.search.strategies.beam import Beam
-from ttc_jax.search.strategies.dvts import DVTS
-from ttc_jax.search.strategies.particles import ParticleFilter
-from ttc_jax.search.strategies.rebase import Rebase
-from ttc_jax.search.strategies.strategy import Strategy
+from ttc_jax.search.strategies import STOP
 from ttc_jax.verifiers.confidence import Confidence
 from ttc_jax.verifiers.prm import ProcessRewardModel
 from ttc_jax.verifiers.probe import HiddenStateProbe
@@ -35,12 +31,6 @@ from ttc_jax.verifiers.verifier import Verifier
 
 ROWS = 8  # of all forward passes: one shape, so that they compile once
 LONGEST, LONGEST_MARKED = 40, 64  # of a prompt and its answer, tokens
-CLOSE_DRAW = 2e-6  # a uniform so near to a boundary may fall to either side
-CLOSE_SCORE = 1e-5  # scores so near to each other may be told in either order
-
-
-class UnclearError(Exception):
-    """Rounding decides: the kernel may rightly differ."""
 
 
 @dataclasses.dataclass
@@ -193,6 +183,7 @@ class SearchOracle:
         """The rows with their answers written."""
         N, T = self.plan.candidates, self.plan.max_new_tokens
         stops, first = self.plan.strategy.stops_at_steps, len(self.rounds)
+        state = begun(self.plan.strategy, N)
         while True:
             r = len(self.rounds)
             entry: dict[str, list] = {
@@ -212,8 +203,13 @@ class SearchOracle:
             parents = list(range(N))
             if stops and not all(row.done for row in rows):
                 choice = jax.random.fold_in(jax.random.fold_in(self.question, 2**32 - 1), r)
-                active = [not row.done for row in rows]
-                parents = choose(self.plan.strategy, entry["scores"], active, choice)
+                seen = _seen(rows, r - first)
+                parents, state = choose(self.plan.strategy, seen, state, choice)
+                for n, row in enumerate(rows):
+                    row.done = row.done or parents[n] == STOP
+                parents = [n if rows[n].done else parents[n] for n in range(N)]
+                if self.plan.strategy.state_follows_rows:
+                    state = [state[p] for p in parents]
             self.rounds.append(entry | {"parents": parents})
             if all(row.done for row in rows):
                 return rows
@@ -361,6 +357,19 @@ class SearchOracle:
         self.costs["uncached_verifier_flops"] += sum(costs)
 
 
+def _seen(rows: list[Row], r: int) -> Seen:
+    return Seen(
+        scores=[row.score for row in rows],
+        active=[not row.done for row in rows],
+        history=[[row.steps[i] for i in sorted(row.steps)] for row in rows],
+        log_prob=[row.log_prob for row in rows],
+        lengths=[len(row.text) for row in rows],
+        entropy=[row.entropy for row in rows],
+        hidden=[row.hidden for row in rows],
+        round=r,
+    )
+
+
 def _widened(tokens: list[int], width: int) -> list[int]:
     return tokens + [0] * (width - len(tokens))
 
@@ -440,90 +449,3 @@ def verifier_token(verifier: Verifier, position: int) -> int:
 
 
 _prm_token = functools.cache(prm_token)
-
-
-# Strategies, as one would tell them. Each gives every row's parent; inactive rows are their own.
-
-
-def beam(scores: Sequence[float], active: Sequence[bool], width: int) -> list[int]:
-    """Parents from the best down, each for M rows; sorting keeps the order of ties."""
-    rows = [n for n, on in enumerate(active) if on]
-    best = sorted(rows, key=lambda n: -scores[n])
-    M = width or round(len(scores) ** 0.5)
-    parents = list(range(len(scores)))
-    for i, n in enumerate(rows):
-        parents[n] = best[i // M]
-    return parents
-
-
-def dvts(scores: Sequence[float], active: Sequence[bool], width: int) -> list[int]:
-    """In each tree of M rows, everyone follows the best."""
-    M = width or round(len(scores) ** 0.5)
-    parents = list(range(len(scores)))
-    for first in range(0, len(scores), M):
-        tree = [n for n in range(first, first + M) if active[n]]
-        for n in tree:
-            parents[n] = max(tree, key=lambda m: scores[m])
-    return parents
-
-
-def rebase(scores: Sequence[float], active: Sequence[bool], temperature: float) -> list[int]:
-    """Whole shares of the budget in proportion to exp(score / temperature): largest remainder."""
-    rows = [n for n, on in enumerate(active) if on]
-    weights = np.exp([(scores[n] - max(scores)) / temperature for n in rows])
-    fair = [round(x, 9) for x in (len(rows) * weights / weights.sum()).tolist()]
-    counts = [int(x) for x in fair]
-    by_remainder = sorted(range(len(rows)), key=lambda i: counts[i] - fair[i])
-    for i in by_remainder[: len(rows) - sum(counts)]:
-        counts[i] += 1
-    heirs = [n for n, count in zip(rows, counts, strict=True) for _ in range(count)]
-    parents = list(range(len(scores)))
-    for n, parent in zip(rows, heirs, strict=True):
-        parents[n] = parent
-    return parents
-
-
-def particles(
-    scores: Sequence[float], active: Sequence[bool], temperature: float, uniform: np.ndarray
-) -> list[int]:
-    """Every row draws its parent with odds ** (1 / temperature)."""
-    rows = [n for n, on in enumerate(active) if on]
-    chance = np.clip([scores[n] for n in rows], 1e-6, 1 - 1e-6)
-    weights = (chance / (1 - chance)) ** (1 / temperature)
-    cumulative = np.cumsum(weights / weights.sum())
-    parents = list(range(len(scores)))
-    for n in rows:
-        if np.abs(cumulative[:-1] - uniform[n]).min(initial=1) < CLOSE_DRAW:
-            raise UnclearError
-        parents[n] = rows[int(np.searchsorted(cumulative, uniform[n], side="right"))]
-    return parents
-
-
-def parents_of(
-    strategy: Strategy, scores: Sequence[float], active: Sequence[bool], uniform: np.ndarray
-) -> list[int]:
-    """As the strategy of that kind chooses; `uniform` is for those that draw."""
-    if isinstance(strategy, Beam):
-        return beam(scores, active, strategy.width)
-    if isinstance(strategy, DVTS):
-        return dvts(scores, active, strategy.width)
-    if isinstance(strategy, Rebase):
-        return rebase(scores, active, strategy.temperature)
-    assert isinstance(strategy, ParticleFilter)
-    return particles(scores, active, strategy.temperature, uniform)
-
-
-def choose(
-    strategy: Strategy, scores: Sequence[float], active: Sequence[bool], key: jax.Array
-) -> list[int]:
-    """`parents_of`, where they stay the same when a score changes in its last digits.
-
-    Equal scores change together: how real ties are broken is never unclear.
-    """
-    uniform = np.asarray(jax.random.uniform(key, (len(scores),)), np.float64)
-    parents = parents_of(strategy, scores, active, uniform)
-    for grade, shift in itertools.product(set(scores), (-CLOSE_SCORE, CLOSE_SCORE)):
-        moved = [score + shift * (score == grade) for score in scores]
-        if parents_of(strategy, moved, active, uniform) != parents:
-            raise UnclearError
-    return parents

@@ -95,6 +95,44 @@ CASES: dict[str, Case] = {
         Confidence,
         {"strategy": "particles", "options": {"temperature": 0.1}},
     ),
+    "smc, PRM": (
+        lambda: marked_prm(SHALLOW),
+        {
+            "strategy": "smc",
+            "options": {"temperature": 0.1, "threshold": 0.8},
+            "candidates": 5,
+        },
+    ),
+    "diverse beam, lookahead, shared": (
+        lambda: marked_prm(SHALLOW, (36,)),
+        {
+            "strategy": "diverse_beam",
+            "options": {"width": 2},
+            "candidates": 6,
+            "lookahead": 1,
+            "cache": "shared",
+        },
+    ),
+    "deepconf, lanes": (
+        Confidence,
+        {
+            "strategy": "deepconf",
+            "options": {"window": 1, "warmup": 1, "keep": 0.5},
+            "candidates": 6,
+            "lanes": 4,
+        },
+    ),
+    "a strategy of one's own with a state of rows, in each of two answers": (
+        lambda: marked_prm(SHALLOW),
+        {
+            "strategy": "tests.search.own_strategy:Patient",
+            "options": {"patience": 0},
+            "max_new_tokens": 8,
+            "max_step_tokens": 2,
+            "revisions": 2,
+            "between": (7,),
+        },
+    ),
     "chains of seven answers, PRM": (
         lambda: marked_prm(SHALLOW),
         {

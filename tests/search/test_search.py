@@ -252,11 +252,17 @@ def test_the_whole_search_hides_no_transfer(search, outcomes):
         assert_same(mine, other)
 
 
-def test_a_fresh_search_hides_no_transfer(generator):
+@pytest.mark.parametrize("strategy", ["beam", "smc", "diverse_beam", "deepconf"])
+def test_a_fresh_search_hides_no_transfer(generator, strategy: str):
     """Compiled and run at once, with a delimiter that is matched over the boundaries of tokens."""
-    fresh = make_search(generator, Grader(), make_plan(), delimiter=delimiter(BROKEN, "\n\n"))
+    steps = delimiter(BROKEN, "\n\n")
+    fresh = make_search(generator, Grader(), make_plan(strategy), delimiter=steps)
     with jax.transfer_guard("disallow"):
-        run(fresh, QUESTIONS[:2])
+        found = run(fresh, QUESTIONS[:3])
+        for company in ([2], [1, 0]):  # nor does a strategy's state mind who else is there
+            for i, again in zip(company, run(fresh, [QUESTIONS[i] for i in company]), strict=True):
+                assert_same(again, found[i])
+    assert fresh.compilations == 1
 
 
 def test_the_program_stays_on_the_device_and_reuses_its_state(search):
@@ -497,7 +503,7 @@ def test_budgets_that_cannot_be_are_refused(generator, prm, changes, options, me
     assert message in refused(generator, prm, make_plan(**changes), **options)
 
 
-@pytest.mark.parametrize("strategy", ["beam", "dvts", "rebase", "particles"])
+@pytest.mark.parametrize("strategy", ["beam", "dvts", "rebase", "particles", "smc", "deepconf"])
 def test_a_strategy_that_selects_needs_a_verifier(generator, strategy: str):
     assert "needs a verifier: set verifier.path" in refused(generator, None, make_plan(strategy))
 

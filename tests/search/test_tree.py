@@ -29,6 +29,7 @@ class Letters:
 PLANS = {
     "beam": make_plan("beam", {"width": 2}, lookahead=1),
     "particles": make_plan("particles", candidates=6),
+    "stopped rows": make_plan("deepconf", {"warmup": 1, "keep": 0.5}, candidates=6),
     "best_of_n": make_plan("best_of_n", candidates=3),
     "chains": make_plan("best_of_n", revisions=3, between=(7,), max_new_tokens=8),
     "searches": make_plan("beam", {"width": 2}, revisions=2, between=(7, 8)),
@@ -87,7 +88,9 @@ def test_rows_that_went_on_from_others_are_kept_once(found):
             assert max(np.bincount([p for p in parents if p >= 0], minlength=1)) <= 1
         begins = {node.round for node in nodes if node.parent < 0}
         assert len(begins) == plan.revisions
-    assert (pruned > 0) == (shared > 0) == plan.strategy.stops_at_steps
+    assert (shared > 0) == plan.strategy.stops_at_steps
+    own = [outcome.trace.parents == np.arange(plan.candidates) for outcome in outcomes]
+    assert (pruned > 0) != np.concatenate(own).all()
 
 
 def test_a_tree_by_hand():

@@ -16,6 +16,7 @@ from ttc_jax.sampling.keys import candidate_keys, question_keys
 from ttc_jax.search import lookahead
 from ttc_jax.search.histories import shared
 from ttc_jax.search.layout import Layout
+from ttc_jax.search.parents import begin_strategy
 from ttc_jax.search.plan import Plan
 from ttc_jax.search.state import (
     Answers,
@@ -77,6 +78,7 @@ def admit(
     return SearchState(
         decode=decode,
         verifier=verifier_state,
+        strategy=begin_strategy(plan, 1),
         question=question,
         progress=Progress.start(),
         rows=rows,

@@ -33,10 +33,10 @@ from ttc_jax.models.delimiters import Delimiter
 from ttc_jax.models.indexing import take_along
 from ttc_jax.models.transformer import Transformer
 from ttc_jax.sampling.decode import decode_token, resume
-from ttc_jax.sampling.keys import selection_keys
 from ttc_jax.sampling.thoughts import first_of_answer, in_answer
 from ttc_jax.search import lookahead
 from ttc_jax.search.layout import Layout
+from ttc_jax.search.parents import choose_parents
 from ttc_jax.search.plan import Plan
 from ttc_jax.search.revisions import revise
 from ttc_jax.search.scoring import score
@@ -237,11 +237,12 @@ def _selection_step(
     if plan.score_threshold is not None:
         accepted = decode.ended & (state.scores.last >= plan.score_threshold)
         done |= accepted.any(-1, keepdims=True)
-    parents = jnp.broadcast_to(jnp.arange(plan.candidates)[None], done.shape)
+    parents, own = jnp.broadcast_to(jnp.arange(plan.candidates)[None], done.shape), state.strategy
     if plan.strategy.stops_at_steps:
-        parents = _select(plan, state, done)
+        parents, done, own = choose_parents(plan, state, done)
     state = dataclasses.replace(
         state,
+        strategy=own,
         trace=_write(plan, state, parents, length, ahead.cache.length, read, read_ahead),
         answers=_complete(state, done.all(-1)),
         progress=_next_round(plan, state, done.all(-1)),
@@ -257,16 +258,6 @@ def _selection_step(
         decode=resume(state.decode, ~done & state.active[:, None], limit),
         rows=dataclasses.replace(state.rows, started=length, limit=limit),
     )
-
-
-def _select(plan: Plan, state: SearchState, done: Bool[Array, "G N"]) -> Int[Array, "G N"]:
-    """Returns the row that each row goes on from, as the strategy says."""
-    N, keys = plan.candidates, selection_keys(state.question.keys, state.progress.round)
-    chosen = jax.vmap(plan.strategy.select)(state.scores.last, ~done, keys).astype(jnp.int32)
-    # A finished row is nobody's parent, nor one that does not exist, whatever a strategy says.
-    fits = ~done & (chosen >= 0) & (chosen < N)
-    fits &= ~take_along(done, jnp.clip(chosen, 0, N - 1), 1)
-    return jnp.where(fits, chosen, jnp.arange(N)[None])
 
 
 def _next_round(plan: Plan, state: SearchState, complete: Bool[Array, " G"]) -> Progress:

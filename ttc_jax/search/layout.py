@@ -42,7 +42,7 @@ class Layout:
         return cls(
             plan,
             lanes=min(execution.lanes, rows) // execution.shards,
-            confidence_stats=spec.confidence_stats,
+            confidence_stats=spec.confidence_stats or plan.strategy.reads_entropy,
             step_format=(adapter or spec).step_format,
             bridged=adapter is not None and adapter.bridged,
             reads_texts=spec.reads_texts,

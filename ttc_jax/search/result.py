@@ -21,7 +21,7 @@ class SearchResult(NamedTuple):
     tokens: np.ndarray  # [N, T] int32, 0 behind the end
     lengths: np.ndarray  # [N] tokens drawn, the end token included
     log_prob: np.ndarray  # [N] nats
-    finished: np.ndarray  # [N] bool; False: cut off by the limit of tokens or rounds
+    finished: np.ndarray  # [N] bool; False: cut off by a limit, or stopped
     step_scores: np.ndarray  # [N, T] at the last token of each step ...
     scored: np.ndarray  # [N, T] bool ... where this holds
     trace: SearchTrace  # arrays [R, N], of the rounds that came

@@ -20,6 +20,7 @@ from ttc_jax.sampling import thoughts
 from ttc_jax.sampling.decode import begin, resume
 from ttc_jax.sampling.keys import answer_keys
 from ttc_jax.search import lookahead
+from ttc_jax.search.parents import begin_strategy
 from ttc_jax.search.plan import Plan
 from ttc_jax.search.state import Earlier, Rows, Scores, SearchState, Status
 from ttc_jax.verifiers.verifier import CONTEXT_PIECE, Verifier
@@ -65,6 +66,7 @@ def revise(
         state,
         decode=resume(decode, jnp.ones(rows, bool), begun.limit),
         verifier=verifier_state,
+        strategy=begin_strategy(plan, rows[0]),
         progress=dataclasses.replace(progress, status=status, began=progress.round),
         rows=begun,
         scores=Scores.start(decode.tokens),

@@ -197,6 +197,7 @@ class SearchState:
 
     decode: DecodeState
     verifier: Any  # its own state, see `Verifier.init`
+    strategy: Any  # its own state, see `Strategy.init`
     question: Question
     progress: Progress
     rows: Rows

@@ -6,10 +6,9 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from scipy.stats import beta
-
 from ttc_jax.experiments.recorder import Prompted, Recorder
 from ttc_jax.experiments.solution import Alternative, elect
+from ttc_jax.results import stopping
 from ttc_jax.results.store import Candidate, Record
 from ttc_jax.search.search import Search, SearchResult
 from ttc_jax.serve.service import Service
@@ -62,14 +61,10 @@ def elected(found: Sequence[Found], service: Service) -> Elected:
 
 
 def certainty(alternatives: Sequence[Alternative]) -> float:
-    """Returns how probable it is that the leading answer would win if many more were drawn.
-
-    It is held against the second one alone, with every share of the two as probable before the
-    first is drawn (adaptive consistency, Aggarwal et al., 2023).
-    """
+    """Returns how sure the vote is, see `stopping.certainty`."""
     votes = sorted((one.votes for one in alternatives), reverse=True)
     first, second = [*votes, 0, 0][:2]
-    return float(beta.sf(0.5, first + 1, second + 1))
+    return float(stopping.certainty(first, second))
 
 
 def trace(found: Sequence[Found]) -> list[dict[str, Any]]:

@@ -12,10 +12,14 @@ from ttc_jax.errors import UserError
 from ttc_jax.plugins import calling, imported, made
 from ttc_jax.search.strategies.beam import Beam
 from ttc_jax.search.strategies.best_of_n import BestOfN
+from ttc_jax.search.strategies.deepconf import DeepConf
+from ttc_jax.search.strategies.diverse_beam import DiverseBeam
 from ttc_jax.search.strategies.dvts import DVTS
 from ttc_jax.search.strategies.particles import ParticleFilter
 from ttc_jax.search.strategies.rebase import Rebase
+from ttc_jax.search.strategies.smc import SMC
 from ttc_jax.search.strategies.strategy import Strategy
+from ttc_jax.search.strategies.view import STOP, View
 
 STRATEGIES: Final[Mapping[str, type[Strategy]]] = MappingProxyType(
     {
@@ -24,10 +28,13 @@ STRATEGIES: Final[Mapping[str, type[Strategy]]] = MappingProxyType(
         "dvts": DVTS,
         "particles": ParticleFilter,
         "rebase": Rebase,
+        "smc": SMC,
+        "diverse_beam": DiverseBeam,
+        "deepconf": DeepConf,
     }
 )
 
-__all__ = ["STRATEGIES", "Strategy", "make_strategy", "name_of"]
+__all__ = ["STOP", "STRATEGIES", "Strategy", "View", "make_strategy", "name_of"]
 
 
 def make_strategy(name: str, /, **options: Any) -> Strategy:

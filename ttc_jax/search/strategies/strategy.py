@@ -2,23 +2,36 @@
 
 from __future__ import annotations
 
-import abc
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from ttc_jax.search.strategies.view import View
 
-class Strategy(abc.ABC):
+
+class Strategy:
     """Chooses, after every step, which candidate each row goes on from.
 
-    A subclass is a frozen dataclass, whose fields are the strategy's options. `select` is called
-    inside the compiled search: it is pure, and its shapes are static.
+    A subclass is a frozen dataclass, whose fields are the strategy's options. It overrides `select`
+    where scores are all that it needs; else `update`, which sees more, and `init` where it has a
+    state. All are called inside the compiled search: they are pure, and their shapes are static.
+
+    Attributes:
+      stops_at_steps: False: answers are written in one go, and nothing is selected.
+      stops_rows: whether `update` may give `STOP` in place of a row.
+      state_follows_rows: whether every array of the state has N rows, which are gathered as the
+        candidates are: a row that goes on from another one takes over what is known of it.
+      reads_entropy, reads_hidden: whether the view has these; entropy is then summed at each token.
     """
 
-    stops_at_steps: bool = True  # False: answers are written in one go, and `select` is not called
+    stops_at_steps: bool = True
+    stops_rows: bool = False
+    state_follows_rows: bool = False
+    reads_entropy: bool = False
+    reads_hidden: bool = False
 
-    @abc.abstractmethod
     def select(
         self, scores: Float[Array, " N"], active: Bool[Array, " N"], key: jax.Array
     ) -> Int[Array, " N"]:
@@ -32,6 +45,25 @@ class Strategy(abc.ABC):
           active: rows that are not finished; at least one.
           key: for random choices; a new one each round, the same whatever else is in the batch.
         """
+        raise NotImplementedError("a strategy overrides select or update")
+
+    def init(self, candidates: int) -> Any:
+        """Returns the state in which an answer begins: a pytree of arrays, () for none."""
+        del candidates
+        return ()
+
+    def update(self, view: View, state: Any, key: jax.Array) -> tuple[Int[Array, " N"], Any]:
+        """Returns the row that each row goes on from, as `select` does, and the state behind it.
+
+        Rows are those of this round.
+
+        Args:
+          view: of the question's rows.
+          state: of this question and answer, as `init` or the round before left it; what is
+            returned has its structure, shapes and dtypes.
+          key: as in `select`.
+        """
+        return self.select(view.scores, view.active, key), state
 
     def survivors(self, candidates: int) -> int:
         """Returns how many rows the others go on from at most, of those that are not finished.
