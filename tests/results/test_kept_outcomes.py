@@ -5,6 +5,7 @@ dealt to halves is the package's own.
 """
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -26,20 +27,20 @@ class Study:
 
     def __init__(self) -> None:
         self.summary = json.loads((KEPT / "summary.json").read_text())
-        rows = _rows(KEPT / "search")
-        self.questions = sorted({row["question"] for row in rows})
+        self.questions = sorted({row["question"] for row in _rows(KEPT / "large")})
         self.place = {question: i for i, question in enumerate(self.questions)}
         self.searches: dict[tuple[str, int], NDArray[np.float64]] = {}
         self.costs: dict[tuple[str, int], dict[str, float]] = {}
-        self.pools: dict[int, list[list[dict]]] = {}
+        self.pools: dict[int, list[list[tuple]]] = {}  # answer, score, whether it is right
         self.easiness = np.zeros(len(self.questions))
         seeds: dict[tuple[str, int], set[int]] = {}
-        for row in rows:
+        for row in _rows(KEPT / "search"):
             i, cell = self.place[row["question"]], (row["strategy"], row["budget"])
             seeds.setdefault(cell, set()).add(row["seed"])
             if row["strategy"] == "best_of_n":
                 pool = self.pools.setdefault(row["seed"], [[] for _ in self.questions])
-                pool[i].append(row)
+                answer = -1 if row["answer"] is None else int(row["answer"])
+                pool[i].append((answer, (row["step_scores"] or [0.0])[-1], row["correct"]))
                 continue
             right = self.easiness
             if row["strategy"] != "difficulty":
@@ -52,10 +53,9 @@ class Study:
             right /= len(seeds[cell])
             self.costs[cell] = {k: x / len(seeds[cell]) for k, x in self.costs[cell].items()}
         self.large = np.zeros(len(self.questions))
-        large = _rows(KEPT / "large")
-        for row in large:
+        for row in _rows(KEPT / "large"):
             self.large[self.place[row["question"]]] += row["correct"]
-        self.large /= len(large) / len(self.questions)
+        self.large /= len(list(_rows(KEPT / "large"))) / len(self.questions)
         for n in BUDGETS:
             self.searches["best_of_n", n] = self._best_of_n(n)
         ranked = sorted(self.questions, key=lambda q: (-self.easiness[self.place[q]], q))
@@ -68,9 +68,7 @@ class Study:
         rng = np.random.default_rng(n)
         for pool in self.pools.values():
             for i, rows in enumerate(pool):
-                answers = np.array([-1 if x["answer"] is None else int(x["answer"]) for x in rows])
-                scores = np.array([(x["step_scores"] or [0.0])[-1] for x in rows])
-                correct = np.array([x["correct"] for x in rows])
+                answers, scores, correct = map(np.array, zip(*rows, strict=True))
                 right = np.zeros(answers.max() + 2, bool)
                 right[answers + 1] = correct
                 times = 1 if n == len(rows) else -(-parts * n // len(rows))
@@ -105,10 +103,11 @@ def study() -> Study:
     return Study()
 
 
-def _rows(folder: Path) -> list[dict]:
-    return [
-        row for path in sorted(folder.glob("*.parquet")) for row in pq.read_table(path).to_pylist()
-    ]
+def _rows(folder: Path) -> Iterator[dict]:
+    for path in sorted(folder.glob("*.parquet")):
+        with pq.ParquetFile(path) as file:
+            for batch in file.iter_batches(4096):
+                yield from batch.to_pylist()
 
 
 def test_the_accuracy_of_every_strategy_and_budget(study: Study):
